@@ -1,0 +1,1 @@
+"""The gesso worker: claims tasks, runs them, proves them, gets paid."""

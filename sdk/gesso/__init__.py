@@ -1,0 +1,1 @@
+"""The gesso SDK: client, command line, and the ports to chain, blobs and peers."""

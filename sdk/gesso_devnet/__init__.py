@@ -1,0 +1,1 @@
+"""A whole gesso network on one machine, for people and for tests; carries the tiny base model."""
