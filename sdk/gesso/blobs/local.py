@@ -1,0 +1,160 @@
+"""Blobs in a directory: one file a blob, named by its hash, visible only when it is whole and verified.
+
+    objects/ab/abcd…   content          chunks/ab/abcd…   chunk list, made at put          incoming/   unfinished puts
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from gesso.blobs.hashing import Digester, pieces, ref_of
+from gesso.blobs.partial import Partial
+from gesso.blobs.port import CHUNK_BYTES, DEFAULT_MAX_BYTES, BlobSource, OnProgress
+from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge
+from gesso_protocol.ids import BlobRef
+from gesso_protocol.manifest import BlobManifest
+
+
+class LocalBlobs:
+    """A directory of blobs. Several processes may share it: every change is one rename."""
+
+    def __init__(self, root: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self._root = root
+        self._max_bytes = max_bytes
+        self._incoming = root / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+
+    def path(self, ref: BlobRef) -> Path:
+        """Where the content of `ref` is, or would be. Read it only through a verifying call if the disk is not yours."""
+        return self._place("objects", ref)
+
+    async def put(self, source: BlobSource, *, expect: BlobRef | None = None) -> BlobRef:
+        """See `BlobStore.put`."""
+        unfinished = self._incoming / secrets.token_hex(16)
+        digester = Digester(self._max_bytes)
+        try:
+            async with await anyio.open_file(unfinished, "xb") as file:
+                async for piece in pieces(source):
+                    await to_thread.run_sync(digester.update, piece)
+                    await file.write(piece)
+                await file.flush()
+                await to_thread.run_sync(os.fsync, file.wrapped.fileno())
+            ref, chunks = digester.finish()
+            if expect is not None and ref != expect:
+                raise BlobCorrupt(f"the content is {ref.short}, not {expect.short}")
+            await to_thread.run_sync(self._keep, unfinished, ref, chunks)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                unfinished.unlink()
+        return ref
+
+    async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
+        """See `BlobStore.get`. Content that the disk broke is removed, so that it can be fetched again."""
+        size = await self.size(ref)
+        if size > max_bytes:
+            raise BlobTooLarge(f"{ref.short} has {size} bytes, {max_bytes} are allowed here")
+        data = await to_thread.run_sync(self._read, ref, size)
+        if await to_thread.run_sync(ref_of, data) != ref:
+            self.remove(ref)
+            raise BlobCorrupt(f"{ref.short}: the file on this disk has another hash; it is removed")
+        return data
+
+    async def fetch(self, ref: BlobRef, dest: Path, *, max_bytes: int, progress: OnProgress | None = None) -> None:
+        """See `BlobStore.fetch`."""
+        size = await self.size(ref)
+        if size > max_bytes:
+            raise BlobTooLarge(f"{ref.short} has {size} bytes, {max_bytes} are allowed here")
+        await to_thread.run_sync(self._copy, ref, dest, size, progress)
+
+    async def has(self, ref: BlobRef) -> bool:
+        """See `BlobStore.has`."""
+        return self.path(ref).is_file()
+
+    async def size(self, ref: BlobRef) -> int:
+        """See `BlobStore.size`."""
+        try:
+            return self.path(ref).stat().st_size
+        except FileNotFoundError:
+            raise _missing(ref) from None
+
+    async def chunk_list(self, ref: BlobRef) -> BlobManifest:
+        """The chunk list of a blob that is here. Raises BlobMissing."""
+        kept = self._place("chunks", ref)
+        try:
+            return BlobManifest.decode(await to_thread.run_sync(kept.read_bytes))
+        except FileNotFoundError:
+            pass
+        return await to_thread.run_sync(self._list_chunks, ref)
+
+    async def read(self, ref: BlobRef, *, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Bytes `start` to `stop` in pieces, as the disk has them: for a server whose readers verify."""
+        try:
+            file = await anyio.open_file(self.path(ref), "rb")
+        except FileNotFoundError:
+            raise _missing(ref) from None
+        async with file:
+            await file.seek(start)
+            while start < stop and (piece := await file.read(min(CHUNK_BYTES, stop - start))):
+                start += len(piece)
+                yield piece
+
+    def remove(self, ref: BlobRef) -> None:
+        """Forget a blob; no error when it is not here."""
+        self.path(ref).unlink(missing_ok=True)
+        self._place("chunks", ref).unlink(missing_ok=True)
+
+    def _place(self, kind: str, ref: BlobRef) -> Path:
+        name = bytes(ref).hex()
+        return self._root / kind / name[:2] / name
+
+    def _keep(self, unfinished: Path, ref: BlobRef, chunks: BlobManifest) -> None:
+        listed = self._place("chunks", ref)
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._incoming / secrets.token_hex(16)
+        draft.write_bytes(chunks.encode())
+        draft.replace(listed)
+        target = self.path(ref)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.replace(target)
+
+    def _read(self, ref: BlobRef, size: int) -> bytes:
+        try:
+            with self.path(ref).open("rb") as file:
+                return file.read(size + 1)
+        except FileNotFoundError:
+            raise _missing(ref) from None
+
+    def _list_chunks(self, ref: BlobRef) -> BlobManifest:
+        digester = Digester(self._max_bytes)
+        try:
+            with self.path(ref).open("rb") as file:
+                while piece := file.read(CHUNK_BYTES):
+                    digester.update(piece)
+        except FileNotFoundError:
+            raise _missing(ref) from None
+        return digester.finish()[1]
+
+    def _copy(self, ref: BlobRef, dest: Path, size: int, progress: OnProgress | None) -> None:
+        try:
+            source = self.path(ref).open("rb")
+        except FileNotFoundError:
+            raise _missing(ref) from None
+        with source, Partial(ref, dest, size, None) as partial:
+            # Copying is cheap, so it starts over: a stranger's partial file could only make it fail.
+            partial.restart()
+            while piece := source.read(CHUNK_BYTES):
+                partial.write(piece)
+                if progress is not None:
+                    progress(partial.verified, size)
+            partial.finish()
+
+
+def _missing(ref: BlobRef) -> BlobMissing:
+    return BlobMissing(f"{ref.short} is not in this directory")
