@@ -1,1 +1,62 @@
-"""The gesso SDK: client, command line, and the ports to chain, blobs and peers."""
+"""The gesso SDK: client, command line, and the ports to chain, blobs and peers.
+
+Names are imported on first use, so `import gesso` stays cheap: no web3, no torch, no libp2p.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gesso._sync import Client, Task
+    from gesso.client import AsyncClient
+    from gesso.image import Image
+    from gesso.quote import Quote
+    from gesso.receipt import Receipt
+    from gesso.settings import Settings
+    from gesso.task import AsyncTask
+    from gesso_protocol.errors import GessoError
+    from gesso_protocol.spec import TextToImage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "AsyncTask",
+    "Client",
+    "GessoError",
+    "Image",
+    "Quote",
+    "Receipt",
+    "Settings",
+    "Task",
+    "TextToImage",
+    "__version__",
+]
+
+_HOMES = {
+    "AsyncClient": "gesso.client",
+    "AsyncTask": "gesso.task",
+    "Client": "gesso._sync",
+    "GessoError": "gesso_protocol.errors",
+    "Image": "gesso.image",
+    "Quote": "gesso.quote",
+    "Receipt": "gesso.receipt",
+    "Settings": "gesso.settings",
+    "Task": "gesso._sync",
+    "TextToImage": "gesso_protocol.spec",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'gesso' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

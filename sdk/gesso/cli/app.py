@@ -1,0 +1,149 @@
+"""The command table and the one place where errors become exit codes.
+
+Nothing heavy may be imported here: `gesso --help` reads only this file and the argument parser.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from gesso import __version__
+
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_EXTRA_OF_MODULE = {
+    "alembic": "relay",
+    "diffusers": "gpu",
+    "eth_tester": "devnet",
+    "libp2p": "node",
+    "sqlalchemy": "relay",
+    "structlog": "node",
+    "torch": "gpu",
+    "transformers": "gpu",
+    "trio": "node",
+}
+
+_TOP = {"generate": "Make an image from a prompt."}
+
+_NOUNS: dict[str, tuple[str, dict[str, str]]] = {
+    "task": (
+        "Tasks you or others submitted.",
+        {
+            "ls": "List recent tasks.",
+            "show": "Show one task as the chain sees it.",
+            "watch": "Follow a task until it is settled.",
+            "cancel": "Cancel a task that no node has claimed; the fee comes back.",
+        },
+    ),
+    "model": (
+        "Models on the marketplace.",
+        {"ls": "List models.", "show": "Show one model: files, licence, royalty."},
+    ),
+    "wallet": (
+        "Wallets and the deposit that pays for tasks.",
+        {
+            "new": "Make a wallet.",
+            "show": "Show address and balances.",
+            "deposit": "Move tokens from the wallet to the deposit.",
+            "withdraw": "Move tokens from the deposit or earnings to the wallet.",
+        },
+    ),
+    "node": (
+        "Run a node and earn.",
+        {
+            "init": "Make keys, configuration and registration for a node.",
+            "run": "Run the node; Ctrl-C stops it.",
+            "status": "What the running node is doing.",
+            "doctor": "Check everything a node needs, with a fix for each problem.",
+        },
+    ),
+    "devnet": (
+        "A whole network on this machine.",
+        {
+            "up": "Start chain, contracts, relay and nodes.",
+            "down": "Stop everything that `up` started.",
+            "status": "What is running, and where.",
+            "logs": "Show logs, by actor.",
+            "fund": "Give an address fee tokens and gas.",
+            "warp": "Move the chain's clock forward.",
+            "snapshot": "Remember the chain's state, or return to it.",
+            "fail": "Break one actor on purpose.",
+        },
+    ),
+}
+
+
+def build() -> App:
+    """The command tree, without importing a single command."""
+    app = App(
+        name="gesso",
+        help="Buy and sell image generation on an open network.",
+        version=__version__,
+        help_epilogue="Start here: gesso devnet up --demo",
+    )
+    for name, about in _TOP.items():
+        app.command(f"gesso.cli.{name}:{name}", name=name, help=about)
+    for noun, (about, verbs) in _NOUNS.items():
+        group = App(name=noun, help=about)
+        for verb, verb_about in verbs.items():
+            group.command(f"gesso.cli.{noun}:{verb}", name=verb, help=verb_about)
+        app.command(group)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (see `gesso_protocol.errors`)."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    try:
+        result = build()(tokens, exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except CycloptsError:
+        return EXIT_USAGE  # the parser has already said what is wrong
+    except KeyboardInterrupt:
+        _say("\ninterrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except BaseException as error:
+        return _failed(error, as_json="json" in tokens or "--format=json" in tokens)
+
+
+def run() -> None:
+    """Entry point of the `gesso` program."""
+    sys.exit(main())
+
+
+def _failed(error: BaseException, *, as_json: bool) -> int:
+    from gesso.cli.failure import known_failure
+
+    found = known_failure(error, _EXTRA_OF_MODULE)
+    if found is None:
+        if os.environ.get("GESSO_DEBUG"):
+            raise error
+        kind = type(error).__name__
+        _say(f"error: {kind}: {error}\n  this is a bug in gesso; GESSO_DEBUG=1 shows where")
+        return EXIT_BUG
+    if as_json:
+        _say(found.to_json())
+    else:
+        _say(f"error: {found.message}" + (f"\n  {found.hint}" if found.hint else ""))
+    return found.exit_code
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - this is the command line
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,48 @@
+"""What an exception means to the person at the terminal: a sentence, a hint, an exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gesso_protocol.errors import GessoError, MissingExtra
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure that we can explain."""
+
+    code: str
+    message: str
+    hint: str | None
+    exit_code: int
+
+    def to_json(self) -> str:
+        """One line for scripts; goes to stderr because stdout is for results."""
+        return json.dumps({"error": {"code": self.code, "message": self.message, "hint": self.hint}})
+
+
+def known_failure(error: BaseException, extra_of_module: Mapping[str, str]) -> Failure | None:
+    """The explanation, or None for what only a bug can cause."""
+    cause = _innermost(error)
+    if isinstance(cause, ModuleNotFoundError) and cause.name:
+        cause = _missing_extra(cause.name, extra_of_module) or cause
+    if not isinstance(cause, GessoError):
+        return None
+    return Failure(cause.code, cause.message, cause.hint, cause.exit_code)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Task groups wrap what their tasks raise; one typed error inside is the one to show."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    inner = [_innermost(child) for child in error.exceptions]
+    return next((child for child in inner if isinstance(child, GessoError)), inner[0])
+
+
+def _missing_extra(module: str, extra_of_module: Mapping[str, str]) -> GessoError | None:
+    extra = extra_of_module.get(module.partition(".")[0])
+    if extra is None:
+        return None
+    return MissingExtra(extra, message=f"this command needs {module}, which is not installed")

@@ -1,0 +1,101 @@
+"""`gesso generate`: a prompt in, a picture out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from gesso.cli.live import TaskLine
+from gesso.cli.output import Common
+from gesso.cli.session import client_for
+
+
+async def generate(
+    prompt: str,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("out.png"),
+    model: Annotated[str, Parameter(name=["--model", "-m"])] = "gesso-tiny@1",
+    negative_prompt: str = "",
+    width: int | None = None,
+    height: int | None = None,
+    steps: int = 25,
+    guidance: str = "7.5",
+    scheduler: Literal["ddim", "euler", "euler_a", "dpmpp_2m"] = "ddim",
+    seed: int | None = None,
+    count: int = 1,
+    fee: str | None = None,
+    max_fee: str | None = None,
+    settle: bool = False,
+    dry_run: bool = False,
+    common: Common | None = None,
+) -> None:
+    """Make an image from a prompt.
+
+    Parameters
+    ----------
+    prompt
+        What the picture shows.
+    output
+        Where the PNG goes; with --count above 1 a number is added to the name.
+    model
+        A model of the marketplace, NAME@VERSION.
+    width
+        Pixels, a multiple of 8; the model's own size when left out.
+    height
+        Pixels, a multiple of 8; the model's own size when left out.
+    guidance
+        How strongly the prompt steers, 0 to 30.
+    seed
+        Same seed, same picture; random when left out.
+    fee
+        What to pay, in fee tokens; the quoted price when left out.
+    max_fee
+        Refuse to pay more than this.
+    settle
+        Wait until the money has moved, not only until the picture is there.
+    dry_run
+        Print the quote and stop.
+    """
+    common = common or Common()
+    out = common.out
+    async with client_for(common) as client:
+        spec = await client.spec(
+            prompt,
+            model=model,
+            negative_prompt=negative_prompt,
+            width=width,
+            height=height,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            seed=seed,
+            count=count,
+        )
+        if dry_run:
+            out.result((await client.quote(spec, fee=fee)).document())
+            return
+        task = await client.submit(spec, fee=fee, max_fee=max_fee)
+        line = TaskLine(out)
+        try:
+            result = await task.result(until="settled" if settle else "committed", on_event=line.show)
+        finally:
+            line.close()
+        paths = [image.save(path) for image, path in zip(result.images, names(output, count), strict=True)]
+    receipt = result.receipt
+    out.result(
+        {"images": [str(path) for path in paths], "seed": spec.seed, "receipt": receipt.model_dump(mode="json")},
+        human="\n".join(str(path) for path in paths),
+    )
+    if out.form == "human":
+        out.say(receipt.summary())
+    out.hint(f"gesso task show {receipt.task}")
+
+
+def names(output: Path, count: int) -> list[Path]:
+    """`out.png`, or `out-1.png`, `out-2.png`, … for several pictures."""
+    if count == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, count + 1)]

@@ -1,0 +1,35 @@
+"""`gesso model`: what the marketplace offers."""
+
+from __future__ import annotations
+
+from gesso.cli.output import Common
+from gesso.cli.session import client_for
+
+
+async def ls(*, common: Common | None = None) -> None:
+    """List models that can be used in tasks."""
+    common = common or Common()
+    async with client_for(common, read_only=True) as client:
+        models = await client.models()
+    rows = [model.document() for model in models]
+    common.out.table(rows, ["model", "kind", "royalty", "owner", "manifest"], empty="nothing is listed on this network")
+    if rows:
+        common.out.hint(f"gesso generate PROMPT --model {rows[0]['model']}")
+
+
+async def show(model: str, /, *, common: Common | None = None) -> None:
+    """Show one model: listing, files and sizes.
+
+    Parameters
+    ----------
+    model
+        NAME@VERSION.
+    """
+    common = common or Common()
+    async with client_for(common, read_only=True) as client:
+        listing = await client.model(model)
+        manifest = await client.manifest(listing)
+    document = listing.document()
+    document["files"] = {entry.path: entry.size for entry in manifest.files}
+    document["licence"] = manifest.licence
+    common.out.result(document)

@@ -1,0 +1,71 @@
+"""What happened to one task and what it cost, as the chain tells it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
+from gesso_protocol.money import Wei, format_amount
+
+
+class Transaction(BaseModel):
+    """One mined transaction of a task; gas in gas units."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tx_hash: str
+    gas_used: int
+    block: int
+
+
+class Receipt(BaseModel):
+    """Travels with every picture and inside its PNG. Money is in base units of the fee token.
+
+    `paid`, `royalty` and `protocol_fee` are known once the task has settled, after the challenge window.
+    `executor` is `fake` where no model ran.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    task: TaskId
+    chain_id: int
+    requester: Address
+    node: Address
+    model: str
+    listing: ListingId
+    model_manifest: BlobRef | None
+    spec: BlobRef
+    result: BlobRef
+    result_root: Root
+    trace_root: Root
+    executor: str
+    profile: dict[str, str] = Field(default_factory=dict)
+    fee: Wei
+    paid: Wei | None = None
+    royalty: Wei | None = None
+    royalty_to: Address | None = None
+    protocol_fee: Wei | None = None
+    transactions: dict[str, Transaction] = Field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """True when the money has moved."""
+        return self.paid is not None
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        lines = [
+            f"task      {self.task}",
+            f"node      {self.node}  ({self.executor})",
+            f"model     {self.model}",
+            f"result    {self.result}",
+            f"fee       {format_amount(self.fee)}",
+        ]
+        if self.paid is not None:
+            lines.append(
+                f"earned    node {format_amount(self.paid)} · royalty {format_amount(self.royalty or Wei(0))}"
+                f" · protocol {format_amount(self.protocol_fee or Wei(0))}"
+            )
+        if self.transactions:
+            lines.append("gas       " + " · ".join(f"{step} {tx.gas_used}" for step, tx in self.transactions.items()))
+        return "\n".join(lines)

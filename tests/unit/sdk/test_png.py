@@ -1,0 +1,71 @@
+"""PNG text chunks: what we write can be read back, and hostile bytes give a typed error."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gesso import png
+from gesso_protocol.errors import BlobCorrupt
+
+
+def picture(width: int = 5, height: int = 3) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (10, 200, 30)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_text_survives_and_pixels_do_not_change(parameters: str, receipt: str) -> None:
+    data = picture()
+    marked = png.with_text(data, {"parameters": parameters, "gesso": receipt})
+    assert png.read_text(marked) == {"parameters": parameters, "gesso": receipt}
+    opened = Image.open(io.BytesIO(marked))
+    assert opened.tobytes() == Image.open(io.BytesIO(data)).tobytes()
+
+
+def test_other_tools_see_the_parameters() -> None:
+    marked = png.with_text(picture(), {"parameters": "a red circle\nSteps: 25"})
+    assert Image.open(io.BytesIO(marked)).info["parameters"] == "a red circle\nSteps: 25"
+
+
+def test_writing_again_replaces() -> None:
+    once = png.with_text(picture(), {"parameters": "first"})
+    assert png.read_text(png.with_text(once, {"parameters": "second"})) == {"parameters": "second"}
+
+
+def test_dimensions() -> None:
+    assert png.dimensions(picture(7, 9)) == (7, 9)
+
+
+@given(st.binary(max_size=400))
+def test_noise_gives_a_typed_error(noise: bytes) -> None:
+    for data in (noise, png.SIGNATURE + noise):
+        with pytest.raises(BlobCorrupt):
+            png.read_text(data)
+
+
+def test_a_chunk_that_claims_to_be_huge_is_refused() -> None:
+    body = png.SIGNATURE + struct.pack(">I", 2**31 - 1) + b"IHDR"
+    with pytest.raises(BlobCorrupt, match="longer than the file"):
+        png.read_text(body + b"\0" * 40)
+
+
+def test_a_flipped_bit_is_seen() -> None:
+    data = bytearray(picture())
+    data[20] ^= 1
+    with pytest.raises(BlobCorrupt, match="checksum"):
+        png.read_text(bytes(data))
+
+
+def test_compressed_text_is_skipped_not_inflated() -> None:
+    body = b"bomb\0\x01\0\0\0" + zlib.compress(b"a" * 10_000)
+    chunk = struct.pack(">I", len(body)) + b"iTXt" + body + struct.pack(">I", zlib.crc32(b"iTXt" + body))
+    data = picture()
+    assert png.read_text(data[:33] + chunk + data[33:]) == {}
