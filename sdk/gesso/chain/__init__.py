@@ -1,0 +1,1 @@
+"""The chain, seen through gesso's own types: one adapter over any Ethereum JSON-RPC endpoint."""

@@ -1,0 +1,74 @@
+"""What the contracts say, as frozen values. Money is in base units of the fee token, times are unix seconds."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
+from gesso_protocol.money import Wei
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TxReceipt(_Record):
+    """A transaction that was mined and did not revert."""
+
+    tx_hash: str
+    gas_used: int
+    block: int
+    gas_price: int = Field(description="wei of the chain's own coin a unit of gas")
+    task_id: TaskId | None = None
+    settled: tuple[TaskId, ...] = ()
+    skipped: tuple[TaskId, ...] = ()
+
+    @property
+    def gas_cost(self) -> int:
+        """What the sender paid for gas, in wei of the chain's own coin."""
+        return self.gas_used * self.gas_price
+
+
+class NodeState(IntEnum):
+    """The state byte of `NodeRegistry`."""
+
+    NONE = 0
+    ACTIVE = 1
+    PAUSED = 2
+    UNBONDING = 3
+
+
+class NodeRecord(_Record):
+    """One registered node. `weight` is zero unless the node is active."""
+
+    address: Address
+    peer_id: bytes
+    capabilities: bytes
+    stake: Wei
+    weight: int
+    state: NodeState
+    standing: int
+    unbond_at: int
+
+
+class Listing(_Record):
+    """One version of one model on the marketplace."""
+
+    id: ListingId
+    owner: Address
+    manifest: BlobRef
+    kind: int
+    parent: ListingId | None
+    royalty_bps: int
+    licence: bytes
+    yanked: bool
+    name: str
+    version: int
+
+
+class Cursor(_Record):
+    """The last block that a reader of events has finished, kept by that reader."""
+
+    block: int = Field(ge=-1)
+    hash: str

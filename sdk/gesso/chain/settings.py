@@ -1,0 +1,36 @@
+"""Where the chain is, which contracts are ours, and how patient we are with both."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from gesso_protocol.ids import Address
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+RpcUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048)]
+
+
+class ContractAddresses(BaseModel):
+    """The four contracts of one gesso network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task_board: Address
+    node_registry: Address
+    marketplace: Address
+    token: Address
+
+
+class ChainSettings(BaseModel):
+    """How to reach one gesso network over plain JSON-RPC. Times are seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rpc_url: RpcUrl
+    contracts: ContractAddresses
+    chain_id: int | None = Field(default=None, ge=1, description="refuse to talk to any other chain")
+    request_timeout_s: float = Field(default=10.0, gt=0, le=120)
+    receipt_timeout_s: float = Field(default=90.0, gt=0, le=3600, description="give up on a transaction after this")
+    receipt_poll_s: float = Field(default=0.1, gt=0, le=10)
+    stuck_after_s: float = Field(default=20.0, gt=0, le=3600, description="resend with a higher fee after this")
+    max_log_range: int = Field(default=2000, ge=1, le=100_000, description="blocks a log query may span")

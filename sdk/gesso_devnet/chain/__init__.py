@@ -1,0 +1,1 @@
+"""Local chains: anvil where it is found, an embedded py-evm chain everywhere else."""
