@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {IMarketplace, ListingKind} from "./interfaces/IMarketplace.sol";
+
+/// @title Marketplace
+/// @notice See `IMarketplace`.
+/// @dev What a settlement reads of a listing is its first word. Names are stored once, not once a version.
+contract Marketplace is IMarketplace {
+    struct Listing {
+        address owner;
+        uint16 royaltyBps;
+        uint8 kind;
+        bool yanked;
+        uint32 version;
+        bytes32 manifest;
+        bytes32 licence;
+        bytes32 nameHash;
+        uint64 parent;
+    }
+
+    struct Name {
+        address owner;
+        uint32 versions;
+        string text;
+    }
+
+    /// @inheritdoc IMarketplace
+    uint16 public immutable maxRoyaltyBps;
+    /// @inheritdoc IMarketplace
+    uint64 public listingCount;
+
+    mapping(uint64 id => Listing) private _listings;
+    mapping(bytes32 nameHash => Name) private _names;
+    mapping(bytes32 nameHash => mapping(uint32 version => uint64 id)) private _ids;
+
+    modifier onlyListingOwner(uint64 id) {
+        address owner = _listings[id].owner;
+        if (owner == address(0)) revert ListingUnknown(id);
+        if (msg.sender != owner) revert NotListingOwner(msg.sender, owner);
+        _;
+    }
+
+    constructor(uint16 maxRoyaltyBps_) {
+        if (maxRoyaltyBps_ > 5000) revert RuleOutOfRange(maxRoyaltyBps_, 0, 5000);
+        maxRoyaltyBps = maxRoyaltyBps_;
+    }
+
+    /// @inheritdoc IMarketplace
+    function publish(
+        string calldata name,
+        bytes32 manifest,
+        uint8 kind,
+        uint64 parent,
+        uint16 royaltyBps,
+        bytes32 licence
+    ) external returns (uint64 id) {
+        if (manifest == bytes32(0)) revert ManifestEmpty();
+        if (kind > uint8(type(ListingKind).max)) revert KindUnknown(kind);
+        if (parent > listingCount) revert ListingUnknown(parent);
+        if (royaltyBps > maxRoyaltyBps) revert RoyaltyTooHigh(royaltyBps, maxRoyaltyBps);
+        bytes32 nameHash = keccak256(bytes(name));
+        uint32 version = _nextVersion(name, nameHash);
+        id = ++listingCount;
+        _listings[id] = Listing({
+            owner: msg.sender,
+            royaltyBps: royaltyBps,
+            kind: kind,
+            yanked: false,
+            version: version,
+            manifest: manifest,
+            licence: licence,
+            nameHash: nameHash,
+            parent: parent
+        });
+        _ids[nameHash][version] = id;
+        emit ListingPublished(id, msg.sender, name, version, manifest, kind, parent, royaltyBps, licence);
+    }
+
+    /// @inheritdoc IMarketplace
+    function yank(uint64 id) external onlyListingOwner(id) {
+        _listings[id].yanked = true;
+        emit ListingYanked(id, true);
+    }
+
+    /// @inheritdoc IMarketplace
+    function unyank(uint64 id) external onlyListingOwner(id) {
+        _listings[id].yanked = false;
+        emit ListingYanked(id, false);
+    }
+
+    /// @inheritdoc IMarketplace
+    function transferListing(uint64 id, address to) external onlyListingOwner(id) {
+        if (to == address(0)) revert ZeroAddress();
+        _listings[id].owner = to;
+        emit ListingTransferred(id, msg.sender, to);
+    }
+
+    /// @inheritdoc IMarketplace
+    function listingOf(uint64 id)
+        external
+        view
+        returns (
+            address owner,
+            bytes32 manifest,
+            uint8 kind,
+            uint64 parent,
+            uint16 royaltyBps,
+            bytes32 licence,
+            bool yanked,
+            string memory name,
+            uint32 version
+        )
+    {
+        Listing storage listing = _listings[id];
+        if (listing.owner == address(0)) revert ListingUnknown(id);
+        owner = listing.owner;
+        manifest = listing.manifest;
+        kind = listing.kind;
+        parent = listing.parent;
+        royaltyBps = listing.royaltyBps;
+        licence = listing.licence;
+        yanked = listing.yanked;
+        name = _names[listing.nameHash].text;
+        version = listing.version;
+    }
+
+    /// @inheritdoc IMarketplace
+    function royaltyOf(uint64 id) external view returns (address owner, uint16 royaltyBps) {
+        Listing storage listing = _listings[id];
+        return (listing.owner, listing.royaltyBps);
+    }
+
+    /// @inheritdoc IMarketplace
+    function idOf(string calldata name, uint32 version) external view returns (uint64) {
+        return _ids[keccak256(bytes(name))][version];
+    }
+
+    /// @inheritdoc IMarketplace
+    function latestOf(string calldata name) external view returns (address owner, uint32 version) {
+        Name storage record = _names[keccak256(bytes(name))];
+        return (record.owner, record.versions);
+    }
+
+    /// @dev The first publisher of a name owns it; later versions are the owner's alone.
+    function _nextVersion(string calldata name, bytes32 nameHash) private returns (uint32) {
+        Name storage record = _names[nameHash];
+        if (record.owner == address(0)) {
+            if (!_wellFormed(bytes(name))) revert NameInvalid(name);
+            record.owner = msg.sender;
+            record.text = name;
+        } else if (record.owner != msg.sender) {
+            revert NameTaken(name, record.owner);
+        }
+        return ++record.versions;
+    }
+
+    /// @dev Plain ASCII only, so that no two names look alike and none needs escaping in a path or an address.
+    function _wellFormed(bytes calldata name) private pure returns (bool) {
+        if (name.length == 0 || name.length > 64 || !_alphanumeric(name[0])) return false;
+        for (uint256 i = 1; i < name.length; ++i) {
+            bytes1 c = name[i];
+            if (!_alphanumeric(c) && c != "." && c != "-" && c != "_") return false;
+        }
+        return true;
+    }
+
+    function _alphanumeric(bytes1 c) private pure returns (bool) {
+        return (c >= "a" && c <= "z") || (c >= "0" && c <= "9");
+    }
+}

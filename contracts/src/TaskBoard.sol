@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {BoardRules, ITaskBoard, TaskState, Terms} from "./interfaces/ITaskBoard.sol";
+import {IMarketplace} from "./interfaces/IMarketplace.sol";
+import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
+import {Fees} from "./libraries/Fees.sol";
+import {Sortition} from "./libraries/Sortition.sol";
+import {TaskWord, packTask} from "./libraries/TaskWord.sol";
+import {TokenPull} from "./libraries/TokenPull.sol";
+
+/// @title TaskBoard
+/// @notice See `ITaskBoard`.
+/// @dev One storage word a task, one an account. The board calls the token only in deposit and withdraw; the registry
+/// and the marketplace are fixed contracts of this project and hold no hooks.
+contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
+    using SafeERC20 for IERC20;
+    using TokenPull for IERC20;
+
+    /// @dev Above the balance in an account's word stand the node's unfinished tasks.
+    uint256 private constant ONE_CLAIM = 1 << 128;
+
+    IERC20 public immutable token;
+    INodeRegistry public immutable registry;
+    IMarketplace public immutable marketplace;
+    /// @inheritdoc ITaskBoard
+    address public immutable treasury;
+    address public immutable admin;
+
+    uint32 private immutable _challengeWindow;
+    uint32 private immutable _sortitionStep;
+    uint32 private immutable _holdWindow;
+    uint32 private immutable _claimsPerWeight;
+    uint32 private immutable _minClaimWindow;
+    uint32 private immutable _maxClaimWindow;
+    uint32 private immutable _minCommitWindow;
+    uint32 private immutable _maxCommitWindow;
+    uint16 private immutable _protocolFeeBps;
+    uint16 private immutable _maxRoyaltyBps;
+    uint96 private immutable _minFee;
+
+    /// @inheritdoc ITaskBoard
+    address public arbiter;
+
+    mapping(bytes32 taskId => TaskWord) private _tasks;
+    /// @dev Balance in the lower 128 bits, unfinished claims above. A deposit is at most 96 bits, so 2^32 deposits of
+    /// the largest size would be needed to overflow the balance.
+    mapping(address account => uint256) private _accounts;
+
+    constructor(
+        IERC20 token_,
+        INodeRegistry registry_,
+        IMarketplace marketplace_,
+        address treasury_,
+        address admin_,
+        BoardRules memory rules
+    ) {
+        if (
+            address(token_) == address(0) || address(registry_) == address(0) || address(marketplace_) == address(0)
+                || treasury_ == address(0) || admin_ == address(0)
+        ) revert ZeroAddress();
+        _within(rules.challengeWindow, 0, 30 days);
+        _within(rules.sortitionStep, 1, 1 days);
+        _within(rules.holdWindow, 1, 90 days);
+        _within(rules.claimsPerWeight, 1, type(uint32).max);
+        _within(rules.minClaimWindow, 1, rules.maxClaimWindow);
+        _within(rules.maxClaimWindow, 1, 30 days);
+        _within(rules.minCommitWindow, 1, rules.maxCommitWindow);
+        _within(rules.maxCommitWindow, 1, 30 days);
+        _within(rules.protocolFeeBps, 0, 2000);
+        token = token_;
+        registry = registry_;
+        marketplace = marketplace_;
+        treasury = treasury_;
+        admin = admin_;
+        _challengeWindow = rules.challengeWindow;
+        _sortitionStep = rules.sortitionStep;
+        _holdWindow = rules.holdWindow;
+        _claimsPerWeight = rules.claimsPerWeight;
+        _minClaimWindow = rules.minClaimWindow;
+        _maxClaimWindow = rules.maxClaimWindow;
+        _minCommitWindow = rules.minCommitWindow;
+        _maxCommitWindow = rules.maxCommitWindow;
+        _protocolFeeBps = rules.protocolFeeBps;
+        _maxRoyaltyBps = marketplace_.maxRoyaltyBps();
+        _within(_maxRoyaltyBps, 0, 5000);
+        _minFee = rules.minFee;
+    }
+
+    // ------------------------------------------------------------------ money
+
+    /// @inheritdoc ITaskBoard
+    function deposit(uint256 amount) external nonReentrant {
+        _deposit(amount);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function depositWithPermit(uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external nonReentrant {
+        token.tryPermit(msg.sender, amount, deadline, v, r, s);
+        _deposit(amount);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function withdraw(uint256 amount) external nonReentrant {
+        if (amount == 0) revert AmountOutOfRange(amount);
+        _debit(msg.sender, amount);
+        emit Withdrawn(msg.sender, amount);
+        token.safeTransfer(msg.sender, amount);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function balanceOf(address account) external view returns (uint256) {
+        return uint128(_accounts[account]);
+    }
+
+    // ------------------------------------------------------------------ lifecycle
+
+    /// @inheritdoc ITaskBoard
+    function submit(Terms calldata terms) external returns (bytes32 taskId) {
+        if (msg.sender != terms.requester) revert NotRequester(msg.sender, terms.requester);
+        if (terms.fee < _minFee) revert FeeTooLow(terms.fee, _minFee);
+        if (terms.claimWindow < _minClaimWindow || terms.claimWindow > _maxClaimWindow) {
+            revert WindowOutOfRange(terms.claimWindow, _minClaimWindow, _maxClaimWindow);
+        }
+        if (terms.commitWindow < _minCommitWindow || terms.commitWindow > _maxCommitWindow) {
+            revert WindowOutOfRange(terms.commitWindow, _minCommitWindow, _maxCommitWindow);
+        }
+        taskId = taskIdOf(terms);
+        if (_tasks[taskId].state() != TaskState.None) revert TaskExists(taskId);
+        _debit(msg.sender, terms.fee);
+        uint128 seed = uint128(uint256(keccak256(abi.encode(block.prevrandao, blockhash(block.number - 1), taskId))));
+        _tasks[taskId] = packTask(TaskState.Submitted, block.timestamp, seed);
+        emit Submitted(taskId, msg.sender, terms, seed, uint40(block.timestamp));
+    }
+
+    /// @inheritdoc ITaskBoard
+    function claim(Terms calldata terms) external {
+        bytes32 taskId = taskIdOf(terms);
+        TaskWord task = _expect(taskId, TaskState.Submitted);
+        uint40 closes = task.since() + terms.claimWindow;
+        if (block.timestamp > closes) revert WindowClosed(taskId, closes);
+        uint32 weight = _draw(taskId, task);
+        _takeOn(weight);
+        _tasks[taskId] = packTask(TaskState.Claimed, block.timestamp, uint160(msg.sender));
+        emit Claimed(taskId, msg.sender, uint40(block.timestamp + terms.commitWindow));
+    }
+
+    /// @inheritdoc ITaskBoard
+    function commit(Terms calldata terms, bytes32 resultRoot, bytes32 traceRoot) external {
+        bytes32 taskId = taskIdOf(terms);
+        TaskWord task = _expect(taskId, TaskState.Claimed);
+        if (msg.sender != task.node()) revert NotClaimant(msg.sender, task.node());
+        uint40 closes = task.since() + terms.commitWindow;
+        if (block.timestamp > closes) revert WindowClosed(taskId, closes);
+        if (resultRoot == bytes32(0)) revert EmptyResult();
+        _tasks[taskId] = packTask(TaskState.Committed, block.timestamp, uint160(msg.sender));
+        emit Committed(taskId, msg.sender, resultRoot, traceRoot, uint40(block.timestamp + _challengeWindow));
+    }
+
+    /// @inheritdoc ITaskBoard
+    function settle(Terms[] calldata batch) external returns (uint256 settled) {
+        uint256 protocolFees;
+        uint64 model;
+        address owner;
+        uint16 royaltyBps;
+        for (uint256 i; i < batch.length; ++i) {
+            Terms calldata terms = batch[i];
+            bytes32 taskId = taskIdOf(terms);
+            TaskWord task = _tasks[taskId];
+            if (task.state() != TaskState.Committed || block.timestamp < task.since() + _challengeWindow) {
+                emit SettleSkipped(taskId);
+                continue;
+            }
+            // Batches are mostly of one model; ask the marketplace only when it changes.
+            if (terms.model != model) {
+                model = terms.model;
+                (owner, royaltyBps) = _royaltyOf(model);
+            }
+            protocolFees += _pay(taskId, task.node(), terms.fee, owner, royaltyBps);
+            ++settled;
+        }
+        if (protocolFees != 0) _credit(treasury, protocolFees);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function cancel(Terms calldata terms) external {
+        if (msg.sender != terms.requester) revert NotRequester(msg.sender, terms.requester);
+        bytes32 taskId = taskIdOf(terms);
+        _expect(taskId, TaskState.Submitted);
+        _tasks[taskId] = packTask(TaskState.Cancelled, block.timestamp, 0);
+        _credit(terms.requester, terms.fee);
+        emit Cancelled(taskId, terms.fee);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function expire(Terms calldata terms) external {
+        bytes32 taskId = taskIdOf(terms);
+        TaskWord task = _tasks[taskId];
+        TaskState state = task.state();
+        uint40 closes = task.since();
+        if (state == TaskState.Submitted) closes += terms.claimWindow;
+        else if (state == TaskState.Claimed) closes += terms.commitWindow;
+        else if (state == TaskState.Held) closes += _holdWindow;
+        else revert UnexpectedState(taskId, state);
+        if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
+        _refund(taskId, terms, state == TaskState.Submitted ? address(0) : task.node());
+        // Only a missed commit is the node's fault; a hold without a ruling is the arbiter's.
+        if (state == TaskState.Claimed) registry.recordExpiry(task.node());
+    }
+
+    // ------------------------------------------------------------------ arbiter
+
+    /// @inheritdoc ITaskBoard
+    function setArbiter(address arbiter_) external {
+        if (msg.sender != admin) revert NotAdmin(msg.sender);
+        if (arbiter_ == address(0)) revert ZeroAddress();
+        if (arbiter != address(0)) revert ArbiterAlreadySet(arbiter);
+        arbiter = arbiter_;
+        emit ArbiterSet(arbiter_);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function hold(Terms calldata terms) external {
+        if (msg.sender != arbiter) revert NotArbiter(msg.sender);
+        bytes32 taskId = taskIdOf(terms);
+        TaskWord task = _expect(taskId, TaskState.Committed);
+        uint40 closes = task.since() + _challengeWindow;
+        if (block.timestamp >= closes) revert WindowClosed(taskId, closes);
+        _tasks[taskId] = packTask(TaskState.Held, block.timestamp, uint160(task.node()));
+        emit TaskHeld(taskId, uint40(block.timestamp + _holdWindow));
+    }
+
+    /// @inheritdoc ITaskBoard
+    function rule(Terms calldata terms, bool upheld) external {
+        if (msg.sender != arbiter) revert NotArbiter(msg.sender);
+        bytes32 taskId = taskIdOf(terms);
+        TaskWord task = _expect(taskId, TaskState.Held);
+        uint40 closes = task.since() + _holdWindow;
+        if (block.timestamp > closes) revert WindowClosed(taskId, closes);
+        emit Ruled(taskId, upheld);
+        if (upheld) {
+            (address owner, uint16 royaltyBps) = _royaltyOf(terms.model);
+            _credit(treasury, _pay(taskId, task.node(), terms.fee, owner, royaltyBps));
+        } else {
+            _refund(taskId, terms, task.node());
+        }
+    }
+
+    // ------------------------------------------------------------------ views
+
+    /// @inheritdoc ITaskBoard
+    function taskIdOf(Terms calldata terms) public view returns (bytes32) {
+        return keccak256(abi.encode(block.chainid, address(this), terms));
+    }
+
+    /// @inheritdoc ITaskBoard
+    function taskOf(bytes32 taskId) external view returns (uint8 state, address node, uint40 stateSince, uint128 seed) {
+        TaskWord task = _tasks[taskId];
+        state = uint8(task.state());
+        stateSince = task.since();
+        if (task.state() == TaskState.Submitted) seed = task.seed();
+        else node = task.node();
+    }
+
+    /// @inheritdoc ITaskBoard
+    function activeClaimsOf(address node) external view returns (uint32) {
+        return uint32(_accounts[node] >> 128);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function params()
+        external
+        view
+        returns (
+            uint32 challengeWindow,
+            uint32 sortitionStep,
+            uint32 holdWindow,
+            uint32 claimsPerWeight,
+            uint32 minClaimWindow,
+            uint32 maxClaimWindow,
+            uint32 minCommitWindow,
+            uint32 maxCommitWindow,
+            uint16 protocolFeeBps,
+            uint16 maxRoyaltyBps,
+            uint96 minFee
+        )
+    {
+        challengeWindow = _challengeWindow;
+        sortitionStep = _sortitionStep;
+        holdWindow = _holdWindow;
+        claimsPerWeight = _claimsPerWeight;
+        minClaimWindow = _minClaimWindow;
+        maxClaimWindow = _maxClaimWindow;
+        minCommitWindow = _minCommitWindow;
+        maxCommitWindow = _maxCommitWindow;
+        protocolFeeBps = _protocolFeeBps;
+        maxRoyaltyBps = _maxRoyaltyBps;
+        minFee = _minFee;
+    }
+
+    // ------------------------------------------------------------------ internals
+
+    /// @dev Reverts unless the caller's draw lets it claim now.
+    function _draw(bytes32 taskId, TaskWord task) private view returns (uint32 weight) {
+        uint64 total;
+        (weight, total) = registry.sortitionOf(msg.sender);
+        if (weight == 0) revert NodeNotEligible(msg.sender);
+        uint256 score = Sortition.score(task.seed(), taskId, msg.sender);
+        uint256 limit = Sortition.threshold(total, weight, block.timestamp - task.since(), _sortitionStep);
+        if (score > limit) revert SortitionNotReached(score, limit);
+    }
+
+    /// @dev Counts one more unfinished task of the caller, within what its weight allows.
+    function _takeOn(uint32 weight) private {
+        uint256 account = _accounts[msg.sender];
+        uint32 active = uint32(account >> 128);
+        uint256 cap = uint256(weight) * _claimsPerWeight;
+        if (active >= cap || active == type(uint32).max) revert TooManyClaims(active, cap);
+        _accounts[msg.sender] = account + ONE_CLAIM;
+    }
+
+    /// @dev Credits node and model owner and ends the task; the caller credits the returned protocol fee.
+    function _pay(bytes32 taskId, address node, uint96 fee, address owner, uint16 royaltyBps)
+        private
+        returns (uint96 protocolFee)
+    {
+        uint96 paid;
+        uint96 royalty;
+        (paid, royalty, protocolFee) = Fees.split(fee, royaltyBps, _protocolFeeBps);
+        _tasks[taskId] = packTask(TaskState.Settled, block.timestamp, uint160(node));
+        _accounts[node] = _accounts[node] + paid - ONE_CLAIM;
+        if (royalty != 0) _credit(owner, royalty);
+        emit Settled(taskId, node, paid, royalty, owner, protocolFee);
+    }
+
+    /// @dev Gives the fee back and ends the task; frees the node's claim when there was one.
+    function _refund(bytes32 taskId, Terms calldata terms, address node) private {
+        _tasks[taskId] = packTask(TaskState.Expired, block.timestamp, uint160(node));
+        if (node != address(0)) _accounts[node] -= ONE_CLAIM;
+        _credit(terms.requester, terms.fee);
+        emit Expired(taskId, node, terms.fee);
+    }
+
+    function _royaltyOf(uint64 model) private view returns (address owner, uint16 royaltyBps) {
+        if (model != 0) (owner, royaltyBps) = marketplace.royaltyOf(model);
+    }
+
+    function _deposit(uint256 amount) private {
+        if (amount == 0 || amount > type(uint96).max) revert AmountOutOfRange(amount);
+        uint256 received = token.pull(msg.sender, amount);
+        if (received != amount) revert TokenAmountMismatch(amount, received);
+        _credit(msg.sender, amount);
+        emit Deposited(msg.sender, amount);
+    }
+
+    function _credit(address account, uint256 amount) private {
+        _accounts[account] += amount;
+    }
+
+    function _debit(address account, uint256 amount) private {
+        uint256 word = _accounts[account];
+        uint256 balance = uint128(word);
+        if (balance < amount) revert InsufficientBalance(account, balance, amount);
+        unchecked {
+            _accounts[account] = word - amount;
+        }
+    }
+
+    function _expect(bytes32 taskId, TaskState wanted) private view returns (TaskWord task) {
+        task = _tasks[taskId];
+        if (task.state() != wanted) revert UnexpectedState(taskId, task.state());
+    }
+
+    function _within(uint256 value, uint256 least, uint256 greatest) private pure {
+        if (value < least || value > greatest) revert RuleOutOfRange(value, least, greatest);
+    }
+}

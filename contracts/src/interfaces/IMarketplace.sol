@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+/// @notice What a listing is.
+enum ListingKind {
+    Base,
+    Lora,
+    ControlNet,
+    Vae,
+    Dataset
+}
+
+/// @title IMarketplace
+/// @notice Listings of models and datasets: who owns them, what they hash to, what their owner earns.
+/// @dev A listing's manifest, royalty and licence never change. Yanking hides it from new users; running tasks go on.
+interface IMarketplace {
+    /// @notice A version of `name` was published.
+    event ListingPublished(
+        uint64 indexed id,
+        address indexed owner,
+        string name,
+        uint32 version,
+        bytes32 manifest,
+        uint8 kind,
+        uint64 parent,
+        uint16 royaltyBps,
+        bytes32 licence
+    );
+
+    /// @notice The owner advises against new use (`yanked`), or takes that back.
+    event ListingYanked(uint64 indexed id, bool yanked);
+
+    /// @notice Royalties of a listing go to `to` from now on.
+    event ListingTransferred(uint64 indexed id, address indexed from, address indexed to);
+
+    /// @notice Thrown when a name is not 1 to 64 of the characters a-z, 0-9, dot, dash and underscore, starting with
+    /// a letter or digit.
+    error NameInvalid(string name);
+
+    /// @notice Thrown when a name belongs to its first publisher, not to the caller.
+    error NameTaken(string name, address owner);
+
+    /// @notice Thrown when there is no such listing.
+    error ListingUnknown(uint64 id);
+
+    /// @notice Thrown when somebody else than the owner changes a listing.
+    error NotListingOwner(address caller, address owner);
+
+    /// @notice Thrown when a royalty is above the marketplace's limit, basis points.
+    error RoyaltyTooHigh(uint16 royaltyBps, uint16 maxRoyaltyBps);
+
+    /// @notice Thrown when a kind is not a `ListingKind`.
+    error KindUnknown(uint8 kind);
+
+    /// @notice Thrown when a manifest hash is zero.
+    error ManifestEmpty();
+
+    /// @notice Thrown when a rule given to the constructor is outside its hard range.
+    error RuleOutOfRange(uint256 value, uint256 least, uint256 greatest);
+
+    /// @notice Thrown when an address must not be zero.
+    error ZeroAddress();
+
+    /// @notice Publishes the next version of `name`.
+    /// @param name Owned by whoever published its first version.
+    /// @param manifest BLAKE3 hash of the model manifest; not zero.
+    /// @param kind A `ListingKind`.
+    /// @param parent Listing it was made from; 0 for none.
+    /// @param royaltyBps Owner's share of each task's fee, basis points.
+    /// @param licence Hash of the licence text; zero for none given.
+    /// @return id Counts up from 1.
+    function publish(
+        string calldata name,
+        bytes32 manifest,
+        uint8 kind,
+        uint64 parent,
+        uint16 royaltyBps,
+        bytes32 licence
+    ) external returns (uint64 id);
+
+    /// @notice Hides a listing from new use. Owner only.
+    function yank(uint64 id) external;
+
+    /// @notice Takes a yank back. Owner only.
+    function unyank(uint64 id) external;
+
+    /// @notice Gives a listing and its royalties to `to`. Owner only; the name stays with its first publisher.
+    function transferListing(uint64 id, address to) external;
+
+    /// @notice The whole record of a listing.
+    function listingOf(uint64 id)
+        external
+        view
+        returns (
+            address owner,
+            bytes32 manifest,
+            uint8 kind,
+            uint64 parent,
+            uint16 royaltyBps,
+            bytes32 licence,
+            bool yanked,
+            string memory name,
+            uint32 version
+        );
+
+    /// @notice Who earns on a listing and how much; zeros for unknown listings. One storage read.
+    function royaltyOf(uint64 id) external view returns (address owner, uint16 royaltyBps);
+
+    /// @notice Listing of a version of a name; 0 when there is none.
+    function idOf(string calldata name, uint32 version) external view returns (uint64);
+
+    /// @notice Newest version of a name and its owner; zeros when nobody published it.
+    function latestOf(string calldata name) external view returns (address owner, uint32 version);
+
+    /// @notice How many listings there are; ids are 1 to this.
+    function listingCount() external view returns (uint64);
+
+    /// @notice Highest royalty a listing may ask, basis points.
+    function maxRoyaltyBps() external view returns (uint16);
+}

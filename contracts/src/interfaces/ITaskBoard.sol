@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+/// @notice Immutable terms of a task. The board stores only their hash; callers pass them back with every step, and
+/// the `Submitted` log publishes them.
+/// @param requester Who pays, and who may cancel.
+/// @param fee Escrowed price in base units of the fee token.
+/// @param spec BLAKE3 hash of the canonical spec.
+/// @param model Marketplace listing whose owner earns a royalty; 0 for none.
+/// @param kind Kind of work; 1 is text to image. The board does not interpret it.
+/// @param claimWindow Seconds after submit in which the task may be claimed.
+/// @param commitWindow Seconds after claim in which the result must be committed.
+/// @param nonce Any number that makes the requester's terms unique.
+struct Terms {
+    address requester;
+    uint96 fee;
+    bytes32 spec;
+    uint64 model;
+    uint8 kind;
+    uint32 claimWindow;
+    uint32 commitWindow;
+    uint64 nonce;
+}
+
+/// @notice Where a task stands. Settled, Cancelled and Expired are terminal.
+enum TaskState {
+    None,
+    Submitted,
+    Claimed,
+    Committed,
+    Settled,
+    Cancelled,
+    Expired,
+    Held
+}
+
+/// @notice Rules of a board, fixed for its life.
+/// @param challengeWindow Seconds between commit and the first moment of settlement.
+/// @param sortitionStep Seconds after which the claim threshold doubles.
+/// @param holdWindow Seconds that an arbiter may hold a committed task before anyone may refund it.
+/// @param claimsPerWeight Unfinished tasks a node may hold for each unit of its sortition weight.
+/// @param minClaimWindow Least `Terms.claimWindow`, seconds.
+/// @param maxClaimWindow Greatest `Terms.claimWindow`, seconds.
+/// @param minCommitWindow Least `Terms.commitWindow`, seconds.
+/// @param maxCommitWindow Greatest `Terms.commitWindow`, seconds.
+/// @param protocolFeeBps Treasury's share of a fee in basis points.
+/// @param minFee Least `Terms.fee`, base units of the fee token.
+struct BoardRules {
+    uint32 challengeWindow;
+    uint32 sortitionStep;
+    uint32 holdWindow;
+    uint32 claimsPerWeight;
+    uint32 minClaimWindow;
+    uint32 maxClaimWindow;
+    uint32 minCommitWindow;
+    uint32 maxCommitWindow;
+    uint16 protocolFeeBps;
+    uint96 minFee;
+}
+
+/// @title ITaskBoard
+/// @notice Escrow and lifecycle of tasks: submit, claim, commit, settle, or cancel and expire.
+/// @dev All money inside the board is internal balance; tokens move only in deposit and withdraw (pull payments).
+/// Every non-terminal state can be driven to a terminal one by anyone after a known time.
+interface ITaskBoard {
+    // ------------------------------------------------------------------ events
+
+    /// @notice `account` paid `amount` base units into its internal balance.
+    event Deposited(address indexed account, uint256 amount);
+
+    /// @notice `account` took `amount` base units out of its internal balance.
+    event Withdrawn(address indexed account, uint256 amount);
+
+    /// @notice A fee was escrowed; `seed` drives sortition from time `at`.
+    event Submitted(bytes32 indexed taskId, address indexed requester, Terms terms, uint128 seed, uint40 at);
+
+    /// @notice `node` owes a commit until `commitBy`, that second included.
+    event Claimed(bytes32 indexed taskId, address indexed node, uint40 commitBy);
+
+    /// @notice `node` bound itself to a result; settlement is open from `settleAfter`, that second included.
+    event Committed(
+        bytes32 indexed taskId, address indexed node, bytes32 resultRoot, bytes32 traceRoot, uint40 settleAfter
+    );
+
+    /// @notice The fee was split: `paid` to the node, `royalty` to `royaltyTo`, `protocolFee` to the treasury.
+    event Settled(
+        bytes32 indexed taskId, address indexed node, uint96 paid, uint96 royalty, address royaltyTo, uint96 protocolFee
+    );
+
+    /// @notice The requester took an unclaimed task back.
+    event Cancelled(bytes32 indexed taskId, uint96 refund);
+
+    /// @notice The fee went back to the requester; `node` is who failed, zero when nobody had claimed.
+    event Expired(bytes32 indexed taskId, address indexed node, uint96 refund);
+
+    /// @notice A task in a settle batch was not settleable; the rest of the batch went on.
+    event SettleSkipped(bytes32 indexed taskId);
+
+    /// @notice The arbiter stopped a settlement; without a ruling anyone may refund after `releaseAt`.
+    event TaskHeld(bytes32 indexed taskId, uint40 releaseAt);
+
+    /// @notice The arbiter decided a held task: upheld means paid, otherwise refunded.
+    event Ruled(bytes32 indexed taskId, bool upheld);
+
+    /// @notice The one arbiter this board will ever have.
+    event ArbiterSet(address indexed arbiter);
+
+    // ------------------------------------------------------------------ errors
+
+    /// @notice Thrown when a deposit or withdrawal is zero or does not fit 96 bits.
+    error AmountOutOfRange(uint256 amount);
+
+    /// @notice Thrown when the token moved another amount than asked, as tokens with a transfer fee do.
+    error TokenAmountMismatch(uint256 expected, uint256 received);
+
+    /// @notice Thrown when an internal balance does not cover `needed` base units.
+    error InsufficientBalance(address account, uint256 balance, uint256 needed);
+
+    /// @notice Thrown when somebody else than the requester submits or cancels.
+    error NotRequester(address caller, address requester);
+
+    /// @notice Thrown when somebody else than the claiming node commits.
+    error NotClaimant(address caller, address node);
+
+    /// @notice Thrown when a fee is below the board's minimum.
+    error FeeTooLow(uint96 fee, uint96 minFee);
+
+    /// @notice Thrown when a window of the terms lies outside the board's bounds, all in seconds.
+    error WindowOutOfRange(uint32 window, uint32 least, uint32 greatest);
+
+    /// @notice Thrown when the same terms were submitted before; change the nonce.
+    error TaskExists(bytes32 taskId);
+
+    /// @notice Thrown when a step does not fit the task's state.
+    error UnexpectedState(bytes32 taskId, TaskState state);
+
+    /// @notice Thrown when a step comes after its last allowed second.
+    error WindowClosed(bytes32 taskId, uint40 closedAt);
+
+    /// @notice Thrown when a step comes before its first allowed second.
+    error TooEarly(bytes32 taskId, uint40 opensAt);
+
+    /// @notice Thrown when the caller is no active node with sortition weight.
+    error NodeNotEligible(address node);
+
+    /// @notice Thrown when a node's score is above the present threshold; it doubles every sortition step.
+    error SortitionNotReached(uint256 score, uint256 threshold);
+
+    /// @notice Thrown when a node has as many unfinished tasks as its weight allows.
+    error TooManyClaims(uint32 activeClaims, uint256 cap);
+
+    /// @notice Thrown when a commit names no result.
+    error EmptyResult();
+
+    /// @notice Thrown when somebody else than the arbiter holds or rules.
+    error NotArbiter(address caller);
+
+    /// @notice Thrown when somebody else than the admin names the arbiter.
+    error NotAdmin(address caller);
+
+    /// @notice Thrown when the arbiter was named before.
+    error ArbiterAlreadySet(address arbiter);
+
+    /// @notice Thrown when a rule given to the constructor is outside its hard range.
+    error RuleOutOfRange(uint256 value, uint256 least, uint256 greatest);
+
+    /// @notice Thrown when an address must not be zero.
+    error ZeroAddress();
+
+    // ------------------------------------------------------------------ money
+
+    /// @notice Pulls `amount` base units of the fee token into the caller's internal balance.
+    function deposit(uint256 amount) external;
+
+    /// @notice Same as `deposit`, with an EIP-2612 permit for the allowance.
+    /// @dev A permit that somebody else already used is ignored; the allowance decides.
+    function depositWithPermit(uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
+
+    /// @notice Pushes `amount` base units of the caller's internal balance to the caller.
+    function withdraw(uint256 amount) external;
+
+    /// @notice Internal balance in base units: deposits not escrowed, plus earnings.
+    function balanceOf(address account) external view returns (uint256);
+
+    // ------------------------------------------------------------------ lifecycle
+
+    /// @notice Escrows the fee from the caller's internal balance and opens the task to sortition.
+    function submit(Terms calldata terms) external returns (bytes32 taskId);
+
+    /// @notice Takes a task on: the caller must be an active node whose score is within the present threshold.
+    function claim(Terms calldata terms) external;
+
+    /// @notice Binds the caller to a result and to the trace of its making.
+    /// @param resultRoot Merkle root over manifest and artifacts; not zero.
+    /// @param traceRoot Merkle root over the execution trace; zero when the executor records none.
+    function commit(Terms calldata terms, bytes32 resultRoot, bytes32 traceRoot) external;
+
+    /// @notice Pays out committed tasks whose challenge window is over. Anyone may call.
+    /// @dev A task that cannot be settled is skipped with an event, so one bad entry never fails a batch.
+    /// @return settled How many of the batch were paid.
+    function settle(Terms[] calldata batch) external returns (uint256 settled);
+
+    /// @notice Takes back a task that nobody claimed. Requester only.
+    function cancel(Terms calldata terms) external;
+
+    /// @notice Refunds a task whose claim, commit or hold window is over. Anyone may call.
+    function expire(Terms calldata terms) external;
+
+    // ------------------------------------------------------------------ arbiter
+
+    /// @notice Names the arbiter, once and for all. Admin only; the admin has no other power.
+    function setArbiter(address arbiter_) external;
+
+    /// @notice Stops a committed task from settling. Arbiter only, within the challenge window, once a task.
+    function hold(Terms calldata terms) external;
+
+    /// @notice Decides a held task: paid when `upheld`, refunded otherwise. Arbiter only, within the hold window.
+    function rule(Terms calldata terms, bool upheld) external;
+
+    // ------------------------------------------------------------------ views
+
+    /// @notice Identity of a task: keccak256(abi.encode(chain id, this board, terms)).
+    function taskIdOf(Terms calldata terms) external view returns (bytes32);
+
+    /// @notice Where a task stands.
+    /// @return state A `TaskState`.
+    /// @return node Who claimed it; zero before.
+    /// @return stateSince Second at which the state was entered.
+    /// @return seed Sortition seed while submitted; zero after.
+    function taskOf(bytes32 taskId) external view returns (uint8 state, address node, uint40 stateSince, uint128 seed);
+
+    /// @notice Tasks that `node` has claimed and that are not terminal yet. Its stake is locked while there are any.
+    function activeClaimsOf(address node) external view returns (uint32);
+
+    /// @notice The board's rules.
+    /// @return challengeWindow Seconds between commit and settlement.
+    /// @return sortitionStep Seconds in which the claim threshold doubles.
+    /// @return holdWindow Seconds an arbiter may hold a task.
+    /// @return claimsPerWeight Unfinished tasks a node may hold a unit of weight.
+    /// @return minClaimWindow Seconds.
+    /// @return maxClaimWindow Seconds.
+    /// @return minCommitWindow Seconds.
+    /// @return maxCommitWindow Seconds.
+    /// @return protocolFeeBps Basis points.
+    /// @return maxRoyaltyBps Basis points, as the marketplace enforces them.
+    /// @return minFee Base units.
+    function params()
+        external
+        view
+        returns (
+            uint32 challengeWindow,
+            uint32 sortitionStep,
+            uint32 holdWindow,
+            uint32 claimsPerWeight,
+            uint32 minClaimWindow,
+            uint32 maxClaimWindow,
+            uint32 minCommitWindow,
+            uint32 maxCommitWindow,
+            uint16 protocolFeeBps,
+            uint16 maxRoyaltyBps,
+            uint96 minFee
+        );
+
+    /// @notice Where protocol fees are credited.
+    function treasury() external view returns (address);
+
+    /// @notice The arbiter, zero while there is none.
+    function arbiter() external view returns (address);
+}
