@@ -1,0 +1,100 @@
+"""Money is counted in whole base units of the fee token (18 decimals); there are no floats anywhere near it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic_core import CoreSchema, core_schema
+
+from gesso_protocol.errors import EncodingInvalid, UsageError
+
+DECIMALS = 18
+BPS = 10_000
+MAX_FEE = 2**96 - 1
+_ONE = 10**DECIMALS
+_AMOUNT = re.compile(r"([0-9]{1,60})(?:\.([0-9]{1,18}))?\Z")
+_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,77})\Z")
+
+
+class Wei(int):
+    """Base units of the fee token, 0 to 2^256-1. Sums and differences stay `Wei`; below zero is an error."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: int = 0) -> Self:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**256:
+            raise EncodingInvalid("an amount is an integer from 0 to 2^256-1")
+        return super().__new__(cls, value)
+
+    def __add__(self, other: int) -> Wei:
+        return Wei(int(self) + int(other))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: int) -> Wei:
+        return Wei(int(self) - int(other))
+
+    def __str__(self) -> str:
+        return int.__repr__(self)
+
+    @classmethod
+    def validate(cls, value: object) -> Self:
+        """An integer or its shortest decimal text; anything else raises `EncodingInvalid`."""
+        if isinstance(value, str) and _DECIMAL.match(value):
+            return cls(int(value))
+        if isinstance(value, int):
+            return cls(value)
+        raise EncodingInvalid("an amount is a whole number of base units")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.validate,
+            json_schema_input_schema=core_schema.str_schema(pattern="^(0|[1-9][0-9]{0,77})$"),
+            serialization=core_schema.to_string_ser_schema(when_used="json"),
+        )
+
+
+def parse_amount(text: str) -> Wei:
+    """Read what a person types, in whole tokens: "0.02", "3". At most 18 decimals; raises `UsageError`."""
+    found = _AMOUNT.match(text.strip()) if isinstance(text, str) else None
+    if found is None:
+        raise UsageError(
+            "an amount is written like 0.02, with at most 18 decimals", hint="use digits and one point, no sign"
+        )
+    whole, part = found.group(1), found.group(2) or ""
+    value = int(whole) * _ONE + int(part.ljust(DECIMALS, "0"))
+    if value >= 2**256:
+        raise UsageError("the amount is larger than any token's supply")
+    return Wei(value)
+
+
+def format_amount(amount: int) -> str:
+    """Write an amount in whole tokens, exactly and without trailing zeros: "0.02". Inverse of `parse_amount`."""
+    whole, part = divmod(int(amount), _ONE)
+    digits = f"{part:018d}".rstrip("0")
+    return f"{whole}.{digits}" if digits else str(whole)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where one fee goes; the three add up to it exactly."""
+
+    node: Wei
+    royalty: Wei
+    protocol: Wei
+
+
+def split_fee(fee: int, royalty_bps: int, protocol_bps: int) -> Split:
+    """Divide a fee: royalty and protocol are rounded down, the node gets the rest.
+
+    Basis points are ten-thousandths; together at most 10,000. Raises `UsageError` outside that.
+    """
+    if royalty_bps < 0 or protocol_bps < 0 or royalty_bps + protocol_bps > BPS:
+        raise UsageError("royalty and protocol fee together are at most 10000 basis points")
+    whole = Wei(fee)
+    royalty = Wei(int(whole) * royalty_bps // BPS)
+    protocol = Wei(int(whole) * protocol_bps // BPS)
+    return Split(node=whole - royalty - protocol, royalty=royalty, protocol=protocol)
