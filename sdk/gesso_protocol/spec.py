@@ -129,5 +129,3 @@ def make_spec(fields: Mapping[str, Any]) -> Spec:
         return TextToImage(**fields)
     except ValidationError as error:
         raise SpecInvalid(explain(error)) from None
-
-

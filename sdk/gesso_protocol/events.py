@@ -1,0 +1,164 @@
+"""One event tree for progress bars, logs and metrics, on the requester's and on the operator's side.
+
+Every event names its task and when it happened (`at_ms`, milliseconds since 1970, as the sender's clock has it).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from gesso_protocol.encoding import explain
+from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.ids import Address, BlobRef, Root, TaskId
+from gesso_protocol.money import Wei
+from gesso_protocol.policy import Refusal
+
+MAX_EVENT_BYTES = 64 * 1024
+Millis = Annotated[int, Field(ge=0, lt=2**53)]
+Seconds = Annotated[int, Field(ge=0, lt=2**53)]
+TxHash = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
+Gas = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )  # fmt: skip
+
+    task: TaskId
+    at_ms: Millis
+
+
+class Submitted(_Event):
+    """The fee is in escrow and the task is on chain."""
+
+    kind: Literal["submitted"] = "submitted"
+    fee: Wei
+    tx: TxHash | None = None
+    gas_used: Gas | None = None
+
+
+class Announced(_Event):
+    """The task was gossiped to `peers` peers."""
+
+    kind: Literal["announced"] = "announced"
+    peers: Annotated[int, Field(ge=0)] = 0
+
+
+class Refused(_Event):
+    """A node will not take the task."""
+
+    kind: Literal["refused"] = "refused"
+    node: Address
+    reason: Annotated[Refusal, Field(strict=False)]
+
+
+class Claimed(_Event):
+    """A node took the task and must commit by `commit_by` (chain seconds)."""
+
+    kind: Literal["claimed"] = "claimed"
+    node: Address
+    commit_by: Seconds
+    tx: TxHash | None = None
+    gas_used: Gas | None = None
+
+
+class Started(_Event):
+    """The executor runs; `attempt` counts from 1."""
+
+    kind: Literal["started"] = "started"
+    node: Address
+    attempt: Annotated[int, Field(ge=1)] = 1
+
+
+class Step(_Event):
+    """Denoising step `index` of `total` of picture `image` is done; `preview` is a small PNG or JPEG."""
+
+    kind: Literal["step"] = "step"
+    index: Annotated[int, Field(ge=0)]
+    total: Annotated[int, Field(ge=1)]
+    image: Annotated[int, Field(ge=0)] = 0
+    node: Address | None = None
+    preview: Annotated[bytes, Field(max_length=12 * 1024)] | None = None
+
+
+class Committed(_Event):
+    """The result is bound to the chain; it can be settled from `settle_after` (chain seconds)."""
+
+    kind: Literal["committed"] = "committed"
+    node: Address
+    result_root: Root
+    trace_root: Root
+    settle_after: Seconds
+    tx: TxHash | None = None
+    gas_used: Gas | None = None
+
+
+class Fetched(_Event):
+    """The pictures are here and their hashes match the chain."""
+
+    kind: Literal["fetched"] = "fetched"
+    manifest: BlobRef
+    images: Annotated[int, Field(ge=1)]
+
+
+class Settled(_Event):
+    """The escrow is divided: `paid` to the node, `royalty`, `protocol_fee`."""
+
+    kind: Literal["settled"] = "settled"
+    node: Address
+    paid: Wei
+    royalty: Wei = Wei(0)
+    royalty_to: Address | None = None
+    protocol_fee: Wei = Wei(0)
+    tx: TxHash | None = None
+    gas_used: Gas | None = None
+
+
+class Cancelled(_Event):
+    """The requester took the task back."""
+
+    kind: Literal["cancelled"] = "cancelled"
+    refund: Wei
+
+
+class Expired(_Event):
+    """A window closed; the requester has its fee back. `node` is who missed its deadline, if one had claimed."""
+
+    kind: Literal["expired"] = "expired"
+    refund: Wei
+    node: Address | None = None
+
+
+class Failed(_Event):
+    """Something went wrong; code, sentence and hint of a `GessoError`. `final`: nothing more will happen."""
+
+    kind: Literal["failed"] = "failed"
+    code: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=1000)]
+    hint: Annotated[str, Field(max_length=1000)] = ""
+    final: bool = True
+
+
+Event: TypeAlias = (
+    Submitted | Announced | Refused | Claimed | Started | Step | Committed | Fetched | Settled | Cancelled | Expired | Failed
+)  # fmt: skip
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+def event_json(event: Event) -> bytes:
+    """One event as compact JSON (for server-sent events and logs)."""
+    return event.model_dump_json().encode("utf-8")
+
+
+def parse_event(data: bytes) -> Event:
+    """Read `event_json`; at most 64 KiB. Raises `EncodingInvalid` for anything else."""
+    if len(data) > MAX_EVENT_BYTES:
+        raise EncodingInvalid("the event is too large")
+    try:
+        return _ADAPTER.validate_json(data)
+    except ValidationError as error:
+        raise EncodingInvalid(explain(error)) from None

@@ -1,0 +1,317 @@
+"""What to do next with a task, decided from what the chain says and what our own journal says.
+
+Both functions are pure and total: no clock (`now` is the chain's time in seconds), no I/O, and an answer for every
+input. The shell does the one thing it is told, writes down that it did, and asks again. Asking twice is harmless.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.ids import Address, Root, TaskId
+from gesso_protocol.policy import Refusal
+from gesso_protocol.sortition import may_claim_at, score, seed_bytes
+from gesso_protocol.terms import BoardParams, Terms
+
+
+class TaskState(enum.IntEnum):
+    """The state byte of the task board. UNKNOWN: the board has never seen the task (or a reorg took it back)."""
+
+    UNKNOWN = 0
+    SUBMITTED = 1
+    CLAIMED = 2
+    COMMITTED = 3
+    SETTLED = 4
+    CANCELLED = 5
+    EXPIRED = 6
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can ever change it again."""
+        return self >= TaskState.SETTLED
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What `taskOf` answers. `state_since` is the chain's time of the last change; `seed` holds until the claim."""
+
+    task_id: TaskId
+    state: TaskState
+    node: Address | None = None
+    state_since: int = 0
+    seed: int | None = None
+
+    def view(self, terms: Terms, params: BoardParams) -> TaskView:
+        """The same with its terms and the board's times: all that a decision needs."""
+        return TaskView(
+            task_id=self.task_id,
+            state=self.state,
+            node=self.node,
+            state_since=self.state_since,
+            seed=self.seed,
+            terms=terms,
+            challenge_window_s=params.challenge_window_s,
+            sortition_step_s=params.sortition_step_s,
+        )
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """What the chain says about a task: its record, its terms (from the submit event) and the board's times."""
+
+    task_id: TaskId
+    state: TaskState
+    node: Address | None
+    state_since: int
+    seed: int | None
+    terms: Terms
+    challenge_window_s: int
+    sortition_step_s: int
+
+    def __post_init__(self) -> None:
+        if self.sortition_step_s < 1:
+            raise EncodingInvalid("a sortition step is at least one second")
+
+    @property
+    def due(self) -> int | None:
+        """When the present state's window ends, in chain seconds: then anyone may expire, or settle. None at the end."""
+        window = {
+            TaskState.SUBMITTED: self.terms.claim_window_s,
+            TaskState.CLAIMED: self.terms.commit_window_s,
+            TaskState.COMMITTED: self.challenge_window_s,
+        }.get(self.state)
+        return None if window is None else self.state_since + window
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a node waits, in seconds, before it believes that something was lost, and how often it tries."""
+
+    resend_after_s: int = 30
+    unseen_for_s: int = 120
+    poll_s: int = 1
+    attempts: int = 2
+
+
+@dataclass(frozen=True)
+class NodeMemory:
+    """What a node's journal says about a task. Times are chain seconds.
+
+    A `..._sent_at` is written before the transaction is sent, so a crash in between looks like a lost transaction and
+    is healed by `Patience.resend_after_s`; the contract refuses a second claim or commit.
+    """
+
+    me: Address
+    heard_at: int
+    weight: int = 0
+    total_weight: int = 0
+    hold_back_steps: int = 0
+    refusal: Refusal | None = None
+    claim_sent_at: int | None = None
+    executing: bool = False
+    failures: int = 0
+    outcome: tuple[Root, Root] | None = None
+    commit_sent_at: int | None = None
+    settle_sent_at: int | None = None
+    expire_sent_at: int | None = None
+    patience: Patience = Patience()
+
+
+class Why(str, enum.Enum):
+    """Why a node lets go of a task."""
+
+    NOT_ON_CHAIN = "not-on-chain"
+    REFUSED = "refused"
+    NO_WEIGHT = "no-weight"
+    NOT_MY_TURN = "not-my-turn"
+    CLAIM_WINDOW_OVER = "claim-window-over"
+    LOST_RACE = "lost-race"
+    SETTLED = "settled"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do before `until` (chain seconds) unless something changes."""
+
+    until: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Write down that a claim is sent, then send it."""
+
+
+@dataclass(frozen=True)
+class Execute:
+    """Start (or start again) the executor."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Write down that a commit is sent, then send these roots."""
+
+    result_root: Root
+    trace_root: Root
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Send a settle; several tasks may share one transaction."""
+
+
+@dataclass(frozen=True)
+class Expire:
+    """Send an expire: the requester is refunded and, for a node, its claim slot is free again."""
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Let go: close the journal entry, stop the executor if it runs."""
+
+    why: Why
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Get the result's blobs and check them against the committed root."""
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Take the task back before anyone claims it."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """Nothing is left to do; `state` says how it ended."""
+
+    state: TaskState
+
+
+NodeAction: TypeAlias = Wait | Claim | Execute | Commit | Settle | Expire | Forget
+RequesterAction: TypeAlias = Wait | Fetch | Settle | Cancel | Expire | Done
+
+_ENDINGS = {
+    TaskState.SETTLED: Why.SETTLED,
+    TaskState.CANCELLED: Why.CANCELLED,
+    TaskState.EXPIRED: Why.EXPIRED,
+}
+
+
+def next_action(view: TaskView, memory: NodeMemory, now: int) -> NodeAction:
+    """The one thing a node does next about this task."""
+    if view.state in _ENDINGS:
+        return Forget(_ENDINGS[view.state])
+    if view.state is TaskState.UNKNOWN:
+        return _not_seen(memory, now)
+    if view.state is TaskState.SUBMITTED:
+        return _open(view, memory, now)
+    if view.node != memory.me:
+        return Forget(Why.LOST_RACE)
+    if view.state is TaskState.CLAIMED:
+        return _mine(view, memory, now)
+    return _committed(view, memory, now)
+
+
+def claimable_from(view: TaskView, memory: NodeMemory) -> int | None:
+    """Chain time from which this node's claim is valid; None if it has no weight. Without its own hold-back."""
+    if view.seed is None:
+        return None
+    mine = score(seed_bytes(view.seed), view.task_id, memory.me)
+    after_s = may_claim_at(mine, memory.total_weight, memory.weight, view.sortition_step_s)
+    return None if after_s is None else view.state_since + after_s
+
+
+def _not_seen(memory: NodeMemory, now: int) -> NodeAction:
+    # gossip may be ahead of the block, and a reorg may bring the task back
+    if now < memory.heard_at + memory.patience.unseen_for_s:
+        return Wait(now + memory.patience.poll_s)
+    return Forget(Why.NOT_ON_CHAIN)
+
+
+def _open(view: TaskView, memory: NodeMemory, now: int) -> NodeAction:
+    closes = view.state_since + view.terms.claim_window_s
+    if now >= closes:
+        return Forget(Why.CLAIM_WINDOW_OVER)
+    if memory.claim_sent_at is not None:
+        return _claim_pending(memory, now, closes)
+    if memory.refusal is not None:
+        return Forget(Why.REFUSED)
+    valid_from = claimable_from(view, memory)
+    if valid_from is None:
+        return Forget(Why.NO_WEIGHT)
+    mine_from = valid_from + max(memory.hold_back_steps, 0) * view.sortition_step_s
+    if mine_from >= closes:
+        return Forget(Why.NOT_MY_TURN)
+    return Wait(mine_from) if now < mine_from else Claim()
+
+
+def _claim_pending(memory: NodeMemory, now: int, closes: int) -> NodeAction:
+    if _stale(memory.claim_sent_at, memory, now):
+        return Claim()
+    if _may_start(memory):
+        return Execute()
+    return Wait(min(closes, _resend_at(memory.claim_sent_at, memory, now)))
+
+
+def _mine(view: TaskView, memory: NodeMemory, now: int) -> NodeAction:
+    closes = view.state_since + view.terms.commit_window_s
+    if now >= closes:
+        return _once(Expire(), memory.expire_sent_at, memory, now)
+    if memory.outcome is not None:
+        step = _once(Commit(*memory.outcome), memory.commit_sent_at, memory, now)
+        return Wait(min(step.until, closes)) if isinstance(step, Wait) else step
+    return Execute() if _may_start(memory) else Wait(closes)
+
+
+def _committed(view: TaskView, memory: NodeMemory, now: int) -> NodeAction:
+    opens = view.state_since + view.challenge_window_s
+    if now < opens:
+        return Wait(opens)
+    return _once(Settle(), memory.settle_sent_at, memory, now)
+
+
+def _may_start(memory: NodeMemory) -> bool:
+    return memory.outcome is None and not memory.executing and memory.failures < memory.patience.attempts
+
+
+def _once(action: NodeAction, sent_at: int | None, memory: NodeMemory, now: int) -> NodeAction:
+    if sent_at is None or _stale(sent_at, memory, now):
+        return action
+    return Wait(_resend_at(sent_at, memory, now))
+
+
+def _stale(sent_at: int | None, memory: NodeMemory, now: int) -> bool:
+    return sent_at is not None and now >= sent_at + memory.patience.resend_after_s
+
+
+def _resend_at(sent_at: int | None, memory: NodeMemory, now: int) -> int:
+    return (now if sent_at is None else sent_at) + memory.patience.resend_after_s
+
+
+def next_requester_action(
+    view: TaskView, now: int, *, fetched: bool = False, cancel: bool = False, poll_s: int = 1
+) -> RequesterAction:
+    """The one thing a requester does next. `fetched`: the result is already here; `cancel`: it wants its money back.
+
+    A requester that follows this alone, with no node's help, reaches a terminal state in bounded time.
+    """
+    if view.state in (TaskState.CANCELLED, TaskState.EXPIRED):
+        return Done(view.state)
+    if view.state is TaskState.UNKNOWN:
+        return Wait(now + poll_s)
+    if view.state in (TaskState.COMMITTED, TaskState.SETTLED) and not fetched:
+        return Fetch()
+    due = view.due
+    if due is None:
+        return Done(view.state)
+    if now >= due:
+        return Settle() if view.state is TaskState.COMMITTED else Expire()
+    if cancel and view.state is TaskState.SUBMITTED:
+        return Cancel()
+    return Wait(due)

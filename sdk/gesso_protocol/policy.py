@@ -1,0 +1,152 @@
+"""Whether a node wants a task, and if not, why. Every refusal has a code that people and programs can read."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from gesso_protocol.encoding import Document
+from gesso_protocol.hashing import keccak256
+from gesso_protocol.ids import Address, BlobRef
+from gesso_protocol.money import BPS, Wei
+from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Dtype, Spec
+from gesso_protocol.terms import Terms
+
+MEGAPIXEL_STEP = 10**6
+
+
+class Refusal(str, enum.Enum):
+    """Why a node does not take a task."""
+
+    SPEC_UNREADABLE = "spec-unreadable"
+    KIND_UNSUPPORTED = "kind-unsupported"
+    DTYPE_UNSUPPORTED = "dtype-unsupported"
+    NOT_ALLOWED = "not-allowed"
+    TOO_LARGE = "too-large"
+    MODEL_UNKNOWN = "model-unknown"
+    MODEL_NOT_CACHED = "model-not-cached"
+    PRICE_TOO_LOW = "price-too-low"
+    EXPIRED = "expired"
+    BUSY = "busy"
+
+
+class Price(Document):
+    """What a node asks: a base fee a task plus so much per million pixel-steps, in base units."""
+
+    MAX_BYTES: ClassVar[int] = 512
+
+    base: Wei = Wei(0)
+    per_megapixel_step: Wei = Wei(0)
+
+    def quote(self, spec: Spec) -> Wei:
+        """What this spec costs, rounded up to a whole base unit."""
+        return Wei(int(self.base) + -(-spec.pixel_steps * int(self.per_megapixel_step) // MEGAPIXEL_STEP))
+
+
+class Offer(Document):
+    """What a node says in public that it can do. Its Keccak-256 stands in the registry as `capabilities`."""
+
+    MAX_BYTES: ClassVar[int] = 12 * 1024
+
+    format: Literal["gesso/offer/1"] = "gesso/offer/1"
+    kinds: Annotated[tuple[Literal["text_to_image"], ...], Field(max_length=8, strict=False)] = ("text_to_image",)
+    dtypes: Annotated[tuple[Dtype, ...], Field(max_length=3, strict=False)] = ("fp32",)
+    max_pixels: Annotated[int, Field(ge=0, le=2048 * 2048)] = 1024 * 1024
+    max_steps: Annotated[int, Field(ge=0, le=MAX_STEPS)] = MAX_STEPS
+    max_count: Annotated[int, Field(ge=0, le=MAX_COUNT)] = MAX_COUNT
+    models: Annotated[tuple[BlobRef, ...], Field(max_length=64, strict=False)] = ()
+    price: Price = Price()
+
+    def digest(self) -> bytes:
+        """The 32 bytes for the registry."""
+        return keccak256(self.encode())
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """All that `judge` needs to know of a node: its public offer and what it keeps to itself.
+
+    `models` maps labels (`name@version`) that the node knows to manifests; `offer.models` are the cached ones.
+    `allowed` empty means everyone. `deductions_bps` is what royalty and protocol take from the fee at most.
+    `seconds_per_megapixel_step` estimates the running time; 0 means unknown.
+    """
+
+    offer: Offer = Offer()
+    models: Mapping[str, BlobRef] = field(default_factory=dict)
+    fetches_models: bool = False
+    free_slots: int = 1
+    allowed: frozenset[Address] = frozenset()
+    denied: frozenset[Address] = frozenset()
+    deductions_bps: int = 0
+    seconds_per_megapixel_step: float = 0.0
+
+
+def judge(
+    spec: Spec | None, terms: Terms, capabilities: Capabilities, *, claim_left_s: int | None = None
+) -> Refusal | None:
+    """None: the node wants the task. `spec` is None when its blob could not be read.
+
+    Lasting reasons come before passing ones, so BUSY means that trying again later makes sense.
+    """
+    if terms.requester in capabilities.denied or (capabilities.allowed and terms.requester not in capabilities.allowed):
+        return Refusal.NOT_ALLOWED
+    if spec is None:
+        return Refusal.SPEC_UNREADABLE
+    for refusal in (
+        _unsupported(spec, terms, capabilities.offer),
+        _too_large(spec, capabilities.offer),
+        _model(spec, capabilities),
+        _price(spec, terms, capabilities),
+        _time(spec, terms, capabilities, claim_left_s),
+    ):
+        if refusal is not None:
+            return refusal
+    return Refusal.BUSY if capabilities.free_slots < 1 else None
+
+
+def resolve_model(spec: Spec, models: Mapping[str, BlobRef]) -> BlobRef | None:
+    """The manifest a spec means: the one it names by hash, else what its label stands for. None: unknown."""
+    by_label = models.get(spec.model)
+    if spec.model_manifest is None:
+        return by_label
+    if spec.model_manifest in models.values():
+        return spec.model_manifest
+    return None
+
+
+def _unsupported(spec: Spec, terms: Terms, offer: Offer) -> Refusal | None:
+    if spec.kind not in offer.kinds or terms.kind != int(spec.task_kind):
+        return Refusal.KIND_UNSUPPORTED
+    return Refusal.DTYPE_UNSUPPORTED if spec.dtype not in offer.dtypes else None
+
+
+def _too_large(spec: Spec, offer: Offer) -> Refusal | None:
+    fits = (
+        spec.width * spec.height <= offer.max_pixels and spec.steps <= offer.max_steps and spec.count <= offer.max_count
+    )
+    return None if fits else Refusal.TOO_LARGE
+
+
+def _model(spec: Spec, capabilities: Capabilities) -> Refusal | None:
+    manifest = resolve_model(spec, capabilities.models)
+    if manifest is None:
+        return Refusal.MODEL_UNKNOWN
+    if manifest in capabilities.offer.models or capabilities.fetches_models:
+        return None
+    return Refusal.MODEL_NOT_CACHED
+
+
+def _price(spec: Spec, terms: Terms, capabilities: Capabilities) -> Refusal | None:
+    kept = int(terms.fee) - -(-int(terms.fee) * capabilities.deductions_bps // BPS)
+    return Refusal.PRICE_TOO_LOW if kept < capabilities.offer.price.quote(spec) else None
+
+
+def _time(spec: Spec, terms: Terms, capabilities: Capabilities, claim_left_s: int | None) -> Refusal | None:
+    if claim_left_s is not None and claim_left_s <= 0:
+        return Refusal.EXPIRED
+    needed_s = spec.pixel_steps / MEGAPIXEL_STEP * capabilities.seconds_per_megapixel_step
+    return Refusal.EXPIRED if needed_s > terms.commit_window_s else None

@@ -1,0 +1,105 @@
+"""The terms of a task: what the chain knows of it. Mirrors `struct Terms` of the task board, field by field."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from gesso_protocol.encoding import MAX_SAFE_INT, Document
+from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.hashing import keccak256, word
+from gesso_protocol.ids import NO_LISTING, Address, BlobRef, ListingId, TaskId
+from gesso_protocol.money import MAX_FEE, Wei
+
+U32 = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _read_decimal(value: object) -> object:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
+        return int(value)
+    return value
+
+
+# 64-bit integers exceed what every JSON reader keeps exactly, so documents hold them as decimal text.
+U64 = Annotated[
+    int,
+    BeforeValidator(_read_decimal),
+    Field(ge=0, lt=2**64),
+    PlainSerializer(str, return_type=str, when_used="json"),
+]
+ChainId = Annotated[int, Field(ge=1, le=MAX_SAFE_INT)]
+
+
+class Terms(Document):
+    """Who pays how much for which spec, and how long each side may take. Windows are seconds."""
+
+    MAX_BYTES: ClassVar[int] = 1024
+
+    requester: Address
+    fee: Annotated[Wei, Field(le=MAX_FEE)]
+    spec: BlobRef
+    model: ListingId = NO_LISTING
+    kind: Annotated[int, Field(ge=0, le=255)] = 1
+    claim_window_s: U32
+    commit_window_s: U32
+    nonce: U64
+
+    def as_tuple(self) -> tuple[str, int, bytes, int, int, int, int, int]:
+        """The values in the order of the Solidity struct, as web3 wants them."""
+        return (
+            str(self.requester),
+            int(self.fee),
+            self.spec.value,
+            int(self.model),
+            self.kind,
+            self.claim_window_s,
+            self.commit_window_s,
+            self.nonce,
+        )
+
+    @classmethod
+    def from_tuple(cls, values: tuple[Any, ...] | list[Any]) -> Terms:
+        """From what web3 decodes. Raises `EncodingInvalid` for a tuple of another length."""
+        if len(values) != 8:
+            raise EncodingInvalid("terms have eight fields")
+        requester, fee, spec, model, kind, claim_window, commit_window, nonce = values
+        return cls(
+            requester=Address(requester),
+            fee=Wei(fee),
+            spec=BlobRef(bytes(spec)),
+            model=ListingId(model),
+            kind=kind,
+            claim_window_s=claim_window,
+            commit_window_s=commit_window,
+            nonce=nonce,
+        )
+
+
+def abi_terms(terms: Terms) -> bytes:
+    """`abi.encode(terms)`: eight 32-byte words."""
+    requester, fee, spec, model, kind, claim_window, commit_window, nonce = terms.as_tuple()
+    head = [word(int(requester, 16)), word(fee), spec]
+    return b"".join(head + [word(value) for value in (model, kind, claim_window, commit_window, nonce)])
+
+
+def task_id(chain_id: int, board: Address, terms: Terms) -> TaskId:
+    """keccak256(abi.encode(chainId, board, terms)): the same terms never make two tasks on one board."""
+    return TaskId(keccak256(word(chain_id) + word(int(board, 16)) + abi_terms(terms)))
+
+
+class BoardParams(Document):
+    """What the task board's `params()` answers, as far as the protocol's rules need it. Times are seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    challenge_window_s: U32
+    sortition_step_s: Annotated[int, Field(ge=1, lt=2**32)]
+    protocol_fee_bps: Annotated[int, Field(ge=0, le=10_000)] = 0
+    max_royalty_bps: Annotated[int, Field(ge=0, le=10_000)] = 0
+    min_fee: Wei = Wei(0)
+    min_claim_window_s: U32 = 0
+    max_claim_window_s: U32 = 2**32 - 1
+    min_commit_window_s: U32 = 0
+    max_commit_window_s: U32 = 2**32 - 1
+    format: Literal["gesso/board-params/1"] = "gesso/board-params/1"

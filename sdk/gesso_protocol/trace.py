@@ -1,0 +1,161 @@
+"""The trace: a commitment to every step of a run, so that any step can be opened and run again later.
+
+Each leaf binds chain, board, task, node, its own kind and place, the digest of its bytes and a salt, so a leaf of one
+task or node is worthless for another and unopened leaves give nothing away. The order of leaves is fixed (`Layout`),
+so an auditor who knows the spec knows where every leaf must stand.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gesso_protocol import merkle
+from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.hashing import keccak256, sha256, word
+from gesso_protocol.ids import Address, Root, TaskId
+
+_TENSOR = b"gesso/tensor/1"
+
+
+class LeafKind(str, enum.Enum):
+    """What a leaf holds. Cond and uncond are the model's output for the two guidance branches."""
+
+    MANIFEST = "manifest"
+    EMBEDDING = "embedding"
+    NOISE = "noise"
+    LATENT = "latent"
+    COND = "cond"
+    UNCOND = "uncond"
+    RGB = "rgb"
+    FILE = "file"
+
+    @property
+    def tag(self) -> bytes:
+        """The leaf's domain: keccak256 of its name."""
+        return keccak256(f"gesso/trace/1/{self.value}".encode("ascii"))
+
+
+class TensorType(enum.IntEnum):
+    """Element type of a digested tensor; bytes are little-endian, last axis fastest."""
+
+    FP32 = 0
+    UINT8 = 1
+
+
+@dataclass(frozen=True, order=True)
+class Slot:
+    """The place of one leaf. `image` and `step` are 0 where they have no meaning; embeddings use `step` 0 and 1."""
+
+    kind: LeafKind
+    image: int = 0
+    step: int = 0
+
+    @property
+    def index(self) -> int:
+        """The number that is hashed: image * 2^32 + step."""
+        if not 0 <= self.image < 2**32 or not 0 <= self.step < 2**32:
+            raise EncodingInvalid("image and step of a leaf fit 32 bits")
+        return (self.image << 32) | self.step
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which leaves a trace has, in order: manifest, embeddings (cond, uncond), then picture by picture
+    start noise, the latent after each step, both branches of each step (if recorded), RGB, file."""
+
+    images: int
+    steps: int
+    branches: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.images <= 16 or not 1 <= self.steps <= 1000:
+            raise EncodingInvalid("a trace has 1 to 16 pictures of 1 to 1000 steps")
+
+    def slots(self) -> Iterator[Slot]:
+        """Every slot, in the order of the tree."""
+        yield Slot(LeafKind.MANIFEST)
+        yield Slot(LeafKind.EMBEDDING, step=0)
+        yield Slot(LeafKind.EMBEDDING, step=1)
+        for image in range(self.images):
+            yield Slot(LeafKind.NOISE, image)
+            for step in range(self.steps):
+                yield Slot(LeafKind.LATENT, image, step)
+                if self.branches:
+                    yield Slot(LeafKind.COND, image, step)
+                    yield Slot(LeafKind.UNCOND, image, step)
+            yield Slot(LeafKind.RGB, image)
+            yield Slot(LeafKind.FILE, image)
+
+    @property
+    def count(self) -> int:
+        """Number of leaves."""
+        return 3 + self.images * (3 + self.steps * (3 if self.branches else 1))
+
+    def position(self, slot: Slot) -> int:
+        """Where a slot stands in the tree; raises `EncodingInvalid` for one that this layout does not have."""
+        for position, candidate in enumerate(self.slots()):
+            if candidate == slot:
+                return position
+        raise EncodingInvalid("the trace has no such leaf")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What every leaf of one run is bound to. `secret` is 32 random bytes that the node keeps until it opens leaves."""
+
+    chain_id: int
+    board: Address
+    task: TaskId
+    node: Address
+    secret: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != 32:
+            raise EncodingInvalid("a trace secret has 32 bytes")
+
+    def salt(self, slot: Slot) -> bytes:
+        """The salt of one leaf; opening it tells nothing about the others."""
+        return keccak256(b"gesso/trace/1/salt" + self.secret + slot.kind.tag + word(slot.index))
+
+    def leaf(self, slot: Slot, digest: bytes) -> bytes:
+        """The leaf for a digest, salted from the secret."""
+        return leaf(self.chain_id, self.board, self.task, self.node, slot, digest, self.salt(slot))
+
+
+def leaf(chain_id: int, board: Address, task: TaskId, node: Address, slot: Slot, digest: bytes, salt: bytes) -> bytes:
+    """keccak256 of eight words: tag, chain id, board, task, node, index, digest, salt. 32 bytes."""
+    if len(digest) != 32 or len(salt) != 32:
+        raise EncodingInvalid("digest and salt of a leaf have 32 bytes")
+    place = [slot.kind.tag, word(chain_id), word(int(board, 16)), task.value, word(int(node, 16)), word(slot.index)]
+    return keccak256(b"".join([*place, digest, salt]))
+
+
+def tensor_digest(data: bytes, shape: Sequence[int], kind: TensorType = TensorType.FP32) -> bytes:
+    """SHA-256 over a header (type, shape) and the tensor's raw bytes. Raises `EncodingInvalid` if they disagree."""
+    count = 4 if kind is TensorType.FP32 else 1
+    for side in shape:
+        if not 0 < side < 2**32:
+            raise EncodingInvalid("a tensor's sides are positive")
+        count *= side
+    if len(shape) > 8 or len(data) != count:
+        raise EncodingInvalid("the tensor's bytes do not match its shape")
+    header = _TENSOR + struct.pack(f"<BB{len(shape)}I", int(kind), len(shape), *shape)
+    return sha256(header + data)
+
+
+def trace_leaves(binding: Binding, layout: Layout, digests: Mapping[Slot, bytes]) -> list[bytes]:
+    """All leaves in order. Raises `EncodingInvalid` unless there is a digest for every slot and no other."""
+    if len(digests) != layout.count:
+        raise EncodingInvalid(f"the trace needs {layout.count} digests and has {len(digests)}")
+    try:
+        return [binding.leaf(slot, digests[slot]) for slot in layout.slots()]
+    except KeyError as missing:
+        raise EncodingInvalid(f"the trace lacks {missing.args[0]}") from None
+
+
+def trace_root(leaves: Sequence[bytes]) -> Root:
+    """What `commit` puts on chain beside the result root."""
+    return merkle.root(leaves)
