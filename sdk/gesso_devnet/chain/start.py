@@ -1,0 +1,150 @@
+"""Start a local chain as a process of its own, wait until it answers, and stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import aiohttp
+from gesso_protocol.errors import ChainError, MissingExtra
+
+from gesso_devnet.chain.accounts import TestAccount, known_accounts
+from gesso_devnet.chain.anvil import HOW_TO_GET_IT, anvil_command, find_anvil
+
+ChainKind = Literal["auto", "anvil", "embedded"]
+
+LOCAL_CHAIN_ID = 31_337
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 5.0
+POLL_S = 0.03
+PORT_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class RunningChain:
+    """A chain that answers on `rpc_url`. The accounts' keys are public test keys."""
+
+    kind: Literal["anvil", "embedded"]
+    rpc_url: str
+    chain_id: int
+    accounts: tuple[TestAccount, ...] = field(repr=False)
+
+
+def choose(kind: ChainKind) -> Literal["anvil", "embedded"]:
+    """What `auto` means here. Raises MissingExtra when anvil is asked for by name and absent."""
+    if kind == "embedded":
+        return "embedded"
+    if find_anvil() is not None:
+        return "anvil"
+    if kind == "anvil":
+        raise MissingExtra("devnet", message=HOW_TO_GET_IT)
+    return "embedded"
+
+
+def chain_command(
+    kind: ChainKind,
+    *,
+    port: int,
+    block_time_s: float,
+    host: str = "127.0.0.1",
+    chain_id: int = LOCAL_CHAIN_ID,
+    accounts: int = 10,
+) -> list[str]:
+    """The command line that runs such a chain in the foreground, for whoever supervises processes."""
+    program = find_anvil()
+    if choose(kind) == "anvil" and program is not None:
+        return anvil_command(
+            program, host=host, port=port, block_time_s=block_time_s, chain_id=chain_id, accounts=accounts
+        )
+    command = [sys.executable, "-m", "gesso_devnet.chain.embedded", "--host", host, "--port", str(port)]
+    command += ["--block-time", f"{block_time_s:g}", "--chain-id", str(chain_id), "--accounts", str(accounts)]
+    return command
+
+
+async def wait_until_up(rpc_url: str, *, alive: Callable[[], bool], timeout_s: float = START_TIMEOUT_S) -> int:
+    """Poll until the chain answers; returns its chain id. Raises ChainError when it died or stays silent."""
+    deadline = time.monotonic() + timeout_s
+    request = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as session:
+        while time.monotonic() < deadline:
+            # An open port proves nothing and a dead process never opens one: ask, and look at the process.
+            if not alive():
+                raise ChainError("the local chain stopped before it answered")
+            try:
+                async with session.post(rpc_url, json=request) as reply:
+                    return int((await reply.json())["result"], 16)
+            except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
+                await asyncio.sleep(POLL_S)
+    raise ChainError(f"the local chain did not answer within {timeout_s:g} s")
+
+
+@asynccontextmanager
+async def start_chain(
+    kind: ChainKind = "auto",
+    *,
+    port: int = 0,
+    block_time_s: float = 1.0,
+    accounts: int = 10,
+    log: Path | None = None,
+) -> AsyncIterator[RunningChain]:
+    """Run a chain in a child process until the block ends. Port 0 takes a free one; `log` collects its output."""
+    chosen = choose(kind)
+    last_error: ChainError | None = None
+    for _ in range(PORT_ATTEMPTS if port == 0 else 1):
+        used = port or _free_port()
+        command = chain_command(chosen, port=used, block_time_s=block_time_s, accounts=accounts)
+        with _output(log) as output:
+            child = await asyncio.create_subprocess_exec(
+                *command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        try:
+            url = f"http://127.0.0.1:{used}"
+            chain_id = await wait_until_up(url, alive=partial(_is_running, child))
+        except ChainError as error:
+            await _stop(child)
+            last_error = error  # most likely somebody took the port in between
+            continue
+        except BaseException:
+            await _stop(child)
+            raise
+        try:
+            yield RunningChain(chosen, url, chain_id, known_accounts(accounts))
+        finally:
+            await _stop(child)
+        return
+    raise last_error or ChainError("the local chain did not start")
+
+
+def _is_running(child: asyncio.subprocess.Process) -> bool:
+    return child.returncode is None
+
+
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is not None:
+        return
+    child.terminate()
+    try:
+        await asyncio.wait_for(child.wait(), STOP_TIMEOUT_S)
+    except TimeoutError:
+        child.kill()
+        await child.wait()
+
+
+def _output(log: Path | None) -> BinaryIO:
+    return Path(os.devnull).open("wb") if log is None else log.open("ab")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
