@@ -34,6 +34,8 @@
 Exit codes: 0 ok, 1 bug, 2 usage, 3 config or wallet, 4 funds, 5 task failed, 6 deadline, 7 unreachable.
 """
 
+# ruff: noqa: N818 - the names say what is wrong; a suffix on each leaf would say nothing more
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

@@ -144,8 +144,19 @@ class Failed(_Event):
 
 
 Event: TypeAlias = (
-    Submitted | Announced | Refused | Claimed | Started | Step | Committed | Fetched | Settled | Cancelled | Expired | Failed
-)  # fmt: skip
+    Submitted
+    | Announced
+    | Refused
+    | Claimed
+    | Started
+    | Step
+    | Committed
+    | Fetched
+    | Settled
+    | Cancelled
+    | Expired
+    | Failed
+)
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 

@@ -77,7 +77,7 @@ class TaskView:
 
     @property
     def due(self) -> int | None:
-        """When the present state's window ends, in chain seconds: then anyone may expire, or settle. None at the end."""
+        """When the state's window ends, in chain seconds: then anyone may expire or settle. None at the end."""
         window = {
             TaskState.SUBMITTED: self.terms.claim_window_s,
             TaskState.CLAIMED: self.terms.commit_window_s,
@@ -120,7 +120,7 @@ class NodeMemory:
     patience: Patience = Patience()
 
 
-class Why(str, enum.Enum):
+class Why(enum.StrEnum):
     """Why a node lets go of a task."""
 
     NOT_ON_CHAIN = "not-on-chain"

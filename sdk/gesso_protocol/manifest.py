@@ -116,7 +116,7 @@ class BlobManifest(Document):
     format: Literal["gesso/chunks/1"] = "gesso/chunks/1"
     blob: BlobRef
     size: Annotated[int, Field(ge=0, le=MAX_BLOB_BYTES)]
-    chunk_size: Literal[1048576] = CHUNK_BYTES
+    chunk_size: Literal[1048576] = 1048576
     chunks: Annotated[tuple[BlobRef, ...], Field(max_length=MAX_BLOB_BYTES // CHUNK_BYTES, strict=False)]
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from gesso_protocol.terms import Terms
 MEGAPIXEL_STEP = 10**6
 
 
-class Refusal(str, enum.Enum):
+class Refusal(enum.StrEnum):
     """Why a node does not take a task."""
 
     SPEC_UNREADABLE = "spec-unreadable"
@@ -75,7 +75,7 @@ class Capabilities:
     `seconds_per_megapixel_step` estimates the running time; 0 means unknown.
     """
 
-    offer: Offer = Offer()
+    offer: Offer = field(default_factory=Offer)
     models: Mapping[str, BlobRef] = field(default_factory=dict)
     fetches_models: bool = False
     free_slots: int = 1

@@ -37,7 +37,7 @@ def _in_thousandths(value: float) -> float:
 
 
 def _plain_text(value: str) -> str:
-    if any(ord(c) < 32 and c not in "\n\t" or 0xD800 <= ord(c) <= 0xDFFF for c in value):
+    if any((ord(c) < 32 and c not in "\n\t") or 0xD800 <= ord(c) <= 0xDFFF for c in value):
         raise ValueError("text holds no control characters except line break and tab")
     return value
 

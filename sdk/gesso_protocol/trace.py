@@ -20,7 +20,7 @@ from gesso_protocol.ids import Address, Root, TaskId
 _TENSOR = b"gesso/tensor/1"
 
 
-class LeafKind(str, enum.Enum):
+class LeafKind(enum.StrEnum):
     """What a leaf holds. Cond and uncond are the model's output for the two guidance branches."""
 
     MANIFEST = "manifest"
