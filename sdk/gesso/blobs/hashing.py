@@ -7,16 +7,11 @@ from pathlib import Path
 
 import anyio
 from blake3 import blake3
-
-from gesso.blobs.port import CHUNK_BYTES, BlobSource
 from gesso_protocol.errors import BlobTooLarge
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import BlobManifest
 
-
-def ref_of(data: bytes) -> BlobRef:
-    """The name of `data`."""
-    return BlobRef(blake3(data).digest())
+from gesso.blobs.port import CHUNK_BYTES, BlobSource
 
 
 class Digester:
@@ -47,7 +42,7 @@ class Digester:
         if self._chunk_room < CHUNK_BYTES:
             self._close_chunk()
         ref = BlobRef(self._whole.digest())
-        return ref, BlobManifest(size=self.size, chunk_size=CHUNK_BYTES, chunks=tuple(self._chunks))
+        return ref, BlobManifest(blob=ref, size=self.size, chunks=tuple(self._chunks))
 
     def _cut(self, view: memoryview) -> Iterator[memoryview]:
         while len(view) > 0:

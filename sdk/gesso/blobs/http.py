@@ -18,10 +18,6 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 from anyio import to_thread
-
-from gesso.blobs.hashing import Digester, pieces, ref_of
-from gesso.blobs.partial import Partial
-from gesso.blobs.port import CHUNK_BYTES, DEFAULT_MAX_BYTES, BlobSource, OnProgress
 from gesso_protocol.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -32,7 +28,11 @@ from gesso_protocol.errors import (
     Unreachable,
 )
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.manifest import BlobManifest
+from gesso_protocol.manifest import BlobManifest, chunk_count
+
+from gesso.blobs.hashing import Digester, pieces
+from gesso.blobs.partial import Partial
+from gesso.blobs.port import CHUNK_BYTES, DEFAULT_MAX_BYTES, BlobSource, OnProgress
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class HttpBlobs:
     async def put(self, source: BlobSource, *, expect: BlobRef | None = None) -> BlobRef:
         """See `BlobStore.put`. Content that the server already has is not sent again."""
         if isinstance(source, bytes):
-            ref = await to_thread.run_sync(ref_of, source)
+            ref = await to_thread.run_sync(BlobRef.of, source)
             await self._send(source, _expected(ref, expect), len(source))
             return ref
         if isinstance(source, Path):
@@ -108,7 +108,7 @@ class HttpBlobs:
                 return await _read(answer, ref, max_bytes)
 
         data = await self._retrying(once)
-        if await to_thread.run_sync(ref_of, data) != ref:
+        if await to_thread.run_sync(BlobRef.of, data) != ref:
             raise BlobCorrupt(f"{ref.short}: the content that came has another hash")
         return data
 
@@ -158,6 +158,8 @@ class HttpBlobs:
             try:
                 await self._pull(partial, ref, progress)
                 continue
+            except BlobMissing:
+                raise
             except (Unreachable, BlobCorrupt) as error:
                 partial.drop_pending()
                 failures = 1 if partial.verified > before else failures + 1
@@ -180,10 +182,9 @@ class HttpBlobs:
         if not partial.complete:
             raise Unreachable(f"{ref.short}: the answer ended {total - partial.verified} bytes early")
 
-    async def _chunks(self, ref: BlobRef, size: int) -> tuple[BlobRef, ...] | None:
+    async def _chunks(self, ref: BlobRef, size: int) -> BlobManifest | None:
         """The server's chunk list when it has one that fits the blob's size."""
-        count = -(-size // CHUNK_BYTES)
-        bound = _LIST_BYTES_FIXED + count * _LIST_BYTES_A_CHUNK
+        bound = _LIST_BYTES_FIXED + chunk_count(size) * _LIST_BYTES_A_CHUNK
 
         async def once() -> bytes:
             async with self._open("GET", ref, path="/chunks") as answer:
@@ -195,9 +196,9 @@ class HttpBlobs:
             return None
         except (EncodingInvalid, BlobTooLarge) as error:
             raise BlobCorrupt(f"{ref.short}: the server's chunk list cannot be read") from error
-        if (listed.size, listed.chunk_size, len(listed.chunks)) != (size, CHUNK_BYTES, count):
+        if (listed.blob, listed.size) != (ref, size):
             raise BlobCorrupt(f"{ref.short}: the server's chunk list is of another blob")
-        return listed.chunks
+        return listed
 
     async def _send(self, source: bytes | Path, ref: BlobRef, size: int) -> None:
         if await self.has(ref):
@@ -232,6 +233,8 @@ class HttpBlobs:
         for pause_s in self._pauses_s:
             try:
                 return await once()
+            except BlobMissing:
+                raise
             except Unreachable:
                 await anyio.sleep(pause_s)
         return await once()

@@ -7,16 +7,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from gesso.blobs.port import DEFAULT_MAX_BYTES, BlobSource, BlobStore, OnProgress
 from gesso_protocol.errors import BlobCorrupt, BlobMissing, ConfigError, GessoError, Unreachable
 from gesso_protocol.ids import BlobRef
+
+from gesso.blobs.port import DEFAULT_MAX_BYTES, BlobSource, BlobStore, OnProgress
 
 T = TypeVar("T")
 OnSkip = Callable[[BlobStore, GessoError], None]
 
 
 class LayeredBlobs:
-    """The first store is home: a put must succeed there. The others are tried, and `on_skip` hears of each that failed."""
+    """The first store is home: a put must succeed there. The others are tried; `on_skip` hears which failed."""
 
     def __init__(self, stores: Sequence[BlobStore], *, on_skip: OnSkip | None = None) -> None:
         if not stores:
@@ -74,7 +75,7 @@ class LayeredBlobs:
                 self._skip(store, error)
 
     async def _first(self, ref: BlobRef, ask: Callable[[BlobStore], Awaitable[T]]) -> T:
-        """The first answer; a store that lacks, breaks or hides the content is passed over, the worst reason is told."""
+        """The first answer; a store that lacks, breaks or hides the content is passed over."""
         worst: GessoError = BlobMissing(f"{ref.short} is in none of the {len(self._stores())} stores")
         for store in self._stores():
             try:

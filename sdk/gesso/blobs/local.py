@@ -1,6 +1,6 @@
 """Blobs in a directory: one file a blob, named by its hash, visible only when it is whole and verified.
 
-    objects/ab/abcd…   content          chunks/ab/abcd…   chunk list, made at put          incoming/   unfinished puts
+objects/ab/abcd…   content          chunks/ab/abcd…   chunk list, made at put          incoming/   unfinished puts
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
-
-from gesso.blobs.hashing import Digester, pieces, ref_of
-from gesso.blobs.partial import Partial
-from gesso.blobs.port import CHUNK_BYTES, DEFAULT_MAX_BYTES, BlobSource, OnProgress
-from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge
+from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge, EncodingInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import BlobManifest
+
+from gesso.blobs.hashing import Digester, pieces
+from gesso.blobs.partial import Partial
+from gesso.blobs.port import CHUNK_BYTES, DEFAULT_MAX_BYTES, BlobSource, OnProgress
 
 
 class LocalBlobs:
@@ -32,7 +32,7 @@ class LocalBlobs:
         self._incoming.mkdir(parents=True, exist_ok=True)
 
     def path(self, ref: BlobRef) -> Path:
-        """Where the content of `ref` is, or would be. Read it only through a verifying call if the disk is not yours."""
+        """Where the content of `ref` is, or would be. Reading it there verifies nothing."""
         return self._place("objects", ref)
 
     async def put(self, source: BlobSource, *, expect: BlobRef | None = None) -> BlobRef:
@@ -61,7 +61,7 @@ class LocalBlobs:
         if size > max_bytes:
             raise BlobTooLarge(f"{ref.short} has {size} bytes, {max_bytes} are allowed here")
         data = await to_thread.run_sync(self._read, ref, size)
-        if await to_thread.run_sync(ref_of, data) != ref:
+        if await to_thread.run_sync(BlobRef.of, data) != ref:
             self.remove(ref)
             raise BlobCorrupt(f"{ref.short}: the file on this disk has another hash; it is removed")
         return data
@@ -71,7 +71,11 @@ class LocalBlobs:
         size = await self.size(ref)
         if size > max_bytes:
             raise BlobTooLarge(f"{ref.short} has {size} bytes, {max_bytes} are allowed here")
-        await to_thread.run_sync(self._copy, ref, dest, size, progress)
+        try:
+            await to_thread.run_sync(self._copy, ref, dest, size, progress)
+        except BlobCorrupt:
+            self.remove(ref)
+            raise
 
     async def has(self, ref: BlobRef) -> bool:
         """See `BlobStore.has`."""
@@ -104,6 +108,21 @@ class LocalBlobs:
             while start < stop and (piece := await file.read(min(CHUNK_BYTES, stop - start))):
                 start += len(piece)
                 yield piece
+
+    def inventory(self) -> Iterator[tuple[BlobRef, int]]:
+        """Every blob that is here and its size, the longest unused first. Reads the whole directory: for start-up."""
+        found = []
+        for path in (self._root / "objects").glob("??/*"):
+            with contextlib.suppress(EncodingInvalid, FileNotFoundError):
+                ref, facts = BlobRef.parse(f"{BlobRef.PREFIX}{path.name}"), path.stat()
+                found.append((facts.st_mtime_ns, ref, facts.st_size))
+        for _, ref, size in sorted(found):
+            yield ref, size
+
+    def touch(self, ref: BlobRef) -> None:
+        """Note that the blob was used just now; `inventory` tells it last."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path(ref))
 
     def remove(self, ref: BlobRef) -> None:
         """Forget a blob; no error when it is not here."""

@@ -14,16 +14,17 @@ from pathlib import Path
 from types import TracebackType
 
 from blake3 import blake3
-
-from gesso.blobs.port import CHUNK_BYTES
 from gesso_protocol.errors import BlobCorrupt
 from gesso_protocol.ids import BlobRef
+from gesso_protocol.manifest import BlobManifest
+
+from gesso.blobs.port import CHUNK_BYTES
 
 
 class Partial:
     """The verified beginning of a blob on disk. One writer at a time; a second one works in a file of its own."""
 
-    def __init__(self, ref: BlobRef, dest: Path, size: int, chunks: tuple[BlobRef, ...] | None) -> None:
+    def __init__(self, ref: BlobRef, dest: Path, size: int, chunks: BlobManifest | None) -> None:
         self._ref = ref
         self._dest = dest
         self.size = size
@@ -103,7 +104,7 @@ class Partial:
         whole_chunk = len(chunk) == min(CHUNK_BYTES, self.size - self.verified)
         if self._chunks is None or not whole_chunk:
             return whole_chunk
-        return blake3(chunk).digest() == bytes(self._chunks[self.verified // CHUNK_BYTES])
+        return blake3(chunk).digest() == bytes(self._chunks.chunks[self.verified // CHUNK_BYTES])
 
     def _keep(self, chunk: bytes) -> None:
         if not self._chunk_is_right(chunk):

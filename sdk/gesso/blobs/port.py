@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from gesso_protocol.ids import BlobRef
+from gesso_protocol.manifest import CHUNK_BYTES
 
-CHUNK_BYTES = 1 << 20
-"""Blobs are moved and verified in pieces of this size; the last one may be shorter."""
+__all__ = ["CHUNK_BYTES", "DEFAULT_MAX_BYTES", "BlobSource", "BlobStore", "OnProgress"]
 
 DEFAULT_MAX_BYTES = 8 << 30
 """What a store accepts when its owner sets no other bound: 8 GiB, more than any single weights file we know of."""

@@ -1,0 +1,63 @@
+"""What every request passes before a route sees it: who is asking, how often, and typed errors on the way out."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from gesso_protocol.errors import GessoError
+
+from gesso_relay.limits import RateLimit
+from gesso_relay.replies import http_problem, internal_problem, problem
+from gesso_relay.settings import Limits
+
+CLIENT = web.RequestKey("client", str)
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Access-Control-Allow-Origin": "*",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def gate(limits: Limits, *, trust_forwarded_for: bool) -> Middleware:
+    """The one middleware of the relay."""
+    rate = RateLimit(limits.requests_per_s, limits.request_burst, limits.clients_remembered)
+    log = structlog.get_logger("gesso.relay")
+
+    @web.middleware
+    async def pass_through(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[CLIENT] = client_of(request, trust_forwarded_for=trust_forwarded_for)
+        try:
+            rate.take(request[CLIENT], time.monotonic())
+            reply = await handler(request)
+        except GessoError as error:
+            reply = problem(error)
+        except web.HTTPException as error:
+            reply = http_problem(error)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception:
+            log.exception("request.failed", route=str(request.match_info.route.name), method=request.method)
+            reply = internal_problem()
+        if not reply.prepared:
+            reply.headers.update({name: value for name, value in _SECURITY.items() if name not in reply.headers})
+        return reply
+
+    return pass_through
+
+
+def client_of(request: web.Request, *, trust_forwarded_for: bool) -> str:
+    """The address that asks. The last hop of X-Forwarded-For is the one that our own proxy wrote."""
+    forwarded = request.headers.get("X-Forwarded-For") if trust_forwarded_for else None
+    address = forwarded.rpartition(",")[2].strip() if forwarded else request.remote or "unknown"
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if parsed.version == 6:
+        # One household gets a /64, so counting single addresses would limit nobody.
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

@@ -1,0 +1,57 @@
+"""How much one client may ask for: a token bucket a client, and counted seats for streams and uploads."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gesso_protocol.errors import RateLimited
+
+
+class RateLimit:
+    """Token buckets by client. Remembers a bounded number of clients, the longest silent are forgotten first."""
+
+    def __init__(self, per_s: float, burst: int, remembered: int) -> None:
+        self._per_s = per_s
+        self._burst = float(burst)
+        self._remembered = remembered
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str, now_s: float, cost: float = 1.0) -> None:
+        """Spend `cost` of the client's allowance. Raises RateLimited when it has not got so much."""
+        left, since = self._buckets.pop(client, (self._burst, now_s))
+        left = min(self._burst, left + max(0.0, now_s - since) * self._per_s)
+        enough = left >= cost
+        self._buckets[client] = (left - cost if enough else left, now_s)
+        if len(self._buckets) > self._remembered:
+            self._buckets.popitem(last=False)
+        if not enough:
+            raise RateLimited("too many requests from this address", hint="slow down and try again in a second")
+
+
+class Seats:
+    """A bounded number of things at once, in total and a client."""
+
+    def __init__(self, what: str, total: int, a_client: int) -> None:
+        self._what = what
+        self._total = total
+        self._a_client = a_client
+        self._taken: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        return self._taken.total()
+
+    @contextmanager
+    def seat(self, client: str) -> Iterator[None]:
+        """Hold one seat for the block. Raises RateLimited when there is none."""
+        if self.taken >= self._total or self._taken[client] >= self._a_client:
+            raise RateLimited(f"too many {self._what} at once", hint="close one, or try again later")
+        self._taken[client] += 1
+        try:
+            yield
+        finally:
+            self._taken[client] -= 1
+            if self._taken[client] <= 0:
+                del self._taken[client]

@@ -1,0 +1,112 @@
+"""How the relay answers: JSON, errors as {code, message, hint}, and server-sent events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import anyio
+from aiohttp import web
+from gesso_protocol.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    BlobTooLarge,
+    ConfigError,
+    EncodingInvalid,
+    GessoError,
+    MessageTooLarge,
+    RateLimited,
+    UsageError,
+)
+
+_STATUS: tuple[tuple[type[GessoError], int], ...] = (
+    (BlobMissing, 404),
+    (BlobTooLarge, 413),
+    (MessageTooLarge, 413),
+    (BlobCorrupt, 422),
+    (RateLimited, 429),
+    (UsageError, 400),
+    (EncodingInvalid, 400),
+    (ConfigError, 401),
+)
+_HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 411: "length-required", 413: "too-large", 416: "bad-range"}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One server-sent event; `data` holds no line break."""
+
+    name: str
+    data: str
+    id: str | None = None
+
+    def encode(self) -> bytes:
+        head = f"id: {self.id}\n" if self.id is not None else ""
+        return f"{head}event: {self.name}\ndata: {self.data}\n\n".encode()
+
+
+def json_reply(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Compact JSON that any page may read."""
+    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return web.Response(body=body, status=status, content_type="application/json", charset="utf-8", headers=headers)
+
+
+def problem(error: GessoError) -> web.Response:
+    """A typed error as its status and {code, message, hint}."""
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 502)
+    headers = {"Retry-After": "1"} if status == 429 else None
+    return _problem(status, error.code, error.message, error.hint, headers)
+
+
+def http_problem(error: web.HTTPException) -> web.Response:
+    """What the server library itself refuses, in the same form."""
+    code = _HTTP_CODES.get(error.status, "bad-request" if error.status < 500 else "internal")
+    headers = {name: error.headers[name] for name in ("Allow", "Content-Range") if name in error.headers}
+    return _problem(error.status, code, error.reason.lower(), "see relay/README.md for the endpoints", headers)
+
+
+def internal_problem() -> web.Response:
+    """Our own bug: the details are in the log, not in the answer."""
+    return _problem(500, "internal", "the relay could not answer this", "try again, or ask another relay", None)
+
+
+def _problem(status: int, code: str, message: str, hint: str, headers: Mapping[str, str] | None) -> web.Response:
+    return json_reply({"code": code, "message": message, "hint": hint}, status=status, headers=headers)
+
+
+async def stream_events(
+    request: web.Request, events: AsyncIterator[ServerEvent], *, heartbeat_s: float, stream_s: float
+) -> web.StreamResponse:
+    """Send events until they end, the reader goes, or `stream_s` is over; a comment a heartbeat keeps proxies awake."""
+    reply = web.StreamResponse(
+        headers={
+            "Content-Type": "text/event-stream",
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+            "Access-Control-Allow-Origin": "*",
+        }
+    )
+    await reply.prepare(request)
+    writing = anyio.Lock()
+
+    async def beat() -> None:
+        while True:
+            await anyio.sleep(heartbeat_s)
+            async with writing:
+                await reply.write(b": still here\n\n")
+
+    async def send() -> None:
+        async for event in events:
+            async with writing:
+                await reply.write(event.encode())
+        group.cancel_scope.cancel()
+
+    with anyio.move_on_after(stream_s):
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(beat)
+                group.start_soon(send)
+        except* (ConnectionError, web.GracefulExit):
+            pass
+    return reply
