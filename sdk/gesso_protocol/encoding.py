@@ -19,6 +19,7 @@ Json: TypeAlias = bool | int | str | list["Json"] | dict[str, "Json"] | None
 
 MAX_SAFE_INT = 2**53 - 1
 MAX_DEPTH = 16
+MAX_VALUES = 40_000
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 _KEY = re.compile(r"[!-~]{1,128}\Z")
 
@@ -39,6 +40,9 @@ def parse(data: bytes, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Json:
         raise EncodingInvalid("a document is bytes")
     if len(data) > max_bytes:
         raise EncodingInvalid(f"the document has {len(data)} bytes; at most {max_bytes} are allowed")
+    # a byte of text can become a hundred bytes of objects, so the count is bounded before anything is built
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
+        raise EncodingInvalid(f"the document holds more than {MAX_VALUES} values")
     try:
         value: Json = json.loads(
             data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float, parse_int=_small_int

@@ -18,7 +18,10 @@ from gesso_protocol.terms import BoardParams, Terms
 
 
 class TaskState(enum.IntEnum):
-    """The state byte of the task board. UNKNOWN: the board has never seen the task (or a reorg took it back)."""
+    """The state byte of the task board. UNKNOWN: the board has never seen the task (or a reorg took it back).
+
+    HELD is not terminal: an arbiter stopped the settlement and has `hold_window_s` to rule.
+    """
 
     UNKNOWN = 0
     SUBMITTED = 1
@@ -27,11 +30,12 @@ class TaskState(enum.IntEnum):
     SETTLED = 4
     CANCELLED = 5
     EXPIRED = 6
+    HELD = 7
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing can ever change it again."""
-        return self >= TaskState.SETTLED
+        """Whether nothing can ever change it again (short of a reorg)."""
+        return self in (TaskState.SETTLED, TaskState.CANCELLED, TaskState.EXPIRED)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class TaskRecord:
             terms=terms,
             challenge_window_s=params.challenge_window_s,
             sortition_step_s=params.sortition_step_s,
+            hold_window_s=params.hold_window_s,
         )
 
 
@@ -70,6 +75,7 @@ class TaskView:
     terms: Terms
     challenge_window_s: int
     sortition_step_s: int
+    hold_window_s: int = 0
 
     def __post_init__(self) -> None:
         if self.sortition_step_s < 1:
@@ -77,13 +83,21 @@ class TaskView:
 
     @property
     def due(self) -> int | None:
-        """When the state's window ends, in chain seconds: then anyone may expire or settle. None at the end."""
-        window = {
-            TaskState.SUBMITTED: self.terms.claim_window_s,
-            TaskState.CLAIMED: self.terms.commit_window_s,
-            TaskState.COMMITTED: self.challenge_window_s,
-        }.get(self.state)
-        return None if window is None else self.state_since + window
+        """First chain second in which anyone may end the state: expire it or, from COMMITTED, settle. None: no such.
+
+        Claim and commit are allowed up to and including the last second of their windows, so these end one later.
+        """
+        match self.state:
+            case TaskState.SUBMITTED:
+                return self.state_since + self.terms.claim_window_s + 1
+            case TaskState.CLAIMED:
+                return self.state_since + self.terms.commit_window_s + 1
+            case TaskState.COMMITTED:
+                return self.state_since + self.challenge_window_s
+            case TaskState.HELD:
+                return self.state_since + self.hold_window_s + 1
+            case _:
+                return None
 
 
 @dataclass(frozen=True)
@@ -204,18 +218,23 @@ _ENDINGS = {
 
 
 def next_action(view: TaskView, memory: NodeMemory, now: int) -> NodeAction:
-    """The one thing a node does next about this task."""
+    """The one thing a node does next about this task. A `Wait` always ends after `now`."""
     if view.state in _ENDINGS:
         return Forget(_ENDINGS[view.state])
-    if view.state is TaskState.UNKNOWN:
+    due = view.due
+    if due is None:
         return _not_seen(memory, now)
     if view.state is TaskState.SUBMITTED:
-        return _open(view, memory, now)
+        return _open(view, memory, now, due)
     if view.node != memory.me:
         return Forget(Why.LOST_RACE)
-    if view.state is TaskState.CLAIMED:
-        return _mine(view, memory, now)
-    return _committed(view, memory, now)
+    if view.state is TaskState.CLAIMED and now < due:
+        return _mine(memory, now, due)
+    if now < due:
+        return Wait(due)
+    if view.state is TaskState.COMMITTED:
+        return _once(Settle(), memory.settle_sent_at, memory, now)
+    return _once(Expire(), memory.expire_sent_at, memory, now)
 
 
 def claimable_from(view: TaskView, memory: NodeMemory) -> int | None:
@@ -234,46 +253,34 @@ def _not_seen(memory: NodeMemory, now: int) -> NodeAction:
     return Forget(Why.NOT_ON_CHAIN)
 
 
-def _open(view: TaskView, memory: NodeMemory, now: int) -> NodeAction:
-    closes = view.state_since + view.terms.claim_window_s
-    if now >= closes:
+def _open(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
+    if now >= due:
         return Forget(Why.CLAIM_WINDOW_OVER)
     if memory.claim_sent_at is not None:
-        return _claim_pending(memory, now, closes)
+        return _claim_pending(memory, now, due)
     if memory.refusal is not None:
         return Forget(Why.REFUSED)
     valid_from = claimable_from(view, memory)
     if valid_from is None:
         return Forget(Why.NO_WEIGHT)
     mine_from = valid_from + max(memory.hold_back_steps, 0) * view.sortition_step_s
-    if mine_from >= closes:
+    if mine_from >= due:
         return Forget(Why.NOT_MY_TURN)
     return Wait(mine_from) if now < mine_from else Claim()
 
 
-def _claim_pending(memory: NodeMemory, now: int, closes: int) -> NodeAction:
-    if _stale(memory.claim_sent_at, memory, now):
-        return Claim()
-    if _may_start(memory):
-        return Execute()
-    return Wait(min(closes, _resend_at(memory.claim_sent_at, memory, now)))
+def _claim_pending(memory: NodeMemory, now: int, due: int) -> NodeAction:
+    again = _once(Claim(), memory.claim_sent_at, memory, now)
+    if not isinstance(again, Wait):
+        return again
+    return Execute() if _may_start(memory) else Wait(min(due, again.until))
 
 
-def _mine(view: TaskView, memory: NodeMemory, now: int) -> NodeAction:
-    closes = view.state_since + view.terms.commit_window_s
-    if now >= closes:
-        return _once(Expire(), memory.expire_sent_at, memory, now)
-    if memory.outcome is not None:
-        step = _once(Commit(*memory.outcome), memory.commit_sent_at, memory, now)
-        return Wait(min(step.until, closes)) if isinstance(step, Wait) else step
-    return Execute() if _may_start(memory) else Wait(closes)
-
-
-def _committed(view: TaskView, memory: NodeMemory, now: int) -> NodeAction:
-    opens = view.state_since + view.challenge_window_s
-    if now < opens:
-        return Wait(opens)
-    return _once(Settle(), memory.settle_sent_at, memory, now)
+def _mine(memory: NodeMemory, now: int, due: int) -> NodeAction:
+    if memory.outcome is None:
+        return Execute() if _may_start(memory) else Wait(due)
+    again = _once(Commit(*memory.outcome), memory.commit_sent_at, memory, now)
+    return Wait(min(due, again.until)) if isinstance(again, Wait) else again
 
 
 def _may_start(memory: NodeMemory) -> bool:
@@ -281,17 +288,10 @@ def _may_start(memory: NodeMemory) -> bool:
 
 
 def _once(action: NodeAction, sent_at: int | None, memory: NodeMemory, now: int) -> NodeAction:
-    if sent_at is None or _stale(sent_at, memory, now):
+    """The action, unless it was sent so recently that it may still be on its way."""
+    if sent_at is None or now >= sent_at + memory.patience.resend_after_s:
         return action
-    return Wait(_resend_at(sent_at, memory, now))
-
-
-def _stale(sent_at: int | None, memory: NodeMemory, now: int) -> bool:
-    return sent_at is not None and now >= sent_at + memory.patience.resend_after_s
-
-
-def _resend_at(sent_at: int | None, memory: NodeMemory, now: int) -> int:
-    return (now if sent_at is None else sent_at) + memory.patience.resend_after_s
+    return Wait(sent_at + memory.patience.resend_after_s)
 
 
 def next_requester_action(
@@ -305,7 +305,7 @@ def next_requester_action(
         return Done(view.state)
     if view.state is TaskState.UNKNOWN:
         return Wait(now + poll_s)
-    if view.state in (TaskState.COMMITTED, TaskState.SETTLED) and not fetched:
+    if view.state in (TaskState.COMMITTED, TaskState.HELD, TaskState.SETTLED) and not fetched:
         return Fetch()
     due = view.due
     if due is None:

@@ -21,6 +21,9 @@ MAX_PATH_PARTS = 8
 FILE_SUFFIXES = (".safetensors", ".json", ".txt")
 
 ModelKind: TypeAlias = Literal["base", "lora", "controlnet", "vae", "dataset"]
+LISTING_KINDS: tuple[ModelKind, ...] = ("base", "lora", "controlnet", "vae", "dataset")
+"""A kind's place in here is its number on the marketplace."""
+
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)
 
@@ -92,6 +95,11 @@ class ModelManifest(Document):
     def ref(self) -> BlobRef:
         """The model's identity: BLAKE3 of the manifest's canonical bytes."""
         return BlobRef.of(self.encode())
+
+    @property
+    def listing_kind(self) -> int:
+        """The kind's number on the marketplace."""
+        return LISTING_KINDS.index(self.kind)
 
     @property
     def label(self) -> str:

@@ -44,7 +44,7 @@ def _plain_text(value: str) -> str:
 
 Text = Annotated[str, AfterValidator(_plain_text)]
 Side = Annotated[int, Field(ge=64, le=MAX_SIDE_PX, multiple_of=8)]
-ModelRef = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*(@[0-9]{1,9})?$")]
+ModelRef = Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?$")]
 
 
 class TextToImage(Document):

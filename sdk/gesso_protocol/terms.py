@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from gesso_protocol.encoding import MAX_SAFE_INT, Document
 from gesso_protocol.errors import EncodingInvalid
@@ -13,6 +13,7 @@ from gesso_protocol.ids import NO_LISTING, Address, BlobRef, ListingId, TaskId
 from gesso_protocol.money import MAX_FEE, Wei
 
 U32 = Annotated[int, Field(ge=0, lt=2**32)]
+Bps = Annotated[int, Field(ge=0, le=10_000)]
 
 
 def _read_decimal(value: object) -> object:
@@ -89,17 +90,17 @@ def task_id(chain_id: int, board: Address, terms: Terms) -> TaskId:
 
 
 class BoardParams(Document):
-    """What the task board's `params()` answers, as far as the protocol's rules need it. Times are seconds."""
+    """The rules of a task board, fixed for its life: what its `params()` answers. Times are seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
+    format: Literal["gesso/board-params/1"] = "gesso/board-params/1"
     challenge_window_s: U32
     sortition_step_s: Annotated[int, Field(ge=1, lt=2**32)]
-    protocol_fee_bps: Annotated[int, Field(ge=0, le=10_000)] = 0
-    max_royalty_bps: Annotated[int, Field(ge=0, le=10_000)] = 0
-    min_fee: Wei = Wei(0)
+    hold_window_s: U32 = 0
+    claims_per_weight: U32 = 1
     min_claim_window_s: U32 = 0
     max_claim_window_s: U32 = 2**32 - 1
     min_commit_window_s: U32 = 0
     max_commit_window_s: U32 = 2**32 - 1
-    format: Literal["gesso/board-params/1"] = "gesso/board-params/1"
+    protocol_fee_bps: Bps = 0
+    max_royalty_bps: Bps = 0
+    min_fee: Annotated[Wei, Field(le=MAX_FEE)] = Wei(0)

@@ -18,6 +18,7 @@ from gesso_protocol.hashing import keccak256, sha256, word
 from gesso_protocol.ids import Address, Root, TaskId
 
 _TENSOR = b"gesso/tensor/1"
+_HEAD = 3  # manifest, two embeddings
 
 
 class LeafKind(enum.StrEnum):
@@ -74,47 +75,84 @@ class Layout:
         if not 1 <= self.images <= 16 or not 1 <= self.steps <= 1000:
             raise EncodingInvalid("a trace has 1 to 16 pictures of 1 to 1000 steps")
 
-    def slots(self) -> Iterator[Slot]:
-        """Every slot, in the order of the tree."""
-        yield Slot(LeafKind.MANIFEST)
-        yield Slot(LeafKind.EMBEDDING, step=0)
-        yield Slot(LeafKind.EMBEDDING, step=1)
-        for image in range(self.images):
-            yield Slot(LeafKind.NOISE, image)
-            for step in range(self.steps):
-                yield Slot(LeafKind.LATENT, image, step)
-                if self.branches:
-                    yield Slot(LeafKind.COND, image, step)
-                    yield Slot(LeafKind.UNCOND, image, step)
-            yield Slot(LeafKind.RGB, image)
-            yield Slot(LeafKind.FILE, image)
-
     @property
     def count(self) -> int:
         """Number of leaves."""
-        return 3 + self.images * (3 + self.steps * (3 if self.branches else 1))
+        return _HEAD + self.images * self._per_image
+
+    def slots(self) -> Iterator[Slot]:
+        """Every slot, in the order of the tree."""
+        return (self.slot_at(position) for position in range(self.count))
+
+    def slot_at(self, position: int) -> Slot:
+        """What stands at a position; raises `EncodingInvalid` when nothing does."""
+        if not 0 <= position < self.count:
+            raise EncodingInvalid("the trace has no such leaf")
+        if position < _HEAD:
+            return Slot(LeafKind.EMBEDDING, step=position - 1) if position else Slot(LeafKind.MANIFEST)
+        image, at = divmod(position - _HEAD, self._per_image)
+        if at == 0:
+            return Slot(LeafKind.NOISE, image)
+        if at >= self._per_image - 2:
+            return Slot(LeafKind.FILE if at == self._per_image - 1 else LeafKind.RGB, image)
+        step, part = divmod(at - 1, len(self._step_kinds))
+        return Slot(self._step_kinds[part], image, step)
 
     def position(self, slot: Slot) -> int:
         """Where a slot stands in the tree; raises `EncodingInvalid` for one that this layout does not have."""
-        for position, candidate in enumerate(self.slots()):
-            if candidate == slot:
-                return position
-        raise EncodingInvalid("the trace has no such leaf")
+        start = _HEAD + slot.image * self._per_image
+        position = {
+            LeafKind.MANIFEST: 0,
+            LeafKind.EMBEDDING: 1 + slot.step,
+            LeafKind.NOISE: start,
+            LeafKind.RGB: start + self._per_image - 2,
+            LeafKind.FILE: start + self._per_image - 1,
+        }.get(slot.kind)
+        if position is None:
+            part = self._step_kinds.index(slot.kind) if slot.kind in self._step_kinds else self.count
+            position = start + 1 + slot.step * len(self._step_kinds) + part
+        if not 0 <= position < self.count or self.slot_at(position) != slot:
+            raise EncodingInvalid("the trace has no such leaf")
+        return position
+
+    @property
+    def _step_kinds(self) -> tuple[LeafKind, ...]:
+        return (LeafKind.LATENT, LeafKind.COND, LeafKind.UNCOND) if self.branches else (LeafKind.LATENT,)
+
+    @property
+    def _per_image(self) -> int:
+        return 3 + self.steps * len(self._step_kinds)
 
 
 @dataclass(frozen=True)
-class Binding:
-    """What every leaf of one run is bound to. `secret` is 32 random bytes that the node keeps until it opens leaves."""
+class Run:
+    """Who ran which task where: what every leaf of a trace is bound to, and all of it public."""
 
     chain_id: int
     board: Address
     task: TaskId
     node: Address
+
+    def salted_leaf(self, slot: Slot, digest: bytes, salt: bytes) -> bytes:
+        """keccak256 of eight words: tag, chain id, board, task, node, index, digest, salt. 32 bytes."""
+        if len(digest) != 32 or len(salt) != 32:
+            raise EncodingInvalid("digest and salt of a leaf have 32 bytes")
+        place = [word(self.chain_id), word(int(self.board, 16)), self.task.value, word(int(self.node, 16))]
+        return keccak256(b"".join([slot.kind.tag, *place, word(slot.index), digest, salt]))
+
+
+@dataclass(frozen=True)
+class Binding(Run):
+    """A run and the node's secret: 32 random bytes from which every leaf gets a salt of its own."""
+
     secret: bytes
 
     def __post_init__(self) -> None:
         if len(self.secret) != 32:
             raise EncodingInvalid("a trace secret has 32 bytes")
+
+    def __repr__(self) -> str:
+        return f"Binding({self.task!r}, {self.node.short})"
 
     def salt(self, slot: Slot) -> bytes:
         """The salt of one leaf; opening it tells nothing about the others."""
@@ -122,15 +160,7 @@ class Binding:
 
     def leaf(self, slot: Slot, digest: bytes) -> bytes:
         """The leaf for a digest, salted from the secret."""
-        return leaf(self.chain_id, self.board, self.task, self.node, slot, digest, self.salt(slot))
-
-
-def leaf(chain_id: int, board: Address, task: TaskId, node: Address, slot: Slot, digest: bytes, salt: bytes) -> bytes:
-    """keccak256 of eight words: tag, chain id, board, task, node, index, digest, salt. 32 bytes."""
-    if len(digest) != 32 or len(salt) != 32:
-        raise EncodingInvalid("digest and salt of a leaf have 32 bytes")
-    place = [slot.kind.tag, word(chain_id), word(int(board, 16)), task.value, word(int(node, 16)), word(slot.index)]
-    return keccak256(b"".join([*place, digest, salt]))
+        return self.salted_leaf(slot, digest, self.salt(slot))
 
 
 def tensor_digest(data: bytes, shape: Sequence[int], kind: TensorType = TensorType.FP32) -> bytes:
@@ -159,3 +189,15 @@ def trace_leaves(binding: Binding, layout: Layout, digests: Mapping[Slot, bytes]
 def trace_root(leaves: Sequence[bytes]) -> Root:
     """What `commit` puts on chain beside the result root."""
     return merkle.root(leaves)
+
+
+def opened(
+    expected: Root, run: Run, layout: Layout, position: int, digest: bytes, salt: bytes, proof: Sequence[bytes]
+) -> bool:
+    """Whether an opening of the leaf at `position` is what the node committed to. False for anything malformed."""
+    if not 0 <= position < layout.count or len(proof) != merkle.depth(layout.count):
+        return False
+    if len(digest) != 32 or len(salt) != 32:
+        return False
+    leaf = run.salted_leaf(layout.slot_at(position), digest, salt)
+    return merkle.verify(expected, leaf, position, proof)
