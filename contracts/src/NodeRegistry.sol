@@ -10,20 +10,20 @@ import {TokenPull} from "./libraries/TokenPull.sol";
 
 /// @title NodeRegistry
 /// @notice See `INodeRegistry`.
-/// @dev What a claim reads of a node is one word; peer id and capabilities stand apart.
+/// @dev Stake decides on sortition weight; the weight itself is kept by the board, where claims read it.
 contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using TokenPull for IERC20;
 
-    /// @dev One word. `weight` is what this node adds to the total: zero unless active.
+    /// @dev One word.
     struct Standing {
         uint96 stake;
-        uint32 weight;
         NodeState state;
         uint8 standing;
+        /// @dev Second at which `standing` was true; it has recovered since.
+        uint40 standingSince;
         /// @dev Second from which an active node may claim, or an unbonding one withdraw.
         uint40 since;
-        uint40 standingSince;
     }
 
     struct Identity {
@@ -46,8 +46,6 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
 
     /// @inheritdoc INodeRegistry
     address public board;
-    /// @inheritdoc INodeRegistry
-    uint64 public totalWeight;
     /// @inheritdoc INodeRegistry
     address public arbiter;
 
@@ -120,7 +118,7 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         if (node.stake < _minStake) revert StakeTooLow(node.stake, _minStake);
         uint8 standing = _standingNow(node);
         if (standing < RESUME_STANDING) revert StandingTooLow(standing, RESUME_STANDING);
-        _activate(node);
+        _activate(msg.sender, node);
         _nodes[msg.sender] = node;
         emit NodeResumed(msg.sender);
     }
@@ -131,9 +129,12 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         if (node.state != NodeState.Active && node.state != NodeState.Paused) {
             revert UnexpectedNodeState(msg.sender, node.state);
         }
-        _setStake(node, uint256(node.stake) + amount);
+        uint256 stake = uint256(node.stake) + amount;
+        if (stake > type(uint96).max) revert StakeTooHigh(stake);
+        node.stake = uint96(stake);
         _nodes[msg.sender] = node;
-        emit StakeChanged(msg.sender, node.stake, node.weight);
+        emit StakeChanged(msg.sender, node.stake);
+        if (node.state == NodeState.Active) _weigh(msg.sender, node);
         _pull(amount);
     }
 
@@ -185,9 +186,11 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         if (beneficiary == address(0)) revert ZeroAddress();
         Standing memory node = _nodes[wallet];
         slashed = amount < node.stake ? amount : node.stake;
-        uint96 left = node.stake - slashed;
-        if (node.state == NodeState.Active && left < _minStake) _deactivate(wallet, node);
-        _setStake(node, left);
+        node.stake -= slashed;
+        if (node.state == NodeState.Active) {
+            if (node.stake < _minStake) _deactivate(wallet, node);
+            else _weigh(wallet, node);
+        }
         _nodes[wallet] = node;
         emit Slashed(wallet, slashed, beneficiary);
         token.safeTransfer(beneficiary, slashed);
@@ -208,14 +211,13 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc INodeRegistry
-    function sortitionOf(address node) external view returns (uint32 weight, uint64 total) {
-        return (weightOf(node), totalWeight);
+    function weightOf(address wallet) public view returns (uint32) {
+        return board == address(0) ? 0 : ITaskBoard(board).weightOf(wallet);
     }
 
     /// @inheritdoc INodeRegistry
-    function weightOf(address wallet) public view returns (uint32) {
-        Standing memory node = _nodes[wallet];
-        return block.timestamp < node.since ? 0 : node.weight;
+    function totalWeight() external view returns (uint64) {
+        return board == address(0) ? 0 : ITaskBoard(board).totalWeight();
     }
 
     /// @inheritdoc INodeRegistry
@@ -268,7 +270,7 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         node.stake = stake;
         node.standing = FULL_STANDING;
         node.standingSince = uint40(block.timestamp);
-        _activate(node);
+        _activate(msg.sender, node);
         _nodes[msg.sender] = node;
         emit NodeRegistered(msg.sender, peerId, capabilities, stake);
         _pull(stake);
@@ -282,28 +284,23 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         _wallets[key] = msg.sender;
     }
 
-    function _activate(Standing memory node) private {
+    function _activate(address wallet, Standing memory node) private {
         node.state = NodeState.Active;
         node.since = uint40(block.timestamp + _activationDelay);
-        _setStake(node, node.stake);
+        _weigh(wallet, node);
     }
 
     function _deactivate(address wallet, Standing memory node) private {
-        totalWeight -= node.weight;
-        node.weight = 0;
         node.state = NodeState.Paused;
+        ITaskBoard(board).setWeight(wallet, 0, 0);
         emit NodePaused(wallet);
     }
 
-    /// @dev Keeps `weight`, and with it the total, in step with stake; only active nodes weigh anything.
-    function _setStake(Standing memory node, uint256 stake) private {
-        if (stake > type(uint96).max) revert StakeTooHigh(stake);
-        node.stake = uint96(stake);
-        if (node.state != NodeState.Active) return;
-        uint256 weight = stake / _stakePerWeight;
-        if (weight > type(uint32).max) revert StakeTooHigh(stake);
-        totalWeight = totalWeight - node.weight + uint64(weight);
-        node.weight = uint32(weight);
+    /// @dev Brings the weight of an active node into step with its stake.
+    function _weigh(address wallet, Standing memory node) private {
+        uint256 weight = node.stake / _stakePerWeight;
+        if (weight > type(uint32).max) revert StakeTooHigh(node.stake);
+        ITaskBoard(board).setWeight(wallet, uint32(weight), node.since);
     }
 
     function _pull(uint256 amount) private {

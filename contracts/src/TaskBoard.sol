@@ -20,8 +20,12 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using TokenPull for IERC20;
 
-    /// @dev Above the balance in an account's word stand the node's unfinished tasks.
+    /// @dev An account is one word, so that a claim reads and writes nothing else of a node: balance (128 bits),
+    /// unfinished claims (32), sortition weight (32), second from which it counts (40).
     uint256 private constant ONE_CLAIM = 1 << 128;
+    uint256 private constant CLAIMS_AT = 128;
+    uint256 private constant WEIGHT_AT = 160;
+    uint256 private constant ELIGIBLE_AT = 192;
 
     IERC20 public immutable token;
     INodeRegistry public immutable registry;
@@ -44,10 +48,11 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
 
     /// @inheritdoc ITaskBoard
     address public arbiter;
+    /// @inheritdoc ITaskBoard
+    uint64 public totalWeight;
 
     mapping(bytes32 taskId => TaskWord) private _tasks;
-    /// @dev Balance in the lower 128 bits, unfinished claims above. A deposit is at most 96 bits, so 2^32 deposits of
-    /// the largest size would be needed to overflow the balance.
+    /// @dev A deposit is at most 96 bits, so it would take 2^32 of the largest to overflow the 128 bits of a balance.
     mapping(address account => uint256) private _accounts;
 
     constructor(
@@ -142,8 +147,7 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         TaskWord task = _expect(taskId, TaskState.Submitted);
         uint40 closes = task.since() + terms.claimWindow;
         if (block.timestamp > closes) revert WindowClosed(taskId, closes);
-        uint32 weight = _draw(taskId, task);
-        _takeOn(weight);
+        _draw(taskId, task);
         _tasks[taskId] = packTask(TaskState.Claimed, block.timestamp, uint160(msg.sender));
         emit Claimed(taskId, msg.sender, uint40(block.timestamp + terms.commitWindow));
     }
@@ -249,11 +253,30 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         }
     }
 
+    // ------------------------------------------------------------------ registry
+
+    /// @inheritdoc ITaskBoard
+    function setWeight(address node, uint32 weight, uint40 eligibleFrom) external {
+        if (msg.sender != address(registry)) revert NotRegistry(msg.sender);
+        uint256 account = _accounts[node];
+        totalWeight = totalWeight - uint32(account >> WEIGHT_AT) + weight;
+        uint256 kept = account & ((1 << WEIGHT_AT) - 1);
+        _accounts[node] = kept | (uint256(weight) << WEIGHT_AT) | (uint256(eligibleFrom) << ELIGIBLE_AT);
+    }
+
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc ITaskBoard
-    function taskIdOf(Terms calldata terms) public view returns (bytes32) {
-        return keccak256(abi.encode(block.chainid, address(this), terms));
+    /// @dev Hashes the words of calldata as they stand. Words with stray high bits give another id, and none of those
+    /// can exist: submit reverts on them when it encodes the terms for its log.
+    function taskIdOf(Terms calldata terms) public view returns (bytes32 taskId) {
+        assembly ("memory-safe") {
+            let buffer := mload(0x40)
+            mstore(buffer, chainid())
+            mstore(add(buffer, 0x20), address())
+            calldatacopy(add(buffer, 0x40), terms, 0x100)
+            taskId := keccak256(buffer, 0x140)
+        }
     }
 
     /// @inheritdoc ITaskBoard
@@ -267,7 +290,12 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
 
     /// @inheritdoc ITaskBoard
     function activeClaimsOf(address node) external view returns (uint32) {
-        return uint32(_accounts[node] >> 128);
+        return uint32(_accounts[node] >> CLAIMS_AT);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function weightOf(address node) external view returns (uint32) {
+        return _weightOf(_accounts[node]);
     }
 
     /// @inheritdoc ITaskBoard
@@ -303,23 +331,22 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
 
     // ------------------------------------------------------------------ internals
 
-    /// @dev Reverts unless the caller's draw lets it claim now.
-    function _draw(bytes32 taskId, TaskWord task) private view returns (uint32 weight) {
-        uint64 total;
-        (weight, total) = registry.sortitionOf(msg.sender);
+    /// @dev Counts one more unfinished task of the caller, if its weight, its draw and its cap let it claim now.
+    function _draw(bytes32 taskId, TaskWord task) private {
+        uint256 account = _accounts[msg.sender];
+        uint32 weight = _weightOf(account);
         if (weight == 0) revert NodeNotEligible(msg.sender);
         uint256 score = Sortition.score(task.seed(), taskId, msg.sender);
-        uint256 limit = Sortition.threshold(total, weight, block.timestamp - task.since(), _sortitionStep);
+        uint256 limit = Sortition.threshold(totalWeight, weight, block.timestamp - task.since(), _sortitionStep);
         if (score > limit) revert SortitionNotReached(score, limit);
-    }
-
-    /// @dev Counts one more unfinished task of the caller, within what its weight allows.
-    function _takeOn(uint32 weight) private {
-        uint256 account = _accounts[msg.sender];
-        uint32 active = uint32(account >> 128);
+        uint32 active = uint32(account >> CLAIMS_AT);
         uint256 cap = uint256(weight) * _claimsPerWeight;
         if (active >= cap || active == type(uint32).max) revert TooManyClaims(active, cap);
         _accounts[msg.sender] = account + ONE_CLAIM;
+    }
+
+    function _weightOf(uint256 account) private view returns (uint32) {
+        return block.timestamp < uint40(account >> ELIGIBLE_AT) ? 0 : uint32(account >> WEIGHT_AT);
     }
 
     /// @dev Credits node and model owner and ends the task; the caller credits the returned protocol fee.
@@ -331,7 +358,10 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         uint96 royalty;
         (paid, royalty, protocolFee) = Fees.split(fee, royaltyBps, _protocolFeeBps);
         _tasks[taskId] = packTask(TaskState.Settled, block.timestamp, uint160(node));
-        _accounts[node] = _accounts[node] + paid - ONE_CLAIM;
+        unchecked {
+            // The claim made at least one ONE_CLAIM of room; balances cannot overflow, see `_accounts`.
+            _accounts[node] = _accounts[node] + paid - ONE_CLAIM;
+        }
         if (royalty != 0) _credit(owner, royalty);
         emit Settled(taskId, node, paid, royalty, owner, protocolFee);
     }
@@ -357,7 +387,9 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     }
 
     function _credit(address account, uint256 amount) private {
-        _accounts[account] += amount;
+        unchecked {
+            _accounts[account] += amount;
+        }
     }
 
     function _debit(address account, uint256 amount) private {

@@ -40,8 +40,8 @@ interface INodeRegistry {
     /// @notice A paused node takes tasks again.
     event NodeResumed(address indexed node);
 
-    /// @notice A node's stake is now `stake` base units and its weight `weight`.
-    event StakeChanged(address indexed node, uint96 stake, uint32 weight);
+    /// @notice A node's stake is now `stake` base units.
+    event StakeChanged(address indexed node, uint96 stake);
 
     /// @notice A node is leaving; its stake may go from `releaseAt`, that second included.
     event UnbondBegun(address indexed node, uint40 releaseAt);
@@ -167,11 +167,6 @@ interface INodeRegistry {
     function recordExpiry(address node) external;
 
     // ------------------------------------------------------------------ views
-
-    /// @notice What a claim needs in one call.
-    /// @return weight As `weightOf`.
-    /// @return total As `totalWeight`.
-    function sortitionOf(address node) external view returns (uint32 weight, uint64 total);
 
     /// @notice Sortition weight: 0 unless active and past the activation delay.
     function weightOf(address node) external view returns (uint32);

@@ -155,6 +155,9 @@ interface ITaskBoard {
     /// @notice Thrown when somebody else than the arbiter holds or rules.
     error NotArbiter(address caller);
 
+    /// @notice Thrown when somebody else than the registry changes a weight.
+    error NotRegistry(address caller);
+
     /// @notice Thrown when somebody else than the admin names the arbiter.
     error NotAdmin(address caller);
 
@@ -217,6 +220,12 @@ interface ITaskBoard {
     /// @notice Decides a held task: paid when `upheld`, refunded otherwise. Arbiter only, within the hold window.
     function rule(Terms calldata terms, bool upheld) external;
 
+    // ------------------------------------------------------------------ registry
+
+    /// @notice Sets a node's sortition weight, counting from second `eligibleFrom`. Registry only.
+    /// @dev The registry decides on weights; the board keeps them beside the claims, so that a claim reads one word.
+    function setWeight(address node, uint32 weight, uint40 eligibleFrom) external;
+
     // ------------------------------------------------------------------ views
 
     /// @notice Identity of a task: keccak256(abi.encode(chain id, this board, terms)).
@@ -231,6 +240,12 @@ interface ITaskBoard {
 
     /// @notice Tasks that `node` has claimed and that are not terminal yet. Its stake is locked while there are any.
     function activeClaimsOf(address node) external view returns (uint32);
+
+    /// @notice Sortition weight of `node`: 0 unless active and past the activation delay.
+    function weightOf(address node) external view returns (uint32);
+
+    /// @notice Sum of the weights of all active nodes, those within their activation delay included.
+    function totalWeight() external view returns (uint64);
 
     /// @notice The board's rules.
     /// @return challengeWindow Seconds between commit and settlement.
