@@ -1,0 +1,309 @@
+"""The real engine: any `StableDiffusionPipeline` folder, run step by step with its trace recorded.
+
+Same seed, same start on every device: noise is drawn in fp32 by a CPU generator. The scheduler computes in fp32
+whatever the weights are, so that a single step can be checked by re-running it. This module is imported in the child
+process only; torch must never reach the node's own process.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import platform
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import torch
+from gesso_protocol.errors import ModelInvalid
+from gesso_protocol.spec import TextToImage
+from gesso_protocol.trace import LeafKind, Slot, TensorType
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from gesso_node.executors.engine import Emit, EngineJob, EngineResult, finish_picture
+from gesso_node.executors.folder import check_model_folder
+from gesso_node.executors.port import ImageFile, StepDone
+from gesso_node.executors.preview import Previewer
+from gesso_node.trace import TraceRecorder
+
+_diffusers: Any = diffusers  # its classes carry no usable types
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ddim": (_diffusers.DDIMScheduler, {}),
+    "euler": (_diffusers.EulerDiscreteScheduler, {}),
+    "euler_a": (_diffusers.EulerAncestralDiscreteScheduler, {}),
+    "dpmpp_2m": (_diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+}
+
+
+class DiffusersOptions(BaseModel):
+    """How the engine uses this machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads; 0 leaves torch's own choice."""
+    max_loaded: int = Field(default=1, ge=1, le=8)
+    trace_outputs: bool = False
+    """Also keep both guidance branches of every step; twice the trace's size, needed by auditors only."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    pipeline: Any
+    scheduler_config: dict[str, Any]
+    """As the publisher gave it; every job's scheduler is made from this one, not from the job before."""
+    previewer: Previewer
+
+
+class DiffusersEngine:
+    """Keeps the last pipelines loaded; one picture at a time, so that a picture never depends on its neighbours."""
+
+    name = "diffusers"
+
+    def __init__(self, options: DiffusersOptions | None = None) -> None:
+        self._options = options or DiffusersOptions()
+        self._device = _device(self._options.device)
+        self._loaded: OrderedDict[tuple[Path, str], _Loaded] = OrderedDict()
+        if self._options.threads:
+            torch.set_num_threads(self._options.threads)
+        _settle_arithmetic()
+
+    def load(self, model_dir: Path, /, dtype: str = "fp32") -> float:
+        begun = time.perf_counter()
+        with _MemoryErrors():
+            self._pipeline(model_dir, dtype)
+        return time.perf_counter() - begun
+
+    def run(self, job: EngineJob, emit: Emit) -> EngineResult:
+        if job.model_dir is None:
+            raise ModelInvalid("the diffusers engine needs a model folder")
+        load_seconds = self.load(job.model_dir, job.spec.dtype)
+        begun = time.perf_counter()
+        job.out_dir.mkdir(parents=True, exist_ok=True)
+        with _MemoryErrors():
+            loaded = self._pipeline(job.model_dir, job.spec.dtype)
+            _check_size(loaded.pipeline, job.spec)
+            branches = self._options.trace_outputs and job.spec.guidance > 1
+            with TraceRecorder.open(job.out_dir, job.spec, job.manifest, branches=branches) as recorder:
+                run = _Run(loaded, job, self._device, recorder, emit, branches)
+                images = run.pictures()
+                recorder.finish()
+        return EngineResult(images, self._profile(job.spec), time.perf_counter() - begun, load_seconds)
+
+    def _pipeline(self, model_dir: Path, dtype: str) -> _Loaded:
+        key = (model_dir, dtype)
+        if key in self._loaded:
+            self._loaded.move_to_end(key)
+            return self._loaded[key]
+        check_model_folder(model_dir)
+        while len(self._loaded) >= self._options.max_loaded:
+            self._loaded.popitem(last=False)
+        pipeline = _open_pipeline(model_dir, DTYPES[dtype], self._device)
+        loaded = _Loaded(pipeline, dict(pipeline.scheduler.config), Previewer.of(pipeline))
+        self._loaded[key] = loaded
+        return loaded
+
+    def _profile(self, spec: TextToImage) -> dict[str, str]:
+        device = torch.cuda.get_device_name() if self._device.type == "cuda" else platform.machine()
+        return {
+            "engine": "diffusers",
+            "device": f"{self._device.type} {device}"[:200],
+            "dtype": spec.dtype,
+            "threads": str(torch.get_num_threads()),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+        }
+
+
+class _Run:
+    """One job on one loaded pipeline."""
+
+    def __init__(
+        self,
+        loaded: _Loaded,
+        job: EngineJob,
+        device: torch.device,
+        recorder: TraceRecorder,
+        emit: Emit,
+        branches: bool,
+    ) -> None:
+        self._pipe = loaded.pipeline
+        self._scheduler_config = loaded.scheduler_config
+        self._previewer = loaded.previewer
+        self._job = job
+        self._device = device
+        self._recorder = recorder
+        self._emit = emit
+        self._branches = branches
+
+    @torch.inference_mode()
+    def pictures(self) -> tuple[ImageFile, ...]:
+        spec = self._job.spec
+        # Both prompts are embedded even without guidance: the trace has a place for both.
+        cond, uncond = self._pipe.encode_prompt(spec.prompt, self._device, 1, True, spec.negative_prompt or None)
+        for step, embedding in enumerate((cond, uncond)):
+            self._record(Slot(LeafKind.EMBEDDING, step=step), embedding)
+        return tuple(self._picture(index, cond, uncond) for index in range(spec.count))
+
+    def _picture(self, index: int, cond: torch.Tensor, uncond: torch.Tensor) -> ImageFile:
+        spec, pipe = self._job.spec, self._pipe
+        self._previewer.begin()
+        generator = torch.Generator("cpu").manual_seed(spec.image_seed(index))
+        noise = torch.randn(_latent_shape(pipe, spec), generator=generator, dtype=torch.float32)
+        self._record(Slot(LeafKind.NOISE, index), noise)
+        pipe.scheduler = _scheduler(self._scheduler_config, spec.scheduler, DTYPES[spec.dtype])
+        hook = self._watch_branches(index) if self._branches else None
+        try:
+            latents = pipe(
+                prompt_embeds=cond,
+                negative_prompt_embeds=uncond if spec.guidance > 1 else None,
+                width=spec.width,
+                height=spec.height,
+                num_inference_steps=spec.steps,
+                guidance_scale=spec.guidance,
+                latents=noise,
+                generator=generator,
+                output_type="latent",
+                return_dict=False,
+                callback_on_step_end=functools.partial(self._after_step, index),
+                callback_on_step_end_tensor_inputs=["latents"],
+            )[0]
+        finally:
+            if hook is not None:
+                hook.remove()
+        return self._decode(index, latents)
+
+    def _after_step(self, image: int, _pipe: Any, step: int, _t: Any, state: dict[str, Any]) -> dict[str, Any]:
+        latents = state["latents"]
+        self._record(Slot(LeafKind.LATENT, image, step), latents)
+        total = self._job.spec.steps
+        preview = self._previewer.take(latents) if step + 1 < total else None
+        self._emit(StepDone(image, step + 1, total, preview))
+        return {}
+
+    def _watch_branches(self, image: int) -> Any:
+        steps = itertools.count()
+
+        def seen(_module: Any, _args: Any, output: Any) -> None:
+            step = next(steps)
+            uncond, cond = output[0].chunk(2)
+            self._record(Slot(LeafKind.COND, image, step), cond)
+            self._record(Slot(LeafKind.UNCOND, image, step), uncond)
+
+        return self._pipe.unet.register_forward_hook(seen)
+
+    def _decode(self, index: int, latents: torch.Tensor) -> ImageFile:
+        pixels = _to_rgb(self._pipe, latents)
+        height, width = pixels.shape[:2]
+        raw = pixels.numpy().tobytes()
+        self._recorder.tensor(Slot(LeafKind.RGB, index), raw, (height, width, 3), TensorType.UINT8)
+        buffer = io.BytesIO()
+        Image.frombytes("RGB", (width, height), raw).save(buffer, "PNG")
+        return finish_picture(self._job, DiffusersEngine.name, index, buffer.getvalue(), self._recorder)
+
+    def _record(self, slot: Slot, tensor: torch.Tensor) -> None:
+        data = tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+        self._recorder.tensor(slot, data, tuple(tensor.shape))
+
+
+class _MemoryErrors:
+    """However torch says that there is no memory: it leaves here as MemoryError."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        if isinstance(error, torch.OutOfMemoryError) or _says_no_memory(error):
+            raise MemoryError(str(error)[:500]) from error
+
+
+def _says_no_memory(error: BaseException | None) -> bool:
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
+
+
+def _settle_arithmetic() -> None:
+    """The same bits from the same machine, and fp32 that is fp32 (TF32 is as coarse as fp16)."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _open_pipeline(model_dir: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    try:
+        pipeline = _diffusers.StableDiffusionPipeline.from_pretrained(
+            str(model_dir),
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
+            low_cpu_mem_usage=True,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        if _says_no_memory(error):
+            raise
+        raise ModelInvalid(f"the model cannot be loaded: {type(error).__name__}: {str(error)[:500]}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    # The decode is checked by auditors to one grey level, which fp16 cannot promise.
+    pipeline.vae.to(torch.float32)
+    return pipeline
+
+
+def _scheduler(config: dict[str, Any], name: str, dtype: torch.dtype) -> Any:
+    kind, changes = SCHEDULERS[name]
+    scheduler = kind.from_config(config, clip_sample=config.get("clip_sample", False), **changes)
+    return scheduler if dtype == torch.float32 else _in_fp32(scheduler, dtype)
+
+
+def _in_fp32(scheduler: Any, dtype: torch.dtype) -> Any:
+    """Latents stay fp32 between steps; only what goes into the UNet is of the weights' type."""
+    step, scale = scheduler.step, scheduler.scale_model_input
+
+    @functools.wraps(step)
+    def wide_step(model_output: torch.Tensor, t: Any, sample: torch.Tensor, **kwargs: Any) -> Any:
+        return step(model_output.float(), t, sample.float(), **kwargs)
+
+    @functools.wraps(scale)
+    def narrow_input(sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return scale(sample, *args, **kwargs).to(dtype)
+
+    scheduler.step, scheduler.scale_model_input = wide_step, narrow_input
+    return scheduler
+
+
+def _latent_shape(pipe: Any, spec: TextToImage) -> tuple[int, int, int, int]:
+    factor = pipe.vae_scale_factor
+    return (1, pipe.unet.config.in_channels, spec.height // factor, spec.width // factor)
+
+
+def _check_size(pipe: Any, spec: TextToImage) -> None:
+    levels = 2 ** (len(pipe.unet.config.block_out_channels) - 1)
+    unit = pipe.vae_scale_factor * levels
+    if spec.width % unit or spec.height % unit:
+        raise ModelInvalid(f"this model draws sides that are multiples of {unit} pixels")
+
+
+def _to_rgb(pipe: Any, latents: torch.Tensor) -> torch.Tensor:
+    scaled = latents.float() / pipe.vae.config.scaling_factor
+    decoded: torch.Tensor = pipe.vae.decode(scaled, return_dict=False)[0][0]
+    pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return pixels.permute(1, 2, 0).contiguous().cpu()

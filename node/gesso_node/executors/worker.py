@@ -1,0 +1,160 @@
+"""The child process: reads jobs from stdin, runs them with one engine, writes events to its message pipe.
+
+It holds no keys and needs no network; an audit hook refuses sockets and unpickling, whatever a library would like to
+do. When the node goes away, stdin ends and so does this process, in the middle of a step if need be.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import queue
+import resource
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
+from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.spec import parse_spec
+
+from gesso_node.executors.engine import Engine, EngineJob, EngineResult, load_engine
+from gesso_node.executors.messages import (
+    MAX_LINE_BYTES,
+    Done,
+    Failed,
+    Load,
+    Loaded,
+    Picture,
+    Ready,
+    Run,
+    Stepped,
+    decode_to_child,
+    encode,
+)
+from gesso_node.executors.port import StepDone
+
+FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.system")
+
+
+class Inbox:
+    """Lines from the node, read in a thread so that the node's end is seen during a step."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._messages: queue.Queue[Run | Load] = queue.Queue(maxsize=4)
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+
+    def messages(self) -> Iterator[Run | Load]:
+        while True:
+            yield self._messages.get()
+
+    def _read(self) -> None:
+        while line := self._stream.readline(MAX_LINE_BYTES):
+            try:
+                message = decode_to_child(line)
+            except ExecutorCrashed:
+                os._exit(65)
+            self._messages.put(message)
+        os._exit(0)
+
+
+class Worker:
+    """Runs one job after the other and reports on the message pipe."""
+
+    def __init__(self, engine: Engine, inbox: Inbox, pipe: IO[bytes]) -> None:
+        self._engine = engine
+        self._inbox = inbox
+        self._pipe = pipe
+
+    def forever(self) -> None:
+        self._send(Ready(engine=self._engine.name))
+        for message in self._inbox.messages():
+            self._send(self._run(message) if isinstance(message, Run) else self._load(message))
+
+    def _send(self, message: Ready | Loaded | Stepped | Done | Failed) -> None:
+        self._pipe.write(encode(message))
+        self._pipe.flush()
+
+    def _load(self, load: Load) -> Loaded | Failed:
+        try:
+            return Loaded(seconds=self._engine.load(Path(load.model_dir)))
+        except ModelInvalid as error:
+            return Failed(job=None, reason="unfit", message=error.message[:4000])
+        except MemoryError as error:
+            return Failed(job=None, reason="out-of-memory", message=str(error)[:4000] or "out of memory")
+
+    def _run(self, run: Run) -> Done | Failed:
+        def emit(step: StepDone) -> None:
+            preview = base64.b64encode(step.preview).decode() if step.preview else None
+            self._send(Stepped(job=run.job, image=step.image, index=step.index, total=step.total, preview=preview))
+
+        try:
+            return _done(run, self._engine.run(_job(run), emit))
+        except ModelInvalid as error:
+            return Failed(job=run.job, reason="unfit", message=error.message[:4000])
+        except MemoryError as error:
+            return Failed(job=run.job, reason="out-of-memory", message=str(error)[:4000] or "out of memory")
+
+
+def _job(run: Run) -> EngineJob:
+    return EngineJob(
+        spec=parse_spec(run.spec.encode()),
+        model_dir=Path(run.model_dir) if run.model_dir else None,
+        out_dir=Path(run.out_dir),
+        manifest=BlobRef(bytes.fromhex(run.manifest)),
+        task=TaskId(bytes.fromhex(run.task)),
+    )
+
+
+def _done(run: Run, result: EngineResult) -> Done:
+    pictures = tuple(
+        Picture(
+            index=image.index,
+            name=image.path.name,
+            sha256=image.sha256.hex(),
+            width=image.width,
+            height=image.height,
+            seed=image.seed,
+        )
+        for image in result.images
+    )
+    return Done(
+        job=run.job,
+        pictures=pictures,
+        profile=result.profile,
+        seconds=result.seconds,
+        load_seconds=result.load_seconds,
+    )
+
+
+def _forbid(event: str, _: tuple[object, ...]) -> None:
+    if event in FORBIDDEN_EVENTS:
+        raise PermissionError(f"an executor's child may not do {event}")
+
+
+def _message_pipe() -> IO[bytes]:
+    """The real stdout, for us alone: what libraries print goes to stderr."""
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return pipe
+
+
+def main(arguments: list[str]) -> None:
+    """`worker ENGINE OPTIONS_JSON MEMORY_LIMIT_BYTES`; started by `child.py` and by nobody else."""
+    name, options, memory_limit = arguments[0], json.loads(arguments[1]), int(arguments[2])
+    pipe = _message_pipe()
+    if memory_limit:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    inbox = Inbox(sys.stdin.buffer)
+    engine = load_engine(name, options)
+    sys.addaudithook(_forbid)
+    Worker(engine, inbox, pipe).forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

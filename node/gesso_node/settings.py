@@ -1,0 +1,164 @@
+"""Settings of a node: few, in one JSON file, verified before the first socket opens.
+
+Every key is known; an unknown one is an error that names the nearest known one. Secrets are not settings: the wallet's
+password comes from a file or from the environment variable that is named here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from gesso.chain.settings import ChainSettings
+from gesso_protocol.errors import ConfigError
+from gesso_protocol.ids import Address
+from gesso_protocol.money import Wei
+from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Dtype
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gesso_node.executors.child import ChildSettings
+
+MAX_CONFIG_BYTES = 256 * 1024
+
+Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WalletSection(_Section):
+    """The keystore that pays gas and receives fees; the password is in a file or in an environment variable."""
+
+    keystore: Path
+    password_file: Path | None = None
+    password_env: str = "GESSO_WALLET_PASSWORD"  # noqa: S105  (the variable's name)
+
+
+class TransportSection(_Section):
+    """The libp2p host; its key is not the wallet's."""
+
+    enabled: bool = True
+    listen_port: Port = 0
+    key_file: Path | None = None
+    bootstrap: tuple[str, ...] = ()
+
+
+class BlobSection(_Section):
+    """Where models come from and results go; asked in this order, after the local directory."""
+
+    relays: tuple[Annotated[str, Field(pattern=r"^https?://")], ...] = ()
+    token_env: str | None = None
+
+
+class ExecutorSection(_Section):
+    """What runs the pictures."""
+
+    engine: Literal["diffusers", "fake"] = "diffusers"
+    child: ChildSettings = Field(default_factory=ChildSettings)
+    keep_traces: bool = True
+
+
+class PolicySection(_Section):
+    """What this operator takes. Prices are in base units of the fee token."""
+
+    min_fee: Wei = Wei(0)
+    min_fee_per_megapixel_step: Wei = Wei(0)
+    max_pixels: int = Field(default=1024 * 1024, ge=64 * 64)
+    max_steps: int = Field(default=MAX_STEPS, ge=1, le=MAX_STEPS)
+    max_count: int = Field(default=MAX_COUNT, ge=1, le=MAX_COUNT)
+    dtypes: tuple[Dtype, ...] = ("fp32",)
+    allow_models: tuple[str, ...] = ()
+    """Model names; empty means any."""
+    deny_models: tuple[str, ...] = ()
+    allow_requesters: tuple[Address, ...] = ()
+    """Empty means any."""
+    deny_requesters: tuple[Address, ...] = ()
+    fetch_unknown_models: bool = True
+    """Take tasks whose model is not cached yet, some sortition steps later than nodes that have it."""
+    hold_back_steps: int = Field(default=2, ge=0, le=32)
+    max_waiting: int = Field(default=2, ge=1, le=256)
+    """Claimed and not yet committed tasks at a time; the registry caps this too."""
+
+
+class ModelSection(_Section):
+    """The model cache."""
+
+    disk_budget_bytes: int = Field(default=50 * 10**9, ge=10**6)
+    prefetch: tuple[str, ...] = ()
+    """Models (`name@version`) to have loaded before the first task."""
+
+
+class NodeSettings(_Section):
+    """Everything a node needs to know; see node/README.md for an example."""
+
+    data_dir: Path
+    name: str = Field(default="node", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    chain: ChainSettings | None = None
+    poll_s: float = Field(default=0.25, gt=0, le=60)
+    """How often the chain is asked for new events."""
+    wallet: WalletSection | None = None
+    transport: TransportSection = TransportSection()
+    blobs: BlobSection = BlobSection()
+    executor: ExecutorSection = ExecutorSection()
+    policy: PolicySection = PolicySection()
+    models: ModelSection = ModelSection()
+    stake: Wei = Wei(0)
+    """Staked when this wallet is not registered yet; 0 leaves registration to the operator."""
+    tick_s: float = Field(default=0.2, gt=0, le=60)
+    progress_relay: bool = True
+    settle: bool = True
+    """Settle our own tasks when their window has passed; anyone else may do it too."""
+    settle_batch: int = Field(default=25, ge=1, le=100)
+    settle_wait_s: int = Field(default=0, ge=0, le=86_400)
+    """How long a due payment may wait for others to share its transaction with."""
+    status_port: Port = 0
+    log_format: Literal["human", "json"] = "human"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read and verify a file. Raises ConfigError that names the key, and the nearest one if it is unknown."""
+        try:
+            if path.stat().st_size > MAX_CONFIG_BYTES:
+                raise ConfigError(f"{path.name} is larger than {MAX_CONFIG_BYTES} bytes")
+            value = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path.name} cannot be read: {error}", hint="make one with: gesso node init") from error
+        return cls.verified(value)
+
+    @classmethod
+    def verified(cls, value: Any) -> Self:
+        """Settings from plain values. Raises ConfigError."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise ConfigError("; ".join(_explain(cls, error)), hint="see node/README.md for every key") from None
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_input=False)[:5]:
+        where = ".".join(str(part) for part in problem["loc"]) or "the settings"
+        if problem["type"] != "extra_forbidden":
+            yield f"{where}: {problem['msg']}"
+            continue
+        near = difflib.get_close_matches(str(problem["loc"][-1]), _keys(model, problem["loc"][:-1]), n=1)
+        yield f"{where} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        found = [kind for kind in _kinds(field.annotation) if issubclass(kind, BaseModel)] if field else []
+        if not found:
+            return []
+        model = found[0]
+    return list(model.model_fields)
+
+
+def _kinds(annotation: Any) -> list[type]:
+    inner = getattr(annotation, "__args__", ())
+    return [kind for kind in (annotation, *inner) if isinstance(kind, type)]

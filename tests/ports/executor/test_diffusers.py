@@ -1,0 +1,178 @@
+"""The diffusers engine in this process: the same pixels as the plain pipeline, a true trace, every scheduler."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+diffusers: Any = pytest.importorskip("diffusers")
+
+import numpy as np  # noqa: E402
+from gesso_node.executors.diffusers import SCHEDULERS, DiffusersEngine, DiffusersOptions  # noqa: E402
+from gesso_node.executors.engine import EngineJob, EngineResult  # noqa: E402
+from gesso_node.executors.folder import check_model_folder  # noqa: E402
+from gesso_node.executors.port import Job, StepDone  # noqa: E402
+from gesso_node.trace import RecordedTrace  # noqa: E402
+from gesso_protocol.errors import ModelInvalid  # noqa: E402
+from gesso_protocol.trace import LeafKind, Slot  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from .conftest import BINDING  # noqa: E402
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture(scope="module")
+def engine() -> DiffusersEngine:
+    return DiffusersEngine(DiffusersOptions(device="cpu", threads=1))
+
+
+def work(job: Job) -> EngineJob:
+    return EngineJob(job.spec, job.model_dir, job.out_dir, job.manifest, BINDING.task)
+
+
+def run(engine: DiffusersEngine, job: Job) -> tuple[EngineResult, list[StepDone]]:
+    steps: list[StepDone] = []
+    return engine.run(work(job), steps.append), steps
+
+
+def pixels(result: EngineResult, index: int = 0) -> Any:
+    return np.asarray(Image.open(result.images[index].path))
+
+
+def latent(trace: RecordedTrace, kind: LeafKind, step: int = 0) -> Any:
+    slot = Slot(kind, 0, step)
+    return np.frombuffer(trace.bytes_of(slot), np.float32).reshape(trace.entries[slot].shape)
+
+
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+def test_the_picture_is_that_of_the_bare_pipeline(
+    engine: DiffusersEngine, make_job: MakeJob, sample_model: Path, scheduler: str
+) -> None:
+    job = make_job(scheduler=scheduler, guidance=3.5, negative_prompt="blue")
+    result, _ = run(engine, job)
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(str(sample_model), safety_checker=None)
+    kind, changes = SCHEDULERS[scheduler]
+    pipe.scheduler = kind.from_config(pipe.scheduler.config, **changes)
+    pipe.set_progress_bar_config(disable=True)
+    plain = pipe(
+        "a red circle",
+        negative_prompt="blue",
+        width=64,
+        height=64,
+        num_inference_steps=6,
+        guidance_scale=3.5,
+        generator=torch.Generator("cpu").manual_seed(5),
+    ).images[0]
+    assert np.array_equal(pixels(result), np.asarray(plain))
+
+
+def test_the_trace_holds_what_really_happened(engine: DiffusersEngine, make_job: MakeJob, sample_model: Path) -> None:
+    """One recorded DDIM step is run again from the trace alone and must land on the next latent."""
+    job = make_job(guidance=3.0)
+    run(engine, job)
+    trace = RecordedTrace.read(job.out_dir, job.spec)
+    noise = torch.randn((1, 4, 16, 16), generator=torch.Generator("cpu").manual_seed(5))
+    assert np.array_equal(latent(trace, LeafKind.NOISE), noise.numpy())
+
+    unet = diffusers.UNet2DConditionModel.from_pretrained(str(sample_model / "unet"))
+    scheduler = diffusers.DDIMScheduler.from_pretrained(str(sample_model / "scheduler"))
+    scheduler.set_timesteps(6)
+    before, after = (torch.tensor(latent(trace, LeafKind.LATENT, step)) for step in (2, 3))
+    cond, uncond = (torch.tensor(latent_embedding(trace, step)) for step in (0, 1))
+    with torch.inference_mode():
+        output = unet(torch.cat([before] * 2), scheduler.timesteps[3], torch.cat([uncond, cond])).sample
+        base, prompted = output.chunk(2)
+        again = scheduler.step(base + 3.0 * (prompted - base), scheduler.timesteps[3], before).prev_sample
+    assert torch.allclose(again, after, atol=1e-5)
+
+
+def latent_embedding(trace: RecordedTrace, step: int) -> Any:
+    slot = Slot(LeafKind.EMBEDDING, 0, step)
+    return np.frombuffer(trace.bytes_of(slot), np.float32).reshape(trace.entries[slot].shape)
+
+
+def test_branches_are_recorded_on_request(make_job: MakeJob) -> None:
+    engine = DiffusersEngine(DiffusersOptions(device="cpu", threads=1, trace_outputs=True))
+    job = make_job(guidance=3.0)
+    run(engine, job)
+    trace = RecordedTrace.read(job.out_dir, job.spec)
+    assert trace.layout.branches
+    assert not np.array_equal(latent(trace, LeafKind.COND, 4), latent(trace, LeafKind.UNCOND, 4))
+    trace.root(BINDING)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_narrow_weights_keep_wide_latents(engine: DiffusersEngine, make_job: MakeJob, dtype: str) -> None:
+    wide, _ = run(engine, make_job(steps=3))
+    narrow, _ = run(engine, job := make_job(steps=3, dtype=dtype))
+    last = latent(RecordedTrace.read(job.out_dir, job.spec), LeafKind.LATENT, 2)
+    rounded = torch.tensor(last).to(torch.float16 if dtype == "fp16" else torch.bfloat16).float().numpy()
+    assert not np.array_equal(last, rounded), "the scheduler rounded the latents to the weights' type"
+    assert np.abs(pixels(wide).astype(int) - pixels(narrow).astype(int)).mean() < 20
+
+
+def test_no_guidance_and_other_shapes_work(engine: DiffusersEngine, make_job: MakeJob) -> None:
+    result, steps = run(engine, make_job(guidance=0.0, width=96, height=64))
+    assert pixels(result).shape == (64, 96, 3)
+    assert any(step.preview and step.preview.startswith(b"\xff\xd8") for step in steps)
+
+
+def test_sides_that_the_model_cannot_draw_are_a_typed_error(engine: DiffusersEngine, make_job: MakeJob) -> None:
+    with pytest.raises(ModelInvalid, match="multiples of"):
+        run(engine, make_job(width=68 + 4 + 8 * 0, height=64, model_dir=make_deep(make_job)))
+
+
+def make_deep(make_job: MakeJob) -> Path:
+    from gesso_node.executors.sample import write_sample_pipeline
+
+    return write_sample_pipeline(make_job().out_dir, widths=(16, 16, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"_class_name": "OtherPipeline"}, "not StableDiffusionPipeline"),
+        ({"unet": ["my_code", "UNet"]}, "not allowed"),
+        ({"scheduler": ["my_code", "DDIMScheduler"]}, "not one of diffusers"),
+        ({"vae": None}, "no vae"),
+        ({"text_encoder": ["transformers", 3]}, "no text_encoder"),
+    ],
+)
+def test_hostile_model_folders_are_refused(
+    sample_model: Path, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sample_model, folder)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), **change}))
+    with pytest.raises(ModelInvalid, match=said):
+        check_model_folder(folder)
+
+
+def test_links_and_code_are_refused(sample_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sample_model, folder)
+    (folder / "unet" / "config2.json").symlink_to("/etc/hostname")
+    with pytest.raises(ModelInvalid, match="plain file"):
+        check_model_folder(folder)
+    (folder / "unet" / "config2.json").unlink()
+    (folder / "unet" / "modeling.py").write_text("print('hello')")
+    with pytest.raises(ModelInvalid, match="safetensors"):
+        check_model_folder(folder)
+
+
+def test_a_broken_weights_file_is_the_model_s_fault(
+    engine: DiffusersEngine, make_job: MakeJob, sample_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(sample_model, folder)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(ModelInvalid, match="cannot be loaded"):
+        run(engine, make_job(model_dir=folder))
