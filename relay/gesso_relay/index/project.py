@@ -1,0 +1,71 @@
+"""Pure: the events of one subject, in order, make its document. The same events always make the same document.
+
+An event that does not follow from what came before (a claim without a submit, when the index starts in the middle of
+a chain) changes nothing rather than inventing half a document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from gesso_relay.index.entries import Document, Entry, Subject
+
+_Step = Callable[[Document | None, Entry], Document | None]
+
+TASK_STATES = {
+    "submitted": "submitted",
+    "claimed": "claimed",
+    "committed": "committed",
+    "settled": "settled",
+    "cancelled": "cancelled",
+    "expired": "expired",
+}
+NODE_STATES = {"paused": "paused", "resumed": "active", "unbonding": "unbonding", "left": "left"}
+
+
+def project(subject: Subject, entries: Iterable[Entry]) -> Document | None:
+    """The document that these events make, or None when they do not begin with a beginning."""
+    document: Document | None = None
+    for entry in entries:
+        document = advance(subject, document, entry)
+    return document
+
+
+def advance(subject: Subject, document: Document | None, entry: Entry) -> Document | None:
+    """The document after one more event. The old one is not changed."""
+    return _STEPS[subject](document, entry)
+
+
+def _task(document: Document | None, entry: Entry) -> Document | None:
+    if entry.name == "submitted":
+        document = {"id": entry.key, "submitted_at": entry.at, "transactions": {}, **entry.data}
+    elif document is None:
+        return None
+    state = TASK_STATES.get(entry.name)
+    if state is None:
+        return document
+    done = document["transactions"]
+    transactions: Document = {**done, entry.name: entry.tx} if isinstance(done, dict) else {entry.name: entry.tx}
+    return {**document, **entry.data, "state": state, f"{entry.name}_at": entry.at, "transactions": transactions}
+
+
+def _node(document: Document | None, entry: Entry) -> Document | None:
+    if entry.name == "registered":
+        kept = {name: document[name] for name in ("standing",) if document is not None and name in document}
+        document = {"address": entry.key, "registered_at": entry.at, "standing": 0, **kept, "state": "active"}
+    elif document is None:
+        return None
+    state = NODE_STATES.get(entry.name)
+    changed: Document = {} if state is None else {"state": state}
+    return {**document, **entry.data, **changed, "changed_at": entry.at}
+
+
+def _model(document: Document | None, entry: Entry) -> Document | None:
+    if entry.name == "published":
+        document = {"id": entry.key, "published_at": entry.at, "yanked": False}
+    elif document is None:
+        return None
+    return {**document, **entry.data, "changed_at": entry.at}
+
+
+_STEPS: dict[Subject, _Step] = {"task": _task, "node": _node, "model": _model}

@@ -1,0 +1,130 @@
+"""Questions to the index. Lists are newest first and paged by key: `before` is the `next` of the page that came before,
+so pages neither skip nor repeat while new tasks arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Select, Table, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gesso_relay.index import tables
+from gesso_relay.index.entries import Document, Entry, Subject
+from gesso_relay.index.writer import Mark
+
+MAX_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some documents, and where the next page begins (None at the end)."""
+
+    items: tuple[Document, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks; None means any."""
+
+    state: str | None = None
+    requester: str | None = None
+    node: str | None = None
+    model: str | None = None
+
+
+class Queries:
+    """Read-only view of the index."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def mark(self) -> Mark | None:
+        """The last block that the index has finished."""
+        async with self._engine.connect() as db:
+            row = (await db.execute(select(tables.cursor))).first()
+        return None if row is None else Mark(row.block, row.block_hash)
+
+    async def tasks(self, wanted: TaskFilter, *, limit: int, before: int | None = None) -> Page:
+        """Tasks, newest first."""
+        column = tables.tasks.c
+        conditions: list[ColumnElement[bool]] = [
+            column[name] == value
+            for name in ("state", "requester", "node", "model")
+            if (value := getattr(wanted, name)) is not None
+        ]
+        return await self._page(tables.tasks, conditions, limit, before)
+
+    async def nodes(self, *, state: str | None, limit: int, before: int | None = None) -> Page:
+        """Nodes, latest registration first."""
+        conditions = [] if state is None else [tables.nodes.c.state == state]
+        return await self._page(tables.nodes, conditions, limit, before)
+
+    async def models(self, *, yanked: bool, limit: int, before: int | None = None) -> Page:
+        """Listings, newest first; yanked ones only when asked for."""
+        conditions = [] if yanked else [tables.models.c.yanked.is_(False)]
+        return await self._page(tables.models, conditions, limit, before)
+
+    async def task(self, key: str) -> Document | None:
+        return await self._one(select(tables.tasks.c.document).where(tables.tasks.c.key == key))
+
+    async def node(self, key: str) -> Document | None:
+        return await self._one(select(tables.nodes.c.document).where(tables.nodes.c.key == key))
+
+    async def model(self, name: str, version: int | None) -> Document | None:
+        """A listing by name; without a version the latest that is not yanked."""
+        column = tables.models.c
+        query = select(column.document).where(column.name == name).order_by(column.version.desc()).limit(1)
+        query = query.where(column.yanked.is_(False)) if version is None else query.where(column.version == version)
+        return await self._one(query)
+
+    async def model_by_id(self, key: str) -> Document | None:
+        return await self._one(select(tables.models.c.document).where(tables.models.c.key == key))
+
+    async def history(self, subject: Subject, key: str) -> tuple[Entry, ...]:
+        """Every event about one subject, oldest first."""
+        column = tables.entries.c
+        query = select(tables.entries).where(column.subject == subject, column.key == key).order_by(column.position)
+        async with self._engine.connect() as db:
+            rows = (await db.execute(query)).mappings().all()
+        return tuple(Entry(**{name: value for name, value in row.items() if name != "position"}) for row in rows)
+
+    async def task_counts(self) -> dict[str, int]:
+        """How many tasks are in each state."""
+        return await self._counts(tables.tasks)
+
+    async def node_counts(self) -> dict[str, int]:
+        """How many nodes are in each state."""
+        return await self._counts(tables.nodes)
+
+    async def settled_by(self, nodes: Sequence[str]) -> dict[str, int]:
+        """How many settled tasks each of these nodes has."""
+        column = tables.tasks.c
+        query = select(column.node, func.count()).where(column.state == "settled", column.node.in_(nodes))
+        async with self._engine.connect() as db:
+            rows = (await db.execute(query.group_by(column.node))).all()
+        return {str(node): int(count) for node, count in rows}
+
+    async def _counts(self, table: Table) -> dict[str, int]:
+        async with self._engine.connect() as db:
+            rows = (await db.execute(select(table.c.state, func.count()).group_by(table.c.state))).all()
+        return {str(state): int(count) for state, count in rows}
+
+    async def _page(
+        self, table: Table, conditions: Sequence[ColumnElement[bool]], limit: int, before: int | None
+    ) -> Page:
+        limit = max(1, min(limit, MAX_PAGE))
+        query = select(table.c.position, table.c.document).where(*conditions)
+        if before is not None:
+            query = query.where(table.c.position < before)
+        async with self._engine.connect() as db:
+            rows = (await db.execute(query.order_by(table.c.position.desc()).limit(limit + 1))).all()
+        shown = rows[:limit]
+        more = len(rows) > limit
+        return Page(tuple(row.document for row in shown), shown[-1].position if more else None)
+
+    async def _one(self, query: Select[tuple[Document]]) -> Document | None:
+        async with self._engine.connect() as db:
+            return (await db.execute(query)).scalar_one_or_none()

@@ -1,0 +1,69 @@
+"""What the database holds. Columns beside `document` exist only because something filters or sorts by them."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table
+
+metadata = MetaData()
+
+cursor = Table(
+    "cursor",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("network", String(128), nullable=False),
+    Column("block", BigInteger, nullable=False),
+    Column("block_hash", String(66), nullable=False),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("block", BigInteger, nullable=False, index=True),
+    Column("block_hash", String(66), nullable=False),
+    Column("log_index", Integer, nullable=False),
+    Column("tx", String(66), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("subject", String(8), nullable=False),
+    Column("key", String(80), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("data", JSON, nullable=False),
+    Index("ix_entries_of", "subject", "key", "position"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("key", String(80), primary_key=True),
+    Column("position", BigInteger, nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("requester", String(42), nullable=False),
+    Column("node", String(42), nullable=True),
+    Column("model", String(20), nullable=False),
+    Column("document", JSON, nullable=False),
+    Index("ix_tasks_state", "state", "position"),
+    Index("ix_tasks_requester", "requester", "position"),
+    Index("ix_tasks_node", "node", "position"),
+    Index("ix_tasks_model", "model", "position"),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("key", String(80), primary_key=True),
+    Column("position", BigInteger, nullable=False, unique=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("document", JSON, nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("key", String(80), primary_key=True),
+    Column("position", BigInteger, nullable=False, unique=True),
+    Column("name", String(128), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("yanked", Boolean, nullable=False),
+    Column("document", JSON, nullable=False),
+    Index("ix_models_name", "name", "version"),
+)

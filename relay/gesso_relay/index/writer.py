@@ -1,0 +1,125 @@
+"""Changes of the index. Each is one transaction that ends with the cursor, so a crash leaves a whole state behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from gesso_relay.index import tables
+from gesso_relay.index.entries import Document, Entry, Subject
+from gesso_relay.index.project import project
+
+_TABLES: dict[Subject, Table] = {"task": tables.tasks, "node": tables.nodes, "model": tables.models}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The last block that the index has finished; block -1 and no hash before the first."""
+
+    block: int
+    block_hash: str
+
+
+class Writer:
+    """The only one who changes the index of a network. `network` names chain and board; another one starts afresh."""
+
+    def __init__(self, engine: AsyncEngine, network: str) -> None:
+        self._engine = engine
+        self._network = network
+
+    async def mark(self) -> Mark | None:
+        """Where to go on, or None at the beginning. An index of another network is dropped first."""
+        async with self._engine.begin() as db:
+            row = (await db.execute(select(tables.cursor))).first()
+            if row is None:
+                return None
+            if row.network != self._network:
+                await self._drop(db)
+                return None
+            return Mark(row.block, row.block_hash)
+
+    async def apply(self, entries: Sequence[Entry], mark: Mark) -> tuple[Entry, ...]:
+        """Take in events and move the cursor. Events that are here already change nothing; gives back the new ones."""
+        async with self._engine.begin() as db:
+            fresh = await self._only_new(db, entries)
+            if fresh:
+                await db.execute(insert(tables.entries), [_row(entry) for entry in fresh])
+            for subject, key in dict.fromkeys((entry.subject, entry.key) for entry in fresh):
+                await self._rebuild(db, subject, key)
+            await self._move(db, mark)
+        return fresh
+
+    async def roll_back(self, mark: Mark) -> tuple[tuple[Subject, str], ...]:
+        """Forget every event after the mark's block. Gives back whom they were about."""
+        async with self._engine.begin() as db:
+            gone = tables.entries.c.block > mark.block
+            touched = [
+                (row.subject, row.key)
+                for row in await db.execute(
+                    select(tables.entries.c.subject, tables.entries.c.key).where(gone).distinct()
+                )
+            ]
+            await db.execute(delete(tables.entries).where(gone))
+            for subject, key in touched:
+                await self._rebuild(db, subject, key)
+            await self._move(db, mark)
+        return tuple(touched)
+
+    async def drop(self) -> None:
+        """Forget everything; the next `mark` is None and the chain is read from the beginning."""
+        async with self._engine.begin() as db:
+            await self._drop(db)
+
+    async def _only_new(self, db: AsyncConnection, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+        unique = {entry.position: entry for entry in entries}
+        if not unique:
+            return ()
+        low, high = min(unique), max(unique)
+        column = tables.entries.c.position
+        known = set((await db.execute(select(column).where(column.between(low, high)))).scalars())
+        return tuple(unique[position] for position in sorted(unique) if position not in known)
+
+    async def _rebuild(self, db: AsyncConnection, subject: Subject, key: str) -> None:
+        """The document of one subject from all its events: a handful, so nothing incremental can go wrong."""
+        of = (tables.entries.c.subject == subject) & (tables.entries.c.key == key)
+        rows = await db.execute(select(tables.entries).where(of).order_by(tables.entries.c.position))
+        events = [Entry(**{name: row[name] for name in _ENTRY_FIELDS}) for row in rows.mappings()]
+        table, document = _TABLES[subject], project(subject, events)
+        await db.execute(delete(table).where(table.c.key == key))
+        if document is not None:
+            first = next(entry for entry in events if entry.name in ("submitted", "registered", "published"))
+            values = {"key": key, "position": first.position, "document": document}
+            await db.execute(insert(table).values(**values, **_columns(subject, document)))
+
+    async def _move(self, db: AsyncConnection, mark: Mark) -> None:
+        values = {"network": self._network, "block": mark.block, "block_hash": mark.block_hash}
+        moved = await db.execute(update(tables.cursor).where(tables.cursor.c.id == 1).values(**values))
+        if moved.rowcount == 0:
+            await db.execute(insert(tables.cursor).values(id=1, **values))
+
+    async def _drop(self, db: AsyncConnection) -> None:
+        for table in reversed(tables.metadata.sorted_tables):
+            await db.execute(delete(table))
+
+    async def count(self) -> int:
+        """How many events the index holds."""
+        async with self._engine.connect() as db:
+            return (await db.execute(select(func.count()).select_from(tables.entries))).scalar_one()
+
+
+_ENTRY_FIELDS = ("block", "block_hash", "log_index", "tx", "at", "subject", "key", "name", "data")
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    return {"position": entry.position, **{name: getattr(entry, name) for name in _ENTRY_FIELDS}}
+
+
+def _columns(subject: Subject, document: Document) -> dict[str, object]:
+    if subject == "task":
+        return {name: document.get(name) for name in ("state", "requester", "node", "model")}
+    if subject == "node":
+        return {"state": document["state"]}
+    return {name: document[name] for name in ("name", "version", "yanked")}

@@ -1,0 +1,47 @@
+"""Events of a make-believe chain, in the index's own words."""
+
+from __future__ import annotations
+
+from gesso_relay.index.entries import Document, Entry, Subject
+
+ALICE = "0x" + "A1" * 20
+BOB = "0x" + "B0" * 20
+
+
+def block_hash(block: int, fork: int = 0) -> str:
+    return f"0x{fork:02x}{block:062x}"
+
+
+def entry(
+    block: int, index: int, subject: Subject, key: str, name: str, data: Document | None = None, fork: int = 0
+) -> Entry:
+    return Entry(
+        block=block,
+        block_hash=block_hash(block, fork),
+        log_index=index,
+        tx=f"0x{block:032x}{index:032x}",
+        at=1000 + block,
+        subject=subject,
+        key=key,
+        name=name,
+        data=data or {},
+    )
+
+
+def task_key(number: int) -> str:
+    return f"0x{number:064x}"
+
+
+def submitted(
+    block: int, number: int, *, index: int = 0, requester: str = ALICE, model: str = "1", fork: int = 0
+) -> Entry:
+    data: Document = {"requester": requester, "node": None, "model": model, "fee": "20", "spec": "b3:" + "00" * 32}
+    return entry(block, index, "task", task_key(number), "submitted", data, fork)
+
+
+def claimed(block: int, number: int, *, index: int = 0, node: str = BOB, fork: int = 0) -> Entry:
+    return entry(block, index, "task", task_key(number), "claimed", {"node": node, "commit_by": 2000}, fork)
+
+
+def settled(block: int, number: int, *, index: int = 0, node: str = BOB, fork: int = 0) -> Entry:
+    return entry(block, index, "task", task_key(number), "settled", {"node": node, "paid": "18"}, fork)
