@@ -1,0 +1,48 @@
+"""Yamux with an enforced memory bound.
+
+py-libp2p 0.8.1 only warns when a peer writes past its receive window: a peer that ignores flow control fills our memory
+through any handler that does not read. Here such a connection ends once its buffers reach the bound.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+from libp2p.abc import IMuxedConn, ISecureConn
+from libp2p.custom_types import TProtocol
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
+
+_log = logging.getLogger(__name__)
+
+
+class BoundedYamux(Yamux):
+    max_buffered: int
+
+    async def _read_data_body(self, length: int) -> bytes:
+        held = sum(len(buffer) for buffer in self.stream_buffers.values())
+        if held + length > self.max_buffered:
+            _log.warning("peer %s ignores flow control: %d bytes unread, dropped", self.peer_id, held)
+            # The one exception that makes the read loop end the connection instead of losing its place in it.
+            raise trio.TooSlowError
+        return await super()._read_data_body(length)
+
+    async def abort(self) -> None:
+        """Ends the connection without writing: a write to a silent peer could wait for ever."""
+        await self._cleanup_on_error()
+
+
+class BoundedMuxer(MuxerMultistream):
+    """Offers yamux only; the library would otherwise build its own class whatever is registered."""
+
+    def __init__(self, *, max_buffered: int, timeout_s: float) -> None:
+        super().__init__({TProtocol(PROTOCOL_ID): BoundedYamux}, negotiate_timeout=max(1, int(timeout_s)))
+        self._max_buffered = max_buffered
+
+    async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
+        muxed = BoundedYamux(conn, peer_id, is_initiator=conn.is_initiator)
+        muxed.max_buffered = self._max_buffered
+        return self._annotate_connection(muxed, conn, protocol)

@@ -1,0 +1,156 @@
+"""The swarm with limits that hold.
+
+py-libp2p 0.8.1 keeps the slot (and task) of every inbound connection until the process ends, so that after 250
+connections, however short, nobody gets in any more; idle sockets take the same slots; one peer's streams can use up
+everyone's; and an exception in any stream handler ends the whole host.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+from libp2p.abc import IMuxedConn, INetStream
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.transport.upgrader import TransportUpgrader
+
+from gesso.transport._libp2p.addresses import Multiaddr
+from gesso.transport._libp2p.limits import Limits
+from gesso.transport._libp2p.muxer import BoundedYamux
+from gesso.transport._libp2p.sockets import ExclusiveTCP
+from gesso.transport.rates import Strikes
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Handshake:
+    ip: str
+    scope: trio.CancelScope
+
+
+class GuardedSwarm(Swarm):
+    def __init__(self, peer_id: ID, peerstore: PeerStore, upgrader: TransportUpgrader, limits: Limits) -> None:
+        super().__init__(
+            peer_id,
+            peerstore,
+            upgrader,
+            [ExclusiveTCP()],
+            retry_config=RetryConfig(max_retries=0),
+            connection_config=_connection_config(limits),
+        )
+        self.limits = limits
+        self.strikes = Strikes(limits.patience, ban_s=limits.ban_s)
+        self._handshakes: list[_Handshake] = []
+        self._ips: Counter[str] = Counter()
+        self._streams: Counter[ID] = Counter()
+
+    async def _handle_inbound_connection(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
+        """One accepted socket, from handshake to end; whatever happens, its places are free again afterwards."""
+        remote = read_write_closer.get_remote_address()
+        ip = remote[0] if remote else "unknown"
+        if self._ips[ip] < self.limits.max_connections_per_ip:
+            muxed = await self._shake_hands(RawConnection(read_write_closer, False), ip, maddr)
+            if muxed is not None:
+                await self._while_open(muxed, ip)
+        await read_write_closer.close()
+
+    async def _shake_hands(self, raw: RawConnection, ip: str, maddr: Multiaddr) -> IMuxedConn | None:
+        shake = _Handshake(ip, trio.CancelScope())
+        self._make_room()
+        self._handshakes.append(shake)
+        try:
+            with shake.scope:
+                return await self.upgrade_inbound_raw_conn(raw, maddr)
+        except Exception as error:
+            _log.debug("inbound from %s refused: %s", ip, error)
+        finally:
+            self._handshakes.remove(shake)
+        return None
+
+    def _make_room(self) -> None:
+        """Idle sockets lose their place to newcomers: the oldest of the address that holds most places goes."""
+        if len(self._handshakes) < self.limits.max_handshakes:
+            return
+        busiest, _ = Counter(shake.ip for shake in self._handshakes).most_common(1)[0]
+        oldest = next(shake for shake in self._handshakes if shake.ip == busiest)
+        oldest.scope.cancel()
+
+    async def _while_open(self, muxed: IMuxedConn, ip: str) -> None:
+        self._ips[ip] += 1
+        try:
+            assert isinstance(muxed, BoundedYamux)
+            await muxed.event_closed.wait()
+        finally:
+            self._ips[ip] -= 1
+            if not self._ips[ip]:
+                del self._ips[ip]
+
+    async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
+        if self.is_banned(muxed_conn.peer_id):
+            await muxed_conn.close()
+            raise SwarmException("this peer is banned for now")
+        return await super().add_conn(muxed_conn, direction)
+
+    def is_banned(self, peer: ID) -> bool:
+        return self.strikes.is_banned(str(peer), trio.current_time())
+
+    def strike(self, peer: ID, reason: str) -> None:
+        """One misdeed; the peer is dropped and banned when its patience is used up."""
+        if self.strikes.strike(str(peer), trio.current_time()) and peer in self.connections:
+            _log.warning("peer %s is banned for %g s: %s", peer, self.limits.ban_s, reason)
+            self.manager.run_task(self.drop, peer)
+
+    async def drop(self, peer: ID) -> None:
+        """Ends every connection to `peer` now, without waiting for it."""
+        for conn in tuple(self.connections.get(peer, ())):
+            muxed = conn.muxed_conn
+            assert isinstance(muxed, BoundedYamux)
+            await muxed.abort()
+
+    def guard_streams(self, handler: Callable[[INetStream], Awaitable[None]]) -> None:
+        """Installs the handler of all inbound streams, bounded a peer and safe against its own errors."""
+
+        async def guarded(stream: INetStream) -> None:
+            peer = stream.muxed_conn.peer_id
+            if self._streams[peer] >= self.limits.max_streams_per_peer:
+                self.strike(peer, "too many streams")
+                await stream.reset()
+                return
+            self._streams[peer] += 1
+            try:
+                await handler(stream)
+            except Exception as error:
+                _log.debug("stream of %s ended: %r", peer, error)
+                self.strike(peer, "a stream that breaks its protocol")
+                await stream.reset()
+            finally:
+                self._streams[peer] -= 1
+                if not self._streams[peer]:
+                    del self._streams[peer]
+
+        self.set_stream_handler(guarded)
+
+
+def _connection_config(limits: Limits) -> ConnectionConfig:
+    return ConnectionConfig(
+        max_connections=limits.max_connections,
+        high_watermark=limits.max_connections,
+        # Zero: we alone decide whom to dial, not the library's auto-connector.
+        min_connections=0,
+        low_watermark=0,
+        inbound_upgrade_timeout=limits.handshake_timeout_s,
+        outbound_upgrade_timeout=limits.handshake_timeout_s,
+        inbound_stream_protocol_negotiation_timeout=limits.handshake_timeout_s,
+        outbound_stream_protocol_negotiation_timeout=limits.handshake_timeout_s,
+    )
