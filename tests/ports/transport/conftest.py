@@ -1,0 +1,63 @@
+"""One network of each kind, so that every test in this folder that takes `net` runs on every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+import pytest
+from gesso.transport import PeerId, Rate, Transport
+from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
+from gesso.transport.memory import MemoryHub, MemoryTransport
+
+
+class Net(Protocol):
+    """Makes transports that can reach each other. The same name is the same peer, at the same address."""
+
+    def new(self, name: str, *, publish_per_s: float = 100.0) -> Transport: ...
+
+
+class MemoryNet:
+    def __init__(self) -> None:
+        self._hub = MemoryHub()
+        self._ids: dict[str, PeerId] = {}
+
+    def new(self, name: str, *, publish_per_s: float = 100.0) -> Transport:
+        peer = self._ids.setdefault(name, self._hub.new_peer_id())
+        rate = Rate(publish_per_s, max(1, int(publish_per_s * 2)))
+        return MemoryTransport(self._hub, peer_id=peer, publish_rate=rate)
+
+
+class Libp2pNet:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._last: dict[str, Libp2pTransport] = {}
+
+    def new(self, name: str, *, publish_per_s: float = 100.0) -> Transport:
+        port = 0
+        if name in self._last:
+            port = int(self._last[name].addresses[0].split("/")[4])
+        settings = Libp2pSettings(
+            key_file=self._folder / name, listen_host="127.0.0.1", listen_port=port, publish_per_s=publish_per_s
+        )
+        self._last[name] = Libp2pTransport(settings)
+        return self._last[name]
+
+
+@pytest.fixture(params=["memory", "libp2p"])
+def net(request: pytest.FixtureRequest, tmp_path: Path) -> Net:
+    return MemoryNet() if request.param == "memory" else Libp2pNet(tmp_path)
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], Awaitable[None]]:
+    """Waits until a condition holds, ten seconds at most."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        with anyio.fail_after(10):
+            while not condition():
+                await anyio.sleep(0.01)
+
+    return wait
