@@ -57,13 +57,13 @@ def parse(data: bytes, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Json:
 
 
 def _check(value: object, depth: int) -> None:
-    if depth < 0:
-        raise EncodingInvalid("the document is nested too deeply")
     if value is None or isinstance(value, bool | str):
         return
     if isinstance(value, int):
         if not -MAX_SAFE_INT <= value <= MAX_SAFE_INT:
             raise EncodingInvalid("integers in documents stay within 2^53-1; larger ones are decimal text")
+    elif depth == 0:
+        raise EncodingInvalid("the document is nested too deeply")
     elif isinstance(value, list):
         for item in value:
             _check(item, depth - 1)

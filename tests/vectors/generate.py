@@ -131,7 +131,7 @@ def fee_rows() -> list[dict[str, Any]]:
 
 
 def merkle_rows() -> list[dict[str, Any]]:
-    """One proof each from trees of many sizes; the first, the last and one in the middle; `leaves` is the whole tree."""
+    """One proof each from trees of many sizes; first, middle and last leaf; `leaves` is the whole tree."""
     rows = []
     for size in (1, 2, 3, 4, 5, 7, 8, 9, 16, 33):
         leaves = [made_up(f"leaf-{size}", index) for index in range(size)]

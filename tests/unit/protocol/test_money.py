@@ -1,0 +1,95 @@
+"""Money: exact, never negative, nothing lost when it is divided."""
+
+from __future__ import annotations
+
+import pytest
+from gesso_protocol.errors import EncodingInvalid, UsageError
+from gesso_protocol.money import BPS, MAX_FEE, Wei, format_amount, parse_amount, split_fee
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+amounts = st.integers(min_value=0, max_value=2**256 - 1)
+fees = st.integers(min_value=0, max_value=MAX_FEE)
+
+
+@given(fee=fees, royalty=st.integers(0, BPS), protocol=st.integers(0, BPS))
+def test_a_split_loses_nothing(fee: int, royalty: int, protocol: int) -> None:
+    if royalty + protocol > BPS:
+        with pytest.raises(UsageError):
+            split_fee(fee, royalty, protocol)
+        return
+    split = split_fee(fee, royalty, protocol)
+    assert split.node + split.royalty + split.protocol == fee
+    assert 0 <= fee * royalty - split.royalty * BPS < BPS
+    assert 0 <= fee * protocol - split.protocol * BPS < BPS
+
+
+@pytest.mark.parametrize(("royalty", "protocol"), [(-1, 0), (0, -1), (10_001, 0)])
+def test_impossible_shares(royalty: int, protocol: int) -> None:
+    with pytest.raises(UsageError):
+        split_fee(1, royalty, protocol)
+
+
+def test_rounding_favours_the_node() -> None:
+    split = split_fee(9_999, 1, 1)
+    assert (split.node, split.royalty, split.protocol) == (9_999, 0, 0)
+
+
+@given(amount=amounts)
+def test_amounts_are_written_and_read_exactly(amount: int) -> None:
+    assert parse_amount(format_amount(amount)) == amount
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.02", 2 * 10**16), ("3", 3 * 10**18), (" 1.5 ", 15 * 10**17), ("0." + "0" * 17 + "1", 1)]
+)
+def test_what_people_type(text: str, value: int) -> None:
+    assert parse_amount(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".5", "1.", "-1", "+1", "1e3", "1,5", "0x1", "1.0000000000000000001", "1" * 61, "9" * 60, "٣", "nan"]
+)
+def test_what_is_no_amount(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_amount(text)
+
+
+@given(text=st.text(max_size=80))
+def test_hostile_amounts_give_a_typed_error(text: str) -> None:
+    try:
+        assert parse_amount(text) >= 0
+    except UsageError:
+        pass
+
+
+@given(left=amounts, right=amounts)
+def test_arithmetic_stays_money(left: int, right: int) -> None:
+    if left >= right:
+        assert type(Wei(left) - Wei(right)) is Wei
+    else:
+        with pytest.raises(EncodingInvalid):
+            Wei(left) - Wei(right)
+    if left + right < 2**256:
+        assert type(Wei(left) + right) is Wei
+    else:
+        with pytest.raises(EncodingInvalid):
+            Wei(left) + Wei(right)
+
+
+def test_sums_are_money() -> None:
+    assert type(sum([Wei(1), Wei(2)])) is Wei
+
+
+@given(amount=amounts)
+def test_documents_hold_decimal_text(amount: int) -> None:
+    adapter = TypeAdapter(Wei)
+    assert adapter.dump_json(Wei(amount)) == f'"{amount}"'.encode()
+    assert adapter.validate_json(adapter.dump_json(Wei(amount))) == amount
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1.0", "01", "-1", "", "1" * 79, None, 2**256, -1])
+def test_what_is_no_wei(value: object) -> None:
+    with pytest.raises(EncodingInvalid):
+        Wei.validate(value)
