@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.money import Wei, format_amount
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Transaction(BaseModel):
@@ -15,7 +14,6 @@ class Transaction(BaseModel):
 
     tx_hash: str
     gas_used: int
-    block: int
 
 
 class Receipt(BaseModel):

@@ -19,11 +19,11 @@ from typing import Any
 
 import anyio
 import psutil
-
 from gesso_protocol.errors import ConfigError, Unreachable
 
 READY_POLL_S = 0.05
 STOP_GRACE_S = 8.0
+ORPHAN_GRACE_S = 1.0
 LOG_TAIL_LINES = 12
 MAX_READY_LINE = 64 * 1024
 
@@ -90,7 +90,9 @@ class Supervisor:
             if entry.name == actor:
                 return entry
         names = ", ".join(entry.name for entry in self.running())
-        raise ConfigError(f"no actor named {actor!r} is running", hint=f"running: {names}" if names else "nothing is running")
+        raise ConfigError(
+            f"no actor named {actor!r} is running", hint=f"running: {names}" if names else "nothing is running"
+        )
 
     def spawn(self, actor: Actor) -> Running:
         """Start a process in its own session, output to its log. Returns at once; see `wait_ready`."""
@@ -127,7 +129,9 @@ class Supervisor:
                 if not running.alive():
                     raise Unreachable(f"{actor.name} stopped while starting\n{tail(log)}", hint=f"its log: {log}")
                 await anyio.sleep(READY_POLL_S)
-        raise Unreachable(f"{actor.name} was not ready within {actor.ready_timeout_s:g} s\n{tail(log)}", hint=f"its log: {log}")
+        raise Unreachable(
+            f"{actor.name} was not ready within {actor.ready_timeout_s:g} s\n{tail(log)}", hint=f"its log: {log}"
+        )
 
     async def start(self, actor: Actor) -> dict[str, Any]:
         """Spawn and wait; returns the ready line."""
@@ -199,21 +203,34 @@ def _ready_line(log: Path, from_byte: int) -> dict[str, Any] | None:
 
 
 def _end(entries: Sequence[Running], *, hard: bool) -> None:
-    processes: list[psutil.Process] = []
+    parents: list[psutil.Process] = []
+    children: list[psutil.Process] = []
     for entry in entries:
         process = entry._process()
-        if process is None:
-            continue
+        if process is not None:
+            parents.append(process)
+            children += _children(process)
+            entry.signal(signal.SIGCONT)
+            entry.signal(signal.SIGKILL if hard else signal.SIGTERM)
+    _, stubborn = psutil.wait_procs(parents, timeout=STOP_GRACE_S)
+    # A parent that went in order has taken its children along; orphans get a short moment of their own.
+    _, orphans = psutil.wait_procs(children, timeout=0.2)
+    _send(orphans, signal.SIGTERM)
+    _, left = psutil.wait_procs(orphans, timeout=ORPHAN_GRACE_S)
+    _send([*stubborn, *left], signal.SIGKILL)
+    psutil.wait_procs([*stubborn, *left], timeout=STOP_GRACE_S)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _send(processes: Sequence[psutil.Process], number: int) -> None:
+    for process in processes:
         try:
-            processes += [process, *process.children(recursive=True)]
-        except psutil.Error:
-            processes.append(process)
-        entry.signal(signal.SIGCONT)
-        entry.signal(signal.SIGKILL if hard else signal.SIGTERM)
-    _, stubborn = psutil.wait_procs(processes, timeout=0.5 if hard else STOP_GRACE_S)
-    for process in stubborn:
-        try:
-            process.kill()
+            process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(stubborn, timeout=STOP_GRACE_S)

@@ -142,7 +142,7 @@ def _failed(error: BaseException, *, as_json: bool) -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - this is the command line
+    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

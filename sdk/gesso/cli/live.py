@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gesso.cli.output import Output
 from gesso_protocol import events
+
+from gesso.cli.output import Output
 
 _BAR_CELLS = 16
 
@@ -29,7 +30,7 @@ class TaskLine:
         text = describe(event)
         if text is None:
             return
-        if self._step and not self._stages[-1:] == [self._step]:
+        if self._step and self._stages[-1:] != [self._step]:
             self._stages.append(self._step)
             self._step = ""
         self._stages.append(text)
@@ -72,6 +73,6 @@ def describe(event: events.Event) -> str | None:
         case events.Expired():
             return "expired, fee refunded"
         case events.Failed():
-            return f"failed: {event.reason}"
+            return f"failed: {event.message}"
         case _:
             return None

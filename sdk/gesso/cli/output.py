@@ -114,7 +114,9 @@ def columns_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> s
     cells = [[column.upper() for column in columns]]
     cells += [[_plain(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[at]) for line in cells) for at in range(len(columns))]
-    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
 
 
 def _plain(value: Any) -> str:

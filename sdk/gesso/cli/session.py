@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def client_for(common: Common, *, wallet: str | None = None, read_only: bool = False) -> AsyncIterator[AsyncClient]:
+async def client_for(
+    common: Common, *, wallet: str | None = None, read_only: bool = False
+) -> AsyncIterator[AsyncClient]:
     """A connected client. `read_only` never touches a keystore, so it needs no password."""
     from gesso.client import AsyncClient
 

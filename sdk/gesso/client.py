@@ -1,0 +1,350 @@
+"""`AsyncClient`: everything a requester does. `gesso.Client`, its blocking twin, is generated from this file."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from gesso_protocol.errors import (
+    BlobCorrupt,
+    ChainReverted,
+    InsufficientFunds,
+    NoEligibleNode,
+    UsageError,
+    WalletError,
+)
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.manifest import ModelManifest
+from gesso_protocol.messages import TaskAnnouncement
+from gesso_protocol.money import Wei, format_amount, parse_amount
+from gesso_protocol.spec import MAX_SEED, Dtype, Scheduler, TextToImage, make_spec, spec_bytes, spec_ref
+from gesso_protocol.terms import BoardParams, Terms, task_id
+
+from gesso import wiring
+from gesso.announce import announce_all
+from gesso.chain.records import Listing, TxReceipt
+from gesso.directory import TaskRow
+from gesso.feed import TaskFeed
+from gesso.image import Image
+from gesso.quote import Quote, check_ceiling, make_quote
+from gesso.settings import Settings
+from gesso.task import AsyncTask, OnEvent, Until
+
+DEFAULT_MODEL = "gesso-tiny@1"
+CLAIM_WINDOW_S = 60
+COMMIT_WINDOW_S = 600
+NATIVE_SIZE_PX = {"gesso-tiny": 64, "sd-1": 512, "sd-2": 768, "sdxl": 1024}
+DEFAULT_SIZE_PX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What an account has: `tokens` in the wallet, `deposit` on the board, `native` for gas; all in base units."""
+
+    address: Address
+    tokens: Wei
+    deposit: Wei
+    native: int
+
+    def document(self) -> dict[str, Any]:
+        """For printing; money in whole tokens."""
+        return {
+            "address": str(self.address),
+            "deposit": format_amount(self.deposit),
+            "tokens": format_amount(self.tokens),
+            "gas_money": format_amount(self.native),
+        }
+
+
+class AsyncClient:
+    """A requester's view of the network. Use it as an async context manager; safe to share between tasks."""
+
+    def __init__(self, settings: Settings | None = None, *, ports: wiring.Ports | None = None) -> None:
+        self._settings = settings
+        self._given = ports
+        self._stack = AsyncExitStack()
+        self._ports_now: wiring.Ports | None = None
+        self._feed_now: TaskFeed | None = None
+        self._params: BoardParams | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            ports = self._given
+            if ports is None:
+                ports = await stack.enter_async_context(wiring.open_ports(self._settings or Settings.load()))
+            group = await stack.enter_async_context(anyio.create_task_group())
+            stack.callback(group.cancel_scope.cancel)
+            self._ports_now = ports
+            self._feed_now = TaskFeed(ports.chain, ports.progress, group, poll_s=ports.poll_s)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+        self._ports_now = self._feed_now = None
+
+    @property
+    def address(self) -> Address:
+        """The wallet that pays. Raises WalletError when the client was opened without one."""
+        if self._ports.address is None:
+            raise WalletError("no wallet is configured", hint="gesso wallet new, then export GESSO_WALLET=default")
+        return self._ports.address
+
+    async def generate(
+        self,
+        prompt: str,
+        *,
+        model: str = DEFAULT_MODEL,
+        negative_prompt: str = "",
+        width: int | None = None,
+        height: int | None = None,
+        steps: int = 25,
+        guidance: float | str = 7.5,
+        scheduler: Scheduler = "ddim",
+        seed: int | None = None,
+        fee: str | None = None,
+        max_fee: str | None = None,
+        until: Until = "committed",
+        on_event: OnEvent | None = None,
+        timeout_s: float | None = None,
+    ) -> Image:
+        """One picture from a prompt, paid for and checked against the chain.
+
+        Sizes are pixels; `fee` and `max_fee` whole tokens as text. Raises what `submit` and `AsyncTask.result` raise.
+        """
+        spec = await self.spec(
+            prompt,
+            model=model,
+            negative_prompt=negative_prompt,
+            width=width,
+            height=height,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            seed=seed,
+        )
+        task = await self.submit(spec, fee=fee, max_fee=max_fee)
+        result = await task.result(until=until, on_event=on_event, timeout_s=timeout_s)
+        return result.image
+
+    async def spec(
+        self,
+        prompt: str,
+        *,
+        model: str = DEFAULT_MODEL,
+        negative_prompt: str = "",
+        width: int | None = None,
+        height: int | None = None,
+        steps: int = 25,
+        guidance: float | str = 7.5,
+        scheduler: Scheduler = "ddim",
+        seed: int | None = None,
+        count: int = 1,
+        dtype: Dtype = "fp32",
+    ) -> TextToImage:
+        """A complete spec: the model pinned by hash, its own size where none is given, a seed where none is given.
+
+        Raises SpecInvalid, or UsageError for a model that is not listed.
+        """
+        listing = await self.model(model)
+        side = native_size_px(listing.name)
+        return make_spec(
+            {
+                "prompt": prompt,
+                "negative_prompt": negative_prompt,
+                "model": f"{listing.name}@{listing.version}",
+                "model_manifest": listing.manifest,
+                "width": side if width is None else width,
+                "height": side if height is None else height,
+                "steps": steps,
+                "guidance": _number(guidance),
+                "scheduler": scheduler,
+                "seed": secrets.randbelow(MAX_SEED) if seed is None else seed,
+                "count": count,
+                "dtype": dtype,
+            }
+        )
+
+    async def quote(self, spec: TextToImage, *, fee: str | None = None) -> Quote:
+        """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow."""
+        listing = await self.model(spec.model)
+        params = await self.params()
+        offers = await self._ports.directory.offers()
+        if not offers and await self._ports.chain.total_weight() == 0:
+            raise NoEligibleNode("no node is registered and active on this network", hint="start one: gesso node init")
+        return make_quote(
+            spec,
+            offers,
+            fee=None if fee is None else parse_amount(fee),
+            min_fee=params.min_fee,
+            royalty_bps=listing.royalty_bps,
+            protocol_bps=params.protocol_fee_bps,
+        )
+
+    async def submit(
+        self,
+        spec: TextToImage,
+        *,
+        fee: str | None = None,
+        max_fee: str | None = None,
+        claim_window_s: int = CLAIM_WINDOW_S,
+        commit_window_s: int = COMMIT_WINDOW_S,
+    ) -> AsyncTask:
+        """Put the fee in escrow and announce the task; returns once it is on chain.
+
+        Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows.
+        Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
+        """
+        ports, params = self._ports, await self.params()
+        listing = await self.model(spec.model)
+        if spec.model_manifest not in (None, listing.manifest):
+            raise UsageError(f"{spec.model} is not the model that the spec pins by hash")
+        quote = await self.quote(spec, fee=fee)
+        ceiling = max_fee if max_fee is not None else ports.max_fee
+        check_ceiling(quote, None if ceiling is None else parse_amount(ceiling))
+        await self._check_funds(quote.fee)
+        terms = Terms(
+            requester=self.address,
+            fee=quote.fee,
+            spec=spec_ref(spec),
+            model=listing.id,
+            kind=int(spec.task_kind),
+            claim_window_s=_within(claim_window_s, params.min_claim_window_s, params.max_claim_window_s),
+            commit_window_s=_within(commit_window_s, params.min_commit_window_s, params.max_commit_window_s),
+            nonce=secrets.randbits(64),
+        )
+        await ports.blobs.put(spec_bytes(spec), expect=terms.spec)
+        return await self._send(spec, terms, params)
+
+    async def task(self, task: TaskId | str) -> AsyncTask:
+        """A handle on an earlier task, by its id or the unambiguous beginning of it. Raises UsageError."""
+        found = await self._ports.directory.find(str(task))
+        stream = self._feed
+        return AsyncTask(
+            self._ports,
+            found.task,
+            found.terms,
+            await self.params(),
+            lambda: stream.open_past(found.task, found.block),
+        )
+
+    async def tasks(self, *, mine: bool = True, state: str | None = None, limit: int = 20) -> list[TaskRow]:
+        """Recent tasks, newest first; with `mine` only those that this wallet pays for."""
+        requester = self.address if mine else None
+        return await self._ports.directory.tasks(requester=requester, state=state, limit=limit)
+
+    async def models(self) -> list[Listing]:
+        """Every listing that may be used in new tasks."""
+        return await self._ports.directory.listings()
+
+    async def model(self, ref: str) -> Listing:
+        """The listing that NAME@VERSION, or NAME for its newest version, stands for. Raises UsageError."""
+        return await self._ports.directory.listing(ref)
+
+    async def manifest(self, listing: Listing) -> ModelManifest:
+        """The files of a model, checked against the hash on chain. Raises BlobCorrupt, BlobMissing."""
+        raw = await self._ports.blobs.get(listing.manifest, max_bytes=ModelManifest.MAX_BYTES)
+        manifest = ModelManifest.decode(raw)
+        if manifest.ref != listing.manifest:
+            raise BlobCorrupt(f"the manifest of {listing.name} is not the one on chain")
+        return manifest
+
+    async def balance(self, address: str | None = None) -> Balance:
+        """Balances of this wallet, or of any address."""
+        account = self.address if address is None else Address(address)
+        chain = self._ports.chain
+        return Balance(
+            address=account,
+            tokens=await chain.token_balance_of(account),
+            deposit=await chain.balance_of(account),
+            native=await chain.native_balance_of(account),
+        )
+
+    async def deposit(self, amount: str) -> TxReceipt:
+        """Move whole tokens (text such as "1.5") from the wallet to the deposit. Raises InsufficientFunds."""
+        wanted = parse_amount(amount)
+        have = await self._ports.chain.token_balance_of(self.address)
+        if have < wanted:
+            raise InsufficientFunds(
+                f"the wallet has {format_amount(have)} fee tokens, not {amount}",
+                hint=f"send tokens to {self.address}; on a devnet: gesso devnet fund {self.address}",
+            )
+        return await self._ports.chain.deposit(wanted)
+
+    async def withdraw(self, amount: str | None = None) -> TxReceipt:
+        """Move tokens from the deposit, where earnings arrive too, to the wallet; everything when None."""
+        have = await self._ports.chain.balance_of(self.address)
+        wanted = have if amount is None else parse_amount(amount)
+        if wanted == 0 or wanted > have:
+            raise InsufficientFunds(f"the deposit has {format_amount(have)} fee tokens", hint="gesso wallet show")
+        return await self._ports.chain.withdraw(wanted)
+
+    async def params(self) -> BoardParams:
+        """The board's windows and fees; read once, they do not change."""
+        if self._params is None:
+            self._params = await self._ports.chain.params()
+        return self._params
+
+    @property
+    def _ports(self) -> wiring.Ports:
+        if self._ports_now is None:
+            raise UsageError("the client is not open", hint="async with AsyncClient() as gesso: …")
+        return self._ports_now
+
+    @property
+    def _feed(self) -> TaskFeed:
+        if self._feed_now is None:
+            raise UsageError("the client is not open", hint="async with AsyncClient() as gesso: …")
+        return self._feed_now
+
+    async def _check_funds(self, fee: Wei) -> None:
+        deposit = await self._ports.chain.balance_of(self.address)
+        if deposit < fee:
+            missing = format_amount(Wei(int(fee) - int(deposit)))
+            raise InsufficientFunds(
+                f"the task costs {format_amount(fee)} and the deposit holds {format_amount(deposit)}",
+                hint=f"add to it: gesso wallet deposit {missing}",
+            )
+
+    async def _send(self, spec: TextToImage, terms: Terms, params: BoardParams) -> AsyncTask:
+        ports, feed = self._ports, self._feed
+        task = task_id(ports.chain_id, ports.board, terms)
+        stream = await feed.open_new(task)
+        try:
+            receipt = await ports.chain.submit(terms)
+        except BaseException as error:
+            stream.close()
+            if isinstance(error, ChainReverted) and "Balance" in error.name:
+                raise InsufficientFunds("the deposit does not cover the fee", hint="gesso wallet show") from error
+            raise
+        announcement = TaskAnnouncement.of(ports.chain_id, ports.board, terms, spec_from=ports.spec_from)
+        await announce_all(ports.announcers, announcement)
+        streams = [stream]
+
+        def open_stream() -> Any:
+            return streams.pop() if streams else feed.open_past(task, receipt.block)
+
+        return AsyncTask(ports, task, terms, params, open_stream, spec=spec, submitted=receipt)
+
+
+def native_size_px(model: str) -> int:
+    """The side at which a model family draws best."""
+    return next((side for name, side in NATIVE_SIZE_PX.items() if model.startswith(name)), DEFAULT_SIZE_PX)
+
+
+def _within(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))
+
+
+def _number(value: float | str) -> float:
+    try:
+        return float(Decimal(str(value)))
+    except ArithmeticError as error:
+        raise UsageError(f"guidance {value!r} is not a number") from error

@@ -1,0 +1,209 @@
+"""What is on the network: listings, tasks, nodes. A relay answers fast; the chain has the last word, or the only one.
+
+Whatever a relay says about a task's terms or a listing is checked: terms hash to the task id, listings are read again
+from the chain. What nodes offer is gossip and only ever shapes a quote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from gesso_protocol.errors import EncodingInvalid, GessoError, Unreachable, UsageError
+from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
+from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.money import Wei, format_amount
+from gesso_protocol.policy import Offer
+from gesso_protocol.terms import Terms, task_id
+from pydantic import ValidationError
+
+from gesso.chain import Chain
+from gesso.chain import events as on_chain
+from gesso.chain.cursor import Cursor
+from gesso.chain.records import Listing
+
+MAX_REPLY_BYTES = 4 * 1024 * 1024
+MAX_LISTINGS = 10_000
+_REF = re.compile(r"(?P<name>[^@\s]{1,128})(?:@(?P<version>[0-9]{1,9}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One line of a task list. `fee` is in base units."""
+
+    task: TaskId
+    state: str
+    requester: Address
+    node: Address | None
+    fee: Wei
+
+    def document(self) -> dict[str, Any]:
+        """For printing; money in whole tokens."""
+        return {
+            "task": str(self.task),
+            "state": self.state,
+            "node": None if self.node is None else str(self.node),
+            "fee": format_amount(self.fee),
+            "requester": str(self.requester),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTask:
+    """A task's terms and the block at or before the one that it was submitted in."""
+
+    task: TaskId
+    terms: Terms
+    block: int
+
+
+class Directory:
+    """Questions about the network, answered from the relay where it helps and from the chain otherwise."""
+
+    def __init__(self, chain: Chain, chain_id: int, board: Address, relay: httpx.AsyncClient | None) -> None:
+        self._chain = chain
+        self._chain_id = chain_id
+        self._board = board
+        self._relay = relay
+        self._listings: dict[str, Listing] = {}
+
+    async def listings(self) -> list[Listing]:
+        """Everything that may be used in new tasks, oldest first; at most 10,000."""
+        found = []
+        for number in range(1, MAX_LISTINGS + 1):
+            listing = await self._chain.listing(ListingId(number))
+            if listing is None:
+                break
+            if not listing.yanked:
+                found.append(listing)
+        return found
+
+    async def listing(self, ref: str) -> Listing:
+        """By NAME@VERSION, or NAME for the newest. Raises UsageError when there is none."""
+        if ref in self._listings:
+            return self._listings[ref]
+        parts = _REF.fullmatch(ref)
+        if parts is None:
+            raise UsageError(f"{ref!r} is not a model name", hint="write NAME@VERSION, for example gesso-tiny@1")
+        matching = [item for item in await self.listings() if item.name == parts["name"]]
+        if parts["version"] is not None:
+            matching = [item for item in matching if item.version == int(parts["version"])]
+        if not matching:
+            raise UsageError(f"no model {ref!r} is listed on this network", hint="see what is: gesso model ls")
+        newest = max(matching, key=lambda item: item.version)
+        if parts["version"] is not None:
+            self._listings[ref] = newest
+        return newest
+
+    async def offers(self) -> dict[Address, Offer] | None:
+        """What live nodes say that they do, by wallet; None when nobody could be asked."""
+        rows = await self._ask("/v1/nodes", {"limit": "200"})
+        if not isinstance(rows, dict):
+            return None
+        found = {}
+        for row in _rows(rows, "nodes"):
+            try:
+                found[Address(str(row["address"]))] = Offer.model_validate(row["offer"], strict=False)
+            except (KeyError, TypeError, ValidationError, EncodingInvalid):
+                continue
+        return found
+
+    async def tasks(self, *, requester: Address | None, state: str | None, limit: int) -> list[TaskRow]:
+        """Newest first. Raises UsageError for an unknown state."""
+        if state is not None and state.upper() not in TaskState.__members__:
+            raise UsageError(
+                f"{state!r} is not a state", hint="submitted, claimed, committed, settled, cancelled or expired"
+            )
+        query = {"limit": str(limit)}
+        query |= {} if requester is None else {"requester": str(requester)}
+        query |= {} if state is None else {"state": state}
+        reply = await self._ask("/v1/tasks", query)
+        if isinstance(reply, dict):
+            return [row for entry in _rows(reply, "tasks") if (row := _task_row(entry)) is not None]
+        return await self._tasks_on_chain(requester, state, limit)
+
+    async def find(self, prefix: str) -> FoundTask:
+        """The one task whose id begins so. Raises UsageError when there is none or more than one."""
+        wanted = prefix.lower() if prefix.lower().startswith("0x") else f"0x{prefix.lower()}"
+        if not re.fullmatch(r"0x[0-9a-f]{2,64}", wanted):
+            raise UsageError(f"{prefix!r} is not a task id", hint="see yours: gesso task ls")
+        found = [entry async for entry in self._submitted() if str(entry.task).startswith(wanted)]
+        if len(found) != 1:
+            problem = "no task begins" if not found else f"{len(found)} tasks begin"
+            raise UsageError(f"{problem} with {prefix}", hint="see yours: gesso task ls")
+        return found[0]
+
+    async def result_of(self, task: TaskId) -> BlobRef | None:
+        """Where a task's result manifest is said to be; None when nobody says."""
+        reply = await self._ask(f"/v1/tasks/{task}", {})
+        hint = reply.get("result") if isinstance(reply, dict) else None
+        try:
+            return BlobRef.parse(hint) if isinstance(hint, str) else None
+        except EncodingInvalid:
+            return None
+
+    async def _submitted(self) -> AsyncIterator[FoundTask]:
+        async for event in self._history():
+            if (
+                isinstance(event, on_chain.TaskSubmitted)
+                and task_id(self._chain_id, self._board, event.terms) == event.task
+            ):
+                yield FoundTask(event.task, event.terms, event.block)
+
+    async def _tasks_on_chain(self, requester: Address | None, state: str | None, limit: int) -> list[TaskRow]:
+        rows: list[TaskRow] = []
+        mine = [entry async for entry in self._submitted() if requester in (None, entry.terms.requester)]
+        for entry in reversed(mine):
+            record = await self._chain.task(entry.task)
+            name = record.state.name.lower()
+            if state in (None, name):
+                rows.append(TaskRow(entry.task, name, entry.terms.requester, record.node, entry.terms.fee))
+            if len(rows) >= limit:
+                break
+        return rows
+
+    async def _history(self) -> AsyncIterator[on_chain.ContractEvent]:
+        cursor = Cursor.before(0)
+        while (page := await self._chain.read_page(cursor)) is not None:
+            for event in page.events:
+                yield event
+            cursor = page.cursor
+
+    async def _ask(self, path: str, query: dict[str, str]) -> Any:
+        """The relay's answer, or None when there is no relay or it does not answer sensibly."""
+        if self._relay is None:
+            return None
+        try:
+            async with self._relay.stream("GET", path, params=query) as reply:
+                if reply.status_code != 200:
+                    return None
+                body = bytearray()
+                async for piece in reply.aiter_raw():
+                    body += piece
+                    if len(body) > MAX_REPLY_BYTES:
+                        raise Unreachable("the relay's answer is too large")
+                return httpx.Response(200, content=bytes(body)).json()
+        except (httpx.HTTPError, ValueError, GessoError):
+            return None
+
+
+def _rows(reply: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    rows = reply.get(key, [])
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _task_row(entry: dict[str, Any]) -> TaskRow | None:
+    try:
+        node = entry.get("node")
+        return TaskRow(
+            task=TaskId.parse(str(entry["id"])),
+            state=str(entry["state"])[:16],
+            requester=Address(str(entry["requester"])),
+            node=None if node is None else Address(str(node)),
+            fee=Wei.validate(entry["fee"]),
+        )
+    except (KeyError, EncodingInvalid):
+        return None

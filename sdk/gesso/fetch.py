@@ -1,0 +1,67 @@
+"""Getting a result: nothing is believed that does not hash to what the node put on chain."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from gesso_protocol.errors import BlobCorrupt, EncodingInvalid
+from gesso_protocol.ids import Address, BlobRef, Root, TaskId
+from gesso_protocol.result import ResultManifest, result_root
+from gesso_protocol.terms import Terms
+
+from gesso import png
+from gesso.blobs.port import BlobStore
+
+MAX_IMAGE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """What the chain says about a result."""
+
+    node: Address
+    result_root: Root
+    trace_root: Root
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A verified result: its manifest and the pictures in order."""
+
+    manifest: ResultManifest
+    images: tuple[bytes, ...]
+
+
+async def fetch_result(blobs: BlobStore, ref: BlobRef, task: TaskId, terms: Terms, commitment: Commitment) -> Delivery:
+    """Manifest and pictures, checked against the commitment.
+
+    Raises BlobCorrupt when anything differs from what is on chain, BlobMissing, BlobTooLarge, Unreachable.
+    """
+    raw = await blobs.get(ref, max_bytes=ResultManifest.MAX_BYTES)
+    manifest = _checked_manifest(raw, task, terms, commitment)
+    images = []
+    for entry in manifest.images:
+        data = await blobs.get(entry.blob, max_bytes=MAX_IMAGE_BYTES)
+        if hashlib.sha256(data).hexdigest() != entry.sha256 or png.dimensions(data) != (entry.width, entry.height):
+            raise BlobCorrupt(f"picture {entry.index} is not what the node's manifest says")
+        images.append(data)
+    return Delivery(manifest, tuple(images))
+
+
+def _checked_manifest(raw: bytes, task: TaskId, terms: Terms, commitment: Commitment) -> ResultManifest:
+    try:
+        manifest = ResultManifest.decode(raw)
+    except EncodingInvalid as error:
+        raise BlobCorrupt("the result's manifest cannot be read") from error
+    if result_root(manifest) != commitment.result_root:
+        raise BlobCorrupt("the result's manifest is not the one on chain")
+    same = (
+        manifest.task == task
+        and manifest.spec == terms.spec
+        and manifest.node == commitment.node
+        and manifest.trace_root == commitment.trace_root
+    )
+    if not same:
+        raise BlobCorrupt("the node committed to a manifest of another task", hint="do not pay this node again")
+    return manifest

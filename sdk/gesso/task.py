@@ -1,0 +1,299 @@
+"""A handle on one task: follow it, get its result, cancel it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import anyio
+from gesso_protocol.errors import (
+    BlobMissing,
+    ChainReverted,
+    DeadlinePassed,
+    GessoError,
+    NoEligibleNode,
+    TaskFailed,
+)
+from gesso_protocol.events import Cancelled, Claimed, Committed, Event, Expired, Fetched, Settled, Submitted
+from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
+from gesso_protocol.money import format_amount
+from gesso_protocol.spec import MAX_SPEC_BYTES, TextToImage, parse_spec
+from gesso_protocol.terms import BoardParams, Terms
+
+from gesso.chain.records import TxReceipt
+from gesso.feed import TaskStream
+from gesso.fetch import Commitment, Delivery, fetch_result
+from gesso.image import Image
+from gesso.receipt import Receipt, Transaction
+from gesso.wiring import Ports
+
+Until = Literal["committed", "settled"]
+OnEvent = Callable[[Event], None]
+
+TICK_S = 1.0
+"""How often the chain's clock is looked at while nothing happens."""
+SETTLE_PATIENCE_S = 20
+"""A node settles its own earnings; after this many seconds of delay the requester does it."""
+HINT_WAIT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a task gave. `stages_s` is seconds from submit to each stage, by this machine's clock."""
+
+    images: tuple[Image, ...]
+    receipt: Receipt
+    stages_s: dict[str, float]
+
+    @property
+    def image(self) -> Image:
+        """The first picture."""
+        return self.images[0]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known so far; filled by events."""
+
+    commitment: Commitment | None = None
+    delivery: Delivery | None = None
+    settled: Settled | None = None
+    transactions: dict[str, Transaction] = field(default_factory=dict)
+    at: dict[str, float] = field(default_factory=dict)
+
+
+class AsyncTask:
+    """One task on the board. Made by `AsyncClient.submit` and `AsyncClient.task`."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        task: TaskId,
+        terms: Terms,
+        params: BoardParams,
+        open_stream: Callable[[], TaskStream],
+        *,
+        spec: TextToImage | None = None,
+        submitted: TxReceipt | None = None,
+    ) -> None:
+        self.id = task
+        self.terms = terms
+        self._ports = ports
+        self._params = params
+        self._open_stream = open_stream
+        self._spec = spec
+        self._submitted = submitted
+        self._started = time.monotonic()
+        self._seen = _Progress()
+
+    @property
+    def fee(self) -> str:
+        """The fee in escrow, in whole tokens."""
+        return format_amount(self.terms.fee)
+
+    async def status(self) -> TaskView:
+        """What the chain says now."""
+        return (await self._ports.chain.task(self.id)).view(self.terms, self._params)
+
+    async def describe(self) -> dict[str, Any]:
+        """State, parties and deadlines for printing."""
+        view = await self.status()
+        return {
+            "task": str(self.id),
+            "state": view.state.name.lower(),
+            "requester": str(self.terms.requester),
+            "node": None if view.node is None else str(view.node),
+            "fee": self.fee,
+            "listing": int(self.terms.model),
+            "spec": str(self.terms.spec),
+            "since": view.state_since,
+            "due": view.due,
+        }
+
+    async def spec(self) -> TextToImage:
+        """What was asked for, checked against the hash in the terms."""
+        if self._spec is None:
+            raw = await self._ports.blobs.get(self.terms.spec, max_bytes=MAX_SPEC_BYTES)
+            self._spec = parse_spec(raw)
+        return self._spec
+
+    async def cancel(self) -> TxReceipt:
+        """Take the task back before a node claims it; the whole fee returns to the deposit.
+
+        Raises TaskFailed once a node has claimed it.
+        """
+        try:
+            return await self._ports.chain.cancel(self.terms)
+        except ChainReverted as error:
+            state = (await self._ports.chain.task(self.id)).state
+            if state is TaskState.SUBMITTED:
+                raise
+            raise TaskFailed(
+                f"the task is {state.name.lower()} and can no longer be cancelled",
+                hint=f"follow it: gesso task watch {self.id}",
+            ) from error
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Everything that happens to the task, until it is settled, cancelled or expired."""
+        stream = self._open_stream()
+        try:
+            while True:
+                event = await stream.next(TICK_S)
+                if event is None:
+                    await self._drive()
+                    continue
+                self._note(event)
+                yield event
+                if isinstance(event, Settled | Cancelled | Expired):
+                    return
+        finally:
+            stream.close()
+
+    async def result(
+        self, *, until: Until = "committed", on_event: OnEvent | None = None, timeout_s: float | None = None
+    ) -> Result:
+        """Wait for the pictures, checked against the chain; with `until="settled"` for the payment too.
+
+        Raises NoEligibleNode when nobody claimed it and TaskFailed when the node did not deliver (the fee is back in
+        the deposit in both cases), BlobCorrupt when what was delivered is not what was committed, DeadlinePassed
+        after `timeout_s` seconds.
+        """
+        with anyio.move_on_after(timeout_s) as scope:
+            return await self._await_result(until, on_event)
+        assert scope.cancelled_caught
+        raise DeadlinePassed(f"no result within {timeout_s:g} s", hint=f"it goes on: gesso task watch {self.id}")
+
+    async def images(self) -> tuple[Image, ...]:
+        """The pictures, as soon as they are committed."""
+        return (await self.result()).images
+
+    async def _await_result(self, until: Until, on_event: OnEvent | None) -> Result:
+        stream = self._open_stream()
+        try:
+            while not self._complete(until):
+                event = await stream.next(HINT_WAIT_S if self._wants_blobs() else TICK_S)
+                if event is not None:
+                    self._note(event)
+                    if on_event is not None:
+                        on_event(event)
+                    self._raise_if_over(event)
+                if self._wants_blobs():
+                    await self._try_fetch(stream, on_event)
+                if event is None:
+                    await self._drive()
+        finally:
+            stream.close()
+        return await self._result()
+
+    def _complete(self, until: Until) -> bool:
+        return self._seen.delivery is not None and (until == "committed" or self._seen.settled is not None)
+
+    def _wants_blobs(self) -> bool:
+        return self._seen.commitment is not None and self._seen.delivery is None
+
+    def _note(self, event: Event) -> None:
+        seen = self._seen
+        seen.at.setdefault(event.kind, time.monotonic() - self._started)
+        if isinstance(event, Submitted | Claimed | Committed | Settled) and event.tx:
+            step = {"submitted": "submit", "claimed": "claim", "committed": "commit", "settled": "settle"}[event.kind]
+            seen.transactions[step] = Transaction(tx_hash=event.tx, gas_used=event.gas_used or 0)
+        if isinstance(event, Committed):
+            seen.commitment = Commitment(event.node, event.result_root, event.trace_root)
+        if isinstance(event, Settled):
+            seen.settled = event
+
+    def _raise_if_over(self, event: Event) -> None:
+        if isinstance(event, Cancelled):
+            raise TaskFailed("the task was cancelled", hint="the fee is back in the deposit")
+        if isinstance(event, Expired):
+            if event.node is None:
+                raise NoEligibleNode(
+                    "no node claimed the task in time; the fee is back in the deposit",
+                    hint="offer more with --fee, or see what nodes can do: gesso task ls --all",
+                )
+            raise TaskFailed(f"node {event.node.short} did not deliver in time; the fee is back in the deposit")
+
+    async def _try_fetch(self, stream: TaskStream, on_event: OnEvent | None) -> None:
+        commitment = self._seen.commitment
+        assert commitment is not None
+        for ref in await self._hints(stream):
+            try:
+                delivery = await fetch_result(self._ports.blobs, ref, self.id, self.terms, commitment)
+            except BlobMissing:
+                continue  # the node announces before every store has the bytes; the next pass looks again
+            self._seen.delivery = delivery
+            event = Fetched(task=self.id, at_ms=now_ms(), manifest=delivery.manifest.ref, images=len(delivery.images))
+            self._note(event)
+            if on_event is not None:
+                on_event(event)
+            return
+
+    async def _hints(self, stream: TaskStream) -> list[BlobRef]:
+        if stream.result_hint is not None:
+            return [stream.result_hint]
+        try:
+            ref = await self._ports.directory.result_of(self.id)
+        except GessoError:
+            return []
+        return [] if ref is None else [ref]
+
+    async def _drive(self) -> None:
+        """Do what one honest requester can do when the others are late; losing a race to it is fine."""
+        view = await self.status()
+        now = await self._ports.chain.now()
+        fetched = self._seen.delivery is not None
+        if view.due is None or not self._ports.can_send:
+            return
+        late = now - view.due
+        action = next_requester_action(view, now, fetched=fetched)
+        try:
+            if isinstance(action, Expire):
+                await self._ports.chain.expire(self.terms)
+            elif isinstance(action, Settle) and late >= SETTLE_PATIENCE_S:
+                await self._ports.chain.settle([self.terms])
+        except ChainReverted:
+            return  # somebody else was first; the event is on its way
+
+    async def _result(self) -> Result:
+        delivery, commitment = self._seen.delivery, self._seen.commitment
+        assert delivery is not None
+        assert commitment is not None
+        spec = await self.spec()
+        receipt = self._receipt(spec, delivery, commitment)
+        images = tuple(
+            Image(data, entry.blob, entry.seed, entry.width, entry.height, spec, receipt)
+            for entry, data in zip(delivery.manifest.images, delivery.images, strict=True)
+        )
+        return Result(images, receipt, dict(self._seen.at))
+
+    def _receipt(self, spec: TextToImage, delivery: Delivery, commitment: Commitment) -> Receipt:
+        manifest, settled = delivery.manifest, self._seen.settled
+        return Receipt(
+            task=self.id,
+            chain_id=self._ports.chain_id,
+            requester=self.terms.requester,
+            node=commitment.node,
+            model=spec.model,
+            listing=self.terms.model,
+            model_manifest=manifest.model_manifest,
+            spec=self.terms.spec,
+            result=manifest.ref,
+            result_root=commitment.result_root,
+            trace_root=commitment.trace_root,
+            executor=manifest.executor,
+            profile=dict(manifest.profile),
+            fee=self.terms.fee,
+            paid=settled.paid if settled else None,
+            royalty=settled.royalty if settled else None,
+            royalty_to=settled.royalty_to if settled else None,
+            protocol_fee=settled.protocol_fee if settled else None,
+            transactions=dict(self._seen.transactions),
+        )
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 by this machine's clock, for events."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,173 @@
+"""The SDK's composition root: settings become adapters here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import httpx
+from anyio import to_thread
+from gesso_protocol.errors import WalletError
+from gesso_protocol.ids import Address, TaskId
+
+from gesso.announce import Announcer, PeerAnnouncer, RelayAnnouncer
+from gesso.blobs import BlobStore, LocalBlobs
+from gesso.chain import Chain
+from gesso.chain.settings import ChainSettings
+from gesso.chain.wallet import Wallet
+from gesso.directory import Directory
+from gesso.progress import OnProgress, PeerProgress, ProgressSource, RelayProgress
+from gesso.settings import Settings, WalletSource, read_bounded
+from gesso.transport.port import Transport
+
+POLL_S = 0.2
+RELAY_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a client needs from the outside world. Tests build it from in-memory parts."""
+
+    chain: Chain
+    chain_id: int
+    board: Address
+    blobs: BlobStore
+    directory: Directory
+    progress: ProgressSource
+    announcers: tuple[Announcer, ...] = ()
+    address: Address | None = None
+    spec_from: str | None = None
+    """A URL where nodes find the spec's blob."""
+    max_fee: str | None = None
+    poll_s: float = POLL_S
+
+    @property
+    def can_send(self) -> bool:
+        """True when there is a wallet to sign with."""
+        return self.address is not None
+
+
+class AllProgress:
+    """Several sources at once; the same event twice does no harm."""
+
+    def __init__(self, sources: tuple[ProgressSource, ...]) -> None:
+        self._sources = sources
+
+    async def follow(self, task: TaskId, on_progress: OnProgress) -> None:
+        """Until cancelled."""
+        async with anyio.create_task_group() as group:
+            for source in self._sources:
+                group.start_soon(source.follow, task, on_progress)
+            await anyio.sleep_forever()
+
+
+@asynccontextmanager
+async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
+    """Connect to a network. Raises ConfigError, WalletError, Unreachable."""
+    network = settings.network
+    wallet = None if settings.wallet is None else await unlock(settings.wallet)
+    async with AsyncExitStack() as stack:
+        chain_settings = ChainSettings(rpc_url=network.rpc_url, contracts=network.contracts, chain_id=network.chain_id)
+        chain = await stack.enter_async_context(Chain.open(chain_settings, wallet))
+        relay = None
+        blobs: BlobStore = LocalBlobs(settings.home / "blobs")
+        if network.relay_url is not None:
+            relay = await stack.enter_async_context(_relay_client(network.relay_url))
+            blobs = await stack.enter_async_context(_relay_blobs(network.relay_url))
+        transport = await stack.enter_async_context(_peer(settings)) if settings.transport == "libp2p" else None
+        yield make_ports(
+            chain,
+            chain_id=network.chain_id,
+            board=network.contracts.task_board,
+            blobs=blobs,
+            relay=relay,
+            transport=transport,
+            address=None if wallet is None else wallet.address,
+            relay_url=network.relay_url,
+            max_fee=settings.max_fee,
+        )
+
+
+def make_ports(
+    chain: Chain,
+    *,
+    chain_id: int,
+    board: Address,
+    blobs: BlobStore,
+    relay: httpx.AsyncClient | None,
+    transport: Transport | None,
+    address: Address | None,
+    relay_url: str | None = None,
+    max_fee: str | None = None,
+    poll_s: float = POLL_S,
+) -> Ports:
+    """The ports from their parts; used for real networks and for the one in a test's process."""
+    announcers: list[Announcer] = []
+    sources: list[ProgressSource] = []
+    if transport is not None:
+        announcers.append(PeerAnnouncer(transport))
+        sources.append(PeerProgress(transport))
+    if relay is not None:
+        announcers.append(RelayAnnouncer(relay))
+        sources.append(RelayProgress(relay))
+    return Ports(
+        chain=chain,
+        chain_id=chain_id,
+        board=board,
+        blobs=blobs,
+        directory=Directory(chain, chain_id, board, relay),
+        progress=AllProgress(tuple(sources)),
+        announcers=tuple(announcers),
+        address=address,
+        spec_from=relay_url,
+        max_fee=max_fee,
+        poll_s=poll_s,
+    )
+
+
+async def unlock(source: WalletSource) -> Wallet:
+    """Read the keystore with the password from file, environment or terminal. Raises WalletError."""
+    password = _password(source)
+    return await to_thread.run_sync(Wallet.unlock, source.keystore, password)
+
+
+def _password(source: WalletSource) -> str:
+    given = os.environ.get("GESSO_PASSWORD")
+    if source.password_file is not None:
+        return read_bounded(source.password_file).strip()
+    if given is not None:
+        return given
+    import getpass
+    import sys
+
+    if not sys.stdin.isatty():
+        raise WalletError(
+            f"the wallet {source.keystore.stem} is locked", hint="set GESSO_PASSWORD_FILE to a file with its password"
+        )
+    return getpass.getpass(f"password of wallet {source.keystore.stem}: ")
+
+
+def _relay_client(url: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=20)
+    headers = {"Accept-Encoding": "identity", "User-Agent": "gesso"}
+    return httpx.AsyncClient(base_url=url, timeout=RELAY_TIMEOUT_S, headers=headers, limits=limits)
+
+
+@asynccontextmanager
+async def _relay_blobs(url: str) -> AsyncIterator[BlobStore]:
+    from gesso.blobs import HttpBlobs
+
+    async with HttpBlobs(url) as blobs:
+        yield blobs
+
+
+@asynccontextmanager
+async def _peer(settings: Settings) -> AsyncIterator[Transport]:
+    from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
+
+    chosen = Libp2pSettings(key_file=settings.home / "peer.key", bootstrap=settings.network.bootstrap)
+    async with Libp2pTransport(chosen) as transport:
+        yield transport
