@@ -15,10 +15,33 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NewType, Protocol, Self, TypeAlias
 
+from gesso_protocol.messages import MAX_GOSSIP_BYTES
+
+__all__ = [
+    "DEFAULT_QUEUE",
+    "DEFAULT_RATE",
+    "MAX_GOSSIP_BYTES",
+    "MAX_REQUEST_BYTES",
+    "Fault",
+    "Handler",
+    "Health",
+    "Message",
+    "PeerDown",
+    "PeerId",
+    "PeerInfo",
+    "PeerUp",
+    "Rate",
+    "Subscription",
+    "TopicHealth",
+    "Transport",
+    "TransportEvent",
+    "Validator",
+    "Verdict",
+]
+
 PeerId = NewType("PeerId", str)
 """Base58 text of a libp2p peer id; the node registry keeps its raw bytes (see `binding.peer_id_bytes`)."""
 
-MAX_GOSSIP_BYTES = 16 * 1024
 MAX_REQUEST_BYTES = 1024 * 1024
 DEFAULT_QUEUE = 256
 
