@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gesso_relay.index import tables
 from gesso_relay.index.entries import Document, Entry, Subject
-from gesso_relay.index.writer import Mark
 
 MAX_PAGE = 200
 
@@ -41,11 +40,10 @@ class Queries:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def mark(self) -> Mark | None:
+    async def block(self) -> int | None:
         """The last block that the index has finished."""
         async with self._engine.connect() as db:
-            row = (await db.execute(select(tables.cursor))).first()
-        return None if row is None else Mark(row.block, row.block_hash)
+            return (await db.execute(select(tables.cursor.c.block))).scalar_one_or_none()
 
     async def tasks(self, wanted: TaskFilter, *, limit: int, before: int | None = None) -> Page:
         """Tasks, newest first."""
@@ -127,4 +125,5 @@ class Queries:
 
     async def _one(self, query: Select[tuple[Document]]) -> Document | None:
         async with self._engine.connect() as db:
-            return (await db.execute(query)).scalar_one_or_none()
+            row = (await db.execute(query)).first()
+        return None if row is None else row.document

@@ -12,7 +12,7 @@ cursor = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("network", String(128), nullable=False),
     Column("block", BigInteger, nullable=False),
-    Column("block_hash", String(66), nullable=False),
+    Column("trail", JSON, nullable=False),
 )
 
 entries = Table(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from gesso.chain.cursor import Cursor
 from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -15,14 +15,6 @@ from gesso_relay.index.project import project
 _TABLES: dict[Subject, Table] = {"task": tables.tasks, "node": tables.nodes, "model": tables.models}
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The last block that the index has finished; block -1 and no hash before the first."""
-
-    block: int
-    block_hash: str
-
-
 class Writer:
     """The only one who changes the index of a network. `network` names chain and board; another one starts afresh."""
 
@@ -30,7 +22,7 @@ class Writer:
         self._engine = engine
         self._network = network
 
-    async def mark(self) -> Mark | None:
+    async def cursor(self) -> Cursor | None:
         """Where to go on, or None at the beginning. An index of another network is dropped first."""
         async with self._engine.begin() as db:
             row = (await db.execute(select(tables.cursor))).first()
@@ -39,9 +31,9 @@ class Writer:
             if row.network != self._network:
                 await self._drop(db)
                 return None
-            return Mark(row.block, row.block_hash)
+            return Cursor.model_validate({"block": row.block, "trail": row.trail})
 
-    async def apply(self, entries: Sequence[Entry], mark: Mark) -> tuple[Entry, ...]:
+    async def apply(self, entries: Sequence[Entry], cursor: Cursor) -> tuple[Entry, ...]:
         """Take in events and move the cursor. Events that are here already change nothing; gives back the new ones."""
         async with self._engine.begin() as db:
             fresh = await self._only_new(db, entries)
@@ -49,13 +41,13 @@ class Writer:
                 await db.execute(insert(tables.entries), [_row(entry) for entry in fresh])
             for subject, key in dict.fromkeys((entry.subject, entry.key) for entry in fresh):
                 await self._rebuild(db, subject, key)
-            await self._move(db, mark)
+            await self._move(db, cursor)
         return fresh
 
-    async def roll_back(self, mark: Mark) -> tuple[tuple[Subject, str], ...]:
-        """Forget every event after the mark's block. Gives back whom they were about."""
+    async def roll_back(self, cursor: Cursor) -> tuple[tuple[Subject, str], ...]:
+        """Forget every event after the cursor's block. Gives back whom they were about."""
         async with self._engine.begin() as db:
-            gone = tables.entries.c.block > mark.block
+            gone = tables.entries.c.block > cursor.block
             touched = [
                 (row.subject, row.key)
                 for row in await db.execute(
@@ -65,11 +57,11 @@ class Writer:
             await db.execute(delete(tables.entries).where(gone))
             for subject, key in touched:
                 await self._rebuild(db, subject, key)
-            await self._move(db, mark)
+            await self._move(db, cursor)
         return tuple(touched)
 
     async def drop(self) -> None:
-        """Forget everything; the next `mark` is None and the chain is read from the beginning."""
+        """Forget everything; the next `cursor` is None and the chain is read from the beginning."""
         async with self._engine.begin() as db:
             await self._drop(db)
 
@@ -94,8 +86,9 @@ class Writer:
             values = {"key": key, "position": first.position, "document": document}
             await db.execute(insert(table).values(**values, **_columns(subject, document)))
 
-    async def _move(self, db: AsyncConnection, mark: Mark) -> None:
-        values = {"network": self._network, "block": mark.block, "block_hash": mark.block_hash}
+    async def _move(self, db: AsyncConnection, cursor: Cursor) -> None:
+        trail = cursor.model_dump(mode="json")["trail"]
+        values = {"network": self._network, "block": cursor.block, "trail": trail}
         moved = await db.execute(update(tables.cursor).where(tables.cursor.c.id == 1).values(**values))
         if moved.rowcount == 0:
             await db.execute(insert(tables.cursor).values(id=1, **values))

@@ -25,6 +25,11 @@ def as_server(command: list[str]) -> list[str]:
     return ["runuser", "-u", "postgres", "--", *command] if os.geteuid() == 0 else command
 
 
+def run(command: list[str]) -> None:
+    """Run one of the server's programs quietly; it must succeed."""
+    subprocess.run(as_server(command), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+
+
 @contextmanager
 def running_postgres(_scratch: Path) -> Iterator[str]:
     """A server's URL; skips the test when there is no server to run."""
@@ -39,15 +44,14 @@ def running_postgres(_scratch: Path) -> Iterator[str]:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres")
         data = folder / "data"
-        quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
-        subprocess.run(as_server([initdb, "-D", str(data), "-U", "gesso", "-A", "trust", "-N"]), **quiet)
+        run([initdb, "-D", str(data), "-U", "gesso", "-A", "trust", "-N"])
         options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
         log = str(folder / "log")
-        subprocess.run(as_server([pg_ctl, "-D", str(data), "-o", options, "-l", log, "-w", "start"]), **quiet)
+        run([pg_ctl, "-D", str(data), "-o", options, "-l", log, "-w", "start"])
         try:
             yield f"postgresql+asyncpg://gesso@/postgres?host={folder}"
         finally:
-            subprocess.run(as_server([pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop"]), **quiet)
+            run([pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop"])
 
 
 def _has_user(name: str) -> bool:

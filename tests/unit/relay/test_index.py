@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from gesso.chain.cursor import Cursor
 from gesso_relay.index import tables
 from gesso_relay.index.entries import Entry
 from gesso_relay.index.queries import Queries, TaskFilter
-from gesso_relay.index.writer import Mark, Writer
+from gesso_relay.index.writer import Writer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -27,13 +28,13 @@ async def contents(engine: AsyncEngine) -> dict[str, list[object]]:
         }
 
 
-def mark(block: int, fork: int = 0) -> Mark:
-    return Mark(block, block_hash(block, fork))
+def mark(block: int, fork: int = 0) -> Cursor:
+    return Cursor.before(0).advanced(block, block_hash(block, fork))
 
 
 async def test_a_task_from_submit_to_settle(engine: AsyncEngine) -> None:
     writer, queries = Writer(engine, NETWORK), Queries(engine)
-    assert await writer.mark() is None
+    assert await writer.cursor() is None
     await writer.apply([submitted(1, 7)], mark(1))
     first = await queries.task(task_key(7))
     assert first is not None
@@ -44,7 +45,7 @@ async def test_a_task_from_submit_to_settle(engine: AsyncEngine) -> None:
     assert (last["state"], last["node"], last["paid"], last["settled_at"]) == ("settled", BOB, "18", 1003)
     assert set(last["transactions"]) == {"submitted", "claimed", "settled"}  # type: ignore[arg-type]
     assert [event.name for event in await queries.history("task", task_key(7))] == ["submitted", "claimed", "settled"]
-    assert await writer.mark() == mark(5)
+    assert await writer.cursor() == mark(5)
     assert await queries.task_counts() == {"settled": 1}
     assert await queries.settled_by([BOB, ALICE]) == {BOB: 1}
 
@@ -67,13 +68,13 @@ async def test_a_roll_back_takes_back_what_the_fork_said(engine: AsyncEngine) ->
     again = await queries.task(task_key(1))
     assert again is not None
     assert (again["state"], again["node"]) == ("submitted", None)
-    assert await writer.mark() == mark(1)
+    assert await writer.cursor() == mark(1)
 
 
 async def test_another_network_starts_afresh(engine: AsyncEngine) -> None:
     await Writer(engine, NETWORK).apply([submitted(1, 1)], mark(1))
     other = Writer(engine, "1/another")
-    assert await other.mark() is None
+    assert await other.cursor() is None
     assert await other.count() == 0
 
 

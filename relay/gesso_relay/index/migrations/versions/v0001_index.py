@@ -17,7 +17,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), autoincrement=False, primary_key=True),
         sa.Column("network", sa.String(128), nullable=False),
         sa.Column("block", sa.BigInteger(), nullable=False),
-        sa.Column("block_hash", sa.String(66), nullable=False),
+        sa.Column("trail", sa.JSON(), nullable=False),
     )
     op.create_table(
         "entries",

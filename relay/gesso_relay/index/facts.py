@@ -1,0 +1,155 @@
+"""The chain adapter's events, turned into entries. The only file of the index that knows their shapes."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from gesso.chain import events as on_chain
+from gesso.chain.events import ContractEvent
+from gesso_protocol.ids import ZERO_ADDRESS, Address
+
+from gesso_relay.index.entries import Document, Entry, Subject
+
+_Fact = tuple[Subject, str, str, Document]
+
+
+def entry_of(event: ContractEvent, at: int) -> Entry | None:
+    """The entry that the event makes, or None for one that the index does not keep. `at`: its block's time."""
+    fact = _fact(event)
+    if fact is None:
+        return None
+    subject, key, name, data = fact
+    return Entry(event.block, event.block_hash, event.log_index, event.tx_hash, at, subject, key, name, data)
+
+
+@singledispatch
+def _fact(_event: object) -> _Fact | None:
+    return None
+
+
+@_fact.register
+def _(event: on_chain.TaskSubmitted) -> _Fact:
+    terms = event.terms
+    data: Document = {
+        "requester": str(event.requester),
+        "node": None,
+        "model": str(terms.model),
+        "kind": terms.kind,
+        "fee": str(int(terms.fee)),
+        "spec": str(terms.spec),
+        "seed": str(event.seed),
+        "claim_by": event.at + terms.claim_window_s,
+        "terms": terms.model_dump(mode="json"),
+    }
+    return "task", str(event.task), "submitted", data
+
+
+@_fact.register
+def _(event: on_chain.TaskClaimed) -> _Fact:
+    return "task", str(event.task), "claimed", {"node": str(event.node), "commit_by": event.commit_by}
+
+
+@_fact.register
+def _(event: on_chain.TaskCommitted) -> _Fact:
+    data: Document = {
+        "node": str(event.node),
+        "result_root": str(event.result_root),
+        "trace_root": str(event.trace_root),
+        "settle_after": event.settle_after,
+    }
+    return "task", str(event.task), "committed", data
+
+
+@_fact.register
+def _(event: on_chain.TaskSettled) -> _Fact:
+    data: Document = {
+        "node": str(event.node),
+        "paid": str(int(event.paid)),
+        "royalty": str(int(event.royalty)),
+        "royalty_to": _somebody(event.royalty_to),
+        "protocol_fee": str(int(event.protocol_fee)),
+    }
+    return "task", str(event.task), "settled", data
+
+
+@_fact.register
+def _(event: on_chain.TaskCancelled) -> _Fact:
+    return "task", str(event.task), "cancelled", {"refund": str(int(event.refund))}
+
+
+@_fact.register
+def _(event: on_chain.TaskExpired) -> _Fact:
+    return "task", str(event.task), "expired", {"node": _somebody(event.node), "refund": str(int(event.refund))}
+
+
+@_fact.register
+def _(event: on_chain.NodeRegistered) -> _Fact:
+    return "node", str(event.node), "registered", {**_offer(event), "stake": str(int(event.stake))}
+
+
+@_fact.register
+def _(event: on_chain.NodeUpdated) -> _Fact:
+    return "node", str(event.node), "updated", _offer(event)
+
+
+@_fact.register
+def _(event: on_chain.NodePaused) -> _Fact:
+    return "node", str(event.node), "paused", {}
+
+
+@_fact.register
+def _(event: on_chain.NodeResumed) -> _Fact:
+    return "node", str(event.node), "resumed", {}
+
+
+@_fact.register
+def _(event: on_chain.NodeStakeChanged) -> _Fact:
+    return "node", str(event.node), "stake", {"stake": str(int(event.stake)), "weight": str(event.weight)}
+
+
+@_fact.register
+def _(event: on_chain.NodeUnbondBegun) -> _Fact:
+    return "node", str(event.node), "unbonding", {"unbond_at": event.release_at}
+
+
+@_fact.register
+def _(event: on_chain.NodeStakeWithdrawn) -> _Fact:
+    return "node", str(event.node), "left", {"stake": "0"}
+
+
+@_fact.register
+def _(event: on_chain.NodeStandingChanged) -> _Fact:
+    return "node", str(event.node), "standing", {"standing": event.standing}
+
+
+@_fact.register
+def _(event: on_chain.ListingPublished) -> _Fact:
+    data: Document = {
+        "name": event.name,
+        "version": event.version,
+        "owner": str(event.owner),
+        "manifest": str(event.manifest),
+        "kind": event.listing_kind,
+        "parent": str(event.parent) if event.parent else None,
+        "royalty_bps": event.royalty_bps,
+        "licence": event.licence.hex(),
+    }
+    return "model", str(event.listing), "published", data
+
+
+@_fact.register
+def _(event: on_chain.ListingYanked) -> _Fact:
+    return "model", str(event.listing), "yanked", {"yanked": event.yanked}
+
+
+@_fact.register
+def _(event: on_chain.ListingTransferred) -> _Fact:
+    return "model", str(event.listing), "transferred", {"owner": str(event.owner)}
+
+
+def _offer(event: on_chain.NodeRegistered | on_chain.NodeUpdated) -> Document:
+    return {"peer_id": event.peer_id.hex(), "capabilities": event.capabilities.hex()}
+
+
+def _somebody(address: Address) -> str | None:
+    return None if address == ZERO_ADDRESS else str(address)
