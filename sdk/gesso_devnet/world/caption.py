@@ -49,6 +49,9 @@ RELATION_WORDS: dict[str, tuple[str, ...]] = {
     "right of": ("right of", "to the right of", "on the right of"),
     "next to": ("next to", "beside", "by", "and", "with"),
 }
+FILLERS = ("the", "very", "nice", "simple", "please", "one", "single", "just", "beautiful", "bright", "flat", "colored",
+           "coloured", "that", "shows", "here", "plain", "clean", "shape", "solid", "some", "me", "of", "its", "photo",
+           "minimalist", "art", "style", "vector", "icon")
 OPENINGS = ("", "", "", "a picture of", "a drawing of", "an image of", "draw", "there is", "show me", "paint")
 BACKGROUND_FORMS = ("{thing} on a {bg} background", "{thing} on {bg}", "{thing} with a {bg} background",
                     "{thing}, {bg} background", "{thing} in front of a {bg} background", "{bg} background, {thing}",
@@ -82,6 +85,14 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     background = _pick(COLOUR_WORDS[scene.background], rng)
     text = _pick(BACKGROUND_FORMS, rng).format(thing=body, bg=background)
     return f"{_pick(OPENINGS, rng)} {text}".strip()
+
+
+def with_fillers(text: str, rng: np.random.Generator) -> str:
+    """The caption with a few words strewn in that mean nothing to the world, as people's prompts have them."""
+    words = text.split(" ")
+    for _ in range(int(rng.integers(0, 3))):
+        words.insert(int(rng.integers(0, len(words) + 1)), _pick(FILLERS, rng))
+    return " ".join(words)
 
 
 def _phrase(thing: Thing, rng: np.random.Generator) -> str:

@@ -55,7 +55,7 @@ PICTURE_SIDE = 64
 # Half the side of an object's bounding box, in pixels of a 64-pixel picture.
 RADIUS_PX: dict[Size, float] = {"small": 8.5, "big": 14.0}
 PAIR_RADIUS_PX: dict[Size, float] = {"small": 8.0, "big": 12.5}
-SIZE_BOUNDARY_PX = 10.9
+SIZE_BOUNDARY_PX = 10.4
 
 
 @dataclass(frozen=True)
