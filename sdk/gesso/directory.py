@@ -20,7 +20,7 @@ from gesso_protocol.policy import Offer
 from gesso_protocol.terms import Terms, task_id
 from pydantic import ValidationError
 
-from gesso.chain import Chain
+from gesso.chain.chain import Chain
 from gesso.chain import events as on_chain
 from gesso.chain.cursor import Cursor
 from gesso.chain.records import Listing
@@ -72,14 +72,9 @@ class Directory:
 
     async def listings(self) -> list[Listing]:
         """Everything that may be used in new tasks, oldest first; at most 10,000."""
-        found = []
-        for number in range(1, MAX_LISTINGS + 1):
-            listing = await self._chain.listing(ListingId(number))
-            if listing is None:
-                break
-            if not listing.yanked:
-                found.append(listing)
-        return found
+        count = min(await self._chain.listing_count(), MAX_LISTINGS)
+        found = [await self._chain.listing(ListingId(number)) for number in range(1, count + 1)]
+        return [listing for listing in found if not listing.yanked]
 
     async def listing(self, ref: str) -> Listing:
         """By NAME@VERSION, or NAME for the newest. Raises UsageError when there is none."""
@@ -88,15 +83,15 @@ class Directory:
         parts = _REF.fullmatch(ref)
         if parts is None:
             raise UsageError(f"{ref!r} is not a model name", hint="write NAME@VERSION, for example gesso-tiny@1")
-        matching = [item for item in await self.listings() if item.name == parts["name"]]
-        if parts["version"] is not None:
-            matching = [item for item in matching if item.version == int(parts["version"])]
-        if not matching:
+        name, pinned = parts["name"], parts["version"]
+        version = int(pinned) if pinned else await self._chain.latest_version(name)
+        number = await self._chain.listing_id(name, version) if version else None
+        if number is None:
             raise UsageError(f"no model {ref!r} is listed on this network", hint="see what is: gesso model ls")
-        newest = max(matching, key=lambda item: item.version)
-        if parts["version"] is not None:
-            self._listings[ref] = newest
-        return newest
+        listing = await self._chain.listing(number)
+        if pinned:
+            self._listings[ref] = listing
+        return listing
 
     async def offers(self) -> dict[Address, Offer] | None:
         """What live nodes say that they do, by wallet; None when nobody could be asked."""

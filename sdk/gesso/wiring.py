@@ -15,7 +15,7 @@ from gesso_protocol.ids import Address, TaskId
 
 from gesso.announce import Announcer, PeerAnnouncer, RelayAnnouncer
 from gesso.blobs import BlobStore, LocalBlobs
-from gesso.chain import Chain
+from gesso.chain.chain import Chain
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import Wallet
 from gesso.directory import Directory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gesso.chain import Chain
+from gesso.chain.chain import Chain
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
 

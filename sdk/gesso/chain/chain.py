@@ -1,0 +1,380 @@
+"""The chain as gesso speaks of it: submit, claim, commit, settle, cancel, expire, deposit, withdraw, and reading."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from gesso_contracts import DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_protocol.errors import ChainError, ConfigError, InsufficientFunds, WalletError
+from gesso_protocol.ids import NO_LISTING, Address, BlobRef, ListingId, Root, TaskId
+from gesso_protocol.lifecycle import TaskRecord, TaskState
+from gesso_protocol.money import Wei, format_amount
+from gesso_protocol.terms import BoardParams, Terms, task_id
+
+from gesso.chain.abi import Values, function
+from gesso.chain.cursor import Cursor, EventReader, Page
+from gesso.chain.events import (
+    ChainEvent,
+    EventDecoder,
+    ListingPublished,
+    Reorged,
+    TaskSettled,
+    TaskSettleSkipped,
+)
+from gesso.chain.permits import Permits
+from gesso.chain.records import Listing, NodeRecord, NodeState, TxReceipt
+from gesso.chain.rpc import Rpc
+from gesso.chain.sender import Mined, Sender
+from gesso.chain.settings import ChainSettings
+from gesso.chain.wallet import Wallet
+
+# Skipping costs less gas than paying, so an estimate made too early would starve the transaction.
+SETTLE_BASE_GAS = 120_000
+SETTLE_TASK_GAS = 90_000
+MAX_SETTLE_BATCH = 100
+ZERO = "0x" + "00" * 20
+
+
+class Chain:
+    """One gesso network on one endpoint. Make it with `Chain.open`; without a wallet it only reads.
+
+    Every method raises Unreachable or ChainError when the endpoint fails. Writing methods wait until the transaction
+    is mined and raise what the contract threw: ChainReverted with its name and values, or InsufficientFunds,
+    FeeTooLow, DeadlinePassed where the name is well known.
+    """
+
+    def __init__(self, settings: ChainSettings, rpc: Rpc, chain_id: int, wallet: Wallet | None) -> None:
+        self.settings = settings
+        self.chain_id = chain_id
+        self.wallet = wallet
+        self._rpc = rpc
+        self._contracts = settings.contracts
+        self._decoder = EventDecoder(settings.contracts)
+        self._permits = Permits(rpc, settings.contracts.token)
+        self._sender = None if wallet is None else Sender(rpc, wallet, chain_id, settings)
+        self._params: BoardParams | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: ChainSettings, wallet: Wallet | None = None) -> AsyncIterator[Chain]:
+        """Connect. Raises ConfigError for another chain than the settings name, or contracts that are not there."""
+        async with Rpc(settings.rpc_url, timeout_s=settings.request_timeout_s) as rpc:
+            chain_id = await rpc.chain_id()
+            if settings.chain_id not in (None, chain_id):
+                raise ConfigError(f"{settings.rpc_url} is chain {chain_id}, not {settings.chain_id}")
+            if not await rpc.code(settings.contracts.task_board):
+                raise ConfigError(f"there is no task board at {settings.contracts.task_board} on chain {chain_id}")
+            chain = cls(settings, rpc, chain_id, wallet)
+            try:
+                yield chain
+            finally:
+                if chain._sender is not None:
+                    await chain._sender.close()
+
+    @property
+    def address(self) -> Address:
+        """The wallet's address. Raises WalletError when opened without one."""
+        if self.wallet is None:
+            raise WalletError("this needs a wallet", hint="gesso wallet new, or pass a wallet")
+        return self.wallet.address
+
+    def task_id(self, terms: Terms) -> TaskId:
+        """The id these terms have on this board."""
+        return task_id(self.chain_id, self._contracts.task_board, terms)
+
+    # Money
+
+    async def deposit(self, amount: Wei) -> TxReceipt:
+        """Move fee tokens from the wallet into the board's internal balance, with a permit where the token has it."""
+        board = self._contracts.task_board
+        await self._require_tokens(amount)
+        if await self._allowance(board) >= amount:
+            return _receipt(await self._send(TASK_BOARD, "deposit", int(amount)))
+        permit = await self._permits.sign(self._signing_wallet(), board, amount, await self.now())
+        if permit is None:
+            await self._send(DEV_TOKEN, "approve", str(board), int(amount))
+            return _receipt(await self._send(TASK_BOARD, "deposit", int(amount)))
+        arguments = (int(amount), permit.deadline, permit.v, permit.r, permit.s)
+        return _receipt(await self._send(TASK_BOARD, "depositWithPermit", *arguments))
+
+    async def withdraw(self, amount: Wei) -> TxReceipt:
+        """Move internal balance back into the wallet."""
+        return _receipt(await self._send(TASK_BOARD, "withdraw", int(amount)))
+
+    async def transfer_tokens(self, to: Address, amount: Wei) -> TxReceipt:
+        """Pay fee tokens from the wallet to another wallet."""
+        return _receipt(await self._send(DEV_TOKEN, "transfer", str(to), int(amount)))
+
+    async def balance_of(self, account: Address) -> Wei:
+        """Internal balance on the board: deposits not escrowed, plus earnings."""
+        return Wei((await self._read(TASK_BOARD, "balanceOf", str(account)))[0])
+
+    async def token_balance_of(self, account: Address) -> Wei:
+        """Fee tokens in the wallet itself."""
+        return Wei((await self._read(DEV_TOKEN, "balanceOf", str(account)))[0])
+
+    async def native_balance_of(self, account: Address) -> Wei:
+        """The chain's own coin, which pays for gas."""
+        return Wei(await self._rpc.balance(account))
+
+    # Tasks
+
+    async def submit(self, terms: Terms) -> TxReceipt:
+        """Escrow the fee and open the task."""
+        mined = await self._send(TASK_BOARD, "submit", terms.as_tuple())
+        return _receipt(mined, task=self.task_id(terms))
+
+    async def claim(self, terms: Terms) -> TxReceipt:
+        return _receipt(await self._send(TASK_BOARD, "claim", terms.as_tuple()), task=self.task_id(terms))
+
+    async def commit(self, terms: Terms, result_root: Root, trace_root: Root) -> TxReceipt:
+        arguments = (terms.as_tuple(), result_root.value, trace_root.value)
+        return _receipt(await self._send(TASK_BOARD, "commit", *arguments), task=self.task_id(terms))
+
+    async def settle(self, batch: Sequence[Terms]) -> TxReceipt:
+        """Pay out tasks whose challenge window is over, at most 100 a call. Those that cannot be settled are skipped:
+        see `settled` and `skipped` of the receipt."""
+        if not 1 <= len(batch) <= MAX_SETTLE_BATCH:
+            raise ChainError(f"a settle takes 1 to {MAX_SETTLE_BATCH} tasks, not {len(batch)}")
+        gas = SETTLE_BASE_GAS + SETTLE_TASK_GAS * len(batch)
+        mined = await self._send(TASK_BOARD, "settle", [terms.as_tuple() for terms in batch], least_gas=gas)
+        events = [self._decoder.decode(log) for log in mined.logs]
+        receipt = _receipt(mined, task=self.task_id(batch[0]) if len(batch) == 1 else None)
+        return receipt.model_copy(
+            update={
+                "settled": tuple(event.task for event in events if isinstance(event, TaskSettled)),
+                "skipped": tuple(event.task for event in events if isinstance(event, TaskSettleSkipped)),
+            }
+        )
+
+    async def cancel(self, terms: Terms) -> TxReceipt:
+        return _receipt(await self._send(TASK_BOARD, "cancel", terms.as_tuple()), task=self.task_id(terms))
+
+    async def expire(self, terms: Terms) -> TxReceipt:
+        return _receipt(await self._send(TASK_BOARD, "expire", terms.as_tuple()), task=self.task_id(terms))
+
+    async def task(self, task: TaskId) -> TaskRecord:
+        """What the board says of a task; state UNKNOWN when it never saw it."""
+        state, node, since, seed = await self._read(TASK_BOARD, "taskOf", task.value)
+        try:
+            known = TaskState(state)
+        except ValueError as error:
+            raise ChainError(f"the board reports state {state}, which this version does not know") from error
+        return TaskRecord(
+            task_id=task,
+            state=known,
+            node=None if node == ZERO else Address(node),
+            state_since=since,
+            seed=seed if known is TaskState.SUBMITTED else None,
+        )
+
+    async def active_claims_of(self, node: Address) -> int:
+        """Tasks that a node has claimed and that are not over."""
+        return int((await self._read(TASK_BOARD, "activeClaimsOf", str(node)))[0])
+
+    async def params(self) -> BoardParams:
+        """The board's rules; they never change, so they are asked once."""
+        if self._params is None:
+            values = await self._read(TASK_BOARD, "params")
+            challenge, step, _hold, _claims, *windows, protocol_bps, royalty_bps, min_fee = values
+            self._params = BoardParams(
+                challenge_window_s=challenge,
+                sortition_step_s=step,
+                min_claim_window_s=windows[0],
+                max_claim_window_s=windows[1],
+                min_commit_window_s=windows[2],
+                max_commit_window_s=windows[3],
+                protocol_fee_bps=protocol_bps,
+                max_royalty_bps=royalty_bps,
+                min_fee=Wei(min_fee),
+            )
+        return self._params
+
+    # Nodes
+
+    async def register_node(self, peer_id: bytes, capabilities: bytes, stake: Wei) -> TxReceipt:
+        """Join with stake from the wallet. `peer_id` 1 to 64 bytes, `capabilities` 32."""
+        registry = self._contracts.node_registry
+        await self._require_tokens(stake)
+        if await self._allowance(registry) >= stake:
+            return _receipt(await self._send(NODE_REGISTRY, "register", peer_id, capabilities, int(stake)))
+        permit = await self._permits.sign(self._signing_wallet(), registry, stake, await self.now())
+        if permit is None:
+            await self._send(DEV_TOKEN, "approve", str(registry), int(stake))
+            return _receipt(await self._send(NODE_REGISTRY, "register", peer_id, capabilities, int(stake)))
+        arguments = (peer_id, capabilities, int(stake), permit.deadline, permit.v, permit.r, permit.s)
+        return _receipt(await self._send(NODE_REGISTRY, "registerWithPermit", *arguments))
+
+    async def update_node(self, peer_id: bytes, capabilities: bytes) -> TxReceipt:
+        return _receipt(await self._send(NODE_REGISTRY, "update", peer_id, capabilities))
+
+    async def pause_node(self) -> TxReceipt:
+        return _receipt(await self._send(NODE_REGISTRY, "pause"))
+
+    async def resume_node(self) -> TxReceipt:
+        return _receipt(await self._send(NODE_REGISTRY, "resume"))
+
+    async def begin_unbond(self) -> TxReceipt:
+        return _receipt(await self._send(NODE_REGISTRY, "beginUnbond"))
+
+    async def withdraw_stake(self) -> TxReceipt:
+        return _receipt(await self._send(NODE_REGISTRY, "withdrawStake"))
+
+    async def node(self, address: Address) -> NodeRecord:
+        """A node's record; state NONE when it never registered."""
+        values = await self._read(NODE_REGISTRY, "nodeOf", str(address))
+        peer_id, capabilities, stake, weight, state, standing, unbond_at = values
+        return NodeRecord(
+            address=address,
+            peer_id=peer_id,
+            capabilities=capabilities,
+            stake=Wei(stake),
+            weight=weight,
+            state=NodeState(state),
+            standing=standing,
+            unbond_at=unbond_at,
+        )
+
+    async def node_of_peer(self, peer_id: bytes) -> Address | None:
+        """The wallet that a peer id is bound to."""
+        (wallet,) = await self._read(NODE_REGISTRY, "walletOf", peer_id)
+        return None if wallet == ZERO else Address(wallet)
+
+    async def total_weight(self) -> int:
+        return int((await self._read(NODE_REGISTRY, "totalWeight"))[0])
+
+    async def weight_of(self, node: Address) -> int:
+        return int((await self._read(NODE_REGISTRY, "weightOf", str(node)))[0])
+
+    # Models
+
+    async def publish_listing(
+        self,
+        name: str,
+        manifest: BlobRef,
+        *,
+        kind: int,
+        parent: ListingId = NO_LISTING,
+        royalty_bps: int = 0,
+        licence: bytes = bytes(32),
+    ) -> ListingId:
+        """Publish the next version of a name; the receipt is in the chain's log."""
+        arguments = (name, manifest.value, kind, int(parent), royalty_bps, licence)
+        mined = await self._send(MARKETPLACE, "publish", *arguments)
+        for log in mined.logs:
+            event = self._decoder.decode(log)
+            if isinstance(event, ListingPublished):
+                return event.listing
+        raise ChainError("the listing was published, but its log is missing")
+
+    async def yank_listing(self, listing: ListingId, *, yanked: bool = True) -> TxReceipt:
+        return _receipt(await self._send(MARKETPLACE, "yank" if yanked else "unyank", int(listing)))
+
+    async def listing(self, listing: ListingId) -> Listing:
+        """Raises ChainReverted ListingUnknown when there is none."""
+        values = await self._read(MARKETPLACE, "listingOf", int(listing))
+        owner, manifest, kind, parent, royalty_bps, licence, yanked, name, version = values
+        return Listing(
+            id=listing,
+            owner=Address(owner),
+            manifest=BlobRef(manifest),
+            kind=kind,
+            parent=ListingId(parent) if parent else None,
+            royalty_bps=royalty_bps,
+            licence=licence,
+            yanked=yanked,
+            name=name,
+            version=version,
+        )
+
+    async def listing_id(self, name: str, version: int) -> ListingId | None:
+        (found,) = await self._read(MARKETPLACE, "idOf", name, version)
+        return ListingId(found) if found else None
+
+    async def latest_version(self, name: str) -> int:
+        """The newest version of a name, 0 when nobody published it."""
+        return int((await self._read(MARKETPLACE, "latestOf", name))[1])
+
+    async def listing_count(self) -> int:
+        """Listings have the ids 1 to this."""
+        return int((await self._read(MARKETPLACE, "listingCount"))[0])
+
+    # Time and events
+
+    async def now(self) -> int:
+        """The chain's time: the timestamp of its latest block, unix seconds."""
+        return (await self._rpc.latest()).timestamp
+
+    async def block_number(self) -> int:
+        return await self._rpc.block_number()
+
+    async def gas_used(self, tx_hash: str) -> int | None:
+        """Gas units of a mined transaction, whoever sent it; None when the chain does not know it."""
+        receipt = await self._rpc.receipt(tx_hash)
+        return None if receipt is None else int(str(receipt["gasUsed"]), 16)
+
+    async def pages(self, start: Cursor | int, *, poll_s: float = 0.5) -> AsyncIterator[Page]:
+        """Events by the page, each with the cursor to store beside what was made of it. Runs for ever."""
+        cursor = Cursor.before(start) if isinstance(start, int) else start
+        async for page in self._reader().pages(cursor, poll_s=poll_s):
+            yield page
+
+    async def read_page(self, cursor: Cursor) -> Page | None:
+        """One page after `cursor`, None when there is nothing new."""
+        return await self._reader().read(cursor)
+
+    async def events(self, start: Cursor | int, *, poll_s: float = 0.5) -> AsyncIterator[ChainEvent]:
+        """Events in order, for ever; a `Reorged` comes before what replaces the blocks that were taken back."""
+        async for page in self.pages(start, poll_s=poll_s):
+            if page.reorged_to is not None:
+                yield Reorged(to_block=page.reorged_to)
+            for event in page.events:
+                yield event
+
+    # Plumbing
+
+    def _reader(self) -> EventReader:
+        return EventReader(self._rpc, self._decoder, max_range=self.settings.max_log_range)
+
+    def _signing_wallet(self) -> Wallet:
+        if self.wallet is None:
+            raise WalletError("this needs a wallet", hint="gesso wallet new, or pass a wallet")
+        return self.wallet
+
+    def _home(self, contract: Contract) -> Address:
+        homes = {
+            TASK_BOARD.name: self._contracts.task_board,
+            NODE_REGISTRY.name: self._contracts.node_registry,
+            MARKETPLACE.name: self._contracts.marketplace,
+            DEV_TOKEN.name: self._contracts.token,
+        }
+        return homes[contract.name]
+
+    async def _read(self, contract: Contract, name: str, *arguments: object) -> Values:
+        codec = function(contract, name)
+        return codec.decode(await self._rpc.call(self._home(contract), codec.encode(*arguments)))
+
+    async def _send(self, contract: Contract, name: str, *arguments: object, least_gas: int = 0) -> Mined:
+        self._signing_wallet()
+        assert self._sender is not None
+        data = function(contract, name).encode(*arguments)
+        return await self._sender.send(self._home(contract), data, least_gas=least_gas)
+
+    async def _allowance(self, spender: Address) -> int:
+        return int((await self._read(DEV_TOKEN, "allowance", str(self.address), str(spender)))[0])
+
+    async def _require_tokens(self, amount: int) -> None:
+        """Tokens word a failed transfer in many ways; a balance is the same everywhere."""
+        held = await self.token_balance_of(self.address)
+        if held < amount:
+            raise InsufficientFunds(
+                f"the wallet holds {format_amount(held)} fee tokens, this needs {format_amount(amount)}",
+                hint="send fee tokens to the wallet first",
+            )
+
+
+def _receipt(mined: Mined, *, task: TaskId | None = None) -> TxReceipt:
+    return TxReceipt(
+        tx_hash=mined.tx_hash, gas_used=mined.gas_used, gas_price=mined.gas_price, block=mined.block, task_id=task
+    )
