@@ -1,0 +1,104 @@
+"""What is in a node's head: every task it has not let go of, with the chain's word and the journal's word on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import anyio
+
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.lifecycle import NodeMemory, Patience, TaskRecord, TaskState, TaskView
+from gesso_protocol.terms import BoardParams, Terms
+
+from gesso_node.journal import Entry
+
+
+@dataclass(slots=True)
+class Known:
+    """One task. `entry` is None until the node has decided that it wants it; nothing was written down before."""
+
+    task: TaskId
+    terms: Terms
+    heard_at: int
+    record: TaskRecord
+    entry: Entry | None = None
+    not_before: int = 0
+    """Leave it alone until then (chain seconds): something said that trying sooner makes no sense."""
+    busy: set[str] = field(default_factory=set)
+    """What is being done about it right now: judge, claim, execute, commit, settle, expire."""
+    execution: anyio.CancelScope | None = None
+    spec_tries: int = 0
+    told: set[str] = field(default_factory=set)
+    """Stages that the requester was told of."""
+
+    @property
+    def held(self) -> bool:
+        """Claimed, or claim sent, and no result committed yet: it takes one of our slots."""
+        entry = self.entry
+        return entry is not None and entry.claim_sent_at is not None and self.record.state <= TaskState.CLAIMED
+
+
+@dataclass(slots=True)
+class Weights:
+    """Sortition weight of this node and of all active nodes together."""
+
+    mine: int = 0
+    total: int = 0
+
+
+class Book:
+    """All tasks at hand, by id."""
+
+    def __init__(self, me: Address, params: BoardParams, patience: Patience) -> None:
+        self.me = me
+        self.params = params
+        self.patience = patience
+        self.weights = Weights()
+        self._tasks: dict[TaskId, Known] = {}
+
+    def __iter__(self) -> Iterator[Known]:
+        return iter(list(self._tasks.values()))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def get(self, task: TaskId) -> Known | None:
+        return self._tasks.get(task)
+
+    def add(self, known: Known) -> Known:
+        """Take it in, unless it is here already; returns the one that is."""
+        return self._tasks.setdefault(known.task, known)
+
+    def drop(self, known: Known) -> None:
+        self._tasks.pop(known.task, None)
+
+    def held(self) -> int:
+        """How many of our slots are taken."""
+        return sum(known.held for known in self._tasks.values())
+
+    def view(self, known: Known) -> TaskView:
+        """The chain's side, as the lifecycle's rules want it."""
+        return known.record.view(known.terms, self.params)
+
+    def memory(self, known: Known) -> NodeMemory:
+        """Our side, as the lifecycle's rules want it."""
+        entry = known.entry
+        assert entry is not None
+        made = (entry.result_root, entry.trace_root)
+        return NodeMemory(
+            me=self.me,
+            heard_at=entry.heard_at,
+            weight=self.weights.mine,
+            total_weight=self.weights.total,
+            hold_back_steps=entry.hold_back_steps,
+            refusal=entry.refusal,
+            claim_sent_at=entry.claim_sent_at,
+            executing="execute" in known.busy,
+            failures=entry.failures,
+            outcome=(made[0], made[1]) if made[0] is not None and made[1] is not None else None,
+            commit_sent_at=entry.commit_sent_at,
+            settle_sent_at=entry.settle_sent_at,
+            expire_sent_at=entry.expire_sent_at,
+            patience=self.patience,
+        )

@@ -1,0 +1,291 @@
+"""The node's memory on disk: what it heard, sent, made and is owed. Written before anything is published.
+
+One row a task, one transaction a write. Killed at any write, the node wakes up with either the row before or the row
+after, and the lifecycle's rules make both safe. Blocking work happens in one thread, never on the event loop.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from gesso_protocol.encoding import Document
+from gesso_protocol.errors import ConfigError
+from gesso_protocol.ids import BlobRef, Root, TaskId
+from gesso_protocol.lifecycle import Why
+from gesso_protocol.money import Wei
+from gesso_protocol.policy import Refusal
+from gesso_protocol.result import ResultManifest
+from gesso_protocol.spec import Spec, parse_spec
+from gesso_protocol.terms import Terms
+
+T = TypeVar("T")
+WriteHook = Callable[[str, Literal["before", "after"]], None]
+"""Told of every write, by its label; tests end the process here."""
+
+KEPT_CLOSED = 10_000
+"""Closed rows beyond this many are forgotten, the oldest first; what we earned is kept as a sum."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE task (
+        task TEXT PRIMARY KEY,
+        terms BLOB NOT NULL,
+        heard_at INTEGER NOT NULL,
+        submitted_at INTEGER NOT NULL,
+        spec BLOB,
+        manifest TEXT,
+        secret BLOB,
+        refusal TEXT,
+        hold_back_steps INTEGER NOT NULL DEFAULT 0,
+        claim_sent_at INTEGER,
+        failures INTEGER NOT NULL DEFAULT 0,
+        last_failure TEXT NOT NULL DEFAULT '',
+        result BLOB,
+        result_root TEXT,
+        trace_root TEXT,
+        commit_sent_at INTEGER,
+        settle_sent_at INTEGER,
+        expire_sent_at INTEGER,
+        paid TEXT,
+        closed TEXT,
+        closed_at INTEGER
+    ) STRICT;
+    CREATE INDEX task_open ON task (heard_at) WHERE closed IS NULL;
+    CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    CREATE TABLE tally (kind TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (kind, name)) STRICT;
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """All that the journal knows of one task. Times are chain seconds."""
+
+    task: TaskId
+    terms: Terms
+    heard_at: int
+    submitted_at: int
+    spec: Spec | None = None
+    manifest: BlobRef | None = None
+    secret: bytes | None = None
+    """Salts the trace's leaves; made before the first run and kept, or the trace could never be opened."""
+    refusal: Refusal | None = None
+    hold_back_steps: int = 0
+    claim_sent_at: int | None = None
+    failures: int = 0
+    last_failure: str = ""
+    result: ResultManifest | None = None
+    result_root: Root | None = None
+    trace_root: Root | None = None
+    commit_sent_at: int | None = None
+    settle_sent_at: int | None = None
+    expire_sent_at: int | None = None
+    paid: Wei | None = None
+    closed: Why | None = None
+    closed_at: int | None = None
+
+
+_COLUMNS = tuple(field.name for field in fields(Entry))
+_READ: dict[str, Callable[[Any], Any]] = {
+    "task": TaskId.parse,
+    "terms": Terms.decode,
+    "spec": parse_spec,
+    "manifest": BlobRef.parse,
+    "refusal": Refusal,
+    "result": ResultManifest.decode,
+    "result_root": Root.parse,
+    "trace_root": Root.parse,
+    "paid": lambda text: Wei(int(text)),
+    "closed": Why,
+}
+
+
+class Journal:
+    """One SQLite file. An async context manager; safe to use from several tasks of one event loop."""
+
+    def __init__(self, path: Path, *, on_write: WriteHook | None = None) -> None:
+        self._path = path
+        self._on_write = on_write
+        self._thread = anyio.CapacityLimiter(1)
+        self._connection: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._run(self._open)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._run(self._db.close)
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        assert self._connection is not None, "the journal is not open"
+        return self._connection
+
+    async def entry(self, task: TaskId) -> Entry | None:
+        """What is known of this task."""
+        found = await self._run(lambda: self._select("WHERE task = ?", (str(task),)))
+        return found[0] if found else None
+
+    async def open_entries(self) -> list[Entry]:
+        """Every task that is not closed, in the order they were heard of."""
+        return await self._run(lambda: self._select("WHERE closed IS NULL ORDER BY heard_at, rowid"))
+
+    async def closed_since(self, since: int, why: Why) -> list[Entry]:
+        """Tasks that ended this way at chain second `since` or later."""
+        return await self._run(lambda: self._select("WHERE closed = ? AND closed_at >= ?", (str(why), since)))
+
+    async def recent(self, limit: int = 20) -> list[Entry]:
+        """The last closed tasks, newest first."""
+        return await self._run(
+            lambda: self._select("WHERE closed IS NOT NULL ORDER BY closed_at DESC, rowid DESC LIMIT ?", (limit,))
+        )
+
+    async def add(self, entry: Entry) -> None:
+        """Write a task down for the first time; a second time changes nothing."""
+        columns = ", ".join(_COLUMNS)
+        marks = ", ".join("?" * len(_COLUMNS))
+        values = tuple(_stored(getattr(entry, name)) for name in _COLUMNS)
+        tally = [("refused", str(entry.refusal))] if entry.refusal else []
+        await self._write(
+            "add", [(f"INSERT OR IGNORE INTO task ({columns}) VALUES ({marks})", values), *map(_count, tally)]
+        )
+
+    async def update(self, entry: Entry, label: str, **changes: Any) -> Entry:
+        """Write changed fields and return the entry as it now is. `label` names the write for fault tests."""
+        names = ", ".join(f"{name} = ?" for name in changes)
+        values = (*(_stored(value) for value in changes.values()), str(entry.task))
+        await self._write(label, [(f"UPDATE task SET {names} WHERE task = ?", values)])
+        return replace(entry, **changes)
+
+    async def update_all(self, entries: Iterable[Entry], label: str, **changes: Any) -> list[Entry]:
+        """`update` for several tasks in one transaction."""
+        chosen = list(entries)
+        names = ", ".join(f"{name} = ?" for name in changes)
+        values = tuple(_stored(value) for value in changes.values())
+        await self._write(
+            label, [(f"UPDATE task SET {names} WHERE task = ?", (*values, str(entry.task))) for entry in chosen]
+        )
+        return [replace(entry, **changes) for entry in chosen]
+
+    async def close_entry(self, entry: Entry, why: Why, now: int, *, paid: Wei | None = None) -> Entry:
+        """The task needs nothing more from us. Counts how it ended, and what it paid."""
+        statements: list[tuple[str, tuple[Any, ...]]] = [
+            (
+                "UPDATE task SET closed = ?, closed_at = ?, paid = coalesce(?, paid) WHERE task = ? AND closed IS NULL",
+                (str(why), now, None if paid is None else str(paid), str(entry.task)),
+            ),
+            _count(("ended", str(why))),
+            (
+                "DELETE FROM task WHERE closed IS NOT NULL AND rowid IN (SELECT rowid FROM task WHERE closed IS NOT NULL"
+                " ORDER BY closed_at DESC LIMIT -1 OFFSET ?)",
+                (KEPT_CLOSED,),
+            ),
+        ]
+        if paid is not None:
+            statements.append(_add_to_note("earned", int(paid), await self.earned()))
+        await self._write("close", statements)
+        return replace(entry, closed=why, closed_at=now, paid=paid if paid is not None else entry.paid)
+
+    async def reopen(self, entry: Entry) -> Entry:
+        """The chain took back how the task ended: it is open again, and what it paid was not earned yet."""
+        undone = "UPDATE task SET closed = NULL, closed_at = NULL, paid = NULL, settle_sent_at = NULL WHERE task = ?"
+        statements: list[tuple[str, tuple[Any, ...]]] = [(undone, (str(entry.task),))]
+        if entry.paid is not None:
+            statements.append(_add_to_note("earned", -int(entry.paid), await self.earned()))
+        await self._write("reopen", statements)
+        return replace(entry, closed=None, closed_at=None, paid=None, settle_sent_at=None)
+
+    async def count(self, kind: str, name: str) -> None:
+        """One more of something worth counting."""
+        await self._write("count", [_count((kind, name))])
+
+    async def tally(self, kind: str) -> dict[str, int]:
+        """All counts of one kind (`refused`, `ended`, `failed`), largest first."""
+        query = "SELECT name, count FROM tally WHERE kind = ? ORDER BY count DESC, name"
+        return dict(await self._run(lambda: self._db.execute(query, (kind,)).fetchall()))
+
+    async def earned(self) -> Wei:
+        """Everything that settled tasks have paid this node, in base units."""
+        return Wei(int(await self.note("earned") or "0"))
+
+    async def note(self, name: str) -> str | None:
+        """A small named value."""
+        row = await self._run(lambda: self._db.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone())
+        return str(row[0]) if row else None
+
+    async def set_note(self, name: str, value: str) -> None:
+        """Keep a small named value."""
+        await self._write("note", [(_SET_NOTE, (name, value))])
+
+    async def _write(self, label: str, statements: list[tuple[str, tuple[Any, ...]]]) -> None:
+        def write() -> None:
+            if self._on_write:
+                self._on_write(label, "before")
+            with self._db:
+                for statement, values in statements:
+                    self._db.execute(statement, values)
+            if self._on_write:
+                self._on_write(label, "after")
+
+        await self._run(write)
+
+    def _select(self, where: str, values: tuple[Any, ...] = ()) -> list[Entry]:
+        rows = self._db.execute(f"SELECT {', '.join(_COLUMNS)} FROM task {where}", values)  # noqa: S608
+        return [_entry(row) for row in rows]
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level="IMMEDIATE")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA busy_timeout = 5000")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise ConfigError(f"{self._path.name} was written by a newer gesso", hint="update gesso on this machine")
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(work, limiter=self._thread)
+
+
+_SET_NOTE = "INSERT INTO note (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+
+
+def _add_to_note(name: str, amount: int, before: int) -> tuple[str, tuple[Any, ...]]:
+    # Amounts exceed SQLite's integers, so the sum is made here; all writes come from one loop.
+    return (_SET_NOTE, (name, str(before + amount)))
+
+
+def _count(which: tuple[str, str]) -> tuple[str, tuple[Any, ...]]:
+    return (
+        "INSERT INTO tally (kind, name, count) VALUES (?, ?, 1) ON CONFLICT (kind, name) DO UPDATE SET count = count + 1",
+        which,
+    )
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, Document):
+        return value.encode()
+    if value is None or isinstance(value, int | bytes) and not isinstance(value, Wei):
+        return value
+    return str(value)
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    values = {
+        name: _READ[name](value) if name in _READ and value is not None else value
+        for name, value in zip(_COLUMNS, row, strict=True)
+    }
+    return Entry(**values)

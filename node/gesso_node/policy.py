@@ -1,0 +1,92 @@
+"""What this operator takes: the protocol's rules fed with settings, cache and load. Every refusal is counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gesso_protocol.ids import BlobRef
+from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, judge, resolve_model
+from gesso_protocol.spec import Spec
+from gesso_protocol.terms import BoardParams, Terms
+
+from gesso_node.catalogue import Catalogue
+from gesso_node.models import ModelCache
+from gesso_node.settings import PolicySection
+
+MAX_OFFERED_MODELS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the node thinks of a task. `manifest` is the model it means, when it is known."""
+
+    refusal: Refusal | None
+    manifest: BlobRef | None = None
+    hold_back_steps: int = 0
+
+
+class Policy:
+    """Judges tasks. `needs_model` is false for executors that draw without weights."""
+
+    def __init__(
+        self,
+        settings: PolicySection,
+        params: BoardParams,
+        catalogue: Catalogue,
+        cache: ModelCache,
+        *,
+        needs_model: bool,
+    ) -> None:
+        self._settings = settings
+        self._params = params
+        self._catalogue = catalogue
+        self._cache = cache
+        self._needs_model = needs_model
+
+    def offer(self) -> Offer:
+        """What the node says in public that it can do."""
+        wanted = self._settings
+        return Offer(
+            dtypes=wanted.dtypes,
+            max_pixels=min(wanted.max_pixels, 2048 * 2048),
+            max_steps=wanted.max_steps,
+            max_count=wanted.max_count,
+            models=self._at_hand()[:MAX_OFFERED_MODELS],
+            price=Price(base=wanted.min_fee, per_megapixel_step=wanted.min_fee_per_megapixel_step),
+        )
+
+    def judge(self, spec: Spec | None, terms: Terms, *, free_slots: int, claim_left_s: int) -> Verdict:
+        """Whether we want this task, and how many sortition steps we let others go first."""
+        models = self._catalogue.models()
+        refusal = judge(spec, terms, self._capabilities(models, terms, free_slots), claim_left_s=claim_left_s)
+        if refusal is None and spec is not None and not self._model_allowed(spec):
+            refusal = Refusal.NOT_ALLOWED
+        if refusal is not None or spec is None:
+            return Verdict(refusal or Refusal.SPEC_UNREADABLE)
+        manifest = resolve_model(spec, models)
+        missing = self._needs_model and manifest is not None and not self._cache.has(manifest)
+        return Verdict(None, manifest, self._settings.hold_back_steps if missing else 0)
+
+    def _capabilities(self, models: dict[str, BlobRef], terms: Terms, free_slots: int) -> Capabilities:
+        wanted = self._settings
+        return Capabilities(
+            offer=self.offer(),
+            models=models,
+            fetches_models=wanted.fetch_unknown_models or not self._needs_model,
+            free_slots=free_slots,
+            allowed=frozenset(wanted.allow_requesters),
+            denied=frozenset(wanted.deny_requesters),
+            deductions_bps=self._params.protocol_fee_bps + self._catalogue.royalty_bps(terms.model),
+        )
+
+    def _at_hand(self) -> tuple[BlobRef, ...]:
+        if not self._needs_model:
+            return tuple(sorted(set(self._catalogue.models().values())))
+        return tuple(model.manifest for model in self._cache.cached())
+
+    def _model_allowed(self, spec: Spec) -> bool:
+        name = spec.model.partition("@")[0]
+        wanted = self._settings
+        if {name, spec.model} & set(wanted.deny_models):
+            return False
+        return not wanted.allow_models or bool({name, spec.model} & set(wanted.allow_models))

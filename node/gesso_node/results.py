@@ -1,0 +1,50 @@
+"""From an executor's files to what goes on chain: blobs first, then a manifest that names them, then its root."""
+
+from __future__ import annotations
+
+from gesso.blobs import BlobStore
+from gesso_protocol.errors import ExecutorCrashed
+from gesso_protocol.ids import Address
+from gesso_protocol.result import ExecutorName, ImageEntry, ResultManifest
+from gesso_protocol.spec import spec_ref
+
+from gesso_node.executors.port import Finished, Job
+
+
+async def publish_result(blobs: BlobStore, job: Job, outcome: Finished, node: Address) -> ResultManifest:
+    """Put pictures and manifest; returns the manifest. Raises what the store raises, and nothing is half put:
+    the manifest goes last, so whoever has it can have all of it.
+    """
+    images = []
+    for image in outcome.images:
+        blob = await blobs.put(image.path)
+        images.append(
+            ImageEntry(
+                index=image.index,
+                blob=blob,
+                sha256=image.sha256.hex(),
+                width=image.width,
+                height=image.height,
+                seed=image.seed,
+            )
+        )
+    manifest = ResultManifest(
+        task=job.binding.task,
+        node=node,
+        executor=_executor_name(outcome.executor),
+        spec=spec_ref(job.spec),
+        model_manifest=job.manifest,
+        images=tuple(images),
+        profile=outcome.profile,
+        trace_root=outcome.trace_root,
+    )
+    await blobs.put(manifest.encode(), expect=manifest.ref)
+    return manifest
+
+
+def _executor_name(name: str) -> ExecutorName:
+    if name == "diffusers":
+        return "diffusers"
+    if name == "fake":
+        return "fake"
+    raise ExecutorCrashed(f"no result is made by an executor called {name!r}")
