@@ -32,6 +32,7 @@ Accept: TypeAlias = Callable[[PeerId, ProgressEvent], Awaitable[bool]]
 
 _SEND_TIMEOUT_S = 3.0
 _GOODBYE_S = 1.0
+_REDIAL_S = 10.0
 _MAX_STREAMS = 1024
 _RATE = Rate(per_s=50, burst=100)
 
@@ -42,8 +43,14 @@ def to_peer(transport: Transport, peer: PeerId, addresses: tuple[str, ...] = ())
     The caller disconnects the peer when the task is over (a connection made here is kept alive like any other).
     """
 
+    not_before_s = 0.0
+
     async def send(data: bytes) -> None:
-        if all(info.peer != peer for info in transport.peers()):
+        nonlocal not_before_s
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= not_before_s and all(info.peer != peer for info in transport.peers()):
+            # A requester that cannot be dialled must not delay the other ways to reach it, event after event.
+            not_before_s = now_s + _REDIAL_S
             for address in addresses[:4]:
                 with contextlib.suppress(GessoError):
                     if await transport.connect(address, timeout_s=_SEND_TIMEOUT_S) == peer:

@@ -27,29 +27,37 @@ def meshed(transport: Transport, count: int) -> Callable[[], bool]:
 
 
 async def test_a_message_reaches_others_with_its_author_but_not_ourselves(net: Net, eventually: Eventually) -> None:
-    async with net.new("a") as a, net.new("b") as b:
-        async with a.subscribe(TOPIC, validator=accept) as at_a, b.subscribe(TOPIC, validator=accept) as at_b:
-            await a.connect(b.addresses[0])
-            await eventually(meshed(a, 1))
-            await eventually(meshed(b, 1))
-            await a.publish(TOPIC, b"one")
-            await b.publish(TOPIC, b"two")
-            with anyio.fail_after(10):
-                assert await anext(aiter(at_b)) == Message(a.peer_id, b"one")
-                assert await anext(aiter(at_a)) == Message(b.peer_id, b"two")
-            assert a.health().topics[TOPIC].queued == 0
+    async with (
+        net.new("a") as a,
+        net.new("b") as b,
+        a.subscribe(TOPIC, validator=accept) as at_a,
+        b.subscribe(TOPIC, validator=accept) as at_b,
+    ):
+        await a.connect(b.addresses[0])
+        await eventually(meshed(a, 1))
+        await eventually(meshed(b, 1))
+        await a.publish(TOPIC, b"one")
+        await b.publish(TOPIC, b"two")
+        with anyio.fail_after(10):
+            assert await anext(aiter(at_b)) == Message(a.peer_id, b"one")
+            assert await anext(aiter(at_a)) == Message(b.peer_id, b"two")
+        assert a.health().topics[TOPIC].queued == 0
 
 
 async def test_the_largest_message_passes_and_one_more_byte_does_not(net: Net, eventually: Eventually) -> None:
-    async with net.new("a") as a, net.new("b") as b:
-        async with a.subscribe(TOPIC, validator=accept), b.subscribe(TOPIC, validator=accept) as at_b:
-            await a.connect(b.addresses[0])
-            await eventually(meshed(a, 1))
-            with pytest.raises(MessageTooLarge):
-                await a.publish(TOPIC, b"x" * (MAX_GOSSIP_BYTES + 1))
-            await a.publish(TOPIC, b"x" * MAX_GOSSIP_BYTES)
-            with anyio.fail_after(10):
-                assert len((await anext(aiter(at_b))).data) == MAX_GOSSIP_BYTES
+    async with (
+        net.new("a") as a,
+        net.new("b") as b,
+        a.subscribe(TOPIC, validator=accept),
+        b.subscribe(TOPIC, validator=accept) as at_b,
+    ):
+        await a.connect(b.addresses[0])
+        await eventually(meshed(a, 1))
+        with pytest.raises(MessageTooLarge):
+            await a.publish(TOPIC, b"x" * (MAX_GOSSIP_BYTES + 1))
+        await a.publish(TOPIC, b"x" * MAX_GOSSIP_BYTES)
+        with anyio.fail_after(10):
+            assert len((await anext(aiter(at_b))).data) == MAX_GOSSIP_BYTES
 
 
 async def test_publishing_too_fast_is_said_not_swallowed(net: Net) -> None:
@@ -71,52 +79,57 @@ async def test_what_a_peer_does_not_accept_it_neither_delivers_nor_passes_on(
             raise ValueError("a validator with a bug")
         return verdict
 
-    async with net.new("a") as a, net.new("b") as b, net.new("c") as c:
-        async with (
-            a.subscribe(TOPIC, validator=accept),
-            b.subscribe(TOPIC, validator=picky) as at_b,
-            c.subscribe(TOPIC, validator=accept) as at_c,
-        ):
-            await a.connect(b.addresses[0])
-            await b.connect(c.addresses[0])
-            await eventually(meshed(b, 2))
-            await eventually(meshed(a, 1))
-            await a.publish(TOPIC, b"bad")
-            await eventually(lambda: b.health().topics[TOPIC].refused == 1)
-            await a.publish(TOPIC, b"good")
-            with anyio.fail_after(10):
-                assert await anext(aiter(at_b)) == Message(a.peer_id, b"good")
-                assert await anext(aiter(at_c)) == Message(a.peer_id, b"good")
+    async with (
+        net.new("a") as a,
+        net.new("b") as b,
+        net.new("c") as c,
+        a.subscribe(TOPIC, validator=accept),
+        b.subscribe(TOPIC, validator=picky) as at_b,
+        c.subscribe(TOPIC, validator=accept) as at_c,
+    ):
+        await a.connect(b.addresses[0])
+        await b.connect(c.addresses[0])
+        await eventually(meshed(b, 2))
+        await eventually(meshed(a, 1))
+        await a.publish(TOPIC, b"bad")
+        await eventually(lambda: b.health().topics[TOPIC].refused == 1)
+        await a.publish(TOPIC, b"good")
+        with anyio.fail_after(10):
+            assert await anext(aiter(at_b)) == Message(a.peer_id, b"good")
+            assert await anext(aiter(at_c)) == Message(a.peer_id, b"good")
 
 
 async def test_a_slow_reader_loses_the_oldest_and_knows_it(net: Net, eventually: Eventually) -> None:
-    async with net.new("a") as a, net.new("b") as b:
-        async with a.subscribe(TOPIC, validator=accept), b.subscribe(TOPIC, validator=accept, queue=3) as at_b:
-            await a.connect(b.addresses[0])
-            await eventually(meshed(a, 1))
-            for number in range(8):
-                await a.publish(TOPIC, str(number).encode())
-            await eventually(lambda: b.health().topics[TOPIC].dropped == 5)
-            with anyio.fail_after(10):
-                kept = [await anext(aiter(at_b)) for _ in range(3)]
-            assert len({message.data for message in kept}) == 3
-            assert b"7" in {message.data for message in kept}
+    async with (
+        net.new("a") as a,
+        net.new("b") as b,
+        a.subscribe(TOPIC, validator=accept),
+        b.subscribe(TOPIC, validator=accept, queue=3) as at_b,
+    ):
+        await a.connect(b.addresses[0])
+        await eventually(meshed(a, 1))
+        for number in range(8):
+            await a.publish(TOPIC, str(number).encode())
+        await eventually(lambda: b.health().topics[TOPIC].dropped == 5)
+        with anyio.fail_after(10):
+            kept = [await anext(aiter(at_b)) for _ in range(3)]
+        assert len({message.data for message in kept}) == 3
+        assert b"7" in {message.data for message in kept}
 
 
 async def test_leaving_ends_the_iteration_and_the_topic_can_be_joined_again(net: Net, eventually: Eventually) -> None:
-    async with net.new("a") as a, net.new("b") as b:
-        async with a.subscribe(TOPIC, validator=accept):
-            first = b.subscribe(TOPIC, validator=accept)
-            with pytest.raises(TransportError):
-                b.subscribe(TOPIC, validator=accept)
-            await first.aclose()
-            assert [message async for message in first] == []
-            async with b.subscribe(TOPIC, validator=accept) as again:
-                await a.connect(b.addresses[0])
-                await eventually(meshed(a, 1))
-                await a.publish(TOPIC, b"hello again")
-                with anyio.fail_after(10):
-                    assert (await anext(aiter(again))).data == b"hello again"
+    async with net.new("a") as a, net.new("b") as b, a.subscribe(TOPIC, validator=accept):
+        first = b.subscribe(TOPIC, validator=accept)
+        with pytest.raises(TransportError):
+            b.subscribe(TOPIC, validator=accept)
+        await first.aclose()
+        assert [message async for message in first] == []
+        async with b.subscribe(TOPIC, validator=accept) as again:
+            await a.connect(b.addresses[0])
+            await eventually(meshed(a, 1))
+            await a.publish(TOPIC, b"hello again")
+            with anyio.fail_after(10):
+                assert (await anext(aiter(again))).data == b"hello again"
 
 
 async def test_closing_the_transport_ends_the_iteration(net: Net) -> None:
@@ -127,19 +140,21 @@ async def test_closing_the_transport_ends_the_iteration(net: Net) -> None:
 
 
 async def test_thirty_messages_through_a_chain_of_three(net: Net, eventually: Eventually) -> None:
-    async with net.new("a") as a, net.new("b") as b, net.new("c") as c:
-        async with (
-            a.subscribe(TOPIC, validator=accept),
-            b.subscribe(TOPIC, validator=accept),
-            c.subscribe(TOPIC, validator=accept) as at_c,
-        ):
-            await a.connect(b.addresses[0])
-            await c.connect(b.addresses[0])
-            await eventually(meshed(b, 2))
-            await eventually(meshed(a, 1))
-            await eventually(meshed(c, 1))
-            for number in range(30):
-                await a.publish(TOPIC, str(number).encode())
-            with anyio.fail_after(20):
-                heard = {(await anext(aiter(at_c))).data for _ in range(30)}
-            assert heard == {str(number).encode() for number in range(30)}
+    async with (
+        net.new("a") as a,
+        net.new("b") as b,
+        net.new("c") as c,
+        a.subscribe(TOPIC, validator=accept),
+        b.subscribe(TOPIC, validator=accept),
+        c.subscribe(TOPIC, validator=accept) as at_c,
+    ):
+        await a.connect(b.addresses[0])
+        await c.connect(b.addresses[0])
+        await eventually(meshed(b, 2))
+        await eventually(meshed(a, 1))
+        await eventually(meshed(c, 1))
+        for number in range(30):
+            await a.publish(TOPIC, str(number).encode())
+        with anyio.fail_after(20):
+            heard = {(await anext(aiter(at_c))).data for _ in range(30)}
+        assert heard == {str(number).encode() for number in range(30)}

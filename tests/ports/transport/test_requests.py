@@ -195,21 +195,20 @@ async def test_a_server_that_closes_fails_the_asker(net: Net) -> None:
         raise AssertionError
 
     failures: list[Exception] = []
-    async with net.new("asker") as asker:
-        async with anyio.create_task_group() as group:
-            with anyio.fail_after(15):
-                async with net.new("server") as server:
-                    server.serve(ECHO, slow)
-                    await asker.connect(server.addresses[0])
+    async with net.new("asker") as asker, anyio.create_task_group() as group:
+        with anyio.fail_after(15):
+            async with net.new("server") as server:
+                server.serve(ECHO, slow)
+                await asker.connect(server.addresses[0])
 
-                    async def ask() -> None:
-                        try:
-                            await asker.request(server.peer_id, ECHO, b"", timeout_s=10)
-                        except TransportError as error:
-                            failures.append(error)
+                async def ask() -> None:
+                    try:
+                        await asker.request(server.peer_id, ECHO, b"", timeout_s=10)
+                    except TransportError as error:
+                        failures.append(error)
 
-                    group.start_soon(ask)
-                    await inside.wait()
+                group.start_soon(ask)
+                await inside.wait()
     assert [type(failure) for failure in failures] == [PeerUnreachable]
 
 
