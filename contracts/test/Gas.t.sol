@@ -18,6 +18,13 @@ contract GasTest is Fixture {
         model = publish();
     }
 
+    function test_CodeFitsTheSizeLimit() public view {
+        address[4] memory all = [address(board), address(registry), address(marketplace), address(token)];
+        for (uint256 i; i < all.length; ++i) {
+            vm.assertLe(all[i].code.length, 24_576);
+        }
+    }
+
     function test_Transfer() public {
         token.mint(alice, 10 ether);
         token.mint(bob, 10 ether);

@@ -17,6 +17,8 @@ interface Vm {
     function assertNotEq(bytes32 left, bytes32 right) external pure;
     function assertTrue(bool condition) external pure;
     function assertTrue(bool condition, string calldata what) external pure;
+    function chainId(uint256 id) external;
+    function etch(address target, bytes calldata code) external;
     function assume(bool condition) external pure;
     function expectEmit(address emitter) external;
     function expectRevert(bytes calldata data) external;

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {ITaskBoard, TaskState, Terms} from "../../src/interfaces/ITaskBoard.sol";
+import {Fees} from "../../src/libraries/Fees.sol";
+import {Fixture} from "../base/Fixture.sol";
+
+contract SettleTest is Fixture {
+    address private node = nodeAt(0);
+    uint64 private model;
+
+    function setUp() public override {
+        super.setUp();
+        fund(alice, 100 ether);
+        join(node);
+        model = publish();
+    }
+
+    function test_Settle() public {
+        Terms memory terms = committed(alice, model, node);
+        skip(CHALLENGE);
+        vm.expectEmit(address(board));
+        emit ITaskBoard.Settled(board.taskIdOf(terms), node, 0.875 ether, 0.1 ether, publisher, 0.025 ether);
+        vm.prank(bob);
+        vm.assertEq(board.settle(one(terms)), 1);
+        assertState(terms, TaskState.Settled);
+        vm.assertEq(board.balanceOf(node), 0.875 ether);
+        vm.assertEq(board.balanceOf(publisher), 0.1 ether);
+        vm.assertEq(board.balanceOf(treasury), 0.025 ether);
+        vm.assertEq(board.balanceOf(alice), 99 ether);
+        vm.assertEq(board.activeClaimsOf(node), 0);
+    }
+
+    function test_SettleWithoutModelPaysNoRoyalty() public {
+        settled(alice, 0, node);
+        vm.assertEq(board.balanceOf(node), 0.975 ether);
+        vm.assertEq(board.balanceOf(treasury), 0.025 ether);
+    }
+
+    function test_SettleOfUnknownModelPaysNoRoyalty() public {
+        settled(alice, 999, node);
+        vm.assertEq(board.balanceOf(node), 0.975 ether);
+    }
+
+    function test_SettleOfYankedModelStillPays() public {
+        Terms memory terms = committed(alice, model, node);
+        vm.prank(publisher);
+        marketplace.yank(model);
+        skip(CHALLENGE);
+        board.settle(one(terms));
+        vm.assertEq(board.balanceOf(publisher), 0.1 ether);
+    }
+
+    function test_RoyaltyFollowsTheListing() public {
+        Terms memory terms = committed(alice, model, node);
+        vm.prank(publisher);
+        marketplace.transferListing(model, bob);
+        skip(CHALLENGE);
+        board.settle(one(terms));
+        vm.assertEq(board.balanceOf(bob), 0.1 ether);
+        vm.assertEq(board.balanceOf(publisher), 0);
+    }
+
+    function test_OneAccountMayBeEverybody() public {
+        fund(node, 10 ether);
+        vm.prank(node);
+        uint64 own = marketplace.publish("own", keccak256("own"), 0, 0, ROYALTY_BPS, bytes32(0));
+        settled(node, own, node);
+        vm.assertEq(board.balanceOf(node), 10 ether - 0.025 ether);
+        vm.assertEq(board.activeClaimsOf(node), 0);
+    }
+
+    /// @dev Each entry is one of: settleable, too young, unknown, settled before, twice in the batch.
+    function test_BatchSkipsWhatCannotBeSettled() public {
+        Terms[] memory batch = new Terms[](5);
+        batch[0] = settled(alice, model, node);
+        batch[1] = committed(alice, 0, node);
+        skip(CHALLENGE);
+        batch[2] = batch[1];
+        batch[3] = termsOf(alice, model);
+        batch[4] = committed(alice, model, node);
+        expectSkip(batch[0]);
+        vm.expectEmit(address(board));
+        emit ITaskBoard.Settled(board.taskIdOf(batch[1]), node, 0.975 ether, 0, address(0), 0.025 ether);
+        expectSkip(batch[2]);
+        expectSkip(batch[3]);
+        expectSkip(batch[4]);
+        vm.assertEq(board.settle(batch), 1);
+        vm.assertEq(board.balanceOf(node), 0.875 ether + 0.975 ether);
+        assertState(batch[4], TaskState.Committed);
+    }
+
+    /// @dev The royalty remembered from one entry must not leak into the next.
+    function test_BatchOfSeveralModels() public {
+        vm.prank(bob);
+        uint64 free = marketplace.publish("free", keccak256("free"), 0, 0, 0, bytes32(0));
+        Terms[] memory batch = new Terms[](4);
+        batch[0] = committed(alice, model, node);
+        batch[1] = committed(alice, 0, node);
+        batch[2] = committed(alice, free, node);
+        batch[3] = committed(alice, model, node);
+        skip(CHALLENGE);
+        vm.assertEq(board.settle(batch), 4);
+        vm.assertEq(board.balanceOf(publisher), 0.2 ether);
+        vm.assertEq(board.balanceOf(bob), 0);
+        vm.assertEq(board.balanceOf(node), 2 * 0.875 ether + 2 * 0.975 ether);
+        vm.assertEq(board.balanceOf(treasury), 0.1 ether);
+    }
+
+    function test_SettleIsNotOpenOneSecondEarly() public {
+        Terms memory terms = committed(alice, model, node);
+        skip(CHALLENGE - 1);
+        expectSkip(terms);
+        vm.assertEq(board.settle(one(terms)), 0);
+        skip(1);
+        vm.assertEq(board.settle(one(terms)), 1);
+    }
+
+    function test_EmptyBatch() public {
+        vm.assertEq(board.settle(new Terms[](0)), 0);
+    }
+
+    /// @dev No price, royalty or protocol share may lose or make a base unit.
+    function testFuzz_SplitIsExact(uint96 fee, uint16 royaltyBps, uint16 protocolBps) public pure {
+        royaltyBps = uint16(clamp(royaltyBps, 0, 5000));
+        protocolBps = uint16(clamp(protocolBps, 0, 2000));
+        (uint96 toNode, uint96 royalty, uint96 protocolFee) = Fees.split(fee, royaltyBps, protocolBps);
+        vm.assertEq(uint256(toNode) + royalty + protocolFee, fee);
+        vm.assertEq(royalty, uint256(fee) * royaltyBps / 10_000);
+        vm.assertEq(protocolFee, uint256(fee) * protocolBps / 10_000);
+    }
+
+    function testFuzz_SettlePaysWhatWasEscrowed(uint96 fee) public {
+        fee = uint96(clamp(fee, 1000, type(uint96).max - 100 ether));
+        fund(alice, fee);
+        Terms memory terms = termsOf(alice, model);
+        terms.fee = fee;
+        vm.prank(alice);
+        board.submit(terms);
+        vm.prank(node);
+        board.claim(terms);
+        vm.prank(node);
+        board.commit(terms, RESULT, TRACE);
+        skip(CHALLENGE);
+        board.settle(one(terms));
+        vm.assertEq(board.balanceOf(node) + board.balanceOf(publisher) + board.balanceOf(treasury), fee);
+        vm.assertEq(board.balanceOf(alice), 100 ether);
+    }
+
+    function expectSkip(Terms memory terms) private {
+        bytes32 taskId = board.taskIdOf(terms);
+        vm.expectEmit(address(board));
+        emit ITaskBoard.SettleSkipped(taskId);
+    }
+}

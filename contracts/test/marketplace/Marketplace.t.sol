@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {Marketplace} from "../../src/Marketplace.sol";
+import {IMarketplace} from "../../src/interfaces/IMarketplace.sol";
+import {Fixture} from "../base/Fixture.sol";
+
+contract MarketplaceTest is Fixture {
+    bytes32 private constant MANIFEST = keccak256("manifest");
+    bytes32 private constant LICENCE = keccak256("licence");
+
+    function test_Publish() public {
+        vm.expectEmit(address(marketplace));
+        emit IMarketplace.ListingPublished(1, alice, "gesso-tiny", 1, MANIFEST, 1, 0, 500, LICENCE);
+        vm.prank(alice);
+        vm.assertEq(marketplace.publish("gesso-tiny", MANIFEST, 1, 0, 500, LICENCE), 1);
+        (
+            address owner,
+            bytes32 manifest,
+            uint8 kind,
+            uint64 parent,
+            uint16 royalty,
+            bytes32 licence,
+            bool yanked,
+            string memory name,
+            uint32 version
+        ) = marketplace.listingOf(1);
+        vm.assertEq(owner, alice);
+        vm.assertEq(manifest, MANIFEST);
+        vm.assertEq(kind, 1);
+        vm.assertEq(parent, 0);
+        vm.assertEq(royalty, 500);
+        vm.assertEq(licence, LICENCE);
+        vm.assertTrue(!yanked);
+        vm.assertEq(name, "gesso-tiny");
+        vm.assertEq(version, 1);
+        vm.assertEq(marketplace.listingCount(), 1);
+    }
+
+    function test_VersionsCountUp() public {
+        list(alice, "a");
+        list(alice, "b");
+        vm.assertEq(list(alice, "a"), 3);
+        vm.assertEq(marketplace.idOf("a", 1), 1);
+        vm.assertEq(marketplace.idOf("a", 2), 3);
+        vm.assertEq(marketplace.idOf("a", 3), 0);
+        (address owner, uint32 version) = marketplace.latestOf("a");
+        vm.assertEq(owner, alice);
+        vm.assertEq(version, 2);
+    }
+
+    function test_RevertWhen_NameBelongsToAnother() public {
+        list(alice, "a");
+        refuse("a", MANIFEST, 0, 0, 0, abi.encodeWithSelector(IMarketplace.NameTaken.selector, "a", alice));
+    }
+
+    function test_RevertWhen_NameIsMalformed() public {
+        string[7] memory names = ["", "Upper", "sp ace", "-dash", "../up", unicode"модель", ".dot"];
+        for (uint256 i; i < names.length; ++i) {
+            refuse(names[i], MANIFEST, 0, 0, 0, abi.encodeWithSelector(IMarketplace.NameInvalid.selector, names[i]));
+        }
+        string memory long = string(new bytes(65));
+        refuse(long, MANIFEST, 0, 0, 0, abi.encodeWithSelector(IMarketplace.NameInvalid.selector, long));
+    }
+
+    /// @dev Exactly the documented alphabet is let through, at every place of the name.
+    function testFuzz_NamesAreOfTheAlphabet(bytes1 first, bytes1 second) public {
+        bytes memory name = abi.encodePacked(first, second);
+        bool plain = letter(first) && (letter(second) || second == "." || second == "-" || second == "_");
+        if (!plain) vm.expectRevert(abi.encodeWithSelector(IMarketplace.NameInvalid.selector, name));
+        marketplace.publish(string(name), MANIFEST, 0, 0, 0, LICENCE);
+    }
+
+    function test_RevertWhen_KindIsUnknown() public {
+        refuse("a", MANIFEST, 5, 0, 0, abi.encodeWithSelector(IMarketplace.KindUnknown.selector, 5));
+    }
+
+    function test_RevertWhen_ManifestIsEmpty() public {
+        refuse("a", 0, 0, 0, 0, abi.encodeWithSelector(IMarketplace.ManifestEmpty.selector));
+    }
+
+    function test_RevertWhen_ParentDoesNotExistYet() public {
+        refuse("a", MANIFEST, 1, 1, 0, abi.encodeWithSelector(IMarketplace.ListingUnknown.selector, 1));
+    }
+
+    function testFuzz_RevertWhen_RoyaltyIsTooHigh(uint16 royalty) public {
+        royalty = uint16(clamp(royalty, 2001, type(uint16).max));
+        refuse(
+            "a", MANIFEST, 0, 0, royalty, abi.encodeWithSelector(IMarketplace.RoyaltyTooHigh.selector, royalty, 2000)
+        );
+    }
+
+    function test_YankAndUnyank() public {
+        uint64 id = list(alice, "a");
+        vm.prank(alice);
+        marketplace.yank(id);
+        vm.assertTrue(isYanked(id));
+        vm.prank(alice);
+        marketplace.unyank(id);
+        vm.assertTrue(!isYanked(id));
+    }
+
+    function test_Transfer() public {
+        uint64 id = list(alice, "a");
+        vm.expectEmit(address(marketplace));
+        emit IMarketplace.ListingTransferred(id, alice, bob);
+        vm.prank(alice);
+        marketplace.transferListing(id, bob);
+        (address owner,) = marketplace.royaltyOf(id);
+        vm.assertEq(owner, bob);
+        vm.expectRevert(abi.encodeWithSelector(IMarketplace.NotListingOwner.selector, alice, bob));
+        vm.prank(alice);
+        marketplace.yank(id);
+    }
+
+    function test_RevertWhen_TransferredToNobody() public {
+        uint64 id = list(alice, "a");
+        vm.expectRevert(IMarketplace.ZeroAddress.selector);
+        vm.prank(alice);
+        marketplace.transferListing(id, address(0));
+    }
+
+    function test_RevertWhen_AnotherTouchesAListing() public {
+        uint64 id = list(alice, "a");
+        bytes memory why = abi.encodeWithSelector(IMarketplace.NotListingOwner.selector, bob, alice);
+        vm.expectRevert(why);
+        vm.prank(bob);
+        marketplace.yank(id);
+        vm.expectRevert(why);
+        vm.prank(bob);
+        marketplace.unyank(id);
+        vm.expectRevert(why);
+        vm.prank(bob);
+        marketplace.transferListing(id, bob);
+    }
+
+    function test_RevertWhen_ListingIsUnknown() public {
+        vm.expectRevert(abi.encodeWithSelector(IMarketplace.ListingUnknown.selector, 1));
+        marketplace.listingOf(1);
+        vm.expectRevert(abi.encodeWithSelector(IMarketplace.ListingUnknown.selector, 1));
+        marketplace.yank(1);
+    }
+
+    function test_RevertWhen_LimitIsTooHigh() public {
+        vm.expectRevert(abi.encodeWithSelector(IMarketplace.RuleOutOfRange.selector, 5001, 0, 5000));
+        new Marketplace(5001);
+    }
+
+    function list(address owner, string memory name) private returns (uint64) {
+        vm.prank(owner);
+        return marketplace.publish(name, MANIFEST, 0, 0, 100, LICENCE);
+    }
+
+    function refuse(string memory name, bytes32 manifest, uint8 kind, uint64 parent, uint16 royalty, bytes memory why)
+        private
+    {
+        vm.expectRevert(why);
+        vm.prank(bob);
+        marketplace.publish(name, manifest, kind, parent, royalty, LICENCE);
+    }
+
+    function isYanked(uint64 id) private view returns (bool value) {
+        (,,,,,, value,,) = marketplace.listingOf(id);
+    }
+
+    function letter(bytes1 c) private pure returns (bool) {
+        return (c >= "a" && c <= "z") || (c >= "0" && c <= "9");
+    }
+}
