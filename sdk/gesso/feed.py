@@ -57,7 +57,7 @@ class TaskStream:
     def on_progress(self, progress: ProgressEvent) -> None:
         """Take a node's word for how far it is."""
         if progress.stage == "committed":
-            self._take_hint(progress.note)
+            self._take_hint(str(progress.result or progress.note))
         event = _from_progress(progress)
         if event is not None:
             self.push(event)
