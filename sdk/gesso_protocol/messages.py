@@ -128,7 +128,10 @@ _MAGIC: dict[str, bytes] = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\
 
 
 class ProgressEvent(Document):
-    """Protocol `/gesso/progress/1`: how far a node is. `step` of `total` in `stage`; `sequence` only grows."""
+    """Protocol `/gesso/progress/1`: how far a node is. `step` of `total` in `stage`; `sequence` only grows.
+
+    With stage `committed`, `result` names the blob of the result manifest: a hint that the committed root confirms.
+    """
 
     MAX_BYTES: ClassVar[int] = MAX_PROGRESS_BYTES
 
@@ -141,6 +144,7 @@ class ProgressEvent(Document):
     total: Annotated[int, Field(ge=0, le=100_000)] = 0
     image: Annotated[int, Field(ge=0, le=1024)] = 0
     preview: Preview | None = None
+    result: BlobRef | None = None
     note: Annotated[str, Field(max_length=200)] = ""
 
     @model_validator(mode="after")

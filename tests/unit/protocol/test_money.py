@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from gesso_protocol.errors import EncodingInvalid, UsageError
 from gesso_protocol.money import BPS, MAX_FEE, Wei, format_amount, parse_amount, split_fee
@@ -58,10 +60,8 @@ def test_what_is_no_amount(text: str) -> None:
 
 @given(text=st.text(max_size=80))
 def test_hostile_amounts_give_a_typed_error(text: str) -> None:
-    try:
+    with contextlib.suppress(UsageError):
         assert parse_amount(text) >= 0
-    except UsageError:
-        pass
 
 
 @given(left=amounts, right=amounts)

@@ -107,7 +107,7 @@ def test_out_of_bounds(field: str, value: object) -> None:
     with pytest.raises(SpecInvalid):
         make_spec({"prompt": "a", "model": "m", field: value})
     with pytest.raises(ValidationError):
-        TextToImage(**{"prompt": "a", "model": "m", field: value})
+        TextToImage.model_validate({"prompt": "a", "model": "m", field: value})
 
 
 def test_limits_are_inclusive() -> None:
@@ -163,4 +163,5 @@ def test_seeds_of_a_series_wrap_at_the_end() -> None:
 
 
 def test_the_kind_on_chain() -> None:
-    assert TextToImage(prompt="", model="m").task_kind == TaskKind.TEXT_TO_IMAGE == 1
+    assert TextToImage(prompt="", model="m").task_kind is TaskKind.TEXT_TO_IMAGE
+    assert int(TaskKind.TEXT_TO_IMAGE) == 1

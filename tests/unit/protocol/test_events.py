@@ -1,0 +1,81 @@
+"""Events: one tree, each survives its JSON, nothing else is read."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from gesso_protocol import events
+from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.events import Event, event_json, parse_event
+from gesso_protocol.ids import Address, BlobRef, Root, TaskId
+from gesso_protocol.money import Wei
+from gesso_protocol.policy import Refusal
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+TASK = TaskId(bytes(32))
+NODE = Address("0x" + "22" * 20)
+ROOT = Root(bytes(32))
+TX = "0x" + "ab" * 32
+EVENTS: list[Event] = [
+    events.Submitted(task=TASK, at_ms=1, fee=Wei(2**96), tx=TX, gas_used=21000),
+    events.Announced(task=TASK, at_ms=1, peers=3),
+    events.Refused(task=TASK, at_ms=1, node=NODE, reason=Refusal.BUSY),
+    events.Claimed(task=TASK, at_ms=1, node=NODE, commit_by=5),
+    events.Started(task=TASK, at_ms=1, node=NODE),
+    events.Step(task=TASK, at_ms=1, index=1, total=2, node=NODE, preview=b"\x89PNG\x00\xff"),
+    events.Committed(task=TASK, at_ms=1, node=NODE, result_root=ROOT, trace_root=ROOT, settle_after=9),
+    events.Fetched(task=TASK, at_ms=1, manifest=BlobRef(bytes(32)), images=1),
+    events.Settled(task=TASK, at_ms=1, node=NODE, paid=Wei(5), royalty=Wei(1), royalty_to=NODE, protocol_fee=Wei(1)),
+    events.Cancelled(task=TASK, at_ms=1, refund=Wei(7)),
+    events.Expired(task=TASK, at_ms=1, refund=Wei(7), node=NODE),
+    events.Failed(task=TASK, at_ms=1, code="executor-crashed", message="it died", hint="run doctor", final=False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
+def test_round_trip(event: Event) -> None:
+    assert parse_event(event_json(event)) == event
+
+
+def test_every_event_is_tried_and_kinds_are_unique() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+    assert len({event.kind for event in EVENTS}) == len(EVENTS)
+
+
+def test_events_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        EVENTS[0].at_ms = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"{}",
+        b'{"kind":"submitted"}',
+        b'{"kind":"unheard-of","task":"0x00","at_ms":1}',
+        event_json(EVENTS[0]).replace(b'"at_ms":1', b'"at_ms":-1'),
+        event_json(EVENTS[0]).replace(b'"at_ms":1', b'"at_ms":1,"surprise":1'),
+        event_json(EVENTS[2]).replace(b'"busy"', b'"bored"'),
+        b"[" * 100_000,
+        b" " * 70_000,
+    ],
+)
+def test_refused(data: bytes) -> None:
+    with pytest.raises(EncodingInvalid):
+        parse_event(data)
+
+
+@given(data=st.binary(max_size=100))
+def test_hostile_bytes(data: bytes) -> None:
+    with pytest.raises(EncodingInvalid):
+        parse_event(data)
+
+
+def test_a_preview_is_small() -> None:
+    with pytest.raises(ValidationError):
+        events.Step(task=TASK, at_ms=1, index=1, total=2, preview=bytes(12 * 1024 + 1))

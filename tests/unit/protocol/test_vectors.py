@@ -1,0 +1,136 @@
+"""The golden vectors are what the rules say today, and their answers follow from their own inputs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gesso_protocol import merkle, sortition
+from gesso_protocol.hashing import keccak256
+from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
+from gesso_protocol.manifest import BlobManifest, ModelManifest
+from gesso_protocol.messages import TaskAnnouncement
+from gesso_protocol.money import Wei, split_fee
+from gesso_protocol.policy import Offer
+from gesso_protocol.result import ResultManifest, result_root
+from gesso_protocol.spec import TextToImage
+from gesso_protocol.terms import Terms, task_id
+
+FOLDER = Path(__file__).parents[2] / "vectors"
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    columns = json.loads((FOLDER / f"{name}.json").read_text())
+    lengths = {len(column) for column in columns.values()}
+    assert len(lengths) == 1
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def number(value: int | str) -> int:
+    return int(value, 16) if isinstance(value, str) else value
+
+
+def raw(value: str) -> bytes:
+    return bytes.fromhex(value.removeprefix("0x"))
+
+
+def words(value: str) -> list[bytes]:
+    data = raw(value)
+    return [data[at : at + 32] for at in range(0, len(data), 32)]
+
+
+def test_the_files_are_up_to_date() -> None:
+    command = [sys.executable, str(FOLDER / "generate.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stale_file_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "generate.py").write_text((FOLDER / "generate.py").read_text())
+    for path in FOLDER.glob("*.json"):
+        (tmp_path / path.name).write_text(path.read_text())
+    fees = tmp_path / "fees.json"
+    fees.write_text(fees.read_text().replace("250", "251", 1))
+    command = [sys.executable, str(tmp_path / "generate.py")]
+    stale = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False, timeout=60)
+    assert (stale.returncode, "fees.json" in stale.stderr) == (1, True)
+    subprocess.run(command, capture_output=True, check=True, timeout=60)
+    assert fees.read_text() == (FOLDER / "fees.json").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_columns_are_flat_and_safe_for_any_json_reader(path: Path) -> None:
+    for column in json.loads(path.read_text()).values():
+        assert len({type(value) for value in column}) == 1
+        assert all(isinstance(value, bool | str) or abs(value) < 2**53 for value in column)
+
+
+def test_terms() -> None:
+    for row in rows("terms"):
+        terms = Terms(
+            requester=Address(row["requester"]),
+            fee=Wei(number(row["fee"])),
+            spec=BlobRef(raw(row["spec"])),
+            model=ListingId(number(row["model"])),
+            kind=row["kind"],
+            claim_window_s=row["claimWindow"],
+            commit_window_s=row["commitWindow"],
+            nonce=number(row["nonce"]),
+        )
+        assert task_id(number(row["chainId"]), Address(row["board"]), terms).value == raw(row["taskId"])
+
+
+def test_sortition() -> None:
+    found = rows("sortition")
+    for row in found:
+        score = number(row["score"])
+        seed = sortition.seed_bytes(number(row["seed"]))
+        network = (number(row["totalWeight"]), row["weight"])
+        assert sortition.score(seed, TaskId(raw(row["taskId"])), Address(row["node"])) == score
+        assert sortition.threshold(*network, row["elapsed"], row["step"]) == number(row["threshold"])
+        assert (score <= number(row["threshold"])) == row["mayClaim"] == (row["elapsed"] >= row["mayClaimAt"])
+    assert {row["mayClaim"] for row in found} == {True, False}
+    assert any(number(row["threshold"]) == 2**256 - 1 for row in found)
+
+
+def test_fees() -> None:
+    for row in rows("fees"):
+        split = split_fee(number(row["fee"]), row["royaltyBps"], row["protocolBps"])
+        parts = tuple(number(row[name]) for name in ("toNode", "royalty", "protocolFee"))
+        assert parts == (split.node, split.royalty, split.protocol)
+
+
+def test_merkle() -> None:
+    for row in rows("merkle"):
+        root, proof = Root(raw(row["root"])), words(row["proof"])
+        assert len(proof) == row["depth"] == merkle.depth(row["leafCount"])
+        assert words(row["leaves"])[row["index"]] == raw(row["leaf"])
+        assert merkle.root(words(row["leaves"])) == root
+        assert merkle.verify(root, raw(row["leaf"]), row["index"], proof)
+
+
+def test_trace_leaves_by_hand() -> None:
+    for row in rows("trace"):
+        assert raw(row["tag"]) == keccak256(f"gesso/trace/1/{row['kind']}".encode())
+        index = number(row["index"]).to_bytes(32, "big")
+        assert raw(row["salt"]) == keccak256(b"gesso/trace/1/salt" + raw(row["secret"]) + raw(row["tag"]) + index)
+        place = number(row["chainId"]).to_bytes(32, "big") + bytes(12) + raw(row["board"]) + raw(row["taskId"])
+        place += bytes(12) + raw(row["node"]) + index
+        assert raw(row["leaf"]) == keccak256(raw(row["tag"]) + place + raw(row["digest"]) + raw(row["salt"]))
+
+
+def test_documents() -> None:
+    kinds = (TextToImage, Terms, ModelManifest, ResultManifest, TaskAnnouncement, Offer, BlobManifest)
+    readers = {kind.__name__: kind for kind in kinds}
+    found = rows("documents")
+    assert {row["type"] for row in found} == set(readers)
+    for row in found:
+        document = readers[row["type"]].decode(raw(row["bytes"]))
+        assert BlobRef.of(document.encode()).value == raw(row["blake3"])
+        assert keccak256(document.encode()) == raw(row["keccak256"])
+        if isinstance(document, ResultManifest):
+            assert result_root(document).value == raw(row["resultRoot"])
