@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {NodeState} from "../../src/interfaces/INodeRegistry.sol";
+import {TaskState, Terms} from "../../src/interfaces/ITaskBoard.sol";
+import {Fixture} from "../base/Fixture.sol";
+import {NodeHandler} from "./NodeHandler.sol";
+import {TaskHandler} from "./TaskHandler.sol";
+import {World} from "./World.sol";
+
+/// @dev What must hold after any sequence of calls. Numbers in brackets are those of the project's list of invariants.
+contract InvariantsTest is Fixture {
+    World private world;
+    TaskHandler private tasks;
+    NodeHandler private members;
+
+    function setUp() public override {
+        super.setUp();
+        setArbiters();
+        world = new World(token, registry, board, publish(), publisher);
+        tasks = new TaskHandler(world, arbiter);
+        members = new NodeHandler(world, arbiter);
+        token.transferOwnership(address(world));
+    }
+
+    function targetContracts() public view returns (address[] memory targets) {
+        targets = new address[](2);
+        (targets[0], targets[1]) = (address(tasks), address(members));
+    }
+
+    /// @dev Invariants over handlers that never get anywhere prove nothing: random walks must take every step.
+    function test_HandlersTakeEveryStep() public {
+        for (uint256 i; i < 60; ++i) {
+            tasks.deposit(draw(), uint96(draw()), draw());
+            members.register(draw(), uint96(draw()), draw());
+            tasks.submit(draw(), uint96(draw()), uint32(draw()), draw() % 2 == 0, draw());
+            tasks.claim(draw(), draw(), draw());
+            tasks.commit(draw(), bytes32(draw()), draw());
+            tasks.hold(draw(), draw());
+            tasks.rule(draw(), draw() % 2 == 0, draw());
+            tasks.settle(draw(), draw(), draw());
+            tasks.expire(draw(), draw(), draw());
+            tasks.cancel(draw(), draw());
+            tasks.poke(draw(), draw());
+            members.pauseOrResume(draw(), draw());
+            members.unbond(draw(), draw());
+            members.leave(draw(), draw());
+        }
+        string[9] memory steps = ["submit", "claim", "commit", "hold", "rule", "settle", "expire", "cancel", "leave"];
+        for (uint256 i; i < steps.length; ++i) {
+            vm.assertGe(world.done(steps[i]), 1, steps[i]);
+        }
+        afterInvariant();
+    }
+
+    function draw() private returns (uint256) {
+        return uint256(keccak256(abi.encode("walk", ++nonce)));
+    }
+
+    /// @dev [1] Money is conserved: what the board holds is what accounts and open tasks are worth.
+    function invariant_BoardHoldsWhatItOwes() public view {
+        uint256 held = token.balanceOf(address(board));
+        vm.assertEq(held, world.balances() + world.escrow(), "balances and escrow");
+        vm.assertEq(held, world.deposited() - world.withdrawn(), "deposits less withdrawals");
+    }
+
+    /// @dev [1, 5] Stake is conserved, and a slash takes nothing from others.
+    function invariant_RegistryHoldsAllStakes() public view {
+        uint256 held = token.balanceOf(address(registry));
+        vm.assertEq(held, world.stakes(), "stakes");
+        vm.assertEq(held, world.staked() - world.unstaked() - world.slashed(), "in less out");
+    }
+
+    /// @dev [2] A task pays at most once, refunds at most once, and never does both.
+    function invariant_TaskEndsOnce() public view {
+        for (uint256 i; i < world.taskCount(); ++i) {
+            (, bytes32 id) = world.taskAt(i);
+            uint256 ends = world.paid(id) + world.refunded(id);
+            vm.assertLe(ends, 1, "ended twice");
+            vm.assertEq(ends, world.isOpen(world.stateOf(id)) ? 0 : 1, "ended without money");
+            if (ends == 1) vm.assertEq(world.stateOf(id), world.ended(id), "left a terminal state");
+        }
+    }
+
+    /// @dev Stake stays while tasks are open, since the count that locks it is right.
+    function invariant_ClaimsAreCounted() public view {
+        for (uint256 i; i < 4; ++i) {
+            address node = world.nodes(i);
+            uint256 open = world.unfinishedOf(node);
+            vm.assertEq(board.activeClaimsOf(node), open, "claims");
+            if (open == 0) continue;
+            (,,,, uint8 state,,) = registry.nodeOf(node);
+            vm.assertTrue(state != uint8(NodeState.None), "left with tasks open");
+        }
+    }
+
+    function invariant_TotalWeightIsTheSumOfWeights() public view {
+        uint256 sum;
+        for (uint256 i; i < 4; ++i) {
+            (,, uint96 stake, uint32 weight, uint8 state,,) = registry.nodeOf(world.nodes(i));
+            vm.assertEq(weight, state == uint8(NodeState.Active) ? stake / STAKE : 0, "weight");
+            sum += weight;
+        }
+        vm.assertEq(board.totalWeight(), sum, "total");
+    }
+
+    function invariant_PeerIdsAndWalletsAreOneToOne() public view {
+        for (uint256 i; i < 4; ++i) {
+            address node = world.nodes(i);
+            (bytes memory peerId,,,, uint8 state,,) = registry.nodeOf(node);
+            bool member = state != uint8(NodeState.None);
+            vm.assertEq(registry.walletOf(abi.encodePacked(node)), member ? node : address(0));
+            vm.assertEq(peerId.length, member ? 20 : 0);
+        }
+    }
+
+    /// @dev [8, 9] After every run one stranger ends all tasks by waiting and calling, and everybody takes out all that
+    /// is theirs; nothing remains and nothing is missing.
+    function afterInvariant() public {
+        for (uint256 round; round < 2; ++round) {
+            skip(UNBONDING);
+            for (uint256 i; i < world.taskCount(); ++i) {
+                (Terms memory terms, bytes32 id) = world.taskAt(i);
+                uint8 state = world.stateOf(id);
+                if (!world.isOpen(state)) continue;
+                vm.prank(bob);
+                if (state == uint8(TaskState.Committed)) board.settle(one(terms));
+                else board.expire(terms);
+                vm.assertTrue(!world.isOpen(world.stateOf(id)), "a task is stuck");
+            }
+            empty();
+        }
+        vm.assertEq(token.balanceOf(address(board)), 0, "money is stuck in the board");
+        vm.assertEq(token.balanceOf(address(registry)), 0, "stake is stuck in the registry");
+        vm.assertEq(board.totalWeight(), 0, "weight of nobody");
+    }
+
+    function empty() private {
+        address[] memory all = world.accounts();
+        for (uint256 i; i < all.length; ++i) {
+            uint256 balance = board.balanceOf(all[i]);
+            if (balance == 0) continue;
+            vm.prank(all[i]);
+            board.withdraw(balance);
+        }
+        for (uint256 i; i < 4; ++i) {
+            address node = world.nodes(i);
+            (,,,, uint8 state,, uint40 unbondAt) = registry.nodeOf(node);
+            if (state == uint8(NodeState.None)) continue;
+            vm.prank(node);
+            if (state != uint8(NodeState.Unbonding)) registry.beginUnbond();
+            else if (vm.getBlockTimestamp() >= unbondAt) registry.withdrawStake();
+        }
+    }
+}

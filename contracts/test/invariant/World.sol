@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {DevToken} from "../../src/DevToken.sol";
+import {NodeRegistry} from "../../src/NodeRegistry.sol";
+import {TaskBoard} from "../../src/TaskBoard.sol";
+import {TaskState, Terms} from "../../src/interfaces/ITaskBoard.sol";
+
+/// @dev What the handlers did, kept apart from what the contracts say: actors, tasks and ghost totals.
+contract World {
+    DevToken public immutable token;
+    NodeRegistry public immutable registry;
+    TaskBoard public immutable board;
+    uint64 public immutable model;
+    address public immutable publisher;
+
+    address[] public requesters;
+    address[] public nodes;
+    Terms[] private _tasks;
+
+    /// @dev Moved across the border of the board and of the registry, base units.
+    uint256 public deposited;
+    uint256 public withdrawn;
+    uint256 public staked;
+    uint256 public unstaked;
+    uint256 public slashed;
+    /// @dev How often a task was paid and refunded, by what happened to balances, not by what the board says.
+    mapping(bytes32 taskId => uint256) public paid;
+    mapping(bytes32 taskId => uint256) public refunded;
+    mapping(bytes32 taskId => uint8) public ended;
+    mapping(string step => uint256) public done;
+
+    constructor(DevToken token_, NodeRegistry registry_, TaskBoard board_, uint64 model_, address publisher_) {
+        (token, registry, board, model, publisher) = (token_, registry_, board_, model_, publisher_);
+        for (uint256 i; i < 3; ++i) {
+            requesters.push(address(uint160(0x1000 + i)));
+        }
+        for (uint256 i; i < 4; ++i) {
+            nodes.push(address(uint160(0x2000 + i)));
+        }
+    }
+
+    function mint(address to, uint256 amount) external {
+        token.mint(to, amount);
+    }
+
+    // ------------------------------------------------------------------ the handlers' notes
+
+    function noteTask(Terms calldata terms) external {
+        _tasks.push(terms);
+    }
+
+    function noteDeposit(uint256 amount) external {
+        deposited += amount;
+    }
+
+    function noteWithdrawal(uint256 amount) external {
+        withdrawn += amount;
+    }
+
+    function noteStake(uint256 amount) external {
+        staked += amount;
+    }
+
+    function noteUnstake(uint256 amount) external {
+        unstaked += amount;
+    }
+
+    function noteSlash(uint256 amount) external {
+        slashed += amount;
+    }
+
+    function noteStep(string calldata step) external {
+        done[step]++;
+    }
+
+    /// @dev One call credited `amount`; the task that ended in it must account for it.
+    function noteEnd(bytes32 taskId, bool wasPaid) external {
+        if (wasPaid) paid[taskId]++;
+        else refunded[taskId]++;
+        ended[taskId] = stateOf(taskId);
+    }
+
+    // ------------------------------------------------------------------ sums
+
+    function taskCount() external view returns (uint256) {
+        return _tasks.length;
+    }
+
+    function taskAt(uint256 i) public view returns (Terms memory, bytes32) {
+        return (_tasks[i], board.taskIdOf(_tasks[i]));
+    }
+
+    function stateOf(bytes32 taskId) public view returns (uint8 state) {
+        (state,,,) = board.taskOf(taskId);
+    }
+
+    /// @dev Every account that can hold an internal balance.
+    function accounts() public view returns (address[] memory all) {
+        all = new address[](9);
+        for (uint256 i; i < 3; ++i) {
+            all[i] = requesters[i];
+        }
+        for (uint256 i; i < 4; ++i) {
+            all[3 + i] = nodes[i];
+        }
+        all[7] = publisher;
+        all[8] = board.treasury();
+    }
+
+    function balances() public view returns (uint256 sum) {
+        address[] memory all = accounts();
+        for (uint256 i; i < all.length; ++i) {
+            sum += board.balanceOf(all[i]);
+        }
+    }
+
+    function escrow() public view returns (uint256 sum) {
+        for (uint256 i; i < _tasks.length; ++i) {
+            (Terms memory terms, bytes32 taskId) = taskAt(i);
+            if (isOpen(stateOf(taskId))) sum += terms.fee;
+        }
+    }
+
+    function stakes() public view returns (uint256 sum) {
+        for (uint256 i; i < nodes.length; ++i) {
+            (,, uint96 stake,,,,) = registry.nodeOf(nodes[i]);
+            sum += stake;
+        }
+    }
+
+    /// @dev Claimed and not terminal, counted over the tasks.
+    function unfinishedOf(address node) public view returns (uint256 count) {
+        for (uint256 i; i < _tasks.length; ++i) {
+            (, bytes32 taskId) = taskAt(i);
+            (uint8 state, address who,,) = board.taskOf(taskId);
+            if (who == node && isOpen(state)) ++count;
+        }
+    }
+
+    function isOpen(uint8 state) public pure returns (bool) {
+        return state == uint8(TaskState.Submitted) || state == uint8(TaskState.Claimed)
+            || state == uint8(TaskState.Committed) || state == uint8(TaskState.Held);
+    }
+}
