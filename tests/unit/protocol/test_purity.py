@@ -15,13 +15,45 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [f"gesso_protocol.{path.stem}" for path in SOURCES if path.stem != "__init__"]
 
 ALLOWED = {
-    "__future__", "base64", "binascii", "blake3", "collections", "Crypto", "dataclasses", "enum", "gesso_protocol",
-    "hashlib", "json", "pydantic", "pydantic_core", "re", "struct", "typing",
-}  # fmt: skip
+    "__future__",
+    "base64",
+    "binascii",
+    "blake3",
+    "collections",
+    "Crypto",
+    "dataclasses",
+    "enum",
+    "gesso_protocol",
+    "hashlib",
+    "json",
+    "pydantic",
+    "pydantic_core",
+    "re",
+    "struct",
+    "typing",
+}
 HEAVY = {
-    "web3", "eth_account", "eth_abi", "torch", "numpy", "diffusers", "transformers", "libp2p", "trio", "anyio",
-    "aiohttp", "httpx", "requests", "sqlalchemy", "PIL", "gesso", "gesso_node", "gesso_relay", "gesso_devnet", "gesso_contracts",
-}  # fmt: skip
+    "web3",
+    "eth_account",
+    "eth_abi",
+    "torch",
+    "numpy",
+    "diffusers",
+    "transformers",
+    "libp2p",
+    "trio",
+    "anyio",
+    "aiohttp",
+    "httpx",
+    "requests",
+    "sqlalchemy",
+    "PIL",
+    "gesso",
+    "gesso_node",
+    "gesso_relay",
+    "gesso_devnet",
+    "gesso_contracts",
+}
 
 
 def imported(path: Path) -> set[str]:

@@ -15,18 +15,27 @@ from pydantic import ValidationError
 
 def image(index: int, **changes: Any) -> ImageEntry:
     fields: dict[str, Any] = {
-        "index": index, "blob": BlobRef(bytes([index % 256]) * 32), "sha256": "ab" * 32, "width": 64, "height": 64,
+        "index": index,
+        "blob": BlobRef(bytes([index % 256]) * 32),
+        "sha256": "ab" * 32,
+        "width": 64,
+        "height": 64,
         "seed": index,
-    }  # fmt: skip
+    }
     return ImageEntry(**{**fields, **changes})
 
 
 def manifest(**changes: Any) -> ResultManifest:
     fields: dict[str, Any] = {
-        "task": TaskId(bytes(32)), "node": Address("0x" + "11" * 20), "executor": "diffusers",
-        "spec": BlobRef(bytes(32)), "model_manifest": BlobRef(bytes(32)), "images": (image(0), image(1)), "profile": {"torch": "2.13.0"},
+        "task": TaskId(bytes(32)),
+        "node": Address("0x" + "11" * 20),
+        "executor": "diffusers",
+        "spec": BlobRef(bytes(32)),
+        "model_manifest": BlobRef(bytes(32)),
+        "images": (image(0), image(1)),
+        "profile": {"torch": "2.13.0"},
         "trace_root": Root(bytes(32)),
-    }  # fmt: skip
+    }
     return ResultManifest(**{**fields, **changes})
 
 
@@ -40,9 +49,15 @@ def test_round_trip_and_leaves() -> None:
 
 def test_each_part_changes_the_root() -> None:
     others: dict[str, Any] = {
-        "task": TaskId(b"\x01" * 32), "node": Address("0x" + "22" * 20), "executor": "fake",
-        "spec": BlobRef(b"\x01" * 32), "model_manifest": BlobRef(b"\x01" * 32), "images": (image(0),), "profile": {}, "trace_root": Root(b"\x01" * 32),
-    }  # fmt: skip
+        "task": TaskId(b"\x01" * 32),
+        "node": Address("0x" + "22" * 20),
+        "executor": "fake",
+        "spec": BlobRef(b"\x01" * 32),
+        "model_manifest": BlobRef(b"\x01" * 32),
+        "images": (image(0),),
+        "profile": {},
+        "trace_root": Root(b"\x01" * 32),
+    }
     assert set(others) | {"format"} == set(ResultManifest.model_fields)
     roots = {result_root(manifest(**{name: value})) for name, value in others.items()}
     assert len(roots | {result_root(manifest())}) == len(others) + 1
