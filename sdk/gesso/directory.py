@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import EncodingInvalid, GessoError, Unreachable, UsageError
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
 from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.messages import NodeAdvert
 from gesso_protocol.money import Wei, format_amount
 from gesso_protocol.policy import Offer
 from gesso_protocol.terms import Terms, task_id
-from pydantic import ValidationError
 
-from gesso.chain.chain import Chain
 from gesso.chain import events as on_chain
+from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor
 from gesso.chain.records import Listing
 
@@ -95,15 +96,17 @@ class Directory:
 
     async def offers(self) -> dict[Address, Offer] | None:
         """What live nodes say that they do, by wallet; None when nobody could be asked."""
-        rows = await self._ask("/v1/nodes", {"limit": "200"})
-        if not isinstance(rows, dict):
+        reply = await self._ask("/v1/nodes", {"state": "active"})
+        if not isinstance(reply, dict):
             return None
         found = {}
-        for row in _rows(rows, "nodes"):
-            try:
-                found[Address(str(row["address"]))] = Offer.model_validate(row["offer"], strict=False)
-            except (KeyError, TypeError, ValidationError, EncodingInvalid):
-                continue
+        for row in _rows(reply, "nodes"):
+            if row.get("online") is True:
+                try:
+                    advert = NodeAdvert.decode(canonical(row["advert"]))
+                except (KeyError, EncodingInvalid):
+                    continue
+                found[advert.wallet] = advert.offer
         return found
 
     async def tasks(self, *, requester: Address | None, state: str | None, limit: int) -> list[TaskRow]:
@@ -134,7 +137,8 @@ class Directory:
     async def result_of(self, task: TaskId) -> BlobRef | None:
         """Where a task's result manifest is said to be; None when nobody says."""
         reply = await self._ask(f"/v1/tasks/{task}", {})
-        hint = reply.get("result") if isinstance(reply, dict) else None
+        result = reply.get("result") if isinstance(reply, dict) else None
+        hint = result.get("manifest") if isinstance(result, dict) else None
         try:
             return BlobRef.parse(hint) if isinstance(hint, str) else None
         except EncodingInvalid:

@@ -16,8 +16,8 @@ from gesso_protocol.errors import ChainError, EncodingInvalid, Unreachable
 from gesso_protocol.ids import ZERO_ADDRESS, BlobRef, TaskId
 from gesso_protocol.messages import ProgressEvent
 
-from gesso.chain.chain import Chain
 from gesso.chain import events as on_chain
+from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor
 from gesso.progress import ProgressSource
 

@@ -43,3 +43,9 @@ def credits(before: Ledger, after: Ledger) -> dict[Address, Wei]:
 def conserved(before: Ledger, after: Ledger, *, in_escrow: int = 0) -> bool:
     """True when the accounts together, with what is in escrow, hold to the base unit what they held before."""
     return sum(entry.total for entry in before.values()) == sum(entry.total for entry in after.values()) + in_escrow
+
+
+async def backed(chain: Chain, ledger: Ledger) -> bool:
+    """True when the board owns exactly the tokens that it owes to these accounts; false while fees are in escrow."""
+    owed = sum(entry.deposit for entry in ledger.values())
+    return int(await chain.token_balance_of(chain.settings.contracts.task_board)) == owed

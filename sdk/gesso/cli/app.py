@@ -30,6 +30,9 @@ _EXTRA_OF_MODULE = {
     "trio": "node",
 }
 
+_HOMES = {"devnet": "gesso_devnet.cli", "node": "gesso_node.cli"}
+"""Commands that live in packages above this one; named by string, so that nothing here imports them."""
+
 _TOP = {"generate": "Make an image from a prompt."}
 
 _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
@@ -93,7 +96,7 @@ def build() -> App:
     for noun, (about, verbs) in _NOUNS.items():
         group = App(name=noun, help=about)
         for verb, verb_about in verbs.items():
-            group.command(f"gesso.cli.{noun}:{verb}", name=verb, help=verb_about)
+            group.command(f"{_HOMES.get(noun, f'gesso.cli.{noun}')}:{verb}", name=verb, help=verb_about)
         app.command(group)
     return app
 

@@ -1,0 +1,238 @@
+"""One task from prompt to paid picture on a fresh local network: `python -m gesso_devnet.demo`.
+
+Everything goes through the public SDK. Data on stdout, talk on stderr; with --json exactly one document on stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+from gesso.chain.chain import Chain
+from gesso.chain.settings import ChainSettings
+from gesso.cli.failure import known_failure
+from gesso.cli.live import TaskLine
+from gesso.cli.output import Output
+from gesso.client import AsyncClient
+from gesso.settings import Settings, home_folder
+from gesso.task import Result
+from gesso_protocol.errors import GessoError
+from gesso_protocol.events import Event
+from gesso_protocol.money import format_amount
+
+from gesso_devnet import ledger
+from gesso_devnet.chain.accounts import known_accounts
+from gesso_devnet.genesis import Cast
+from gesso_devnet.stack import NETWORK, Stack, StackSettings, StackState
+
+PROMPT = "a red circle on a blue background"
+SEED = 7
+TIMEOUT_S = 240.0
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What to draw and where to put it."""
+
+    prompt: str = PROMPT
+    seed: int = SEED
+    output: Path = Path("build/demo.png")
+
+
+async def run_task(stack: Stack, state: StackState, demo: Demo, out: Output) -> dict[str, Any]:
+    """Submit one task, follow it to its payment, check the money; returns the document of `--json`."""
+    settings = Settings.load(network=NETWORK, environ={"GESSO_HOME": str(stack.home)})
+    chain_settings = ChainSettings(rpc_url=state.network.rpc_url, contracts=state.network.contracts)
+    cast = Cast.of(known_accounts(3 + state.settings.nodes), state.settings.nodes)
+    async with Chain.open(chain_settings) as chain, AsyncClient(settings) as client:
+        before = await ledger.take(chain, cast.addresses)
+        out.say(f'\n"{demo.prompt}", seed {demo.seed}, {state.model}\n')
+        line = TaskLine(out)
+        started = time.monotonic()
+        stages = Stages(started)
+
+        def show(event: Event) -> None:
+            stages.note(event)
+            line.show(event)
+
+        spec = await client.spec(demo.prompt, model=state.model, seed=demo.seed)
+        task = await client.submit(spec)
+        try:
+            result = await task.result(until="settled", on_event=show, timeout_s=TIMEOUT_S)
+        finally:
+            line.close()
+        total_s = time.monotonic() - started
+        path = result.image.save(demo.output)
+        after = await ledger.take(chain, cast.addresses)
+        conserved = ledger.conserved(before, after) and await ledger.backed(chain, after)
+    gains = {str(account): format_amount(gain) for account, gain in ledger.credits(before, after).items()}
+    document = describe(state, demo, result, path, gains, conserved, stages.durations(total_s))
+    document["claimed_over"] = claimed_over(stack, result)
+    _print_receipt(out, document, result, conserved)
+    return document
+
+
+class Stages:
+    """When each stage was reached, by this machine's clock."""
+
+    _ORDER = ("submitted", "claimed", "step", "committed", "fetched", "settled")
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._at: dict[str, float] = {}
+
+    def note(self, event: Event) -> None:
+        """The last step counts, the first of everything else."""
+        if event.kind == "step" or event.kind not in self._at:
+            self._at[event.kind] = time.monotonic()
+
+    def durations(self, total_s: float) -> dict[str, float]:
+        """Seconds spent in each stage."""
+        at = self._at
+        submitted = at.get("submitted", self._started)
+        claimed = at.get("claimed", submitted)
+        committed = at.get("committed", claimed)
+        executed = min(max(at.get("step", committed), claimed), committed)
+        spans = {
+            "submit": submitted - self._started,
+            "claim": claimed - submitted,
+            "execute": executed - claimed,
+            "commit": committed - executed,
+            "settle": at.get("settled", committed) - committed,
+            "fetch": max(0.0, at.get("fetched", committed) - committed),
+            "total": total_s,
+        }
+        return {name: round(span, 3) for name, span in spans.items()}
+
+
+def describe(
+    state: StackState,
+    demo: Demo,
+    result: Result,
+    path: Path,
+    gains: dict[str, str],
+    conserved: bool,
+    stages_s: dict[str, float],
+) -> dict[str, Any]:
+    """The document that `--json` prints; `sha256` is of the file at `image`."""
+    receipt = result.receipt
+    gas = {step: entry.gas_used for step, entry in receipt.transactions.items()}
+    return {
+        "image": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "task_id": str(receipt.task),
+        "prompt": demo.prompt,
+        "seed": result.image.seed,
+        "model": receipt.model,
+        "node": str(receipt.node),
+        "executor": receipt.executor,
+        "stages_s": stages_s,
+        "gas": {step: gas.get(step) for step in ("submit", "claim", "commit", "settle")},
+        "fee": format_amount(receipt.fee),
+        "credits": gains,
+        "conserved": conserved,
+        "chain": state.chain,
+    }
+
+
+def claimed_over(stack: Stack, result: Result) -> str | None:
+    """How the node that claimed the task says that it heard of it first: libp2p gossip or the chain."""
+    task = str(result.receipt.task)
+    for log in sorted((stack.folder / "logs").glob("node-*.log")):
+        for line in log.read_text(errors="replace").splitlines():
+            if task in line and '"task.heard"' in line:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue
+                if entry.get("node") == str(result.receipt.node):
+                    return str(entry.get("over"))
+    return None
+
+
+def _print_receipt(out: Output, document: dict[str, Any], result: Result, conserved: bool) -> None:
+    receipt, stages = result.receipt, document["stages_s"]
+    out.say("")
+    out.say(f"picture   {document['image']}")
+    out.say(receipt.summary())
+    out.say(f"spec      {receipt.spec}")
+    out.say(f"roots     result {receipt.result_root}")
+    out.say(f"          trace  {receipt.trace_root}")
+    out.say(f"seed      {document['seed']}")
+    for account, amount in document["credits"].items():
+        out.say(f"credit    {account} +{amount}")
+    out.say("stages    " + " · ".join(f"{name} {span:.2f} s" for name, span in stages.items()))
+    out.say(
+        f"ledger    {'balances to the wei ' + out.mark(True) if conserved else 'DOES NOT BALANCE ' + out.mark(False)}"
+    )
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The demo's own options."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="One paid picture on a network of your own.")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    parser.add_argument("--chain", choices=("auto", "anvil", "embedded"), default="auto")
+    parser.add_argument("--executor", choices=("auto", "fake", "diffusers"), default="auto")
+    parser.add_argument("--prompt", default=PROMPT)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Demo.output, help="where the picture goes")
+    parser.add_argument("--keep", action="store_true", help="leave the network up, for gesso devnet and gesso generate")
+    return parser.parse_args(argv)
+
+
+async def play(options: argparse.Namespace, home: Path, out: Output) -> dict[str, Any]:
+    """Up, one task, down."""
+    stack = Stack(home)
+    began = time.monotonic()
+    settings = StackSettings(nodes=options.nodes, chain=options.chain, executor=options.executor)
+    state = await stack.up(settings, out.say)
+    try:
+        out.say(f"ready after {time.monotonic() - began:.1f} s")
+        document = await run_task(stack, state, Demo(options.prompt, options.seed, options.output), out)
+    except BaseException:
+        stack.down()
+        raise
+    if options.keep:
+        out.say(f"\nthe network stays up; stop it with: GESSO_HOME={home} gesso devnet down")
+    else:
+        stopped = stack.down()
+        out.say(f"\nstopped {', '.join(stopped)}")
+    return document
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code; interrupted or failed, nothing is left running."""
+    options = arguments(argv)
+    out = Output("json" if options.json else "human")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="gesso-demo-", ignore_cleanup_errors=True) as folder:
+        home = home_folder() if options.keep else Path(folder)
+        try:
+            document = anyio.run(play, options, home, out)
+        except KeyboardInterrupt:
+            out.say("\ninterrupted; everything is stopped")
+            return 130
+        except (GessoError, BaseExceptionGroup) as error:
+            found = known_failure(error, {})
+            if found is None:
+                raise
+            out.say(f"error: {found.message}\n  {found.hint}")
+            return found.exit_code
+    if options.json:
+        out.result(document)
+    return 0 if document["conserved"] else 5
+
+
+if __name__ == "__main__":
+    sys.exit(main())
