@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="hex", val_json_bytes="hex")
 
 
 class TxReceipt(_Record):
@@ -65,10 +65,3 @@ class Listing(_Record):
     yanked: bool
     name: str
     version: int
-
-
-class Cursor(_Record):
-    """The last block that a reader of events has finished, kept by that reader."""
-
-    block: int = Field(ge=-1)
-    hash: str

@@ -25,7 +25,9 @@ def _packaged(start: Path) -> Iterator[Path]:
         yield from sorted(found for found in folder.glob(PACKAGED) if found.is_file())
 
 
-def anvil_command(program: Path, *, host: str, port: int, block_time_s: float, chain_id: int, accounts: int) -> list[str]:
+def anvil_command(
+    program: Path, *, host: str, port: int, block_time_s: float, chain_id: int, accounts: int
+) -> list[str]:
     """Prague rules as on the embedded chain, first-come order, no output. A block time of 0 mines each transaction
     at once; prefer 1 s for anything that sends many at a time (bursts can strand nonces in auto-mining)."""
     command = [str(program), "--silent", "--host", host, "--port", str(port)]

@@ -1,0 +1,143 @@
+"""Reading events in order, exactly up to where the chain is, and noticing when it takes blocks back.
+
+A reader keeps a `Cursor`: the last block it has finished, with the hashes of a few older ones, ever further apart.
+When the chain no longer has the cursor's block, the newest of those that it still has is where reading goes on, and
+the reader is told to undo everything above it. Nothing is assumed about how deep a reorganisation can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field
+
+from gesso.chain.events import ContractEvent, EventDecoder
+from gesso.chain.rpc import Header, RawLog, Rpc, RpcRefused
+
+MAX_TRAIL = 24
+NOTHING_READ = -1
+
+
+class Checkpoint(BaseModel):
+    """A block that was on the chain when we looked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block: int = Field(ge=0)
+    hash: str = Field(pattern=r"^0x[0-9a-f]{64}$")
+
+
+class Cursor(BaseModel):
+    """Where a reader of events stands. Store it together with what was learnt up to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block: int = Field(ge=NOTHING_READ, description="the last block that was read")
+    trail: tuple[Checkpoint, ...] = Field(default=(), max_length=MAX_TRAIL, description="newest first")
+
+    @classmethod
+    def before(cls, block: int) -> Cursor:
+        """A reader that has read nothing and starts at `block`."""
+        return cls(block=max(block, 0) - 1)
+
+    def advanced(self, block: int, block_hash: str) -> Cursor:
+        """After reading up to `block`. Keeps checkpoints about 1, 2, 4, 8 … blocks back."""
+        kept = [Checkpoint(block=block, hash=block_hash)]
+        for old in self.trail:
+            gap = block - old.block
+            if gap > 0 and (len(kept) == 1 or gap >= 2 * (block - kept[-1].block)):
+                kept.append(old)
+        return Cursor(block=block, trail=tuple(kept[:MAX_TRAIL]))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one read brought. Undo everything above `reorged_to` first, when it is given; then take the events."""
+
+    events: tuple[ContractEvent, ...]
+    cursor: Cursor
+    reorged_to: int | None = None
+
+
+class EventReader:
+    """Reads pages of one network's events from one endpoint. Bounded: at most `max_range` blocks a page."""
+
+    def __init__(self, rpc: Rpc, decoder: EventDecoder, *, max_range: int) -> None:
+        self._rpc = rpc
+        self._decoder = decoder
+        self._max_range = max_range
+
+    async def pages(
+        self, cursor: Cursor, *, poll_s: float, pause: Callable[[float], Awaitable[None]] = anyio.sleep
+    ) -> AsyncIterator[Page]:
+        """Pages for ever, waiting `poll_s` whenever there is nothing new."""
+        while True:
+            page = await self.read(cursor)
+            if page is None:
+                await pause(poll_s)
+                continue
+            cursor = page.cursor
+            yield page
+
+    async def read(self, cursor: Cursor) -> Page | None:
+        """The next page after `cursor`, or None when the cursor is at the chain's head."""
+        head = await self._rpc.latest()
+        if not await self._still_there(cursor, head):
+            return await self._rewound(cursor)
+        if head.number <= cursor.block:
+            return None
+        return await self._forward(cursor, head)
+
+    async def _still_there(self, cursor: Cursor, head: Header) -> bool:
+        if not cursor.trail:
+            return True
+        last = cursor.trail[0]
+        if (head.number, head.hash) == (last.block, last.hash) or head.parent == last.hash:
+            return True
+        return await self._has(last)
+
+    async def _has(self, checkpoint: Checkpoint) -> bool:
+        found = await self._rpc.header(checkpoint.block)
+        return found is not None and found.hash == checkpoint.hash
+
+    async def _rewound(self, cursor: Cursor) -> Page:
+        for place, checkpoint in enumerate(cursor.trail):
+            if await self._has(checkpoint):
+                back = Cursor(block=checkpoint.block, trail=cursor.trail[place:])
+                return Page(events=(), cursor=back, reorged_to=checkpoint.block)
+        return Page(events=(), cursor=Cursor(block=NOTHING_READ), reorged_to=NOTHING_READ)
+
+    async def _forward(self, cursor: Cursor, head: Header) -> Page | None:
+        if cursor.trail and head.parent == cursor.trail[0].hash:
+            return await self._one_block(cursor, head)
+        last = min(head.number, cursor.block + self._max_range)
+        before = head if last == head.number else await self._rpc.header(last)
+        last, logs = await self._range(cursor.block + 1, last)
+        after = await self._rpc.header(last)
+        moved = before is None or after is None or (last == before.number and after.hash != before.hash)
+        if after is None or moved or (cursor.trail and not await self._has(cursor.trail[0])):
+            return None  # the chain changed under the query: read again
+        return self._page(cursor, after, logs)
+
+    async def _one_block(self, cursor: Cursor, head: Header) -> Page | None:
+        try:
+            return self._page(cursor, head, await self._rpc.logs(self._decoder.addresses, block_hash=head.hash))
+        except RpcRefused:
+            return None  # the block was taken back in between
+
+    def _page(self, cursor: Cursor, tip: Header, logs: list[RawLog]) -> Page:
+        logs.sort(key=lambda log: (log.block, log.index))
+        events = tuple(event for event in map(self._decoder.decode, logs) if event is not None)
+        return Page(events=events, cursor=cursor.advanced(tip.number, tip.hash))
+
+    async def _range(self, first: int, last: int) -> tuple[int, list[RawLog]]:
+        while True:
+            try:
+                return last, await self._rpc.logs(self._decoder.addresses, first=first, last=last)
+            except RpcRefused:
+                # Endpoints limit ranges and results, each in its own words: halve until it is accepted.
+                if last == first:
+                    raise
+                last = first + (last - first) // 2

@@ -1,0 +1,210 @@
+"""One JSON-RPC endpoint, reached through AsyncWeb3's HTTP provider. Every failure leaves here as a gesso error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from gesso_protocol.errors import ChainError, GessoError, InsufficientFunds, Unreachable
+from web3 import AsyncHTTPProvider, AsyncWeb3
+from web3.exceptions import Web3Exception
+from web3.types import RPCEndpoint
+
+from gesso.chain.reverts import reverted
+
+LATEST = "latest"
+_REVERT_CODE = 3
+_READS = ("eth_get", "eth_call", "eth_estimate", "eth_block", "eth_chain", "eth_fee")
+
+
+class RpcRefused(ChainError):  # noqa: N818 - named like the rest of the tree
+    """The endpoint answered with an error that is not a revert."""
+
+    code = "rpc-refused"
+
+    def __init__(self, rpc_code: int, text: str) -> None:
+        self.rpc_code = rpc_code
+        self.text = text[:500]
+        super().__init__(f"the chain refused the request: {self.text}")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What we need of a block's header."""
+
+    number: int
+    hash: str
+    parent: str
+    timestamp: int
+    base_fee: int
+
+
+@dataclass(frozen=True, slots=True)
+class RawLog:
+    address: str
+    topics: tuple[bytes, ...]
+    data: bytes
+    block: int
+    block_hash: str
+    index: int
+    tx_hash: str
+
+
+class Rpc:
+    """Typed requests to one endpoint. Use as an async context manager; it owns the HTTP session."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        kwargs = {"timeout": aiohttp.ClientTimeout(total=timeout_s)}
+        self._url = url
+        self._web3 = AsyncWeb3(AsyncHTTPProvider(url, request_kwargs=kwargs, exception_retry_configuration=None))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        await self._web3.provider.disconnect()
+
+    async def request(self, method: str, *params: Any) -> Any:
+        """The `result` of one request. Raises Unreachable, RpcRefused, or what `reverted` makes of a revert."""
+        reply: Any = await self._post(method, params)
+        if not isinstance(reply, Mapping):
+            raise ChainError(f"the chain's answer to {method} cannot be read")
+        problem: Any = reply.get("error")
+        if problem:
+            raise _refusal(problem)
+        return reply.get("result")
+
+    async def _post(self, method: str, params: Sequence[Any]) -> Any:
+        attempts = 2 if method.startswith(_READS) else 1
+        while True:
+            attempts -= 1
+            try:
+                return await self._web3.provider.make_request(RPCEndpoint(method), params)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                # A kept-alive connection may die under a request; a read is simply asked again, once.
+                if attempts and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+                    continue
+                raise Unreachable(
+                    f"the chain at {self._url} does not answer",
+                    hint="check the RPC address and that its chain is running",
+                ) from error
+            except (Web3Exception, ValueError) as error:
+                raise ChainError(f"the chain's answer to {method} cannot be read") from error
+
+    async def chain_id(self) -> int:
+        return number(await self.request("eth_chainId"))
+
+    async def block_number(self) -> int:
+        return number(await self.request("eth_blockNumber"))
+
+    async def header(self, block: int | str = LATEST) -> Header | None:
+        """A block's header, or None when the chain has no such block."""
+        found = await self.request("eth_getBlockByNumber", tag(block), False)
+        return None if found is None else _header(found)
+
+    async def latest(self) -> Header:
+        found = await self.header()
+        if found is None:
+            raise ChainError("the chain has no blocks")
+        return found
+
+    async def transactions_of(self, block: int) -> list[str]:
+        """Hashes of the transactions of a block; empty when there is no such block."""
+        found = await self.request("eth_getBlockByNumber", tag(block), False)
+        return [] if found is None else list(found.get("transactions", []))
+
+    async def call(self, to: str, data: bytes, *, sender: str | None = None, block: int | str = LATEST) -> bytes:
+        message = {"to": to, "data": "0x" + data.hex()} | ({} if sender is None else {"from": sender})
+        return octets(await self.request("eth_call", message, tag(block)))
+
+    async def estimate(self, message: Mapping[str, Any]) -> int:
+        return number(await self.request("eth_estimateGas", dict(message), LATEST))
+
+    async def nonce(self, address: str, *, pending: bool) -> int:
+        return number(await self.request("eth_getTransactionCount", address, "pending" if pending else LATEST))
+
+    async def balance(self, address: str) -> int:
+        return number(await self.request("eth_getBalance", address, LATEST))
+
+    async def code(self, address: str) -> bytes:
+        return octets(await self.request("eth_getCode", address, LATEST))
+
+    async def send_raw(self, raw: bytes) -> str:
+        return str(await self.request("eth_sendRawTransaction", "0x" + raw.hex()))
+
+    async def receipt(self, tx_hash: str) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = await self.request("eth_getTransactionReceipt", tx_hash)
+        return found
+
+    async def logs(
+        self, addresses: Sequence[str], *, first: int = 0, last: int = 0, block_hash: str | None = None
+    ) -> list[RawLog]:
+        """Logs of these contracts in a range of blocks, or in exactly one block."""
+        where: dict[str, Any] = {"address": list(addresses)}
+        where |= {"blockHash": block_hash} if block_hash else {"fromBlock": tag(first), "toBlock": tag(last)}
+        found = await self.request("eth_getLogs", where)
+        return [raw_log(entry) for entry in found if not entry.get("removed")]
+
+
+def number(value: Any) -> int:
+    """A JSON-RPC quantity."""
+    if isinstance(value, str) and value.startswith("0x") and len(value) <= 66:
+        return int(value, 16)
+    raise ChainError("the chain answered something that is not a number")
+
+
+def octets(value: Any) -> bytes:
+    """JSON-RPC bytes."""
+    if isinstance(value, str) and value.startswith("0x"):
+        try:
+            return bytes.fromhex(value[2:])
+        except ValueError:
+            pass
+    raise ChainError("the chain answered something that is not bytes")
+
+
+def tag(block: int | str) -> str:
+    return block if isinstance(block, str) else hex(block)
+
+
+def raw_log(entry: Mapping[str, Any]) -> RawLog:
+    return RawLog(
+        address=str(entry["address"]).lower(),
+        topics=tuple(octets(topic) for topic in entry["topics"]),
+        data=octets(entry["data"]),
+        block=number(entry["blockNumber"]),
+        block_hash=str(entry["blockHash"]),
+        index=number(entry["logIndex"]),
+        tx_hash=str(entry["transactionHash"]),
+    )
+
+
+def _header(found: Mapping[str, Any]) -> Header:
+    return Header(
+        number=number(found["number"]),
+        hash=str(found["hash"]),
+        parent=str(found["parentHash"]),
+        timestamp=number(found["timestamp"]),
+        base_fee=number(found.get("baseFeePerGas") or "0x0"),
+    )
+
+
+def _refusal(problem: Any) -> GessoError:
+    if not isinstance(problem, Mapping):
+        return RpcRefused(0, str(problem))
+    text, data = str(problem.get("message", "")), problem.get("data")
+    if isinstance(data, Mapping):  # some endpoints wrap the revert data once more
+        data = data.get("data")
+    if isinstance(data, str) and data.startswith("0x") and (len(data) >= 10 or problem.get("code") == _REVERT_CODE):
+        return reverted(octets(data))
+    if problem.get("code") == _REVERT_CODE or "execution reverted" in text.lower():
+        return reverted(b"")
+    if "insufficient funds" in text.lower():
+        return InsufficientFunds(
+            "the wallet cannot pay for gas", hint="send some of the chain's own coin to the wallet address"
+        )
+    code = problem.get("code")
+    return RpcRefused(code if isinstance(code, int) else 0, text)

@@ -1,0 +1,268 @@
+"""Sends one wallet's transactions: numbers them, prices them, gets them unstuck, and says why one failed.
+
+A transaction number (nonce) must be used once and without gaps, or everything behind the gap waits for ever. So:
+numbers are given out under a lock; the chain is asked whenever nothing of ours is in flight (a restart, a reorg or
+another program may have moved it); what does not get mined is sent again, then replaced at a higher price; and a gap
+that nobody remembers is filled with an empty transfer to ourselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gesso_protocol.errors import ChainError, ChainReverted, GessoError, NonceConflict, Unreachable
+
+from gesso.chain.fees import Fee, FeeOracle
+from gesso.chain.inclusion import Inclusion, Receipt
+from gesso.chain.rpc import RawLog, Rpc, RpcRefused, number, raw_log
+from gesso.chain.settings import ChainSettings
+from gesso.chain.wallet import SignedTransaction, Wallet
+
+GAS_MARGIN_PERCENT = 130
+LEAST_GAS_MARGIN = 30_000
+TRANSFER_GAS = 21_000
+BROADCAST_ATTEMPTS = 8
+PUSH_ATTEMPTS = 3
+PUSH_PAUSE_S = 0.25
+MAX_REPAIR = 64
+FILL_BUMPS = 6
+
+_KNOWN = ("already known", "already imported", "already in mempool", "known transaction")
+_STALE_NONCE = ("nonce too low", "nonce is too low", "invalid nonce", "old nonce")
+_UNDERPRICED = ("underpriced", "replacement", "fee too low to replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """A transaction that succeeded."""
+
+    tx_hash: str
+    gas_used: int
+    gas_price: int
+    block: int
+    logs: tuple[RawLog, ...]
+    created: str | None
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One number in use: what was sent under it, newest last, all answering to one future."""
+
+    nonce: int
+    fields: Mapping[str, Any]
+    fee: Fee
+    future: asyncio.Future[Receipt]
+    sent: list[SignedTransaction] = field(default_factory=list)
+    abandoned: bool = False
+
+
+class Sender:
+    """All sending of one wallet through one client. Safe to use from many tasks at once."""
+
+    def __init__(self, rpc: Rpc, wallet: Wallet, chain_id: int, settings: ChainSettings) -> None:
+        self._rpc = rpc
+        self._wallet = wallet
+        self._chain_id = chain_id
+        self._settings = settings
+        self._fees = FeeOracle(rpc)
+        self._inclusion = Inclusion(rpc, settings.receipt_poll_s)
+        self._lock = asyncio.Lock()
+        self._next: int | None = None
+        self._flights: dict[int, _Flight] = {}
+
+    async def close(self) -> None:
+        await self._inclusion.close()
+
+    async def send(self, to: str | None, data: bytes, *, value: int = 0, least_gas: int = 0) -> Mined:
+        """Send and wait until it is mined. `to` None creates a contract. Raises what the contract threw, before
+        anything is paid if the chain can tell already, InsufficientFunds, NonceConflict, Unreachable or ChainError."""
+        message: dict[str, Any] = {"from": str(self._wallet.address), "data": "0x" + data.hex()}
+        if to is not None:
+            message["to"] = to
+        if value:
+            message["value"] = hex(value)
+        estimate = await self._rpc.estimate(message)
+        gas = max(estimate * GAS_MARGIN_PERCENT // 100, estimate + LEAST_GAS_MARGIN, least_gas)
+        flight = await self._broadcast({"to": to or "", "data": data, "gas": gas, "value": value})
+        try:
+            receipt = await self._landed(flight)
+        except BaseException:
+            flight.abandoned = True  # nobody waits, but those behind it may need it sent again
+            raise
+        finally:
+            self._inclusion.forget(signed.hash for signed in flight.sent)
+        self._flights.pop(flight.nonce, None)
+        if number(receipt["status"]) != 1:
+            raise await self._why(message, gas, receipt)
+        return _mined(receipt)
+
+    # Broadcasting
+
+    async def _broadcast(self, fields: Mapping[str, Any]) -> _Flight:
+        for attempt in range(BROADCAST_ATTEMPTS):
+            async with self._lock:
+                nonce = await self._take_nonce()
+                future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+                flight = _Flight(nonce, fields, await self._fees.current(), future)
+                try:
+                    await self._push(flight)
+                except RpcRefused as error:
+                    self._next = None
+                    if _says(error, _UNDERPRICED):
+                        # Somebody's older transaction sits on this number; the chain's own count steps over it.
+                        counted = await self._rpc.nonce(self._wallet.address, pending=True)
+                        self._next = nonce + 1 if counted == nonce else counted
+                    elif not _says(error, _STALE_NONCE):
+                        raise
+                except GessoError:
+                    self._next = None
+                    raise
+                else:
+                    self._next = nonce + 1
+                    self._flights[nonce] = flight
+                    self._inclusion.look_now()
+                    return flight
+            await asyncio.sleep(0.05 * attempt)
+        raise NonceConflict()
+
+    async def _take_nonce(self) -> int:
+        if self._next is None or all(flight.abandoned for flight in self._flights.values()):
+            self._flights = {nonce: flight for nonce, flight in self._flights.items() if not flight.abandoned}
+            return await self._rpc.nonce(self._wallet.address, pending=True)
+        return self._next
+
+    async def _push(self, flight: _Flight) -> bool:
+        """Sign at the flight's price and send. True when the pool did not have it yet."""
+        signed = self._wallet.sign_transaction(
+            {
+                **flight.fields,
+                "type": 2,
+                "chainId": self._chain_id,
+                "nonce": flight.nonce,
+                "maxFeePerGas": flight.fee.most,
+                "maxPriorityFeePerGas": flight.fee.tip,
+            }
+        )
+        self._inclusion.expect(signed.hash, flight.future)
+        try:
+            fresh = await self._send_raw(signed)
+        except GessoError:
+            if all(signed.hash != other.hash for other in flight.sent):
+                self._inclusion.forget([signed.hash])
+            raise
+        if all(signed.hash != other.hash for other in flight.sent):
+            flight.sent.append(signed)
+        return fresh
+
+    async def _send_raw(self, signed: SignedTransaction) -> bool:
+        for attempt in range(PUSH_ATTEMPTS):
+            try:
+                await self._rpc.send_raw(signed.raw)
+                return True
+            except Unreachable:
+                # It may have arrived; sending the same bytes again is harmless and tells.
+                if attempt + 1 == PUSH_ATTEMPTS:
+                    raise
+                await asyncio.sleep(PUSH_PAUSE_S * (attempt + 1))
+            except RpcRefused as error:
+                if _says(error, _KNOWN):
+                    return False
+                if attempt and _says(error, _STALE_NONCE) and await self._rpc.receipt(signed.hash) is not None:
+                    return False
+                raise
+        raise AssertionError("unreachable")
+
+    # Waiting
+
+    async def _landed(self, flight: _Flight) -> Receipt:
+        patience = self._settings.stuck_after_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.receipt_timeout_s
+        while (left := deadline - loop.time()) > 0:
+            done, _ = await asyncio.wait({flight.future}, timeout=min(patience, left))
+            if done:
+                return flight.future.result()
+            async with self._lock:
+                await self._unstick(flight)
+        raise ChainError(
+            f"a transaction was not mined within {self._settings.receipt_timeout_s:g} s",
+            hint="it may still be; look at the chain before sending it again",
+        )
+
+    async def _unstick(self, flight: _Flight) -> None:
+        """Repair everything that stands between the chain's count and this flight."""
+        try:
+            reached = await self._rpc.nonce(self._wallet.address, pending=False)
+            if reached > flight.nonce:
+                await self._check_replaced(flight)
+                return
+            for nonce in range(reached, min(flight.nonce + 1, reached + MAX_REPAIR)):
+                ours = self._flights.get(nonce)
+                if ours is None:
+                    await self._fill(nonce)
+                elif not await self._push(ours) and nonce == reached:
+                    # The pool has it and it does not move: it must pay too little.
+                    ours.fee = ours.fee.bumped().at_least(await self._fees.current())
+                    await self._push(ours)
+        except (Unreachable, RpcRefused):
+            return  # the next round tries again, until the deadline
+
+    async def _check_replaced(self, flight: _Flight) -> None:
+        for signed in flight.sent:
+            receipt = await self._rpc.receipt(signed.hash)
+            if receipt is not None:
+                if not flight.future.done():
+                    flight.future.set_result(receipt)
+                return
+        self._flights.pop(flight.nonce, None)
+        self._next = None
+        raise NonceConflict()
+
+    async def _fill(self, nonce: int) -> None:
+        """Use up a number that a lost transaction of an earlier life left open."""
+        fee = await self._fees.current()
+        address = str(self._wallet.address)
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        for _ in range(FILL_BUMPS):
+            filler = _Flight(nonce, {"to": address, "data": b"", "gas": TRANSFER_GAS, "value": 0}, fee, future)
+            try:
+                await self._push(filler)
+                return
+            except RpcRefused as error:
+                if not _says(error, _UNDERPRICED):
+                    raise
+                fee = fee.bumped().bumped()
+            finally:
+                self._inclusion.forget(signed.hash for signed in filler.sent)
+
+    async def _why(self, message: Mapping[str, Any], gas: int, receipt: Receipt) -> GessoError:
+        """Replay a failed transaction: after its block (what beat it is in there), then before."""
+        block = number(receipt["blockNumber"])
+        for at in (block, block - 1):
+            try:
+                await self._rpc.request("eth_call", {**message, "gas": hex(gas)}, hex(max(at, 0)))
+            except (RpcRefused, Unreachable):
+                continue
+            except GessoError as error:
+                return error
+        spent_all = number(receipt["gasUsed"]) >= gas
+        return ChainReverted("OutOfGas" if spent_all else "Unknown", (str(receipt["transactionHash"]),))
+
+
+def _says(error: RpcRefused, phrases: tuple[str, ...]) -> bool:
+    text = error.text.lower()
+    return any(phrase in text for phrase in phrases)
+
+
+def _mined(receipt: Receipt) -> Mined:
+    return Mined(
+        tx_hash=str(receipt["transactionHash"]),
+        gas_used=number(receipt["gasUsed"]),
+        gas_price=number(receipt.get("effectiveGasPrice") or "0x0"),
+        block=number(receipt["blockNumber"]),
+        logs=tuple(raw_log(entry) for entry in receipt.get("logs", [])),
+        created=receipt.get("contractAddress"),
+    )
