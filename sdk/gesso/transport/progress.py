@@ -1,7 +1,7 @@
 """How far a task is, told to its requester. Lossy on purpose: the executor never waits for a picture of itself.
 
-The requester serves `/gesso/progress/1` (`serve_progress`); the node offers events (`ProgressSender.offer`), which are sent
-in the background, newest first to survive. What must not be lost is on the chain.
+The requester serves `/gesso/progress/1` (`serve_progress`); the node offers events (`ProgressSender.offer`), which are
+sent in the background; when they pile up, the newest survive. What must not be lost is on the chain.
 """
 
 from __future__ import annotations

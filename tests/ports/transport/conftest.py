@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,9 @@ import pytest
 from gesso.transport import PeerId, Rate, Transport
 from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
 from gesso.transport.memory import MemoryHub, MemoryTransport
+
+# Tests are imported one by one, not as packages; their shared helper is found here.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 class Net(Protocol):

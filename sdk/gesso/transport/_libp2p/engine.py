@@ -29,6 +29,7 @@ from gesso.transport.port import PeerId
 
 _log = logging.getLogger(__name__)
 
+_GOODBYE_S = 1.0
 _STEADY_S = 10.0
 """A connection that lived this long was a good one: the next redial starts from the shortest delay again."""
 
@@ -88,10 +89,21 @@ class Engine:
                     self.keep(peer, addresses)
                 self._nursery.start_soon(self._beat_for_ever)
                 started()
-                await trio.sleep_forever()
+                await self._thread.stopping.wait()
+                await self._say_goodbye()
+                self._nursery.cancel_scope.cancel()
         finally:
-            # The library leaves this thread behind for every pubsub that ever ran.
+            # The library leaves both behind: a thread for every pubsub, and the sockets that it dialled.
             self._pubsub.seen_messages.stop()
+            self._swarm.tcp.close_all()
+
+    async def _say_goodbye(self) -> None:
+        """The others hear it from us, not from their heartbeat."""
+        with trio.move_on_after(_GOODBYE_S):
+            async with trio.open_nursery() as nursery:
+                for conns in tuple(self._swarm.connections.values()):
+                    for conn in conns:
+                        nursery.start_soon(conn.close)
 
     async def _check_listening(self) -> None:
         """The library only logs when it cannot listen; we connect to ourselves before anybody is told an address."""

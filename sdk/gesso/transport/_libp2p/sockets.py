@@ -7,6 +7,7 @@ connections; and it gives up on a frame that arrives in more than 100 pieces, wh
 from __future__ import annotations
 
 import socket as stdlib_socket
+import weakref
 from typing import cast
 
 import trio
@@ -105,11 +106,23 @@ class ExclusiveListener(IListener):
 
 
 class ExclusiveTCP(TCP):
+    """Remembers what it dialled, so that `close_all` can end it: cancelled tasks of the library leave sockets open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._dialled: weakref.WeakSet[PatientStream] = weakref.WeakSet()
+
+    def close_all(self) -> None:
+        for stream in self._dialled:
+            stream.stream.socket.close()
+
     def create_listener(self, handler_function: THandler) -> TCPListener:
         # The library types this as its own listener class but uses the interface only.
         return cast(TCPListener, ExclusiveListener(handler_function))
 
     async def dial(self, maddr: Multiaddr) -> IRawConnection:
         raw = cast(RawConnection, await super().dial(maddr))
-        raw.stream = cast(ReadWriteCloser, PatientStream(cast(TrioTCPStream, raw.stream).stream))
+        patient = PatientStream(cast(TrioTCPStream, raw.stream).stream)
+        self._dialled.add(patient)
+        raw.stream = cast(ReadWriteCloser, patient)
         return raw

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import trio
 from libp2p.abc import IMuxedConn, INetStream
 from libp2p.io.abc import ReadWriteCloser
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.connection.swarm_connection import SwarmConn
@@ -41,14 +42,16 @@ class _Handshake:
 
 class GuardedSwarm(Swarm):
     def __init__(self, peer_id: ID, peerstore: PeerStore, upgrader: TransportUpgrader, limits: Limits) -> None:
+        self.tcp = ExclusiveTCP()
         super().__init__(
             peer_id,
             peerstore,
             upgrader,
-            [ExclusiveTCP()],
+            [self.tcp],
             retry_config=RetryConfig(max_retries=0),
             connection_config=_connection_config(limits),
         )
+        self.auto_connector = _NoAutoConnector(self)
         self.limits = limits
         self.strikes = Strikes(limits.patience, ban_s=limits.ban_s)
         self._handshakes: list[_Handshake] = []
@@ -142,11 +145,20 @@ class GuardedSwarm(Swarm):
         self.set_stream_handler(guarded)
 
 
+class _NoAutoConnector(AutoConnector):
+    """We alone decide whom to dial. The library's dials every address that any peer ever told it."""
+
+    async def run_background_task(self, _nursery: trio.Nursery) -> None:
+        return None
+
+    async def maybe_connect(self) -> None:
+        return None
+
+
 def _connection_config(limits: Limits) -> ConnectionConfig:
     return ConnectionConfig(
         max_connections=limits.max_connections,
         high_watermark=limits.max_connections,
-        # Zero: we alone decide whom to dial, not the library's auto-connector.
         min_connections=0,
         low_watermark=0,
         inbound_upgrade_timeout=limits.handshake_timeout_s,

@@ -7,15 +7,16 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import trio
-from gesso_protocol.errors import PeerUnreachable, RateLimited
+from gesso_protocol.errors import GessoError, PeerUnreachable, RateLimited
 
 T = TypeVar("T")
 
 MAX_CALLS = 1024
+_GRACE_S = 3.0
 
 
 class TrioThread:
@@ -38,6 +39,8 @@ class TrioThread:
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
+        self.stopping = trio.Event()
+        """Set in trio when the program shall come to its end."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     # --- asyncio side
@@ -52,11 +55,15 @@ class TrioThread:
             raise
 
     async def stop(self) -> None:
-        """Cancels the program and waits until its thread has ended."""
-        if self._token is not None:
-            with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._scope.cancel)
-        if self._thread.ident is not None:
+        """Asks the program to end, cancels it when it takes too long, and waits until its thread has ended."""
+        if self._thread.ident is None:
+            return
+        self.soon(self.stopping.set)
+        try:
+            async with asyncio.timeout(_GRACE_S):
+                await self._finished.wait()
+        except TimeoutError:
+            self.soon(self._scope.cancel)
             await self._finished.wait()
 
     async def call(self, work: Callable[..., Awaitable[T]], *args: Any) -> T:
@@ -123,7 +130,7 @@ class TrioThread:
         try:
             trio.run(self._hold)
         except BaseException as raised:
-            error = raised
+            error = _cause(raised)
         self.tell(self._end, error)
 
     async def _hold(self) -> None:
@@ -179,6 +186,20 @@ class TrioThread:
             self._started.set_exception(error or PeerUnreachable("the network side ended before it began"))
             return
         self._ended(error)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Nurseries wrap what ended them; the first of ours in there is what to tell, else the first of any."""
+    leaves = list(_leaves(error))
+    return next((leaf for leaf in leaves if isinstance(leaf, GessoError)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 def _succeed(future: asyncio.Future[T], result: T) -> None:
