@@ -11,6 +11,7 @@ from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from gesso_contracts import DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
 from gesso_protocol.errors import ChainError
+from gesso_protocol.ids import Address
 
 Values = tuple[Any, ...]
 
@@ -100,7 +101,7 @@ def decode_revert(data: bytes) -> Revert:
     kind = _errors().get(selector)
     try:
         if kind is not None:
-            return Revert(kind[0], tuple(decode(kind[1], body)))
+            return Revert(kind[0], _readable(kind[1], decode(kind[1], body)))
         if selector == _ERROR_STRING:
             return Revert("Error", tuple(decode(["string"], body)))
         if selector == _PANIC:
@@ -108,6 +109,14 @@ def decode_revert(data: bytes) -> Revert:
     except (DecodingError, ValueError, OverflowError):
         pass
     return Revert("Unknown", ("0x" + data[:68].hex(),))
+
+
+def _readable(types: Sequence[str], values: Sequence[Any]) -> Values:
+    """Words for people and logs: addresses in checksum form, raw bytes as hex."""
+    return tuple(
+        Address(value) if kind == "address" else "0x" + value.hex() if isinstance(value, bytes) else value
+        for kind, value in zip(types, values, strict=True)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -177,10 +177,12 @@ class Chain:
         """The board's rules; they never change, so they are asked once."""
         if self._params is None:
             values = await self._read(TASK_BOARD, "params")
-            challenge, step, _hold, _claims, *windows, protocol_bps, royalty_bps, min_fee = values
+            challenge, step, hold, claims, *windows, protocol_bps, royalty_bps, min_fee = values
             self._params = BoardParams(
                 challenge_window_s=challenge,
                 sortition_step_s=step,
+                hold_window_s=hold,
+                claims_per_weight=claims,
                 min_claim_window_s=windows[0],
                 max_claim_window_s=windows[1],
                 min_commit_window_s=windows[2],

@@ -16,14 +16,16 @@ from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
 
 ONE = 10**18
+SOME_COIN = Wei(10 * ONE)
+SOME_TOKENS = Wei(1_000 * ONE)
 
 
 @dataclass(frozen=True)
 class Funds:
     """What one account gets: `coin` of the chain for gas, `tokens` of the fee token, both in base units."""
 
-    coin: Wei = Wei(10 * ONE)
-    tokens: Wei = Wei(1_000 * ONE)
+    coin: Wei = SOME_COIN
+    tokens: Wei = SOME_TOKENS
 
 
 async def fund(rpc_url: str, contracts: ContractAddresses, giver: Wallet, gifts: Mapping[Address, Funds]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -105,7 +106,7 @@ async def start_chain(
         command = chain_command(chosen, port=used, block_time_s=block_time_s, accounts=accounts)
         with _output(log) as output:
             child = await asyncio.create_subprocess_exec(
-                *command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                *_leashed(chosen, command), stdin=subprocess.PIPE, stdout=output, stderr=output
             )
         try:
             url = f"http://127.0.0.1:{used}"
@@ -123,6 +124,15 @@ async def start_chain(
             await _stop(child)
         return
     raise last_error or ChainError("the local chain did not start")
+
+
+def _leashed(kind: ChainKind, command: list[str]) -> list[str]:
+    """The chain must not outlive us, however we end: ours watches its standard input, anvil gets a parent-death
+    signal where the system has the tool for it."""
+    if kind == "embedded":
+        return [*command, "--exit-with-stdin"]
+    leash = shutil.which("setpriv")
+    return [leash, "--pdeathsig", "TERM", "--", *command] if leash else command
 
 
 def _is_running(child: asyncio.subprocess.Process) -> bool:
