@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from gesso_protocol import events
 from gesso_protocol.errors import UsageError
+from gesso_protocol.events import Event
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import TaskView
 from gesso_protocol.manifest import ModelManifest
@@ -268,7 +268,7 @@ class Task:
         """
         return self._run(self._async.cancel)
 
-    def events(self) -> Iterator[events.Event]:
+    def events(self) -> Iterator[Event]:
         """Everything that happens to the task, until it is settled, cancelled or expired."""
         return _drain(self._portal, self._async.events())
 

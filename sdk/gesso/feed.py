@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 from gesso_protocol import events
 from gesso_protocol.errors import ChainError, EncodingInvalid, Unreachable
-from gesso_protocol.ids import ZERO_ADDRESS, BlobRef, TaskId
+from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, TaskId
 from gesso_protocol.messages import ProgressEvent
 
 from gesso.chain import events as on_chain
@@ -23,6 +23,7 @@ from gesso.progress import ProgressSource
 
 QUEUE = 1024
 RETRY_S = 1.0
+MAX_HINTS = 4
 WithGas = events.Submitted | events.Claimed | events.Committed | events.Settled
 
 
@@ -31,8 +32,9 @@ class TaskStream:
 
     def __init__(self, task: TaskId, on_close: Callable[[TaskStream], None]) -> None:
         self.task = task
-        self.result_hint: BlobRef | None = None
-        """Where the node says that its result manifest is; checked against the chain before use."""
+        self.result_hints: dict[BlobRef, None] = {}
+        """Where the result manifest is said to be; checked against the chain before use. Bounded, oldest first."""
+        self._node: Address | None = None
         self._on_close = on_close
         self._queue: deque[events.Event] = deque()
         self._wake = anyio.Event()
@@ -43,6 +45,8 @@ class TaskStream:
         if len(self._queue) >= QUEUE:
             kept = [queued for queued in self._queue if not isinstance(queued, events.Step)]
             self._queue = deque(kept)
+        if isinstance(event, events.Claimed):
+            self._node = event.node
         self._queue.append(event)
         self._wake.set()
 
@@ -55,7 +59,9 @@ class TaskStream:
         return self._queue.popleft() if self._queue else None
 
     def on_progress(self, progress: ProgressEvent) -> None:
-        """Take a node's word for how far it is."""
+        """Take a node's word for how far it is; once a node has claimed the task, only its word."""
+        if self._node not in (None, progress.node):
+            return
         if progress.stage == "committed":
             self._take_hint(str(progress.result or progress.note))
         event = _from_progress(progress)
@@ -69,9 +75,11 @@ class TaskStream:
 
     def _take_hint(self, note: str) -> None:
         try:
-            self.result_hint = BlobRef.parse(note)
+            self.result_hints[BlobRef.parse(note)] = None
         except EncodingInvalid:
             return
+        while len(self.result_hints) > MAX_HINTS:
+            del self.result_hints[next(iter(self.result_hints))]
         self._wake.set()
 
 

@@ -33,10 +33,15 @@ class Delivery:
     images: tuple[bytes, ...]
 
 
+class OtherManifest(BlobCorrupt):
+    """The bytes are not the manifest that the node committed to; whoever named them was wrong or lying."""
+
+
 async def fetch_result(blobs: BlobStore, ref: BlobRef, task: TaskId, terms: Terms, commitment: Commitment) -> Delivery:
     """Manifest and pictures, checked against the commitment.
 
-    Raises BlobCorrupt when anything differs from what is on chain, BlobMissing, BlobTooLarge, Unreachable.
+    Raises OtherManifest when `ref` is not the result on chain, BlobCorrupt when the result on chain is not one,
+    BlobMissing, BlobTooLarge, Unreachable.
     """
     raw = await blobs.get(ref, max_bytes=ResultManifest.MAX_BYTES)
     manifest = _checked_manifest(raw, task, terms, commitment)
@@ -53,9 +58,9 @@ def _checked_manifest(raw: bytes, task: TaskId, terms: Terms, commitment: Commit
     try:
         manifest = ResultManifest.decode(raw)
     except EncodingInvalid as error:
-        raise BlobCorrupt("the result's manifest cannot be read") from error
+        raise OtherManifest("the result's manifest cannot be read") from error
     if result_root(manifest) != commitment.result_root:
-        raise BlobCorrupt("the result's manifest is not the one on chain")
+        raise OtherManifest("the result's manifest is not the one on chain")
     same = (
         manifest.task == task
         and manifest.spec == terms.spec

@@ -10,10 +10,11 @@ from typing import Protocol
 
 import anyio
 import httpx
-from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.errors import EncodingInvalid, UsageError
 from gesso_protocol.ids import TaskId
 from gesso_protocol.messages import MAX_PROGRESS_BYTES, PROTOCOL_PROGRESS, ProgressEvent
 
+from gesso.transport.binding import PeerBinding
 from gesso.transport.port import PeerId, Transport
 
 OnProgress = Callable[[ProgressEvent], None]
@@ -29,9 +30,10 @@ class ProgressSource(Protocol):
 
 
 class PeerProgress:
-    """Progress that nodes send to this peer over the transport."""
+    """Progress that nodes send to this peer over the transport. Only the peer bound to a wallet speaks for it."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, binding: PeerBinding) -> None:
+        self._binding = binding
         self._listeners: dict[TaskId, list[OnProgress]] = {}
         transport.serve(PROTOCOL_PROGRESS, self._receive, max_request=MAX_PROGRESS_BYTES)
 
@@ -47,8 +49,10 @@ class PeerProgress:
             else:
                 del self._listeners[task]
 
-    async def _receive(self, _peer: PeerId, data: bytes) -> bytes:
+    async def _receive(self, peer: PeerId, data: bytes) -> bytes:
         event = ProgressEvent.decode(data)
+        if event.task not in self._listeners or not await self._binding.speaks_for(peer, event.node):
+            raise UsageError("no progress of this task is expected from this peer")
         for listener in self._listeners.get(event.task, ()):
             listener(event)
         return b""

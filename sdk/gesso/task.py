@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import anyio
 from gesso_protocol.errors import (
-    BlobMissing,
     ChainReverted,
     DeadlinePassed,
     GessoError,
     NoEligibleNode,
     TaskFailed,
+    Unreachable,
 )
 from gesso_protocol.events import Cancelled, Claimed, Committed, Event, Expired, Fetched, Settled, Submitted
 from gesso_protocol.ids import BlobRef, TaskId
@@ -25,7 +25,7 @@ from gesso_protocol.terms import BoardParams, Terms
 
 from gesso.chain.records import TxReceipt
 from gesso.feed import TaskStream
-from gesso.fetch import Commitment, Delivery, fetch_result
+from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
 from gesso.image import Image
 from gesso.receipt import Receipt, Transaction
 from gesso.wiring import Ports
@@ -38,6 +38,8 @@ TICK_S = 1.0
 SETTLE_PATIENCE_S = 20
 """A node settles its own earnings; after this many seconds of delay the requester does it."""
 HINT_WAIT_S = 0.5
+FETCH_PATIENCE_S = 90.0
+"""How long after the commit the result may stay out of reach before that is an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +224,10 @@ class AsyncTask:
         for ref in await self._hints(stream):
             try:
                 delivery = await fetch_result(self._ports.blobs, ref, self.id, self.terms, commitment)
-            except BlobMissing:
-                continue  # the node announces before every store has the bytes; the next pass looks again
+            except (Unreachable, OtherManifest) as error:
+                # The node announces before every store has the bytes, and anyone may name a wrong manifest.
+                self._give_up_in_time(error)
+                continue
             self._seen.delivery = delivery
             event = Fetched(task=self.id, at_ms=now_ms(), manifest=delivery.manifest.ref, images=len(delivery.images))
             self._note(event)
@@ -231,13 +235,15 @@ class AsyncTask:
                 on_event(event)
             return
 
+    def _give_up_in_time(self, error: GessoError) -> None:
+        waited_s = time.monotonic() - self._started - self._seen.at["committed"]
+        if waited_s > FETCH_PATIENCE_S:
+            raise error
+
     async def _hints(self, stream: TaskStream) -> list[BlobRef]:
-        if stream.result_hint is not None:
-            return [stream.result_hint]
-        try:
-            ref = await self._ports.directory.result_of(self.id)
-        except GessoError:
-            return []
+        if stream.result_hints:
+            return list(stream.result_hints)
+        ref = await self._ports.directory.result_of(self.id)
         return [] if ref is None else [ref]
 
     async def _drive(self) -> None:

@@ -21,6 +21,7 @@ from gesso.chain.wallet import Wallet
 from gesso.directory import Directory
 from gesso.progress import OnProgress, PeerProgress, ProgressSource, RelayProgress
 from gesso.settings import Settings, WalletSource, read_bounded
+from gesso.transport.binding import PeerBinding
 from gesso.transport.port import Transport
 
 POLL_S = 0.2
@@ -109,7 +110,7 @@ def make_ports(
     sources: list[ProgressSource] = []
     if transport is not None:
         announcers.append(PeerAnnouncer(transport))
-        sources.append(PeerProgress(transport))
+        sources.append(PeerProgress(transport, PeerBinding(chain.node_of_peer)))
     if relay is not None:
         announcers.append(RelayAnnouncer(relay))
         sources.append(RelayProgress(relay))

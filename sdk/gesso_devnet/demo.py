@@ -37,6 +37,7 @@ from gesso_devnet.stack import NETWORK, Stack, StackSettings, StackState
 
 PROMPT = "a red circle on a blue background"
 SEED = 7
+OUTPUT = Path("build/demo.png")
 TIMEOUT_S = 240.0
 
 
@@ -46,7 +47,7 @@ class Demo:
 
     prompt: str = PROMPT
     seed: int = SEED
-    output: Path = Path("build/demo.png")
+    output: Path = OUTPUT
 
 
 async def run_task(stack: Stack, state: StackState, demo: Demo, out: Output) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompt", default=PROMPT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Demo.output, help="where the picture goes")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="where the picture goes")
     parser.add_argument("--keep", action="store_true", help="leave the network up, for gesso devnet and gesso generate")
     return parser.parse_args(argv)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from gesso.chain.records import Listing
 from gesso.cli.output import Common
 from gesso.cli.session import client_for
+
+KINDS = ("base", "lora", "controlnet", "vae", "dataset")
 
 
 async def ls(*, common: Common | None = None) -> None:
@@ -11,7 +16,7 @@ async def ls(*, common: Common | None = None) -> None:
     common = common or Common()
     async with client_for(common, read_only=True) as client:
         models = await client.models()
-    rows = [model.document() for model in models]
+    rows = [listing_row(listing) for listing in models]
     common.out.table(rows, ["model", "kind", "royalty", "owner", "manifest"], empty="nothing is listed on this network")
     if rows:
         common.out.hint(f"gesso generate PROMPT --model {rows[0]['model']}")
@@ -29,7 +34,18 @@ async def show(model: str, /, *, common: Common | None = None) -> None:
     async with client_for(common, read_only=True) as client:
         listing = await client.model(model)
         manifest = await client.manifest(listing)
-    document = listing.document()
+    document = listing_row(listing)
     document["files"] = {entry.path: entry.size for entry in manifest.files}
     document["licence"] = manifest.licence
     common.out.result(document)
+
+
+def listing_row(listing: Listing) -> dict[str, Any]:
+    """One listing for printing; the royalty in percent."""
+    return {
+        "model": f"{listing.name}@{listing.version}",
+        "kind": KINDS[listing.kind] if listing.kind < len(KINDS) else str(listing.kind),
+        "royalty": f"{listing.royalty_bps / 100:g} %",
+        "owner": str(listing.owner),
+        "manifest": str(listing.manifest),
+    }

@@ -1,0 +1,128 @@
+"""The command line: exit codes, errors without tracebacks, data apart from talk."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from gesso.cli import app, failure
+from gesso.cli.generate import names
+from gesso.cli.live import TaskLine, bar
+from gesso.cli.output import Output, columns_text, pairs
+from gesso_protocol import errors, events
+from gesso_protocol.ids import ZERO_ADDRESS, TaskId
+from gesso_protocol.money import Wei
+
+TASK = TaskId(b"\x07" * 32)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("NETWORK", "WALLET", "PASSWORD", "RPC_URL", "RELAY_URL", "TRANSPORT", "MAX_FEE", "DEBUG"):
+        monkeypatch.delenv(f"GESSO_{name}", raising=False)
+    monkeypatch.setenv("GESSO_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("home")
+def test_no_network_is_exit_3_with_a_hint_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["model", "ls"]) == 3
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "gesso devnet up" in printed.err
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.usefixtures("home")
+def test_errors_are_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["model", "ls", "--format", "json"]) == 3
+    document = json.loads(capsys.readouterr().err)
+    assert document["error"]["code"] == "config-invalid"
+
+
+@pytest.mark.parametrize("argv", [["generate"], ["task", "show"], ["nonsense"], ["task", "ls", "--limit", "many"]])
+def test_wrong_usage_is_exit_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(argv) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_help_and_version_are_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--help"]) == 0
+    assert "generate" in capsys.readouterr().out
+    assert app.main(["--version"]) == 0
+
+
+def test_a_missing_extra_is_one_sentence_with_the_install_command() -> None:
+    missing = ModuleNotFoundError("No module named 'libp2p'", name="libp2p.host")
+    found = failure.known_failure(missing, app._EXTRA_OF_MODULE)
+    assert found is not None
+    assert found.hint == "pip install 'gesso[node]'"
+    assert found.exit_code == 3
+    assert failure.known_failure(ModuleNotFoundError("x", name="ours"), app._EXTRA_OF_MODULE) is None
+
+
+def test_a_typed_error_inside_a_group_is_the_one_shown() -> None:
+    group = BaseExceptionGroup("g", [RuntimeError("noise"), ExceptionGroup("h", [errors.FeeTooLow("too little")])])
+    found = failure.known_failure(group, {})
+    assert found is not None
+    assert (found.code, found.exit_code) == ("fee-too-low", 4)
+
+
+@pytest.mark.parametrize("kind", list(errors.error_tree()))
+def test_every_error_leaf_can_be_shown(kind: type[errors.GessoError]) -> None:
+    made = kind("x")
+    found = failure.known_failure(made, {})
+    assert found is not None
+    assert json.loads(found.to_json())["error"]["code"] == kind.code
+
+
+def test_wallet_new_makes_a_keystore_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "secret").write_text("correct horse\n")
+    argv = ["wallet", "new", "mine", "--password-file", str(home / "secret"), "--format", "json"]
+    assert app.main(argv) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert Path(document["keystore"]).is_file()
+    assert "correct horse" not in Path(document["keystore"]).read_text()
+    assert app.main(argv) == 3
+
+
+def output(form: str = "human") -> tuple[Output, io.StringIO, io.StringIO]:
+    out, err = io.StringIO(), io.StringIO()
+    return Output(form, stdout=out, stderr=err), out, err  # type: ignore[arg-type]
+
+
+def test_data_goes_to_stdout_and_talk_to_stderr() -> None:
+    sink, out, err = output("json")
+    sink.result({"a": 1})
+    sink.say("talk")
+    sink.hint("gesso next")
+    assert json.loads(out.getvalue()) == {"a": 1}
+    assert err.getvalue() == "talk\n"
+
+
+def test_tables_align_and_empty_ones_are_said() -> None:
+    assert columns_text([{"a": "xyz", "b": None}], ["a", "b"]) == "A    B\nxyz  -"
+    assert pairs({"a": 1, "long": [1, 2], "sub": {"x": ()}}) == "a     1\nlong  1, 2\nsub\n  x  -"
+    sink, out, err = output()
+    sink.table([], ["a"], empty="none yet")
+    assert (out.getvalue(), err.getvalue()) == ("", "none yet\n")
+
+
+def test_a_task_is_told_stage_by_stage_when_nobody_watches_live() -> None:
+    sink, _, err = output()
+    line = TaskLine(sink)
+    line.show(events.Submitted(task=TASK, at_ms=1, fee=Wei(1)))
+    line.show(events.Claimed(task=TASK, at_ms=2, node=ZERO_ADDRESS, commit_by=9))
+    for index in (1, 2):
+        line.show(events.Step(task=TASK, at_ms=3, index=index, total=2))
+    line.show(events.Settled(task=TASK, at_ms=4, node=ZERO_ADDRESS, paid=Wei(1)))
+    line.close()
+    assert err.getvalue().splitlines() == ["submitted", f"claimed by {ZERO_ADDRESS.short}", "step 2/2", "settled"]
+
+
+def test_progress_bars_and_file_names() -> None:
+    assert len(bar(3, 7)) == len(bar(0, 0)) == 16
+    assert names(Path("out.png"), 1) == [Path("out.png")]
+    assert names(Path("a/out.png"), 2) == [Path("a/out-1.png"), Path("a/out-2.png")]

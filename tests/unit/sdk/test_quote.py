@@ -1,0 +1,75 @@
+"""Quotes: what is left after royalty and protocol fee covers the node's price, and too little is said at once."""
+
+from __future__ import annotations
+
+import pytest
+from gesso.quote import FALLBACK_FEE, check_ceiling, gross, make_quote
+from gesso_protocol.errors import FeeTooLow, NoEligibleNode
+from gesso_protocol.ids import Address
+from gesso_protocol.money import Wei, split_fee
+from gesso_protocol.policy import Offer, Price
+from gesso_protocol.spec import TextToImage
+from hypothesis import given
+from hypothesis import strategies as st
+
+ONE, TWO = Address("0x" + "11" * 20), Address("0x" + "22" * 20)
+SPEC = TextToImage(prompt="a red circle", model="gesso-tiny@1", width=64, height=64)
+
+
+def offer(base: int, **limits: int) -> Offer:
+    return Offer(price=Price(base=Wei(base)), **limits)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 10**24), st.integers(0, 1000), st.integers(0, 2000))
+def test_gross_is_the_least_fee_that_leaves_the_price(price: int, royalty: int, protocol: int) -> None:
+    fee = gross(Wei(price), royalty + protocol)
+    kept = int(fee) - -(-int(fee) * (royalty + protocol) // 10_000)
+    assert kept >= price
+    assert split_fee(fee, royalty, protocol).node >= price
+    if fee > 0:
+        less = int(fee) - 1
+        assert less - -(-less * (royalty + protocol) // 10_000) < price
+
+
+def quoted(offers: dict[Address, Offer] | None, fee: int | None = None, min_fee: int = 0) -> object:
+    wanted = None if fee is None else Wei(fee)
+    return make_quote(SPEC, offers, fee=wanted, min_fee=Wei(min_fee), royalty_bps=300, protocol_bps=100)
+
+
+def test_the_cheapest_node_sets_the_price() -> None:
+    quote = make_quote(
+        SPEC, {ONE: offer(9600), TWO: offer(96_000)}, fee=None, min_fee=Wei(0), royalty_bps=300, protocol_bps=100
+    )
+    assert quote.fee == 10_000
+    assert quote.eligible == (ONE,)
+    assert quote.split.node + quote.split.royalty + quote.split.protocol == quote.fee
+
+
+def test_nobody_known_means_a_usual_price() -> None:
+    for offers in (None, {}):
+        quote = make_quote(SPEC, offers, fee=None, min_fee=Wei(0), royalty_bps=0, protocol_bps=0)
+        assert quote.fee == FALLBACK_FEE
+
+
+def test_an_offer_below_every_price_says_what_would_do() -> None:
+    with pytest.raises(FeeTooLow) as caught:
+        quoted({ONE: offer(9600)}, fee=9_999)
+    assert "--fee 0.00000000000001" in caught.value.hint
+
+
+def test_an_offer_below_the_boards_minimum_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(FeeTooLow):
+        quoted(None, fee=1, min_fee=2)
+
+
+def test_a_spec_that_nobody_takes() -> None:
+    with pytest.raises(NoEligibleNode):
+        quoted({ONE: offer(1, max_steps=3), TWO: offer(1, max_pixels=64)})
+
+
+def test_the_ceiling_holds() -> None:
+    quote = make_quote(SPEC, {ONE: offer(9600)}, fee=None, min_fee=Wei(0), royalty_bps=0, protocol_bps=0)
+    check_ceiling(quote, Wei(9600))
+    check_ceiling(quote, None)
+    with pytest.raises(FeeTooLow):
+        check_ceiling(quote, Wei(9599))
