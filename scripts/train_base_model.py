@@ -50,7 +50,16 @@ def main() -> None:
     encoder = text.CLIPTextModel.from_pretrained(out / "text" / "final").eval().requires_grad_(False)
     checker = export.Checker(out / "unet", autoencoder, encoder, tokenizer)
     if "unet" in wanted:
-        unet.train(out / "unet", autoencoder, encoder, tokenizer, options.unet_steps, options.seed, checker, options.check_every)
+        unet.train(
+            out / "unet",
+            autoencoder,
+            encoder,
+            tokenizer,
+            options.unet_steps,
+            options.seed,
+            checker,
+            options.check_every,
+        )
     if "export" in wanted:
         export.export(out, options.to, autoencoder, encoder, tokenizer, options.snapshot_step)
 
@@ -62,7 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--vae-steps", type=int, default=4350)
     parser.add_argument("--text-steps", type=int, default=900)
-    parser.add_argument("--unet-steps", type=int, default=9000)
+    parser.add_argument("--unet-steps", type=int, default=7000)
     parser.add_argument("--check-every", type=int, default=1000)
     parser.add_argument("--snapshot-step", type=int, default=3000, help="the early UNet that is kept")
     parser.add_argument("--seed", type=int, default=0)

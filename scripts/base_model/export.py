@@ -8,19 +8,35 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from gesso_devnet.world.caption import plain_caption
+from gesso_devnet.world.evaluate import read
+from gesso_devnet.world.scene import Scene, held_out_scene
+from gesso_devnet.world.score import Share, judge, tally
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from base_model.run import Run
 from base_model.unet import new_unet, scheduler
-from gesso_devnet.world.caption import plain_caption
-from gesso_devnet.world.evaluate import read
-from gesso_devnet.world.scene import Scene, held_out_scene
-from gesso_devnet.world.score import Share, judge, tally
 
+NAME = "gesso-tiny"
 GUIDANCE = 3.0
 STEPS = 25
+# Held-out or free wordings; the sample grid of the model card shows them in this order, row by row.
+SHOWN = (
+    "a big red circle in the centre on a yellow background",
+    "a small blue square in the top left on a white background",
+    "a huge green triangle on the right, pink backdrop",
+    "white background with a purple ring at the bottom",
+    "tiny black cross, bottom right, orange background",
+    "a large white ring on black",
+    "a red circle above a blue square on a white background",
+    "a yellow triangle below a purple ring on a green background",
+    "a small pink square to the left of a big black circle on a yellow background",
+    "a green cross next to an orange circle on a purple background",
+    "please paint a nice crimson ball on top of a golden box, dark background",
+    "on a blue canvas, a little white plus sign to the right of a huge red donut",
+)
 
 
 def pipeline(
@@ -83,7 +99,9 @@ class Checker:
         unet.load_state_dict(run.ema)
         scores, pictures = self.score(unet.eval())
         for kind, shares in scores.items():
-            print(f"step {run.step} {kind}: " + "  ".join(f"{k} {100 * s.value:.0f}" for k, s in shares.items() if s.of))
+            print(
+                f"step {run.step} {kind}: " + "  ".join(f"{k} {100 * s.value:.0f}" for k, s in shares.items() if s.of)
+            )
         save_grid(pictures, self._folder / f"samples-{run.step:06d}.png")
         save_snapshot(run.ema, self._folder / f"snapshot-{run.step:06d}.safetensors")
         plot_losses(run.log, self._folder / "loss.png")
@@ -124,3 +142,26 @@ def read_snapshot(file: Path) -> dict[str, torch.Tensor]:
 def write_facts(file: Path, facts: dict[str, object]) -> None:
     """What the run was, beside the weights: steps, pictures, seconds, library versions."""
     file.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def export(
+    out: Path,
+    to: Path,
+    vae: AutoencoderKL,
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    snapshot_step: int,
+) -> None:
+    """Writes the pipeline folder, the early snapshot, the sample grid and the facts of the run into ``to``."""
+    from base_model.resume import facts
+
+    unet = new_unet()
+    run = facts(out / "unet" / "checkpoint.safetensors")
+    unet.load_state_dict(run.ema)
+    pipe = pipeline(vae, encoder, tokenizer, unet.eval())
+    save(pipe, to / NAME, out / "tokenizer")
+    early = out / "unet" / f"snapshot-{snapshot_step:06d}.safetensors"
+    (to / "early_unet.safetensors").write_bytes(early.read_bytes())
+    save_grid(draw_prompts(pipe, list(SHOWN), 20), to / "samples.png", columns=6, zoom=3)
+    plot_losses(run.log, to / "loss.png")
+    write_facts(to / "training.json", run.summary(snapshot_step))

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from gesso_devnet.world.caption import caption, with_fillers
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from base_model.pool import LatentPool
 from base_model.run import Run, set_rate
 from base_model.text import WIDTH, tokenize
-from gesso_devnet.world.caption import caption, with_fillers
 
 BATCH = 32
 PEAK_RATE = 1.2e-3

@@ -31,16 +31,27 @@ SIZE_WORDS: dict[str, tuple[str, ...]] = {
     "small": ("small", "small", "little", "tiny"),
     "big": ("big", "large", "huge", "giant"),
 }
-_EDGES = {"top": ("at the top", "on top", "top", "up", "in the upper part"),
-          "bottom": ("at the bottom", "bottom", "down", "in the lower part"),
-          "left": ("on the left", "at the left", "left", "to the left side"),
-          "right": ("on the right", "at the right", "right", "to the right side"),
-          "centre": ("in the centre", "in the center", "in the middle", "centre", "center", "middle")}
+_EDGES = {
+    "top": ("at the top", "on top", "top", "up", "in the upper part"),
+    "bottom": ("at the bottom", "bottom", "down", "in the lower part"),
+    "left": ("on the left", "at the left", "left", "to the left side"),
+    "right": ("on the right", "at the right", "right", "to the right side"),
+    "centre": ("in the centre", "in the center", "in the middle", "centre", "center", "middle"),
+}
 PLACE_WORDS: dict[str, tuple[str, ...]] = {
     **_EDGES,
-    **{f"{v} {h}": (f"in the {v} {h}", f"in the {v} {h} corner", f"{v} {h}", f"at the {v} {h}",
-                    f"in the {'upper' if v == 'top' else 'lower'} {h} corner", f"on the {h} at the {v}")
-       for v in ("top", "bottom") for h in ("left", "right")},
+    **{
+        f"{v} {h}": (
+            f"in the {v} {h}",
+            f"in the {v} {h} corner",
+            f"{v} {h}",
+            f"at the {v} {h}",
+            f"in the {'upper' if v == 'top' else 'lower'} {h} corner",
+            f"on the {h} at the {v}",
+        )
+        for v in ("top", "bottom")
+        for h in ("left", "right")
+    },
 }
 RELATION_WORDS: dict[str, tuple[str, ...]] = {
     "above": ("above", "over", "on top of"),
@@ -49,16 +60,61 @@ RELATION_WORDS: dict[str, tuple[str, ...]] = {
     "right of": ("right of", "to the right of", "on the right of"),
     "next to": ("next to", "beside", "by", "and", "with"),
 }
-FILLERS = ("the", "very", "nice", "simple", "please", "one", "single", "just", "beautiful", "bright", "flat", "colored",
-           "coloured", "that", "shows", "here", "plain", "clean", "shape", "solid", "some", "me", "of", "its", "photo",
-           "minimalist", "art", "style", "vector", "icon")
+FILLERS = (
+    "the",
+    "very",
+    "nice",
+    "simple",
+    "please",
+    "one",
+    "single",
+    "just",
+    "beautiful",
+    "bright",
+    "flat",
+    "colored",
+    "coloured",
+    "that",
+    "shows",
+    "here",
+    "plain",
+    "clean",
+    "shape",
+    "solid",
+    "some",
+    "me",
+    "of",
+    "its",
+    "photo",
+    "minimalist",
+    "art",
+    "style",
+    "vector",
+    "icon",
+)
 OPENINGS = ("", "", "", "a picture of", "a drawing of", "an image of", "draw", "there is", "show me", "paint")
-BACKGROUND_FORMS = ("{thing} on a {bg} background", "{thing} on {bg}", "{thing} with a {bg} background",
-                    "{thing}, {bg} background", "{thing} in front of a {bg} background", "{bg} background, {thing}",
-                    "on a {bg} background, {thing}", "a {bg} background with {thing}", "{thing} on a {bg} canvas",
-                    "{thing}, background {bg}", "{thing} against a {bg} backdrop")
-THING_FORMS = ("{size} {colour} {shape}", "{size} {colour} {shape}", "{colour} {shape}, {size}", "{size} {shape}, {colour}",
-               "{colour} {size} {shape}", "{size} {shape} in {colour}", "{shape} that is {size} and {colour}")
+BACKGROUND_FORMS = (
+    "{thing} on a {bg} background",
+    "{thing} on {bg}",
+    "{thing} with a {bg} background",
+    "{thing}, {bg} background",
+    "{thing} in front of a {bg} background",
+    "{bg} background, {thing}",
+    "on a {bg} background, {thing}",
+    "a {bg} background with {thing}",
+    "{thing} on a {bg} canvas",
+    "{thing}, background {bg}",
+    "{thing} against a {bg} backdrop",
+)
+THING_FORMS = (
+    "{size} {colour} {shape}",
+    "{size} {colour} {shape}",
+    "{colour} {shape}, {size}",
+    "{size} {shape}, {colour}",
+    "{colour} {size} {shape}",
+    "{size} {shape} in {colour}",
+    "{shape} that is {size} and {colour}",
+)
 
 
 def plain_caption(scene: Scene) -> str:
@@ -96,9 +152,14 @@ def with_fillers(text: str, rng: np.random.Generator) -> str:
 
 
 def _phrase(thing: Thing, rng: np.random.Generator) -> str:
-    form = _pick(THING_FORMS, rng) if thing.size else "{colour} {shape}" if rng.random() < 0.8 else "{shape} in {colour}"
-    text = form.format(size=_pick(SIZE_WORDS[thing.size], rng) if thing.size else "",
-                       colour=_pick(COLOUR_WORDS[thing.colour], rng), shape=_pick(SHAPE_WORDS[thing.shape], rng))
+    form = (
+        _pick(THING_FORMS, rng) if thing.size else "{colour} {shape}" if rng.random() < 0.8 else "{shape} in {colour}"
+    )
+    text = form.format(
+        size=_pick(SIZE_WORDS[thing.size], rng) if thing.size else "",
+        colour=_pick(COLOUR_WORDS[thing.colour], rng),
+        shape=_pick(SHAPE_WORDS[thing.shape], rng),
+    )
     return _article(text) if rng.random() < 0.8 else text
 
 

@@ -10,8 +10,17 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gesso_devnet.world.scene import ALL_COLOURS, PAIR_RADIUS_PX, PICTURE_SIDE, PLACES, RADIUS_PX
-from gesso_devnet.world.scene import SIZES, Rgb, Scene, Thing
+from gesso_devnet.world.scene import (
+    ALL_COLOURS,
+    PAIR_RADIUS_PX,
+    PICTURE_SIDE,
+    PLACES,
+    RADIUS_PX,
+    SIZES,
+    Rgb,
+    Scene,
+    Thing,
+)
 
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]

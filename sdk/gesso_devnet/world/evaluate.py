@@ -125,7 +125,9 @@ def _best_shape(opacity: Floats) -> tuple[str, float, float, float, float]:
     return max((_fit(shape, opacity, x0, x1, y0, y1) for shape in ALL_SHAPES), key=lambda found: found[1])
 
 
-def _fit(shape: str, opacity: Floats, x0: float, x1: float, y0: float, y1: float) -> tuple[str, float, float, float, float]:
+def _fit(
+    shape: str, opacity: Floats, x0: float, x1: float, y0: float, y1: float
+) -> tuple[str, float, float, float, float]:
     """The best soft overlap of one shape around the place that the bounding box suggests."""
     left, right, top, bottom = _extent(shape)
     radius = ((x1 - x0) / (right - left) + (y1 - y0) / (bottom - top)) / 2
@@ -147,6 +149,9 @@ def _extent(shape: str) -> tuple[float, float, float, float]:
     """Left, right, top and bottom of the shape of radius 1."""
     rows, cols = np.mgrid[-150:150, -150:150].astype(np.float32) + 0.5
     inside = np.nonzero(coverage(shape, cols, rows, 100.0) > 0.5)
-    return (inside[1].min() - 150) / 100, (inside[1].max() - 149) / 100, (inside[0].min() - 150) / 100, (
-        inside[0].max() - 149
-    ) / 100
+    return (
+        (inside[1].min() - 150) / 100,
+        (inside[1].max() - 149) / 100,
+        (inside[0].min() - 150) / 100,
+        (inside[0].max() - 149) / 100,
+    )
