@@ -63,7 +63,7 @@ class TaskStream:
         if self._node not in (None, progress.node):
             return
         if progress.stage == "committed":
-            self._take_hint(str(progress.result or progress.note))
+            self._take_hint(progress.note)
         event = _from_progress(progress)
         if event is not None:
             self.push(event)
