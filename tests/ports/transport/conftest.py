@@ -57,10 +57,10 @@ def net(request: pytest.FixtureRequest, tmp_path: Path) -> Net:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], Awaitable[None]]:
-    """Waits until a condition holds, ten seconds at most."""
+    """Waits until a condition holds, thirty seconds at most: the machine may be busy."""
 
     async def wait(condition: Callable[[], bool]) -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while not condition():  # noqa: ASYNC110 - other threads make it true
                 await anyio.sleep(0.01)
 

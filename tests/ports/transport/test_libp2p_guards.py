@@ -54,7 +54,7 @@ New = Callable[..., Libp2pTransport]
 async def assert_unharmed(victim: Libp2pTransport, new: New) -> None:
     """An honest peer gets in and gets its answer, and the network side never had to be restarted."""
     async with new("honest") as honest:
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await honest.connect(victim.addresses[0])
             assert await honest.request(victim.peer_id, ECHO, b"hello") == b"hello"
     assert victim.health().running
@@ -98,7 +98,7 @@ async def test_gossip_without_or_with_a_forged_signature_is_not_delivered(new: N
         victim.serve(ECHO, echo)
         async with anyio.create_task_group() as group:
             group.start_soon(hostile.attack, forge, victim.addresses[0])
-            with anyio.fail_after(15):
+            with anyio.fail_after(30):
                 assert (await anext(aiter(messages))).data == b"honest"
             await eventually(lambda: victim.health().topics[TOPIC].refused == 2)
         assert victim.health().topics[TOPIC].queued == 0
@@ -194,7 +194,7 @@ async def test_a_topic_flood_is_cut_off_and_its_peer_banned(new: New, eventually
         victim.serve(ECHO, echo)
         events = victim.events()
         await hostile.attack(flood, victim.addresses[0])
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             spammer = await anext(events)
             assert isinstance(spammer, PeerUp)
             assert await anext(events) == PeerDown(spammer.peer)
@@ -215,7 +215,7 @@ async def test_an_author_who_floods_through_others_is_limited_without_blaming_th
     ):
         await author.connect(between.addresses[0])
         await between.connect(victim.addresses[0])
-        with anyio.fail_after(15):
+        with anyio.fail_after(30):
             while between.health().topics[TOPIC].mesh < 2 or author.health().topics[TOPIC].mesh < 1:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
             for number in range(20):
@@ -288,7 +288,7 @@ async def with_hostile_server(
                 await done.wait()
 
         group.start_soon(hostile.attack, server)
-        with anyio.fail_after(15):
+        with anyio.fail_after(30):
             await ready.wait()
             peer = await asker.connect(where[0])
             with pytest.raises(TransportError, match=complaint):
@@ -308,7 +308,7 @@ async def test_gossip_that_is_too_large_or_malformed_is_refused(new: New, eventu
     async with new() as victim, victim.subscribe(TOPIC, validator=accept) as messages:
         victim.serve(ECHO, echo)
         await hostile.attack(babble, victim.addresses[0])
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             assert (await anext(aiter(messages))).data == b"honest"
         assert victim.health().topics[TOPIC].refused == 2
         await assert_unharmed(victim, new)
@@ -399,7 +399,7 @@ async def test_a_request_that_never_ends_gives_its_place_back(new: New) -> None:
 
     async with new(limits=Limits(stream_timeout_s=0.3)) as victim:
         victim.serve(ECHO, echo, max_concurrent=1)
-        assert await hostile.attack(stall, victim.addresses[0], timeout_s=5) == struct.pack(">BI", 2, 0)
+        assert await hostile.attack(stall, victim.addresses[0]) == struct.pack(">BI", 2, 0)
         await assert_unharmed(victim, new)
 
 
@@ -412,23 +412,22 @@ async def test_an_answer_that_nobody_reads_gives_its_place_back(new: New) -> Non
         async with hostile.connected(address) as host:
             stream = await hostile.open_stream(host, address, ECHO)
             await stream.write(struct.pack(">I", 1) + b"x")
-            await trio.sleep(3)  # the window is full after 256 KiB
+            await trio.sleep(6)  # the window is full after 256 KiB
 
     asked = anyio.Event()
     async with new(limits=Limits(stream_timeout_s=0.3)) as victim:
         victim.serve(ECHO, large, max_concurrent=1)
-        async with anyio.create_task_group() as group:
+        async with new("honest") as honest, anyio.create_task_group() as group:
+            await honest.connect(victim.addresses[0])
             group.start_soon(hostile.attack, stall, victim.addresses[0])
             await asked.wait()
-            async with new("honest") as honest:
-                with anyio.fail_after(2):  # the library alone waits five seconds
-                    await honest.connect(victim.addresses[0])
-                    while True:
-                        try:
-                            assert await honest.request(victim.peer_id, ECHO, b"y") == b"y"
-                            break
-                        except TransportError:
-                            await anyio.sleep(0.05)
+            with anyio.fail_after(4):  # the library alone waits five seconds
+                while True:
+                    try:
+                        assert await honest.request(victim.peer_id, ECHO, b"y") == b"y"
+                        break
+                    except TransportError:
+                        await anyio.sleep(0.1)
 
 
 async def test_a_peer_that_was_down_for_long_is_found_again_at_once(new: New, eventually: Eventually) -> None:
@@ -451,7 +450,7 @@ async def test_a_peer_that_was_down_for_long_is_found_again_at_once(new: New, ev
 async def test_a_port_belongs_to_one_transport(new: New) -> None:
     async with new("first") as first:
         port = int(first.addresses[0].split("/")[4])
-        with anyio.fail_after(10), pytest.raises(TransportError, match="cannot listen"):
+        with anyio.fail_after(30), pytest.raises(TransportError, match="cannot listen"):
             async with new("second", port=port):
                 pass
         first.serve(ECHO, echo)

@@ -25,7 +25,7 @@ from multiaddr import Multiaddr
 T = TypeVar("T")
 
 
-async def attack(work: Callable[..., Awaitable[T]], *args: Any, timeout_s: float = 20.0) -> T:
+async def attack(work: Callable[..., Awaitable[T]], *args: Any, timeout_s: float = 60.0) -> T:
     """Runs `work` under trio in a thread and returns what it saw."""
 
     async def bounded() -> T:

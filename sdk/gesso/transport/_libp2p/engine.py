@@ -215,6 +215,7 @@ class Engine:
     def _down(self, conn: INetConn) -> None:
         peer = conn.muxed_conn.peer_id
         if self._swarm.get_connections(peer):
+            self._pubsub.moved(conn)
             return
         self._thread.tell(self._plan.on_down, PeerId(str(peer)))
         if peer in self._wanted:

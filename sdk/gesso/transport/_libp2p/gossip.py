@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
-from libp2p.abc import IHost
+from libp2p.abc import IHost, INetConn
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
@@ -69,6 +69,16 @@ class GuardedPubsub(Pubsub):
     def mesh(self, name: str) -> int:
         assert isinstance(self.router, GossipSub)
         return len(self.router.mesh.get(name, ()))
+
+    def moved(self, ended: INetConn) -> None:
+        """One of several connections to a peer has ended. When it carried our gossip, open a stream on another.
+
+        The library keeps writing into the dead stream, or, having nothing to write, stays deaf and mute to that peer.
+        """
+        peer = ended.muxed_conn.peer_id
+        stream = self.peers.get(peer)
+        if stream is not None and stream.muxed_conn is ended.muxed_conn:
+            self._handle_dead_peer(peer)
 
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
         """Straight into our inbox: the library's own queue holds 32 messages and loses the rest silently."""
