@@ -130,7 +130,7 @@ _MAGIC: dict[str, bytes] = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\
 class ProgressEvent(Document):
     """Protocol `/gesso/progress/1`: how far a node is. `step` of `total` in `stage`; `sequence` only grows.
 
-    With stage `committed`, `result` names the blob of the result manifest: a hint that the committed root confirms.
+    With stage `committed`, `note` is the name of the result manifest's blob: a hint that the committed root confirms.
     """
 
     MAX_BYTES: ClassVar[int] = MAX_PROGRESS_BYTES
@@ -144,7 +144,6 @@ class ProgressEvent(Document):
     total: Annotated[int, Field(ge=0, le=100_000)] = 0
     image: Annotated[int, Field(ge=0, le=1024)] = 0
     preview: Preview | None = None
-    result: BlobRef | None = None
     note: Annotated[str, Field(max_length=200)] = ""
 
     @model_validator(mode="after")
@@ -152,6 +151,14 @@ class ProgressEvent(Document):
         if self.step > self.total:
             raise ValueError("step goes up to total")
         return self
+
+    @property
+    def result(self) -> BlobRef | None:
+        """Where the node says that its result manifest is; None before it has committed, or if it says nothing."""
+        try:
+            return BlobRef.parse(self.note) if self.stage == "committed" else None
+        except EncodingInvalid:
+            return None
 
 
 class BlobRequest(Document):

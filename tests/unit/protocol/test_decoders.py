@@ -60,7 +60,7 @@ EXAMPLES: list[Document] = [
     TaskAnnouncement.of(1, NODE, TERMS, reply_to=("/ip4/1.2.3.4/tcp/5",), spec_from="http://relay.example"),
     NodeAdvert(chain_id=1, wallet=NODE, peer="QmPeer", offer=Offer(), sent_at=1, addresses=("/ip4/1.2.3.4",)),
     PREVIEW,
-    ProgressEvent(task=TASK, node=NODE, sequence=1, stage="executing", step=1, total=2, preview=PREVIEW, result=BLOB),
+    ProgressEvent(task=TASK, node=NODE, sequence=1, stage="executing", step=1, total=2, preview=PREVIEW),
     BlobRequest(blob=BLOB),
     BlobReply(status="ok", size=5, length=5),
     OpenRequest(task=TASK, positions=(0, 5)),

@@ -99,12 +99,18 @@ def test_malformed_adverts(field: str, value: object) -> None:
 
 def test_progress_with_the_largest_preview_fits() -> None:
     preview = Preview.of(PNG + bytes(MAX_PREVIEW_BYTES - len(PNG)))
-    event = progress(step=100_000, total=100_000, preview=preview, note="☂" * 200, sequence=2**53 - 1,
-                     result=BlobRef(bytes(32)))  # fmt: skip
+    event = progress(step=100_000, total=100_000, preview=preview, note="☂" * 200, sequence=2**53 - 1)
     assert ProgressEvent.decode(event.encode()) == event
     assert len(preview.image) == MAX_PREVIEW_BYTES
     # a message of this size still fits what the protocol allows
     assert len(event.encode()) <= messages.MAX_PROGRESS_BYTES
+
+
+def test_a_committed_node_names_its_result() -> None:
+    ref = BlobRef(bytes(32))
+    assert progress(stage="committed", note=str(ref)).result == ref
+    assert progress(stage="committed", note="soon").result is None
+    assert progress(stage="executing", note=str(ref)).result is None
 
 
 @pytest.mark.parametrize("image", [PNG, JPEG + b"rest"])
