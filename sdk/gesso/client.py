@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
+from anyio.abc import TaskGroup
 from gesso_protocol.errors import (
     BlobCorrupt,
-    ChainReverted,
     InsufficientFunds,
     NoEligibleNode,
     UsageError,
@@ -70,6 +70,7 @@ class AsyncClient:
         self._stack = AsyncExitStack()
         self._ports_now: wiring.Ports | None = None
         self._feed_now: TaskFeed | None = None
+        self._group: TaskGroup
         self._params: BoardParams | None = None
 
     async def __aenter__(self) -> Self:
@@ -80,6 +81,7 @@ class AsyncClient:
             group = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(group.cancel_scope.cancel)
             self._ports_now = ports
+            self._group = group
             self._feed_now = TaskFeed(ports.chain, ports.progress, group, poll_s=ports.poll_s)
             self._stack = stack.pop_all()
         return self
@@ -316,16 +318,15 @@ class AsyncClient:
     async def _send(self, spec: TextToImage, terms: Terms, params: BoardParams) -> AsyncTask:
         ports, feed = self._ports, self._feed
         task = task_id(ports.chain_id, ports.board, terms)
+        announcement = TaskAnnouncement.of(ports.chain_id, ports.board, terms, spec_from=ports.spec_from)
         stream = await feed.open_new(task)
+        # Announced while the transaction is on its way: nodes read the spec before the block is there.
+        self._group.start_soon(announce_all, ports.announcers, announcement)
         try:
             receipt = await ports.chain.submit(terms)
-        except BaseException as error:
+        except BaseException:
             stream.close()
-            if isinstance(error, ChainReverted) and "Balance" in error.name:
-                raise InsufficientFunds("the deposit does not cover the fee", hint="gesso wallet show") from error
             raise
-        announcement = TaskAnnouncement.of(ports.chain_id, ports.board, terms, spec_from=ports.spec_from)
-        await announce_all(ports.announcers, announcement)
         streams = [stream]
 
         def open_stream() -> Any:

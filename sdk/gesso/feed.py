@@ -35,6 +35,7 @@ class TaskStream:
         self.result_hints: dict[BlobRef, None] = {}
         """Where the result manifest is said to be; checked against the chain before use. Bounded, oldest first."""
         self._node: Address | None = None
+        self._committed = False
         self._on_close = on_close
         self._queue: deque[events.Event] = deque()
         self._wake = anyio.Event()
@@ -45,8 +46,11 @@ class TaskStream:
         if len(self._queue) >= QUEUE:
             kept = [queued for queued in self._queue if not isinstance(queued, events.Step)]
             self._queue = deque(kept)
+        if isinstance(event, events.Step) and self._committed:
+            return  # a straggler from the relay; the line must not run backwards
         if isinstance(event, events.Claimed):
             self._node = event.node
+        self._committed = self._committed or isinstance(event, events.Committed)
         self._queue.append(event)
         self._wake.set()
 

@@ -78,7 +78,7 @@ async def run_task(stack: Stack, state: StackState, demo: Demo, out: Output) -> 
         conserved = ledger.conserved(before, after) and await ledger.backed(chain, after)
     gains = {str(account): format_amount(gain) for account, gain in ledger.credits(before, after).items()}
     document = describe(state, demo, result, path, gains, conserved, stages.durations(total_s))
-    document["claimed_over"] = claimed_over(stack, result)
+    document["claimed_over"] = claimed_over(stack, state, result)
     _print_receipt(out, document, result, conserved)
     return document
 
@@ -146,18 +146,15 @@ def describe(
     }
 
 
-def claimed_over(stack: Stack, result: Result) -> str | None:
-    """How the node that claimed the task says that it heard of it first: libp2p gossip or the chain."""
-    task = str(result.receipt.task)
-    for log in sorted((stack.folder / "logs").glob("node-*.log")):
-        for line in log.read_text(errors="replace").splitlines():
-            if task in line and '"task.heard"' in line:
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    continue
-                if entry.get("node") == str(result.receipt.node):
-                    return str(entry.get("over"))
+def claimed_over(stack: Stack, state: StackState, result: Result) -> str | None:
+    """Over what the node that claimed the task first heard of it, by its own log: libp2p gossip, or the chain."""
+    receipt = result.receipt
+    names = [name for name, ready in state.details.items() if ready.get("wallet") == str(receipt.node)]
+    for name in names:
+        for line in stack.supervisor.log_of(name).read_text(errors="replace").splitlines():
+            if str(receipt.task) in line and '"task.heard"' in line:
+                over = json.loads(line).get("over")
+                return "libp2p" if over == "gossip" else str(over)
     return None
 
 

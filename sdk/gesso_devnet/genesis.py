@@ -29,6 +29,8 @@ ONE = 10**18
 START_TOKENS = Wei(10_000 * ONE)
 START_DEPOSIT = Wei(1_000 * ONE)
 NODE_STAKE = Wei(100 * ONE)
+NODE_PRICE = Wei(96 * ONE // 10_000)
+"""What a node wants to keep of a fee: with 3 % royalty and 1 % protocol fee a task costs 0.01 tokens."""
 ROYALTY_BPS = 300
 BASE_KIND = 0
 GAS_MONEY = 10 * ONE

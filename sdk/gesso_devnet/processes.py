@@ -22,6 +22,7 @@ import psutil
 from gesso_protocol.errors import ConfigError, Unreachable
 
 READY_POLL_S = 0.05
+DRAIN_GRACE_S = 2.0
 STOP_GRACE_S = 8.0
 ORPHAN_GRACE_S = 1.0
 LOG_TAIL_LINES = 12
@@ -212,7 +213,9 @@ def _end(entries: Sequence[Running], *, hard: bool) -> None:
             children += _children(process)
             entry.signal(signal.SIGCONT)
             entry.signal(signal.SIGKILL if hard else signal.SIGTERM)
-    _, stubborn = psutil.wait_procs(parents, timeout=STOP_GRACE_S)
+    _, draining = psutil.wait_procs(parents, timeout=DRAIN_GRACE_S)
+    _send(draining, signal.SIGTERM)  # a node takes the second one as: leave now, the journal remembers
+    _, stubborn = psutil.wait_procs(draining, timeout=STOP_GRACE_S)
     # A parent that went in order has taken its children along; orphans get a short moment of their own.
     _, orphans = psutil.wait_procs(children, timeout=0.2)
     _send(orphans, signal.SIGTERM)

@@ -29,12 +29,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, chain_command, choose, wait_until_up
-from gesso_devnet.genesis import NODE_STAKE, Cast, found, publish
+from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish
 from gesso_devnet.processes import Actor, Supervisor, python
 from gesso_devnet.seed import base_model_folder, pack, stand_in
 
 ExecutorChoice = Literal["auto", "fake", "diffusers"]
 NETWORK = "devnet"
+LOOPBACK = "127.0.0.1"
 SUBMITTER = "devnet-submitter"
 PASSWORD = "devnet"  # noqa: S105 - guards keys that are public
 MAX_NODES = 32
@@ -208,7 +209,11 @@ class Stack:
             "public_url": url,
             "rpc_hint": chain.rpc_url,
             "index_poll_s": 0.25,
-            "gossip": {"listen_port": ports.relay_peer, "key_file": str(folder / "peer.key")},
+            "gossip": {
+                "listen_host": LOOPBACK,
+                "listen_port": ports.relay_peer,
+                "key_file": str(folder / "peer.key"),
+            },
         }
         actors["relay"] = python("-m", "gesso_relay", "--config", str(_write(folder / "config.json", config)))
         return await self.supervisor.start(Actor("relay", actors["relay"]))
@@ -248,12 +253,14 @@ class Stack:
             "chain": {"rpc_url": chain.rpc_url, "contracts": _contracts(chain.contracts)},
             "wallet": {"keystore": str(folder / "wallet.json"), "password_file": str(folder / "wallet.password")},
             "transport": {
+                "listen_host": LOOPBACK,
                 "listen_port": ports.nodes[at],
                 "key_file": str(folder / "peer.key"),
                 "bootstrap": list(bootstrap),
             },
             "blobs": {"relays": [relay_url]},
             "executor": {"engine": executor},
+            "policy": {"min_fee": str(NODE_PRICE)},
             "models": {"prefetch": [model]},
             "stake": str(NODE_STAKE),
             "status_port": ports.status[at],
