@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import anyio
-
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import NodeMemory, Patience, TaskRecord, TaskState, TaskView
 from gesso_protocol.terms import BoardParams, Terms
 
-from gesso_node.journal import Entry
+from gesso_node.journal import Entry, Journal
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class Known:
     busy: set[str] = field(default_factory=set)
     """What is being done about it right now: judge, claim, execute, commit, settle, expire."""
     execution: anyio.CancelScope | None = None
+    offer_at: int = 0
     spec_tries: int = 0
     told: set[str] = field(default_factory=set)
     """Stages that the requester was told of."""
@@ -37,6 +38,14 @@ class Known:
         """Claimed, or claim sent, and no result committed yet: it takes one of our slots."""
         entry = self.entry
         return entry is not None and entry.claim_sent_at is not None and self.record.state <= TaskState.CLAIMED
+
+
+async def write_down(journal: Journal, known: Known, label: str, **changes: Any) -> None:
+    """Journal changed fields of a task first, then know them."""
+    await journal.update(known.task, label, **changes)
+    if known.entry is not None:
+        # Somebody else may have written other fields meanwhile, so this starts from the entry as it is now.
+        known.entry = replace(known.entry, **changes)
 
 
 @dataclass(slots=True)

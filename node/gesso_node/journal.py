@@ -15,7 +15,6 @@ from typing import Any, Literal, Self, TypeVar
 
 import anyio
 import anyio.to_thread
-
 from gesso_protocol.encoding import Document
 from gesso_protocol.errors import ConfigError
 from gesso_protocol.ids import BlobRef, Root, TaskId
@@ -153,49 +152,35 @@ class Journal:
 
     async def add(self, entry: Entry) -> None:
         """Write a task down for the first time; a second time changes nothing."""
-        columns = ", ".join(_COLUMNS)
-        marks = ", ".join("?" * len(_COLUMNS))
         values = tuple(_stored(getattr(entry, name)) for name in _COLUMNS)
         tally = [("refused", str(entry.refusal))] if entry.refusal else []
-        await self._write(
-            "add", [(f"INSERT OR IGNORE INTO task ({columns}) VALUES ({marks})", values), *map(_count, tally)]
-        )
+        tally += [("ended", str(entry.closed))] if entry.closed else []
+        await self._write("add", [(_INSERT, values), *map(_count, tally)])
 
-    async def update(self, entry: Entry, label: str, **changes: Any) -> Entry:
-        """Write changed fields and return the entry as it now is. `label` names the write for fault tests."""
-        names = ", ".join(f"{name} = ?" for name in changes)
-        values = (*(_stored(value) for value in changes.values()), str(entry.task))
-        await self._write(label, [(f"UPDATE task SET {names} WHERE task = ?", values)])
-        return replace(entry, **changes)
+    async def update(self, task: TaskId, label: str, **changes: Any) -> None:
+        """Write changed fields of one task. `label` names the write for fault tests."""
+        await self.update_all([task], label, **changes)
 
-    async def update_all(self, entries: Iterable[Entry], label: str, **changes: Any) -> list[Entry]:
+    async def update_all(self, tasks: Iterable[TaskId], label: str, **changes: Any) -> None:
         """`update` for several tasks in one transaction."""
-        chosen = list(entries)
-        names = ", ".join(f"{name} = ?" for name in changes)
+        names = ", ".join(f"{name} = ?" for name in changes)  # names are ours, never from outside
         values = tuple(_stored(value) for value in changes.values())
-        await self._write(
-            label, [(f"UPDATE task SET {names} WHERE task = ?", (*values, str(entry.task))) for entry in chosen]
-        )
-        return [replace(entry, **changes) for entry in chosen]
+        change = f"UPDATE task SET {names} WHERE task = ?"  # noqa: S608
+        await self._write(label, [(change, (*values, str(task))) for task in tasks])
 
-    async def close_entry(self, entry: Entry, why: Why, now: int, *, paid: Wei | None = None) -> Entry:
-        """The task needs nothing more from us. Counts how it ended, and what it paid."""
+    async def close_entry(self, task: TaskId, why: Why, now: int, *, paid: Wei | None = None) -> None:
+        """The task needs nothing more from us. Counts how it ended, and adds up what it paid."""
         statements: list[tuple[str, tuple[Any, ...]]] = [
             (
                 "UPDATE task SET closed = ?, closed_at = ?, paid = coalesce(?, paid) WHERE task = ? AND closed IS NULL",
-                (str(why), now, None if paid is None else str(paid), str(entry.task)),
+                (str(why), now, None if paid is None else str(paid), str(task)),
             ),
             _count(("ended", str(why))),
-            (
-                "DELETE FROM task WHERE closed IS NOT NULL AND rowid IN (SELECT rowid FROM task WHERE closed IS NOT NULL"
-                " ORDER BY closed_at DESC LIMIT -1 OFFSET ?)",
-                (KEPT_CLOSED,),
-            ),
+            (_FORGET_OLDEST, (KEPT_CLOSED,)),
         ]
         if paid is not None:
             statements.append(_add_to_note("earned", int(paid), await self.earned()))
         await self._write("close", statements)
-        return replace(entry, closed=why, closed_at=now, paid=paid if paid is not None else entry.paid)
 
     async def reopen(self, entry: Entry) -> Entry:
         """The chain took back how the task ended: it is open again, and what it paid was not earned yet."""
@@ -260,6 +245,15 @@ class Journal:
         return await anyio.to_thread.run_sync(work, limiter=self._thread)
 
 
+_INSERT = f"INSERT OR IGNORE INTO task ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_FORGET_OLDEST = """
+    DELETE FROM task WHERE rowid IN
+        (SELECT rowid FROM task WHERE closed IS NOT NULL ORDER BY closed_at DESC LIMIT -1 OFFSET ?)
+"""
+_COUNT = """
+    INSERT INTO tally (kind, name, count) VALUES (?, ?, 1)
+    ON CONFLICT (kind, name) DO UPDATE SET count = count + 1
+"""
 _SET_NOTE = "INSERT INTO note (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 
@@ -269,16 +263,13 @@ def _add_to_note(name: str, amount: int, before: int) -> tuple[str, tuple[Any, .
 
 
 def _count(which: tuple[str, str]) -> tuple[str, tuple[Any, ...]]:
-    return (
-        "INSERT INTO tally (kind, name, count) VALUES (?, ?, 1) ON CONFLICT (kind, name) DO UPDATE SET count = count + 1",
-        which,
-    )
+    return _COUNT, which
 
 
 def _stored(value: Any) -> Any:
     if isinstance(value, Document):
         return value.encode()
-    if value is None or isinstance(value, int | bytes) and not isinstance(value, Wei):
+    if value is None or (isinstance(value, int | bytes) and not isinstance(value, Wei)):
         return value
     return str(value)
 

@@ -10,15 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
-from pydantic import ValidationError
-
 from gesso.chain import Chain, Cursor, Page
 from gesso.chain import events as on_chain
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState, Why
 from gesso_protocol.terms import Terms
+from pydantic import ValidationError
 
-from gesso_node.book import Book, Known
+from gesso_node.book import Book, Known, write_down
 from gesso_node.catalogue import Catalogue
 from gesso_node.journal import Journal
 
@@ -98,6 +97,8 @@ class Observer:
         """A task from gossip, perhaps ahead of its block. None when we have enough to think about."""
         if len(self._book) >= MAX_CANDIDATES and self._book.get(task) is None:
             return None
+        if self._book.get(task) is None:
+            log.info("task.heard", task=str(task), over="gossip")
         return self._book.add(Known(task, terms, now, TaskRecord(task, TaskState.UNKNOWN)))
 
     async def _take(self, page: Page, now: int) -> None:
@@ -123,6 +124,7 @@ class Observer:
         known = self._book.get(event.task)
         if known is None:
             if len(self._book) < MAX_CANDIDATES:
+                log.info("task.heard", task=str(event.task), over="chain")
                 self._book.add(Known(event.task, event.terms, now, record))
         elif known.record.state is TaskState.UNKNOWN:
             known.record = record
@@ -149,7 +151,7 @@ class Observer:
     async def _settled(self, known: Known, event: on_chain.TaskSettled) -> None:
         # The payment is written down before the cursor may pass this event.
         if known.entry is not None and event.node == self._book.me and known.entry.paid is None:
-            known.entry = await self._journal.update(known.entry, "paid", paid=event.paid)
+            await write_down(self._journal, known, "paid", paid=event.paid)
             self._on_payment(known)
         known.record = replace(known.record, state=TaskState.SETTLED, node=event.node)
 
@@ -189,5 +191,3 @@ class Observer:
             return
         await self._journal.set_note("cursor", self._cursor.model_dump_json())
         self._saved_block = self._cursor.block
-
-

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from gesso.blobs import BlobStore
-from gesso_protocol.errors import ExecutorCrashed
+from collections.abc import Sequence
+
+import structlog
+from gesso.blobs import BlobStore, LocalBlobs
+from gesso_protocol.errors import ExecutorCrashed, GessoError
 from gesso_protocol.ids import Address
 from gesso_protocol.result import ExecutorName, ImageEntry, ResultManifest
 from gesso_protocol.spec import spec_ref
 
 from gesso_node.executors.port import Finished, Job
+
+log = structlog.get_logger("gesso.node.results")
 
 
 async def publish_result(blobs: BlobStore, job: Job, outcome: Finished, node: Address) -> ResultManifest:
@@ -40,6 +45,29 @@ async def publish_result(blobs: BlobStore, job: Job, outcome: Finished, node: Ad
     )
     await blobs.put(manifest.encode(), expect=manifest.ref)
     return manifest
+
+
+class Outbox:
+    """Sees to it that stores which were away at publishing time get a result too."""
+
+    def __init__(self, local: LocalBlobs | None, remotes: Sequence[BlobStore]) -> None:
+        self._local = local
+        self._remotes = tuple(remotes)
+
+    async def offer(self, result: ResultManifest) -> bool:
+        """Give every store what it lacks; true when all have all of it."""
+        if self._local is None:
+            return True
+        complete = True
+        for remote in self._remotes:
+            try:
+                for ref in (*(image.blob for image in result.images), result.ref):
+                    if not await remote.has(ref):
+                        await remote.put(self._local.path(ref), expect=ref)
+            except GessoError as error:
+                complete = False
+                log.info("results.store-away", task=result.task.short, code=error.code)
+        return complete
 
 
 def _executor_name(name: str) -> ExecutorName:

@@ -42,6 +42,7 @@ class TransportSection(_Section):
     """The libp2p host; its key is not the wallet's."""
 
     enabled: bool = True
+    listen_host: str = "0.0.0.0"  # noqa: S104  (a node wants to be reached)
     listen_port: Port = 0
     key_file: Path | None = None
     bootstrap: tuple[str, ...] = ()
@@ -116,6 +117,8 @@ class NodeSettings(_Section):
     settle_wait_s: int = Field(default=0, ge=0, le=86_400)
     """How long a due payment may wait for others to share its transaction with."""
     status_port: Port = 0
+    resend_after_s: int = Field(default=30, ge=1, le=3_600)
+    """When a transaction that was sent is believed lost; more than a few blocks, less than the shortest window."""
     log_format: Literal["human", "json"] = "human"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

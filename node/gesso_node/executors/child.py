@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gesso_node.executors.messages import (
     MAX_LINE_BYTES,
+    Cancel,
     Done,
     Failed,
     Load,
@@ -87,6 +88,8 @@ class ChildSettings(BaseModel):
     stall_s: float = Field(default=300.0, gt=0)
     """No line for this long means that the child hangs; loading a model counts as silence."""
     memory_limit_bytes: int = Field(default=0, ge=0)
+    cancel_s: float = Field(default=3.0, gt=0)
+    """How long a child may take to stop a job that is not wanted any more, before it is killed."""
     max_warm: int = Field(default=1, ge=1, le=16)
     options: dict[str, Any] = Field(default_factory=dict)
     """Passed to the engine as they are (see `FakeFaults`, `DiffusersOptions`)."""
@@ -111,6 +114,7 @@ class _Child:
         self._stall_s = stall_s
         self._tail = bytearray()
         self._jobs = 0
+        self.working = False
 
     @property
     def alive(self) -> bool:
@@ -138,14 +142,24 @@ class _Child:
 
     async def run(self, job: Job, on_event: OnEvent) -> Done | Failed:
         self._jobs += 1
+        self.working = True
         await self._send(encode(_run_message(self._jobs, job)))
         while True:
             message = await self._line(self._stall_s)
             if isinstance(message, Ready | Loaded) or message.job != self._jobs:
                 raise ExecutorCrashed(f"unexpected {message.kind} from the child")
             if not isinstance(message, Stepped):
+                self.working = False
                 return message
             await on_event(_step(message))
+
+    async def stop_job(self, patience_s: float) -> bool:
+        """Ask for an end of the present job; true when the child gave one and can go on with another."""
+        with suppress(ExecutorCrashed, ExecutorTimeout), anyio.move_on_after(patience_s, shield=True):
+            await self._send(encode(Cancel(job=self._jobs)))
+            while self.working:
+                self.working = not isinstance(await self._line(patience_s), Done | Failed)
+        return not self.working
 
     async def kill(self) -> None:
         """Ends the process now and waits for it. Safe to call twice, and during cancellation."""
@@ -259,7 +273,10 @@ class ChildExecutor:
         except ExecutorCrashed as error:
             return Crashed(error.message, self._tail_of(key))
         except BaseException:
-            await self._drop(key)
+            # Starting a child costs seconds, so a job that is merely not wanted any more does not cost the child.
+            busy = self._children.get(key)
+            if busy is None or not busy.working or not await busy.stop_job(self._settings.cancel_s):
+                await self._drop(key)
             raise
 
     async def _child(self, key: str) -> _Child:

@@ -24,6 +24,10 @@ SAMPLER_NAMES = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_
 """The names that picture tools expect in the `parameters` text."""
 
 
+class Cancelled(Exception):  # noqa: N818  (not a failure)
+    """Nobody waits for the work any more; raised between steps."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineJob:
     spec: TextToImage
@@ -42,7 +46,7 @@ class EngineResult:
 
 
 Emit = Callable[[StepDone], None]
-"""Called after each step."""
+"""Called after each step. Raises Cancelled when the work is not wanted any more."""
 
 
 class Engine(Protocol):

@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict
 
 from gesso_node.executors.engine import (
+    Cancelled,
     Emit,
     EngineJob,
     EngineResult,
@@ -216,10 +217,6 @@ class _ThreadCrashError(Exception):
     pass
 
 
-class _StoppedError(Exception):
-    """Its caller is gone; nobody sees this."""
-
-
 class _ThreadEngine(FakeEngine):
     """A crash must not take the test's process along, and a hang must end when its caller is gone."""
 
@@ -228,7 +225,7 @@ class _ThreadEngine(FakeEngine):
 
     def check(self) -> None:
         if self._calm.is_set():
-            raise _StoppedError
+            raise Cancelled
 
     def _misbehave(self, step: int) -> None:
         if step == self._faults.crash_at_step:

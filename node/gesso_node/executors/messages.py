@@ -34,6 +34,13 @@ class Run(_Message):
     task: _Hex32
 
 
+class Cancel(_Message):
+    """Node to child: stop after the current step."""
+
+    kind: Literal["cancel"] = "cancel"
+    job: int
+
+
 class Load(_Message):
     """Node to child: have this model ready, a job for it is likely."""
 
@@ -91,14 +98,14 @@ class Failed(_Message):
 
     kind: Literal["failed"] = "failed"
     job: int | None
-    reason: Literal["error", "out-of-memory", "unfit"]
+    reason: Literal["error", "out-of-memory", "unfit", "cancelled"]
     message: str = Field(max_length=4096)
 
 
-ToChild = Annotated[Run | Load, Field(discriminator="kind")]
+ToChild = Annotated[Run | Load | Cancel, Field(discriminator="kind")]
 FromChild = Annotated[Ready | Loaded | Stepped | Done | Failed, Field(discriminator="kind")]
 
-_TO_CHILD: TypeAdapter[Run | Load] = TypeAdapter(ToChild)
+_TO_CHILD: TypeAdapter[Run | Load | Cancel] = TypeAdapter(ToChild)
 _FROM_CHILD: TypeAdapter[Ready | Loaded | Stepped | Done | Failed] = TypeAdapter(FromChild)
 
 
@@ -107,7 +114,7 @@ def encode(message: _Message) -> bytes:
     return message.model_dump_json().encode() + b"\n"
 
 
-def decode_to_child(line: bytes) -> Run | Load:
+def decode_to_child(line: bytes) -> Run | Load | Cancel:
     """Raises ExecutorCrashed for anything that is not a message of ours."""
     try:
         return _TO_CHILD.validate_json(line)

@@ -21,9 +21,10 @@ from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.spec import parse_spec
 
-from gesso_node.executors.engine import Engine, EngineJob, EngineResult, load_engine
+from gesso_node.executors.engine import Cancelled, Engine, EngineJob, EngineResult, load_engine
 from gesso_node.executors.messages import (
     MAX_LINE_BYTES,
+    Cancel,
     Done,
     Failed,
     Load,
@@ -41,16 +42,20 @@ FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subp
 
 
 class Inbox:
-    """Lines from the node, read in a thread so that the node's end is seen during a step."""
+    """Lines from the node, read in a thread so that a cancel, and the node's end, are seen during a step."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._messages: queue.Queue[Run | Load] = queue.Queue(maxsize=4)
+        self._cancelled: set[int] = set()
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
     def messages(self) -> Iterator[Run | Load]:
         while True:
             yield self._messages.get()
+
+    def cancelled(self, job: int) -> bool:
+        return job in self._cancelled
 
     def _read(self) -> None:
         while line := self._stream.readline(MAX_LINE_BYTES):
@@ -58,7 +63,10 @@ class Inbox:
                 message = decode_to_child(line)
             except ExecutorCrashed:
                 os._exit(65)
-            self._messages.put(message)
+            if isinstance(message, Cancel):
+                self._cancelled.add(message.job)
+            else:
+                self._messages.put(message)
         os._exit(0)
 
 
@@ -89,11 +97,15 @@ class Worker:
 
     def _run(self, run: Run) -> Done | Failed:
         def emit(step: StepDone) -> None:
+            if self._inbox.cancelled(run.job):
+                raise Cancelled
             preview = base64.b64encode(step.preview).decode() if step.preview else None
             self._send(Stepped(job=run.job, image=step.image, index=step.index, total=step.total, preview=preview))
 
         try:
             return _done(run, self._engine.run(_job(run), emit))
+        except Cancelled:
+            return Failed(job=run.job, reason="cancelled", message="stopped at the node's request")
         except ModelInvalid as error:
             return Failed(job=run.job, reason="unfit", message=error.message[:4000])
         except MemoryError as error:

@@ -1,0 +1,426 @@
+"""The node's composition root: settings become parts here and nowhere else, and parts get each other by constructor."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import anyio.to_thread
+import httpx
+import structlog
+from gesso.blobs import BlobStore, LocalBlobs
+from gesso.chain import Chain, NodeState, Wallet
+from gesso.transport.keys import peer_id_bytes
+from gesso.transport.port import Transport
+from gesso_protocol.errors import ConfigError, GessoError, WalletError
+from gesso_protocol.lifecycle import Patience
+
+from gesso_node.book import Book, Known
+from gesso_node.catalogue import Catalogue
+from gesso_node.discover import Adverts, Announcements
+from gesso_node.doctor import Doctor, Finding
+from gesso_node.executors.child import ChildExecutor
+from gesso_node.executors.port import Executor
+from gesso_node.journal import Entry, Journal, WriteHook
+from gesso_node.metrics import Metrics
+from gesso_node.models import ModelCache
+from gesso_node.observe import Observer
+from gesso_node.openings import Openings
+from gesso_node.policy import Policy
+from gesso_node.progress import ProgressSender
+from gesso_node.reconcile import Reconciler
+from gesso_node.results import Outbox
+from gesso_node.settings import NodeSettings, WalletSection
+from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
+from gesso_node.work import Workbench
+
+log = structlog.get_logger("gesso.node")
+
+RECENT = 20
+HEALTHY_WITHIN_S = 30.0
+FLUSH_S = 3.0
+MAX_PASSWORD_BYTES = 4096
+
+
+class Node:
+    """One worker on the network. Make it with `Node.open`; then `serve`, or call `once` yourself."""
+
+    def __init__(
+        self,
+        *,
+        settings: NodeSettings,
+        chain: Chain,
+        transport: Transport | None,
+        executor: Executor,
+        journal: Journal,
+        book: Book,
+        observer: Observer,
+        catalogue: Catalogue,
+        policy: Policy,
+        models: ModelCache,
+        workbench: Workbench,
+        progress: ProgressSender,
+        reconciler: Reconciler,
+        announcements: Announcements | None,
+        metrics: Metrics,
+    ) -> None:
+        self.settings = settings
+        self.address = book.me
+        self.transport = transport
+        self.metrics = metrics
+        self.doctor = Doctor(settings, chain, book.me, executor, catalogue, transport)
+        self._chain = chain
+        self._executor = executor
+        self._journal = journal
+        self._book = book
+        self._observer = observer
+        self._catalogue = catalogue
+        self._policy = policy
+        self._models = models
+        self._workbench = workbench
+        self._progress = progress
+        self._reconciler = reconciler
+        self._announcements = announcements
+        self._begun = time.monotonic()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        settings: NodeSettings,
+        *,
+        chain: Chain | None = None,
+        transport: Transport | None = None,
+        blobs: BlobStore | None = None,
+        executor: Executor | None = None,
+        on_write: WriteHook | None = None,
+    ) -> AsyncIterator[Node]:
+        """Build a node; parts that are given are used and not closed, the others are made from the settings.
+
+        Raises ConfigError, WalletError, Unreachable. `on_write` hears of every journal write, for fault tests.
+        """
+        async with AsyncExitStack() as stack:
+            yield await _build(cls, stack, settings, chain, transport, blobs, executor, on_write)
+
+    async def serve(self) -> None:
+        """Run until cancelled, or until `drain` has brought everything to its end."""
+        async with anyio.create_task_group() as tasks:
+            if self._announcements is not None:
+                tasks.start_soon(self._announcements.run)
+            if self.transport is not None:
+                adverts = Adverts(
+                    self.transport,
+                    chain_id=self._chain.chain_id,
+                    wallet=self.address,
+                    offer=self._policy.offer,
+                    free=lambda: self.settings.policy.max_waiting - self._book.held(),
+                )
+                tasks.start_soon(adverts.run)
+            tasks.start_soon(self._progress.run)
+            tasks.start_soon(self._prefetch)
+            tasks.start_soon(self._reconciler.forever, self.settings.tick_s)
+            await self._until_drained()
+            await self._progress.flush(FLUSH_S)
+            tasks.cancel_scope.cancel()
+
+    async def once(self, now: int | None = None) -> None:
+        """One pass of the loop at chain second `now` (the chain's own when not given)."""
+        await self._reconciler.once(await self._chain.now() if now is None else now)
+
+    async def quiesce(self) -> None:
+        """Wait until nothing is being done in the background."""
+        await self._reconciler.quiesce()
+
+    def drain(self) -> None:
+        """Take nothing new, bring what is claimed to its commit, then let `serve` return."""
+        log.info("node.draining", held=self._book.held())
+        self._reconciler.draining = True
+        self._reconciler.wake()
+
+    async def status(self) -> NodeStatus:
+        """The read model; also sets the gauges."""
+        cached = self._models.cached()
+        health = self._executor.health()
+        earned = await self._journal.earned()
+        size = sum(model.size for model in cached)
+        peers = len(self.transport.peers()) if self.transport else 0
+        self.metrics.observe(
+            earned_tokens=float(money(earned)),
+            held=self._book.held(),
+            cache_bytes=size,
+            peers=peers,
+            block=self._observer.block,
+        )
+        return NodeStatus(
+            name=self.settings.name,
+            wallet=str(self.address),
+            peer=str(self.transport.peer_id) if self.transport else None,
+            peers=peers,
+            addresses=self.transport.addresses if self.transport else (),
+            chain_id=self._chain.chain_id,
+            block=self._observer.block,
+            healthy=self._reconciler.idle_s() < HEALTHY_WITHIN_S,
+            draining=self._reconciler.draining,
+            weight=self._book.weights.mine,
+            total_weight=self._book.weights.total,
+            slots=self.settings.policy.max_waiting,
+            held=self._book.held(),
+            uptime_s=int(time.monotonic() - self._begun),
+            earned=money(earned),
+            current=self._current(),
+            open_tasks=tuple(_line(known) for known in self._book if known.entry is not None)[:100],
+            recent=tuple(_ended_line(entry) for entry in await self._journal.recent(RECENT)),
+            refused=await self._journal.tally("refused"),
+            ended=await self._journal.tally("ended"),
+            failed=await self._journal.tally("failed"),
+            models=tuple(model.label for model in cached),
+            model_bytes=size,
+            executor=ExecutorLine(
+                engine=health.name, busy=health.busy, warm=health.warm, started=health.started, ended=health.ended
+            ),
+            heard=self._announcements.heard if self._announcements else 0,
+        )
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """What `gesso node doctor` shows."""
+        return await self.doctor.examine()
+
+    async def register(self) -> None:
+        """Join the registry with the stake of the settings, or bring our record up to date. Costs gas only if needed."""
+        record = await self._chain.node(self.address)
+        peer = peer_id_bytes(self.transport.peer_id) if self.transport else self.address.raw
+        offer = self._policy.offer().digest()
+        if record.state is NodeState.NONE:
+            if not self.settings.stake:
+                log.warning("node.not-registered", hint="set `stake`, or register this wallet yourself")
+                return
+            receipt = await self._chain.register_node(peer, offer, self.settings.stake)
+            log.info("node.registered", stake=money(self.settings.stake), gas=receipt.gas_used)
+        elif record.peer_id != peer:
+            await self._chain.update_node(peer, offer)
+            log.info("node.updated")
+
+    def _current(self) -> TaskLine | None:
+        if self._workbench.current is None:
+            return None
+        known, step = self._workbench.current
+        line = _line(known)
+        return line if step is None else line.model_copy(update={"step": step.index, "total": step.total})
+
+    async def _prefetch(self) -> None:
+        """Have the wanted models loaded before a task needs them; what cannot be had now is fetched with its task."""
+        for label in self.settings.models.prefetch:
+            manifest = self._catalogue.models().get(label)
+            if manifest is None:
+                log.warning("node.prefetch-unknown", model=label)
+                continue
+            try:
+                folder = await self._models.ensure(manifest)
+                with self._models.using(manifest):
+                    await self._executor.warm(folder)
+            except GessoError as error:
+                log.warning("node.prefetch-failed", model=label, code=error.code, reason=error.message)
+            else:
+                log.info("node.model-ready", model=label)
+
+    async def _until_drained(self) -> None:
+        while not (self._reconciler.draining and self._reconciler.finished()):
+            await self._reconciler.passed()
+
+
+async def _build(
+    kind: type[Node],
+    stack: AsyncExitStack,
+    settings: NodeSettings,
+    chain: Chain | None,
+    transport: Transport | None,
+    blobs: BlobStore | None,
+    executor: Executor | None,
+    on_write: WriteHook | None,
+) -> Node:
+    data = settings.data_dir
+    data.mkdir(parents=True, exist_ok=True)
+    chain = chain or await _open_chain(stack, settings)
+    transport = transport or await _open_transport(stack, settings)
+    local, remotes, blobs = await _open_blobs(stack, settings, blobs)
+    executor = executor or await _open_executor(stack, settings)
+    relays = await _open_relays(stack, settings)
+    journal = await stack.enter_async_context(Journal(data / "journal.sqlite", on_write=on_write))
+    tasks = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(tasks.cancel_scope.cancel)
+
+    needs_model = executor.name != "fake"
+    board = chain.settings.contracts.task_board
+    params = await chain.params()
+    metrics = Metrics()
+    book = Book(chain.address, params, Patience(resend_after_s=settings.resend_after_s))
+    catalogue = Catalogue(chain)
+    models = ModelCache(data / "models", blobs, budget_bytes=settings.models.disk_budget_bytes)
+    policy = Policy(settings.policy, params, catalogue, models, needs_model=needs_model)
+    progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
+    observer = Observer(chain, journal, book, catalogue, on_payment=_log_payment)
+    workbench = Workbench(
+        chain_id=chain.chain_id,
+        board=board,
+        book=book,
+        journal=journal,
+        executor=executor,
+        models=models,
+        blobs=blobs,
+        progress=progress,
+        metrics=metrics,
+        folder=data / "work",
+        needs_model=needs_model,
+        keep_traces=settings.executor.keep_traces,
+        chain_now=chain.now,
+    )
+    reconciler = Reconciler(
+        chain=chain,
+        journal=journal,
+        book=book,
+        observer=observer,
+        policy=policy,
+        workbench=workbench,
+        progress=progress,
+        blobs=blobs,
+        outbox=Outbox(local, remotes),
+        metrics=metrics,
+        tasks=tasks,
+        slots=settings.policy.max_waiting,
+        settle_batch=settings.settle_batch if settings.settle else None,
+        settle_wait_s=settings.settle_wait_s,
+    )
+    announcements = None
+    if transport is not None:
+        announcements = Announcements(
+            transport,
+            observer,
+            progress,
+            chain_id=chain.chain_id,
+            board=board,
+            chain_now=chain.now,
+            wake=reconciler.wake,
+        )
+        if local is not None:
+            traces = data / "work"
+            Openings(journal, local, traces, chain_id=chain.chain_id, board=board, node=chain.address).serve(transport)
+    node = kind(
+        settings=settings,
+        chain=chain,
+        transport=transport,
+        executor=executor,
+        journal=journal,
+        book=book,
+        observer=observer,
+        catalogue=catalogue,
+        policy=policy,
+        models=models,
+        workbench=workbench,
+        progress=progress,
+        reconciler=reconciler,
+        announcements=announcements,
+        metrics=metrics,
+    )
+    await node.register()
+    await observer.restore(await chain.now())
+    return node
+
+
+async def _open_chain(stack: AsyncExitStack, settings: NodeSettings) -> Chain:
+    if settings.chain is None or settings.wallet is None:
+        raise ConfigError("a node needs the settings `chain` and `wallet`", hint="make them with: gesso node init")
+    wallet = await anyio.to_thread.run_sync(unlock, settings.wallet)
+    return await stack.enter_async_context(Chain.open(settings.chain, wallet))
+
+
+async def _open_transport(stack: AsyncExitStack, settings: NodeSettings) -> Transport | None:
+    if not settings.transport.enabled:
+        return None
+    from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
+
+    section = settings.transport
+    made = Libp2pTransport(
+        Libp2pSettings(
+            key_file=section.key_file or settings.data_dir / "peer.key",
+            listen_host=section.listen_host,
+            listen_port=section.listen_port,
+            bootstrap=section.bootstrap,
+        )
+    )
+    return await stack.enter_async_context(made)
+
+
+async def _open_blobs(
+    stack: AsyncExitStack, settings: NodeSettings, given: BlobStore | None
+) -> tuple[LocalBlobs | None, list[BlobStore], BlobStore]:
+    if given is not None:
+        return (given if isinstance(given, LocalBlobs) else None), [], given
+    local = LocalBlobs(settings.data_dir / "blobs")
+    if not settings.blobs.relays:
+        return local, [], local
+    from gesso.blobs import HttpBlobs, LayeredBlobs
+
+    token = os.environ.get(settings.blobs.token_env) if settings.blobs.token_env else None
+    remotes: list[BlobStore] = [await stack.enter_async_context(HttpBlobs(url, token)) for url in settings.blobs.relays]
+    return local, remotes, LayeredBlobs([local, *remotes], on_skip=_log_skip)
+
+
+async def _open_executor(stack: AsyncExitStack, settings: NodeSettings) -> Executor:
+    section = settings.executor
+    return await stack.enter_async_context(
+        ChildExecutor(section.engine, settings.data_dir.absolute() / "executor", section.child)
+    )
+
+
+async def _open_relays(stack: AsyncExitStack, settings: NodeSettings) -> list[httpx.AsyncClient]:
+    return [
+        await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
+        for url in settings.blobs.relays
+    ]
+
+
+def unlock(section: WalletSection) -> Wallet:
+    """The wallet of the settings. Raises WalletError."""
+    if section.password_file is not None:
+        try:
+            with section.password_file.open("rb") as file:
+                password = file.read(MAX_PASSWORD_BYTES).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise WalletError(f"the password file {section.password_file} cannot be read") from error
+    else:
+        password = os.environ.get(section.password_env, "")
+    return Wallet.unlock(section.keystore, password)
+
+
+def _log_payment(known: Known) -> None:
+    paid = known.entry.paid if known.entry else None
+    log.info("node.paid", task=known.task.short, amount=money(paid or 0))
+
+
+def _log_skip(store: BlobStore, error: GessoError) -> None:
+    log.debug("node.blob-store-passed-over", store=type(store).__name__, code=error.code)
+
+
+def _line(known: Known) -> TaskLine:
+    entry = known.entry
+    return TaskLine(
+        task=str(known.task),
+        state=known.record.state.name.lower(),
+        doing=tuple(sorted(known.busy)),
+        model=entry.spec.model if entry and entry.spec else "",
+        failure=entry.last_failure if entry else "",
+    )
+
+
+def _ended_line(entry: Entry) -> TaskLine:
+    return TaskLine(
+        task=str(entry.task),
+        state="closed",
+        model=entry.spec.model if entry.spec else "",
+        ended=str(entry.closed),
+        paid=money(entry.paid) if entry.paid is not None else "",
+        failure=entry.last_failure or str(entry.refusal or ""),
+    )

@@ -1,0 +1,127 @@
+"""Telling the requester how far its task is: straight to its peer, or through relays. A hint that never holds up work.
+
+One queue, one sender. When it falls behind, steps are dropped first; what carries the result's name is kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
+import anyio
+import httpx
+import structlog
+from gesso.transport.port import PeerId, Transport
+from gesso_protocol.errors import EncodingInvalid, GessoError
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.messages import PROTOCOL_PROGRESS, Preview, ProgressEvent
+
+from gesso_node.executors.port import StepDone
+
+log = structlog.get_logger("gesso.node.progress")
+
+QUEUE = 256
+MAX_REMEMBERED = 1024
+SEND_TIMEOUT_S = 3.0
+RELAY_TIMEOUT_S = 5.0
+
+
+class ProgressSender:
+    """Sends progress events in order. `run` is its loop; everything else returns at once."""
+
+    def __init__(self, node: Address, transport: Transport | None, relays: Sequence[httpx.AsyncClient]) -> None:
+        self._node = node
+        self._transport = transport
+        self._relays = tuple(relays)
+        self._reply_to: OrderedDict[TaskId, tuple[PeerId, tuple[str, ...]]] = OrderedDict()
+        self._queue: deque[ProgressEvent] = deque()
+        self._wake = anyio.Event()
+        # Grows over restarts too, as the protocol asks; microseconds leave room for any number of events.
+        self._sequence = itertools.count(int(anyio.current_time() * 1e6))
+        self.dropped = 0
+
+    def remember(self, task: TaskId, peer: str | None, addresses: tuple[str, ...]) -> None:
+        """Where this task's requester wants to be told."""
+        if peer is not None:
+            self._reply_to[task] = (PeerId(peer), addresses)
+            while len(self._reply_to) > MAX_REMEMBERED:
+                self._reply_to.popitem(last=False)
+
+    def step(self, task: TaskId, step: StepDone) -> None:
+        """One step of the executor."""
+        preview = None
+        if step.preview is not None:
+            try:
+                preview = Preview.of(step.preview)
+            except EncodingInvalid:
+                log.debug("progress.odd-preview", task=task.short)
+        self._put(task, "executing", step=step.index, total=step.total, image=step.image, preview=preview)
+
+    def stage(self, task: TaskId, stage: str, note: str = "") -> None:
+        """A new stage, as `ProgressEvent.stage` names it."""
+        self._put(task, stage, note=note[:200])
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            while self._queue:
+                await self._send(self._queue.popleft())
+            self._wake = anyio.Event()
+            await self._wake.wait()
+
+    async def flush(self, timeout_s: float) -> None:
+        """Send what is queued, as far as `timeout_s` seconds allow."""
+        with anyio.move_on_after(timeout_s):
+            while self._queue:
+                await self._send(self._queue.popleft())
+
+    def _put(self, task: TaskId, stage: str, **fields: object) -> None:
+        event = ProgressEvent.model_validate(
+            {"task": task, "node": self._node, "sequence": next(self._sequence), "stage": stage, **fields}
+        )
+        if len(self._queue) >= QUEUE:
+            kept = [queued for queued in self._queue if queued.stage != "executing"][-QUEUE + 1 :]
+            self.dropped += len(self._queue) - len(kept)
+            self._queue = deque(kept)
+        self._queue.append(event)
+        self._wake.set()
+
+    async def _send(self, event: ProgressEvent) -> None:
+        data = event.encode()
+        if not await self._to_peer(event.task, data):
+            for relay in self._relays:
+                await self._to_relay(relay, event.task, data)
+
+    async def _to_peer(self, task: TaskId, data: bytes) -> bool:
+        known = self._reply_to.get(task)
+        if known is None or self._transport is None:
+            return False
+        peer, addresses = known
+        try:
+            if all(other.peer != peer for other in self._transport.peers()):
+                await self._connect(addresses)
+            await self._transport.request(peer, PROTOCOL_PROGRESS, data, timeout_s=SEND_TIMEOUT_S, max_reply=1024)
+        except GessoError as error:
+            log.debug("progress.peer-lost", task=task.short, code=error.code)
+            del self._reply_to[task]  # the relays are told from now on; one dead peer must not slow every step
+            return False
+        return True
+
+    async def _connect(self, addresses: tuple[str, ...]) -> None:
+        assert self._transport is not None
+        for address in addresses[:2]:
+            try:
+                await self._transport.connect(address, timeout_s=SEND_TIMEOUT_S)
+            except GessoError:
+                continue
+            return
+
+    async def _to_relay(self, relay: httpx.AsyncClient, task: TaskId, data: bytes) -> None:
+        try:
+            reply = await relay.post(f"/v1/progress/{task}", content=data, timeout=RELAY_TIMEOUT_S)
+        except httpx.HTTPError as error:
+            log.debug("progress.relay-away", task=task.short, error=type(error).__name__)
+            return
+        if reply.status_code >= 300:
+            log.debug("progress.relay-refused", task=task.short, status=reply.status_code)

@@ -1,0 +1,368 @@
+"""The one loop that drives every task: observe, decide with pure rules, do at most one thing each, write it down first.
+
+`once(now)` is the whole body; `forever` calls it with the chain's clock. The loop is the only retry: whatever is lost,
+a later pass sees it missing and does it again, and doing it twice is harmless.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+from gesso.blobs import BlobStore
+from gesso.chain import Chain, revert_name
+from gesso_protocol.errors import BlobMissing, ChainError, ChainReverted, GessoError, SpecInvalid, Unreachable
+from gesso_protocol.lifecycle import (
+    Claim,
+    Commit,
+    Execute,
+    Expire,
+    Forget,
+    NodeAction,
+    Settle,
+    TaskState,
+    Wait,
+    Why,
+    next_action,
+)
+from gesso_protocol.policy import Refusal
+from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, parse_spec
+
+from gesso_node.book import Book, Known, write_down
+from gesso_node.journal import Entry, Journal
+from gesso_node.metrics import Metrics
+from gesso_node.observe import Observer
+from gesso_node.policy import Policy
+from gesso_node.progress import ProgressSender
+from gesso_node.results import Outbox
+from gesso_node.work import Workbench
+
+log = structlog.get_logger("gesso.node.reconcile")
+
+SPEC_TRIES = 10
+OFFER_EVERY_S = 5
+MAX_PAUSE_S = 10.0
+Step = Callable[[], Awaitable[None]]
+
+_TRY_AGAIN_AFTER_S = {
+    # The contract's clock or our numbers were a moment behind; nothing was lost by asking.
+    "SortitionNotReached": 1,
+    "TooManyClaims": 2,
+    "NodeNotEligible": 5,
+    "TooEarly": 1,
+}
+_SENT_FIELD = {"claim": "claim_sent_at", "commit": "commit_sent_at", "expire": "expire_sent_at"}
+
+
+class Reconciler:
+    """Owns the book while the node runs. `tasks` is where its background work lives."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        journal: Journal,
+        book: Book,
+        observer: Observer,
+        policy: Policy,
+        workbench: Workbench,
+        progress: ProgressSender,
+        blobs: BlobStore,
+        outbox: Outbox,
+        metrics: Metrics,
+        tasks: TaskGroup,
+        slots: int,
+        settle_batch: int | None,
+        settle_wait_s: int,
+    ) -> None:
+        self._chain = chain
+        self._journal = journal
+        self._book = book
+        self._observer = observer
+        self._policy = policy
+        self._workbench = workbench
+        self._progress = progress
+        self._blobs = blobs
+        self._outbox = outbox
+        self._metrics = metrics
+        self._tasks = tasks
+        self._slots = slots
+        self._settle_batch = settle_batch
+        self._settle_wait_s = settle_wait_s
+        self._wake = anyio.Event()
+        self._now = 0
+        self._passed = anyio.Event()
+        self._last_pass_s = time.monotonic()
+        self.draining = False
+
+    # The loop
+
+    async def forever(self, tick_s: float) -> None:
+        """Until cancelled. An endpoint that is away only slows it down."""
+        pause_s = tick_s
+        while True:
+            self._wake = anyio.Event()
+            try:
+                await self.once(await self._chain.now())
+                pause_s = tick_s
+            except (Unreachable, ChainError) as error:
+                pause_s = min(max(pause_s * 2, 0.5), MAX_PAUSE_S)
+                log.warning("reconcile.chain-away", code=error.code, reason=error.message, pause_s=pause_s)
+            with anyio.move_on_after(pause_s):
+                await self._wake.wait()
+
+    async def once(self, now: int) -> None:
+        """One pass at chain second `now`. Raises Unreachable, ChainError; a pass that failed is simply done again."""
+        self._now = now
+        await self._observer.pull(now)
+        due: list[Known] = []
+        for known in self._book:
+            if known.entry is None:
+                self._consider(known, now)
+            elif known.not_before <= now:
+                self._offer(known, now)
+                action = next_action(self._book.view(known), self._book.memory(known), now)
+                if isinstance(action, Settle):
+                    due.append(known)
+                else:
+                    await self._act(known, action, now)
+        await self._settle(due, now)
+        self._last_pass_s = time.monotonic()
+        self._passed.set()
+        self._passed = anyio.Event()
+
+    def idle_s(self) -> float:
+        """Seconds since the last pass that went through."""
+        return time.monotonic() - self._last_pass_s
+
+    async def passed(self) -> None:
+        """Wait for the end of the next pass."""
+        await self._passed.wait()
+
+    def finished(self) -> bool:
+        """Whether nothing is left that only this node can do: anyone may settle a committed task."""
+        return self._book.held() == 0 and not any(known.busy for known in self._book)
+
+    def wake(self) -> None:
+        """Something changed: do not wait for the next tick."""
+        self._wake.set()
+
+    async def quiesce(self) -> None:
+        """Wait until nothing is being done in the background. For tests and for draining."""
+        while any(known.busy for known in self._book):
+            self._wake = anyio.Event()
+            await self._wake.wait()
+
+    # Deciding
+
+    def _consider(self, known: Known, now: int) -> None:
+        """A task that we have not said yes or no to."""
+        view = self._book.view(known)
+        if known.record.state is TaskState.UNKNOWN:
+            if now > known.heard_at + self._book.patience.unseen_for_s:
+                self._book.drop(known)
+        elif known.record.state is not TaskState.SUBMITTED or view.due is None or now >= view.due:
+            self._book.drop(known)
+        elif known.not_before <= now and not self.draining:
+            self._start(known, "judge", lambda: self._judge(known, now))
+
+    async def _judge(self, known: Known, now: int) -> None:
+        spec = await self._read_spec(known, now)
+        if known.not_before > now:
+            return
+        due = self._book.view(known).due or now
+        free = self._slots - self._book.held()
+        verdict = self._policy.judge(spec, known.terms, free_slots=free, claim_left_s=due - now)
+        if verdict.refusal is Refusal.BUSY:
+            known.not_before = now + 1
+            if "busy" not in known.told:
+                known.told.add("busy")
+                await self._count_refusal(known, Refusal.BUSY)
+            return
+        entry = Entry(
+            known.task,
+            known.terms,
+            known.heard_at,
+            known.record.state_since,
+            spec,
+            verdict.manifest,
+            hold_back_steps=verdict.hold_back_steps,
+        )
+        if verdict.refusal is not None:
+            await self._journal.add(replace(entry, refusal=verdict.refusal, closed=Why.REFUSED, closed_at=now))
+            self._metrics.refused(str(verdict.refusal))
+            log.info("reconcile.refused", task=known.task.short, reason=str(verdict.refusal))
+            self._book.drop(known)
+            return
+        await self._journal.add(entry)
+        known.entry = entry
+        self.wake()
+
+    async def _read_spec(self, known: Known, now: int) -> Spec | None:
+        """The spec, or None when there is none that can be read. A store that is away postpones the question."""
+        try:
+            return parse_spec(await self._blobs.get(known.terms.spec, max_bytes=MAX_SPEC_BYTES))
+        except SpecInvalid as error:
+            log.info("reconcile.bad-spec", task=known.task.short, reason=error.message)
+        except (Unreachable, BlobMissing):
+            known.spec_tries += 1
+            if known.spec_tries < SPEC_TRIES:
+                known.not_before = now + 1
+        except GessoError as error:
+            log.info("reconcile.unreadable-spec", task=known.task.short, code=error.code)
+        return None
+
+    async def _count_refusal(self, known: Known, refusal: Refusal) -> None:
+        self._metrics.refused(str(refusal))
+        await self._journal.count("refused", str(refusal))
+        log.debug("reconcile.busy", task=known.task.short)
+
+    # Acting
+
+    async def _act(self, known: Known, action: NodeAction, now: int) -> None:
+        match action:
+            case Wait():
+                return
+            case Claim():
+                if self.draining or self._book.held() >= self._slots:
+                    return
+                await self._send(known, "claim", now, lambda: self._claim(known))
+            case Execute():
+                if not (self.draining and known.record.state is TaskState.SUBMITTED):
+                    self._start(known, "execute", lambda: self._execute(known))
+            case Commit(result_root, trace_root):
+                self._tell_result(known)
+                await self._send(known, "commit", now, lambda: self._chain.commit(known.terms, result_root, trace_root))
+            case Expire():
+                await self._send(known, "expire", now, lambda: self._chain.expire(known.terms))
+            case Forget(why):
+                await self._forget(known, why, now)
+            case Settle():
+                raise AssertionError("settling is done for many tasks at once")
+
+    async def _send(self, known: Known, verb: str, now: int, send: Callable[[], Awaitable[object]]) -> None:
+        """Write down that it is sent, then send it in the background."""
+        if verb in known.busy or known.entry is None:
+            return
+        await write_down(self._journal, known, verb, **{_SENT_FIELD[verb]: now})
+        self._start(known, verb, lambda: self._transact(known, verb, now, send))
+        self.wake()  # a claimed task is executed while its claim is on the way
+
+    async def _transact(self, known: Known, verb: str, now: int, send: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await send()
+        except GessoError as error:
+            await self._refused_on_chain(known, verb, now, error)
+            return
+        self._metrics.sent(verb, "ok")
+        log.info(f"reconcile.{verb}", task=known.task.short)
+        await self._observer.refresh(known)
+
+    async def _claim(self, known: Known) -> None:
+        await self._chain.claim(known.terms)
+        self._progress.stage(known.task, "claimed")
+
+    async def _refused_on_chain(self, known: Known, verb: str, now: int, error: GessoError) -> None:
+        name = revert_name(error)
+        self._metrics.sent(verb, name or error.code)
+        log.info(f"reconcile.{verb}-refused", task=known.task.short, reason=name or error.message)
+        if name is None and not isinstance(error, ChainReverted):
+            return  # it may have been sent; the lifecycle asks again when it stays unseen
+        if name in _TRY_AGAIN_AFTER_S:
+            known.not_before = now + _TRY_AGAIN_AFTER_S[name]
+            await write_down(self._journal, known, f"{verb}-undone", **{_SENT_FIELD[verb]: None})
+        await self._observer.refresh(known)
+
+    async def _execute(self, known: Known) -> None:
+        with anyio.CancelScope() as known.execution:
+            await self._workbench.run(known)
+        known.execution = None
+
+    def _tell_result(self, known: Known) -> None:
+        entry = known.entry
+        if entry is not None and entry.result is not None:
+            self._progress.stage(known.task, "committed", str(entry.result.ref))
+
+    def _offer(self, known: Known, now: int) -> None:
+        """A committed result is offered again until every store has it: a relay may have been away."""
+        entry = known.entry
+        if known.record.state is not TaskState.COMMITTED or entry is None or entry.result is None:
+            return
+        if "offered" not in known.told and known.offer_at <= now:
+            result = entry.result
+            known.offer_at = now + OFFER_EVERY_S
+
+            async def offer() -> None:
+                if await self._outbox.offer(result):
+                    known.told.add("offered")
+                    self._tell_result(known)
+
+            self._start(known, "offer", offer)
+
+    async def _settle(self, due: list[Known], now: int) -> None:
+        due = [known for known in due if "settle" not in known.busy]
+        if self._settle_batch is None or not due:
+            return
+        waited = now - min(self._book.view(known).due or now for known in due)
+        if len(due) < self._settle_batch and waited < self._settle_wait_s:
+            return
+        batch = due[: self._settle_batch]
+        await self._journal.update_all([known.task for known in batch], "settle", settle_sent_at=now)
+        for known in batch:
+            if known.entry is not None:
+                known.entry = replace(known.entry, settle_sent_at=now)
+            known.busy.add("settle")
+        self._tasks.start_soon(self._send_settle, batch)
+
+    async def _send_settle(self, batch: list[Known]) -> None:
+        try:
+            await self._chain.settle([known.terms for known in batch])
+            self._metrics.sent("settle", "ok")
+        except GessoError as error:
+            self._metrics.sent("settle", revert_name(error) or error.code)
+            log.warning("reconcile.settle-failed", tasks=len(batch), code=error.code, reason=error.message)
+        finally:
+            for known in batch:
+                known.busy.discard("settle")
+            self.wake()
+
+    async def _forget(self, known: Known, why: Why, now: int) -> None:
+        entry = known.entry
+        assert entry is not None
+        if why is Why.SETTLED and known.record.node == self._book.me and entry.paid is None:
+            # The board says settled before we read the event that says how much: wait for it, it will come.
+            return
+        if known.execution is not None:
+            known.execution.cancel()
+        if known.busy:
+            return
+        await self._journal.close_entry(known.task, why, now, paid=entry.paid if why is Why.SETTLED else None)
+        self._metrics.ended(str(why))
+        log.info("reconcile.done", task=known.task.short, why=str(why), paid=str(entry.paid or 0))
+        self._book.drop(known)
+        if entry.result is None:
+            await self._workbench.forget(known)
+
+    # Background
+
+    def _start(self, known: Known, verb: str, step: Step) -> None:
+        if verb in known.busy:
+            return
+        known.busy.add(verb)
+        self._tasks.start_soon(self._background, known, verb, step)
+
+    async def _background(self, known: Known, verb: str, step: Step) -> None:
+        try:
+            await step()
+        except GessoError as error:
+            log.warning(
+                "reconcile.step-failed", task=known.task.short, verb=verb, code=error.code, reason=error.message
+            )
+            known.not_before = self._now + 1
+        finally:
+            known.busy.discard(verb)
+            self.wake()

@@ -1,0 +1,91 @@
+"""One read model of a node, for the command line, the status page and the metrics alike."""
+
+from __future__ import annotations
+
+from gesso_protocol.money import format_amount
+from pydantic import BaseModel, ConfigDict
+
+VERSION = "0.1.0"
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TaskLine(_View):
+    """A task in few words; `step` of `total` while it is executed."""
+
+    task: str
+    state: str
+    doing: tuple[str, ...] = ()
+    model: str = ""
+    step: int = 0
+    total: int = 0
+    ended: str = ""
+    paid: str = ""
+    failure: str = ""
+
+
+class ExecutorLine(_View):
+    """The executor and how its processes have ended so far."""
+
+    engine: str
+    busy: bool
+    warm: tuple[str, ...]
+    started: int
+    ended: dict[str, int]
+
+
+class NodeStatus(_View):
+    """Everything an operator asks first. Money is in whole tokens, as text."""
+
+    name: str
+    version: str = VERSION
+    wallet: str
+    peer: str | None
+    peers: int
+    addresses: tuple[str, ...]
+    chain_id: int
+    block: int
+    healthy: bool
+    draining: bool
+    weight: int
+    total_weight: int
+    slots: int
+    held: int
+    uptime_s: int
+    earned: str
+    current: TaskLine | None
+    open_tasks: tuple[TaskLine, ...]
+    recent: tuple[TaskLine, ...]
+    refused: dict[str, int]
+    ended: dict[str, int]
+    failed: dict[str, int]
+    models: tuple[str, ...]
+    model_bytes: int
+    executor: ExecutorLine
+    heard: int
+
+    def summary(self) -> str:
+        """A screenful for people."""
+        state = "draining" if self.draining else "healthy" if self.healthy else "not well: the chain does not answer"
+        now = f"{self.current.task} {self.current.step}/{self.current.total} steps" if self.current else "nothing"
+        passed = " · ".join(f"{reason} {count}" for reason, count in self.refused.items()) or "nothing"
+        ended = " · ".join(f"{how} {count}" for how, count in self.ended.items()) or "nothing yet"
+        lines = [
+            f"gesso node {self.version}   {self.name}   {self.wallet}   up {self.uptime_s} s   {state}",
+            f"Weight  {self.weight} of {self.total_weight}   block {self.block}   {self.peers} peers",
+            f"Doing   {now}   ({self.held} of {self.slots} slots taken)",
+            f"Earned  {self.earned}",
+            f"Ended   {ended}",
+            f"Passed  {passed}",
+            f"Models  {' '.join(self.models) or 'none'}   {self.model_bytes / 1e9:.2f} GB",
+        ]
+        if self.weight == 0:
+            lines.append("Next    this node has no stake, so it cannot claim: set `stake` in its settings")
+        return "\n".join(lines)
+
+
+def money(amount: int) -> str:
+    """Whole tokens as text."""
+    return format_amount(amount)

@@ -1,0 +1,156 @@
+"""Doing one task: model, executor, result. Ends with an outcome in the journal, or a failure counted there."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import structlog
+from gesso.blobs import BlobStore
+from gesso_protocol.errors import ExecutorError, GessoError, ModelInvalid
+from gesso_protocol.ids import Address
+from gesso_protocol.result import result_root
+from gesso_protocol.trace import Binding
+
+from gesso_node.book import Book, Known, write_down
+from gesso_node.executors.port import Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
+from gesso_node.journal import Entry, Journal
+from gesso_node.metrics import Metrics
+from gesso_node.models import ModelCache
+from gesso_node.progress import ProgressSender
+from gesso_node.results import publish_result
+
+log = structlog.get_logger("gesso.node.work")
+
+COMMIT_MARGIN_S = 2
+"""Left of the commit window for the commit itself; a run that would end later is not worth finishing."""
+
+
+class Workbench:
+    """Runs claimed tasks, one at a time, and journals how they went."""
+
+    def __init__(
+        self,
+        *,
+        chain_id: int,
+        board: Address,
+        book: Book,
+        journal: Journal,
+        executor: Executor,
+        models: ModelCache,
+        blobs: BlobStore,
+        progress: ProgressSender,
+        metrics: Metrics,
+        folder: Path,
+        needs_model: bool,
+        keep_traces: bool,
+        chain_now: Callable[[], Awaitable[int]],
+    ) -> None:
+        self._chain_id = chain_id
+        self._board = board
+        self._book = book
+        self._journal = journal
+        self._executor = executor
+        self._models = models
+        self._blobs = blobs
+        self._progress = progress
+        self._metrics = metrics
+        self._folder = folder
+        self._needs_model = needs_model
+        self._keep_traces = keep_traces
+        self._chain_now = chain_now
+        self._turn = anyio.Lock()
+        self.current: tuple[Known, StepDone | None] | None = None
+
+    async def run(self, known: Known) -> None:
+        """Execute `known` and journal the outcome. Network trouble leaves the entry as it was, for another try."""
+        async with self._turn:
+            entry = known.entry
+            if entry is None or entry.result is not None:
+                return
+            self.current = (known, None)
+            try:
+                await self._attempt(known, entry)
+            finally:
+                self.current = None
+
+    def trace_folder(self, known: Known) -> Path:
+        """Where a task's pictures and trace are."""
+        return self._folder / known.task.hex()
+
+    async def forget(self, known: Known) -> None:
+        """Remove a task's files; its result, if any, is in the blob store."""
+        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self.trace_folder(known), ignore_errors=True))
+
+    async def _attempt(self, known: Known, entry: Entry) -> None:
+        logger = log.bind(task=known.task.short, attempt=entry.failures + 1)
+        try:
+            secret = entry.secret or secrets.token_bytes(32)
+            if entry.secret is None:
+                await write_down(self._journal, known, "secret", secret=secret)
+            outcome, job = await self._execute(known, replace(entry, secret=secret))
+            if isinstance(outcome, Finished):
+                await self._finish(known, job, outcome)
+            else:
+                await self._failed(known, entry, outcome)
+        except (ModelInvalid, ExecutorError) as error:
+            await self._failed(known, entry, Unfit(error.message))
+        except GessoError as error:
+            logger.warning("work.interrupted", code=error.code, reason=error.message)
+            known.not_before = await self._chain_now() + 1
+
+    async def _execute(self, known: Known, entry: Entry) -> tuple[Outcome, Job]:
+        assert entry.spec is not None
+        assert entry.secret is not None
+        manifest = entry.manifest or entry.terms.spec
+        binding = Binding(self._chain_id, self._board, known.task, self._book.me, entry.secret)
+        model_dir = None
+        if self._needs_model:
+            self._progress.stage(known.task, "loading")
+            model_dir = await self._models.ensure(manifest)
+        out_dir = self.trace_folder(known)
+        await self.forget(known)
+        job = Job(entry.spec, model_dir, out_dir, await self._time_left(known), manifest, binding)
+
+        async def on_event(step: StepDone) -> None:
+            self.current = (known, step)
+            self._progress.step(known.task, step)
+
+        if model_dir is None:
+            return await self._executor.run(job, on_event=on_event), job
+        with self._models.using(manifest):
+            return await self._executor.run(job, on_event=on_event), job
+
+    async def _time_left(self, known: Known) -> float:
+        now = await self._chain_now()
+        claimed = self._book.view(known).due if known.record.node == self._book.me else None
+        due = claimed or now + known.terms.commit_window_s
+        return max(0.1, due - now - COMMIT_MARGIN_S)
+
+    async def _finish(self, known: Known, job: Job, outcome: Finished) -> None:
+        self._metrics.stage_seconds("load", outcome.load_seconds)
+        self._metrics.stage_seconds("execute", outcome.seconds)
+        manifest = await publish_result(self._blobs, job, outcome, self._book.me)
+        root = result_root(manifest)
+        log.info("work.done", task=known.task.short, seconds=round(outcome.seconds, 3), result=manifest.ref.short)
+        if not self._keep_traces:
+            await self.forget(known)
+        roots = {"result_root": root, "trace_root": outcome.trace_root}
+        await write_down(self._journal, known, "outcome", result=manifest, **roots)
+
+    async def _failed(self, known: Known, entry: Entry, outcome: Outcome) -> None:
+        kind = type(outcome).__name__
+        reason = getattr(outcome, "reason", "")
+        log.warning("work.failed", task=known.task.short, kind=kind, reason=reason, tail=getattr(outcome, "tail", ""))
+        self._metrics.failed(kind)
+        await self._journal.count("failed", kind)
+        hopeless = isinstance(outcome, Unfit | OutOfMemory)
+        failures = self._book.patience.attempts if hopeless else entry.failures + 1
+        if failures >= self._book.patience.attempts:
+            self._progress.stage(known.task, "failed", f"{kind}: {reason}")
+        await write_down(self._journal, known, "failure", failures=failures, last_failure=f"{kind}: {reason}"[:500])
