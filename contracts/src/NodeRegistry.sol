@@ -109,7 +109,7 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
     function pause() external {
         Standing memory node = _expect(msg.sender, NodeState.Active);
         _deactivate(msg.sender, node);
-        _nodes[msg.sender] = node;
+        _save(msg.sender, node);
     }
 
     /// @inheritdoc INodeRegistry
@@ -118,9 +118,9 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         if (node.stake < _minStake) revert StakeTooLow(node.stake, _minStake);
         uint8 standing = _standingNow(node);
         if (standing < RESUME_STANDING) revert StandingTooLow(standing, RESUME_STANDING);
-        _activate(msg.sender, node);
-        _nodes[msg.sender] = node;
+        _activate(node);
         emit NodeResumed(msg.sender);
+        _save(msg.sender, node);
     }
 
     /// @inheritdoc INodeRegistry
@@ -132,9 +132,8 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         uint256 stake = uint256(node.stake) + amount;
         if (stake > type(uint96).max) revert StakeTooHigh(stake);
         node.stake = uint96(stake);
-        _nodes[msg.sender] = node;
         emit StakeChanged(msg.sender, node.stake);
-        if (node.state == NodeState.Active) _weigh(msg.sender, node);
+        _save(msg.sender, node);
         _pull(amount);
     }
 
@@ -145,8 +144,8 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         else if (node.state != NodeState.Paused) revert UnexpectedNodeState(msg.sender, node.state);
         node.state = NodeState.Unbonding;
         node.since = uint40(block.timestamp + _unbondingPeriod);
-        _nodes[msg.sender] = node;
         emit UnbondBegun(msg.sender, node.since);
+        _save(msg.sender, node);
     }
 
     /// @inheritdoc INodeRegistry
@@ -187,12 +186,9 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         Standing memory node = _nodes[wallet];
         slashed = amount < node.stake ? amount : node.stake;
         node.stake -= slashed;
-        if (node.state == NodeState.Active) {
-            if (node.stake < _minStake) _deactivate(wallet, node);
-            else _weigh(wallet, node);
-        }
-        _nodes[wallet] = node;
+        if (node.state == NodeState.Active && node.stake < _minStake) _deactivate(wallet, node);
         emit Slashed(wallet, slashed, beneficiary);
+        _save(wallet, node);
         token.safeTransfer(beneficiary, slashed);
     }
 
@@ -204,8 +200,8 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         node.standing = standing > EXPIRY_PENALTY ? standing - EXPIRY_PENALTY : 0;
         node.standingSince = uint40(block.timestamp);
         if (node.state == NodeState.Active && node.standing < RESUME_STANDING) _deactivate(wallet, node);
-        _nodes[wallet] = node;
         emit StandingChanged(wallet, node.standing);
+        _save(wallet, node);
     }
 
     // ------------------------------------------------------------------ views
@@ -270,9 +266,9 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         node.stake = stake;
         node.standing = FULL_STANDING;
         node.standingSince = uint40(block.timestamp);
-        _activate(msg.sender, node);
-        _nodes[msg.sender] = node;
+        _activate(node);
         emit NodeRegistered(msg.sender, peerId, capabilities, stake);
+        _save(msg.sender, node);
         _pull(stake);
     }
 
@@ -284,27 +280,26 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         _wallets[key] = msg.sender;
     }
 
-    function _activate(address wallet, Standing memory node) private {
+    function _activate(Standing memory node) private view {
         node.state = NodeState.Active;
         node.since = uint40(block.timestamp + _activationDelay);
-        _weigh(wallet, node);
     }
 
     function _deactivate(address wallet, Standing memory node) private {
         node.state = NodeState.Paused;
-        ITaskBoard(board).setWeight(wallet, 0, 0);
         emit NodePaused(wallet);
     }
 
-    /// @dev Brings the weight of an active node into step with its stake.
-    function _weigh(address wallet, Standing memory node) private {
-        uint256 weight = node.stake / _stakePerWeight;
+    /// @dev Stores a node and brings the weight that the board keeps into step: only active nodes weigh anything.
+    function _save(address wallet, Standing memory node) private {
+        _nodes[wallet] = node;
+        uint256 weight = node.state == NodeState.Active ? node.stake / _stakePerWeight : 0;
         if (weight > type(uint32).max) revert StakeTooHigh(node.stake);
         ITaskBoard(board).setWeight(wallet, uint32(weight), node.since);
     }
 
     function _pull(uint256 amount) private {
-        uint256 received = token.pull(msg.sender, amount);
+        uint256 received = token.pull(amount);
         if (received != amount) revert TokenAmountMismatch(amount, received);
     }
 

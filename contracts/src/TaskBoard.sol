@@ -259,6 +259,7 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     function setWeight(address node, uint32 weight, uint40 eligibleFrom) external {
         if (msg.sender != address(registry)) revert NotRegistry(msg.sender);
         uint256 account = _accounts[node];
+        // slither-disable-next-line events-maths -- the registry logs the change and its reason
         totalWeight = totalWeight - uint32(account >> WEIGHT_AT) + weight;
         uint256 kept = account & ((1 << WEIGHT_AT) - 1);
         _accounts[node] = kept | (uint256(weight) << WEIGHT_AT) | (uint256(eligibleFrom) << ELIGIBLE_AT);
@@ -375,12 +376,13 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     }
 
     function _royaltyOf(uint64 model) private view returns (address owner, uint16 royaltyBps) {
+        // slither-disable-next-line calls-loop -- a fixed contract that cannot fail; once a model in a batch
         if (model != 0) (owner, royaltyBps) = marketplace.royaltyOf(model);
     }
 
     function _deposit(uint256 amount) private {
         if (amount == 0 || amount > type(uint96).max) revert AmountOutOfRange(amount);
-        uint256 received = token.pull(msg.sender, amount);
+        uint256 received = token.pull(amount);
         if (received != amount) revert TokenAmountMismatch(amount, received);
         _credit(msg.sender, amount);
         emit Deposited(msg.sender, amount);

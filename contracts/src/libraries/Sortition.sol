@@ -21,6 +21,8 @@ library Sortition {
         returns (uint256)
     {
         unchecked {
+            // Dividing first is the rule: nothing overflows, and what is lost is less than one in 2^190.
+            // slither-disable-next-line divide-before-multiply
             uint256 start = (type(uint256).max / totalWeight) * weight;
             uint256 doublings = elapsed / step;
             if (doublings > 255 || start > type(uint256).max >> doublings) return type(uint256).max;

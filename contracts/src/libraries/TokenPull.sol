@@ -10,10 +10,11 @@ import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol
 library TokenPull {
     using SafeERC20 for IERC20;
 
+    /// @dev Takes from the caller and nobody else: an allowance is never an invitation to others.
     /// @return received What really arrived; callers refuse anything but `amount`.
-    function pull(IERC20 token, address from, uint256 amount) internal returns (uint256 received) {
+    function pull(IERC20 token, uint256 amount) internal returns (uint256 received) {
         uint256 before = token.balanceOf(address(this));
-        token.safeTransferFrom(from, address(this), amount);
+        token.safeTransferFrom(msg.sender, address(this), amount);
         received = token.balanceOf(address(this)) - before;
     }
 

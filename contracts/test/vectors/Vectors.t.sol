@@ -126,6 +126,6 @@ contract VectorsTest is Fixture {
     }
 
     function load(string memory name) private view returns (string memory) {
-        return vm.readFile(string.concat("../tests/vectors/", name, ".json"));
+        return vm.readFile(string.concat("tests/vectors/", name, ".json"));
     }
 }
