@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gesso_protocol.errors import PeerUnreachable
 from libp2p.peer.id import ID
-from multiaddr import Multiaddr  # type: ignore[import-untyped]
+from multiaddr import Multiaddr
 
 __all__ = ["Multiaddr", "listen_address", "split_address"]
 

@@ -80,6 +80,19 @@ class GuardedPubsub(Pubsub):
         if stream is not None and stream.muxed_conn is ended.muxed_conn:
             self._handle_dead_peer(peer)
 
+    def _handle_dead_peer(self, peer_id: ID) -> None:
+        """A stream has died. While its peer is still connected, what that peer has joined stays known.
+
+        The library forgets it even when a newer stream has just said it; the peer says it once only, and would never
+        hear from us again.
+        """
+        joined = [name for name, peers in self.peer_topics.items() if peer_id in peers]
+        super()._handle_dead_peer(peer_id)
+        if joined and self._peer_is_connected(peer_id):
+            for name in joined:
+                self.peer_topics.setdefault(name, set()).add(peer_id)
+            self._peer_subscription_count[peer_id] = len(joined)
+
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
         """Straight into our inbox: the library's own queue holds 32 messages and loses the rest silently."""
         author = ID(publish_message.from_id)
