@@ -18,6 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from base_model.muon import Muon
+
 
 @dataclass
 class Run:
@@ -25,7 +27,7 @@ class Run:
 
     folder: Path
     model: nn.Module
-    optimiser: torch.optim.AdamW
+    optimisers: tuple[torch.optim.Optimizer, ...]
     total_steps: int
     seed: int = 0
     ema: dict[str, Tensor] = field(default_factory=dict)
@@ -55,6 +57,17 @@ class Run:
         finally:
             self.save()
 
+    def descend(self, loss: Tensor, rate: float) -> None:
+        """One clipped step of every optimiser at ``rate``."""
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+
     def note(self, **values: float) -> None:
         """Adds a row to the log and prints it."""
         row = {"step": float(self.step), "seconds": round(self.seconds, 1), **values}
@@ -76,9 +89,10 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
-        names = [n for n, p in self.model.named_parameters() if p.requires_grad]
-        for name, (_, state) in zip(names, self.optimiser.state.items(), strict=False):
-            tensors |= {f"optimiser.{k}.{name}": torch.as_tensor(v) for k, v in state.items()}
+        for name, parameter in self.model.named_parameters():
+            for optimiser in (o for o in self.optimisers if parameter in o.state):
+                state = optimiser.state[parameter]
+                tensors |= {f"optimiser.{k}.{name}": torch.as_tensor(v) for k, v in state.items()}
         meta = {"step": self.step, "seconds": self.seconds, "log": self.log}
         part = self.file.with_suffix(".part")
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, {"run": json.dumps(meta)})
@@ -96,10 +110,13 @@ class Run:
                 groups[group][name] = stored.get_tensor(key)
         self.model.load_state_dict(groups["model"])
         self.ema = groups["ema"]
-        for name, parameter in self.model.named_parameters():
-            state = {k: groups["optimiser"].get(f"{k}.{name}") for k in ("step", "exp_avg", "exp_avg_sq")}
-            if state["step"] is not None:
-                self.optimiser.state[parameter] = state
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        for optimiser in self.optimisers:
+            kept = ("momentum",) if isinstance(optimiser, Muon) else ("step", "exp_avg", "exp_avg_sq")
+            for parameter in (p for group in optimiser.param_groups for p in group["params"]):
+                state = {k: groups["optimiser"].get(f"{k}.{names[parameter]}") for k in kept}
+                if all(value is not None for value in state.values()):
+                    optimiser.state[parameter] = state
         self.step, self.seconds, self.log = meta["step"], meta["seconds"], meta["log"]
         print(f"resumed {self.folder.name} at step {self.step} of {self.total_steps}", flush=True)
         return True
@@ -111,11 +128,6 @@ def cosine_rate(step: int, total: int, peak: float, warmup: int = 100, floor: fl
         return peak * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return peak * (floor + (1 - floor) * 0.5 * (1 + float(np.cos(np.pi * progress))))
-
-
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
 
 
 def to_model(pictures: np.ndarray) -> Tensor:  # type: ignore[type-arg,unused-ignore]

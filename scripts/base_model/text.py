@@ -2,8 +2,9 @@
 
 A UNet trained beside a random text encoder ignores its prompts for long. So the encoder first learns, from
 text alone, to put the meaning of a caption into its last eight positions: the background's colour, size, colour
-and shape of the upper or left thing, the same of the other one, and where things lie. The classifier heads are thrown away; what stays is
-a standard ``CLIPTextModel``, whose causal attention lets those last (padding) positions see the whole prompt.
+and shape of the upper or left thing, the same of the other one, and where things lie. The classifier heads are
+thrown away; what stays is a standard ``CLIPTextModel``, whose causal attention lets those last (padding)
+positions see the whole prompt.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gesso_devnet.world.scene import COLOURS, PLACES, SHAPES, SIZES, Scene, held
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from base_model.run import Run, cosine_rate, set_rate
+from base_model.run import Run, cosine_rate
 from base_model.words import LENGTH
 
 WIDTH = 96
@@ -89,20 +90,16 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 def train(folder: Path, tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPTextModel:
     torch.manual_seed(seed)
     reader = Reader(tokenizer)
-    run = Run(folder, reader, torch.optim.AdamW(reader.parameters(), lr=PEAK_RATE, weight_decay=0.01), steps, seed)
+    run = Run(folder, reader, (torch.optim.AdamW(reader.parameters(), weight_decay=0.01),), steps, seed)
     run.resume()
     for step in run.steps(save_every=500):
         rng = run.rng(step)
         scenes = [training_scene(rng, pair_share=0.6) for _ in range(BATCH)]
         texts = [with_fillers(caption(s, rng), rng) for s in scenes]
-        set_rate(run.optimiser, cosine_rate(step, steps, PEAK_RATE))
         answers = torch.tensor([meaning(s) for s in scenes])
         guesses = reader(tokenize(tokenizer, texts))
         loss = sum((nn.functional.cross_entropy(g, answers[:, i]) for i, g in enumerate(guesses)), torch.zeros(()))
-        run.optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        run.optimiser.step()
+        run.descend(loss, cosine_rate(step, steps, PEAK_RATE))
         if step % 100 == 99:
             run.note(loss=loss.item())
     print("held-out captions read right:", {k: round(v, 4) for k, v in accuracy(reader, tokenizer, seed).items()})

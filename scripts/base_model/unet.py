@@ -17,12 +17,13 @@ from gesso_devnet.world.caption import caption, with_fillers
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from base_model.muon import Muon, split
 from base_model.pool import LatentPool
-from base_model.run import Run, set_rate
+from base_model.run import Run
 from base_model.text import WIDTH, tokenize
 
 BATCH = 32
-PEAK_RATE = 1.2e-3
+PEAK_RATE = 2e-3
 WARMUP_STEPS = 200
 DECAY_SHARE = 0.25
 EMA_DECAY = 0.998
@@ -80,7 +81,9 @@ def train(
     """Trains to ``steps`` and returns the averaged model; ``on_checkpoint`` runs every ``check_every`` steps."""
     torch.manual_seed(seed)
     unet = new_unet()
-    run = Run(folder, unet, torch.optim.AdamW(unet.parameters(), PEAK_RATE, (0.9, 0.99), fused=True), steps, seed)
+    matrices, rest = split(unet)
+    optimisers = (Muon(matrices, PEAK_RATE), torch.optim.AdamW(rest, PEAK_RATE, (0.9, 0.99), fused=True))
+    run = Run(folder, unet, optimisers, steps, seed)
     run.resume()
     pool = LatentPool(folder / "latents.npy", vae, seed)
     alphas = scheduler().alphas_cumprod
@@ -92,12 +95,8 @@ def train(
         texts = [_wording(s, rng) for s in scenes]
         with torch.no_grad():
             words = encoder(tokenize(tokenizer, texts)).last_hidden_state
-        set_rate(run.optimiser, rate(step, steps))
         loss = v_loss(unet, alphas, latents, words, torch.Generator().manual_seed(seed * 1_000_003 + step))
-        run.optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        run.optimiser.step()
+        run.descend(loss, rate(step, steps))
         run.update_ema(EMA_DECAY)
         losses.append(loss.item())
         if step % 100 == 99:

@@ -17,7 +17,7 @@ from gesso_devnet.world.draw import coverage, draw
 from gesso_devnet.world.scene import COLOURS, PICTURE_SIDE, SHAPES, training_scene
 from torch import Tensor
 
-from base_model.run import Run, cosine_rate, set_rate, to_model, to_pictures
+from base_model.run import Run, cosine_rate, to_model, to_pictures
 
 BATCH = 32
 PEAK_RATE = 2e-3
@@ -56,12 +56,11 @@ def collage(rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg,un
 def train(folder: Path, steps: int, seed: int) -> AutoencoderKL:
     torch.manual_seed(seed)
     vae = new_vae()
-    run = Run(folder, vae, torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, weight_decay=0.0, fused=True), steps, seed)
+    run = Run(folder, vae, (torch.optim.AdamW(vae.parameters(), weight_decay=0.0, fused=True),), steps, seed)
     run.resume()
     for step in run.steps(save_every=500):
         rng = run.rng(step)
         torch.manual_seed(seed * 1_000_003 + step)
-        set_rate(run.optimiser, cosine_rate(step, steps, PEAK_RATE))
         pixels = to_model(_batch(rng, crops=step < CROP_SHARE * steps))
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(pixels).latent_dist
@@ -69,13 +68,10 @@ def train(folder: Path, steps: int, seed: int) -> AutoencoderKL:
         error = decoded.float() - pixels
         kl = posterior.kl().float().mean() / posterior.mean[0].numel()
         loss = error.abs().mean() + 2 * error.square().mean() + KL_WEIGHT * kl
-        run.optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        run.optimiser.step()
+        run.descend(loss, cosine_rate(step, steps, PEAK_RATE))
         run.update_ema(0.998)
         if step % 100 == 99:
-            run.note(loss=float(loss), l1=float(error.abs().mean()), kl=float(kl))
+            run.note(loss=loss.item(), l1=error.abs().mean().item(), kl=kl.item())
     vae.load_state_dict(run.ema)
     normalise(vae, seed)
     report(vae, seed, folder)
