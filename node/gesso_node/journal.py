@@ -59,7 +59,9 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX task_open ON task (heard_at) WHERE closed IS NULL;
     CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-    CREATE TABLE tally (kind TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (kind, name)) STRICT;
+    CREATE TABLE tally (
+        kind TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (kind, name)
+    ) STRICT;
     """,
 )
 

@@ -1,4 +1,4 @@
-"""Structured logs: one event a line, for people or as JSON, always on stderr. Values are ids and numbers, no secrets."""
+"""Structured logs: one event a line, for people or as JSON, always on stderr. Ids and numbers, never secrets."""
 
 from __future__ import annotations
 

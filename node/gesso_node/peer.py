@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
-import anyio.to_thread
-import httpx
 import structlog
-from gesso.blobs import BlobStore, LocalBlobs
-from gesso.chain import Chain, NodeState, Wallet
+from gesso.blobs import BlobStore
+from gesso.chain import Chain, NodeState
 from gesso.transport.keys import peer_id_bytes
 from gesso.transport.port import Transport
-from gesso_protocol.errors import ConfigError, GessoError, WalletError
+from gesso_protocol.errors import GessoError
 from gesso_protocol.lifecycle import Patience
 
 from gesso_node.book import Book, Known
 from gesso_node.catalogue import Catalogue
 from gesso_node.discover import Adverts, Announcements
 from gesso_node.doctor import Doctor, Finding
-from gesso_node.executors.child import ChildExecutor
 from gesso_node.executors.port import Executor
 from gesso_node.journal import Entry, Journal, WriteHook
 from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
 from gesso_node.observe import Observer
 from gesso_node.openings import Openings
+from gesso_node.parts import open_blobs, open_chain, open_executor, open_relays, open_transport
 from gesso_node.policy import Policy
 from gesso_node.progress import ProgressSender
 from gesso_node.reconcile import Reconciler
 from gesso_node.results import Outbox
-from gesso_node.settings import NodeSettings, WalletSection
+from gesso_node.settings import NodeSettings
 from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
 from gesso_node.work import Workbench
 
@@ -42,7 +39,6 @@ log = structlog.get_logger("gesso.node")
 RECENT = 20
 HEALTHY_WITHIN_S = 30.0
 FLUSH_S = 3.0
-MAX_PASSWORD_BYTES = 4096
 
 
 class Node:
@@ -189,7 +185,7 @@ class Node:
         return await self.doctor.examine()
 
     async def register(self) -> None:
-        """Join the registry with the stake of the settings, or bring our record up to date. Costs gas only if needed."""
+        """Join the registry with the stake of the settings, or bring our record up to date."""
         record = await self._chain.node(self.address)
         peer = peer_id_bytes(self.transport.peer_id) if self.transport else self.address.raw
         offer = self._policy.offer().digest()
@@ -243,11 +239,11 @@ async def _build(
 ) -> Node:
     data = settings.data_dir
     data.mkdir(parents=True, exist_ok=True)
-    chain = chain or await _open_chain(stack, settings)
-    transport = transport or await _open_transport(stack, settings)
-    local, remotes, blobs = await _open_blobs(stack, settings, blobs)
-    executor = executor or await _open_executor(stack, settings)
-    relays = await _open_relays(stack, settings)
+    chain = chain or await open_chain(stack, settings)
+    transport = transport or await open_transport(stack, settings)
+    local, remotes, blobs = await open_blobs(stack, settings, blobs)
+    executor = executor or await open_executor(stack, settings)
+    relays = await open_relays(stack, settings)
     journal = await stack.enter_async_context(Journal(data / "journal.sqlite", on_write=on_write))
     tasks = await stack.enter_async_context(anyio.create_task_group())
     stack.callback(tasks.cancel_scope.cancel)
@@ -329,79 +325,9 @@ async def _build(
     return node
 
 
-async def _open_chain(stack: AsyncExitStack, settings: NodeSettings) -> Chain:
-    if settings.chain is None or settings.wallet is None:
-        raise ConfigError("a node needs the settings `chain` and `wallet`", hint="make them with: gesso node init")
-    wallet = await anyio.to_thread.run_sync(unlock, settings.wallet)
-    return await stack.enter_async_context(Chain.open(settings.chain, wallet))
-
-
-async def _open_transport(stack: AsyncExitStack, settings: NodeSettings) -> Transport | None:
-    if not settings.transport.enabled:
-        return None
-    from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
-
-    section = settings.transport
-    made = Libp2pTransport(
-        Libp2pSettings(
-            key_file=section.key_file or settings.data_dir / "peer.key",
-            listen_host=section.listen_host,
-            listen_port=section.listen_port,
-            bootstrap=section.bootstrap,
-        )
-    )
-    return await stack.enter_async_context(made)
-
-
-async def _open_blobs(
-    stack: AsyncExitStack, settings: NodeSettings, given: BlobStore | None
-) -> tuple[LocalBlobs | None, list[BlobStore], BlobStore]:
-    if given is not None:
-        return (given if isinstance(given, LocalBlobs) else None), [], given
-    local = LocalBlobs(settings.data_dir / "blobs")
-    if not settings.blobs.relays:
-        return local, [], local
-    from gesso.blobs import HttpBlobs, LayeredBlobs
-
-    token = os.environ.get(settings.blobs.token_env) if settings.blobs.token_env else None
-    remotes: list[BlobStore] = [await stack.enter_async_context(HttpBlobs(url, token)) for url in settings.blobs.relays]
-    return local, remotes, LayeredBlobs([local, *remotes], on_skip=_log_skip)
-
-
-async def _open_executor(stack: AsyncExitStack, settings: NodeSettings) -> Executor:
-    section = settings.executor
-    return await stack.enter_async_context(
-        ChildExecutor(section.engine, settings.data_dir.absolute() / "executor", section.child)
-    )
-
-
-async def _open_relays(stack: AsyncExitStack, settings: NodeSettings) -> list[httpx.AsyncClient]:
-    return [
-        await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
-        for url in settings.blobs.relays
-    ]
-
-
-def unlock(section: WalletSection) -> Wallet:
-    """The wallet of the settings. Raises WalletError."""
-    if section.password_file is not None:
-        try:
-            with section.password_file.open("rb") as file:
-                password = file.read(MAX_PASSWORD_BYTES).decode().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise WalletError(f"the password file {section.password_file} cannot be read") from error
-    else:
-        password = os.environ.get(section.password_env, "")
-    return Wallet.unlock(section.keystore, password)
-
-
 def _log_payment(known: Known) -> None:
     paid = known.entry.paid if known.entry else None
     log.info("node.paid", task=known.task.short, amount=money(paid or 0))
-
-
-def _log_skip(store: BlobStore, error: GessoError) -> None:
-    log.debug("node.blob-store-passed-over", store=type(store).__name__, code=error.code)
 
 
 def _line(known: Known) -> TaskLine:

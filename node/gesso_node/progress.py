@@ -39,6 +39,7 @@ class ProgressSender:
         self._wake = anyio.Event()
         # Grows over restarts too, as the protocol asks; microseconds leave room for any number of events.
         self._sequence = itertools.count(int(anyio.current_time() * 1e6))
+        self._dialled: set[PeerId] = set()
         self.dropped = 0
 
     def remember(self, task: TaskId, peer: str | None, addresses: tuple[str, ...]) -> None:
@@ -47,6 +48,15 @@ class ProgressSender:
             self._reply_to[task] = (PeerId(peer), addresses)
             while len(self._reply_to) > MAX_REMEMBERED:
                 self._reply_to.popitem(last=False)
+
+    async def release(self, task: TaskId) -> None:
+        """The task is over: let go of its requester, unless another task has the same one."""
+        known = self._reply_to.pop(task, None)
+        if known is None or self._transport is None or known[0] not in self._dialled:
+            return
+        if all(peer != known[0] for peer, _ in self._reply_to.values()):
+            self._dialled.discard(known[0])
+            await self._transport.disconnect(known[0])
 
     def step(self, task: TaskId, step: StepDone) -> None:
         """One step of the executor."""
@@ -112,7 +122,7 @@ class ProgressSender:
         assert self._transport is not None
         for address in addresses[:2]:
             try:
-                await self._transport.connect(address, timeout_s=SEND_TIMEOUT_S)
+                self._dialled.add(await self._transport.connect(address, timeout_s=SEND_TIMEOUT_S))
             except GessoError:
                 continue
             return

@@ -344,6 +344,7 @@ class Reconciler:
         self._metrics.ended(str(why))
         log.info("reconcile.done", task=known.task.short, why=str(why), paid=str(entry.paid or 0))
         self._book.drop(known)
+        await self._progress.release(known.task)
         if entry.result is None:
             await self._workbench.forget(known)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ def sample_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, sample_model: Path) -> Iterator[Callable[..., Job]]:
+def make_job(tmp_path: Path, sample_model: Path) -> Callable[..., Job]:
     made = 0
 
     def make(*, deadline_s: float = 110, model_dir: Path | None = sample_model, **changes: object) -> Job:
@@ -40,7 +40,7 @@ def make_job(tmp_path: Path, sample_model: Path) -> Iterator[Callable[..., Job]]
             binding=BINDING,
         )
 
-    yield make
+    return make
 
 
 @pytest.fixture(scope="session")

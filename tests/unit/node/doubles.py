@@ -284,8 +284,7 @@ class ChainDouble:
         self._reach()
         head = len(self.board.blocks) - 1
         if cursor.block > head:
-            back = Cursor.before(head + 1)
-            return Page(events=(), cursor=back, reorged_to=head)
+            return Page(events=(), cursor=Cursor.before(head), reorged_to=head - 1)
         # The open block still grows: it is read when the next one begins.
         last = head - 1
         if cursor.block >= last:

@@ -1,0 +1,93 @@
+"""The parts of a node that reach outside it, made from its settings. Used by the composition root only."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+
+import anyio
+import anyio.to_thread
+import httpx
+import structlog
+from gesso.blobs import BlobStore, LocalBlobs
+from gesso.chain import Chain, Wallet
+from gesso.transport.port import Transport
+from gesso_protocol.errors import ConfigError, GessoError, WalletError
+
+from gesso_node.executors.child import ChildExecutor
+from gesso_node.executors.port import Executor
+from gesso_node.settings import NodeSettings, WalletSection
+
+log = structlog.get_logger("gesso.node")
+
+MAX_PASSWORD_BYTES = 4096
+
+
+async def open_chain(stack: AsyncExitStack, settings: NodeSettings) -> Chain:
+    if settings.chain is None or settings.wallet is None:
+        raise ConfigError("a node needs the settings `chain` and `wallet`", hint="make them with: gesso node init")
+    wallet = await anyio.to_thread.run_sync(unlock, settings.wallet)
+    return await stack.enter_async_context(Chain.open(settings.chain, wallet))
+
+
+async def open_transport(stack: AsyncExitStack, settings: NodeSettings) -> Transport | None:
+    if not settings.transport.enabled:
+        return None
+    from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
+
+    section = settings.transport
+    made = Libp2pTransport(
+        Libp2pSettings(
+            key_file=section.key_file or settings.data_dir / "peer.key",
+            listen_host=section.listen_host,
+            listen_port=section.listen_port,
+            bootstrap=section.bootstrap,
+        )
+    )
+    return await stack.enter_async_context(made)
+
+
+async def open_blobs(
+    stack: AsyncExitStack, settings: NodeSettings, given: BlobStore | None
+) -> tuple[LocalBlobs | None, list[BlobStore], BlobStore]:
+    if given is not None:
+        return (given if isinstance(given, LocalBlobs) else None), [], given
+    local = LocalBlobs(settings.data_dir / "blobs")
+    if not settings.blobs.relays:
+        return local, [], local
+    from gesso.blobs import HttpBlobs, LayeredBlobs
+
+    token = os.environ.get(settings.blobs.token_env) if settings.blobs.token_env else None
+    remotes: list[BlobStore] = [await stack.enter_async_context(HttpBlobs(url, token)) for url in settings.blobs.relays]
+    return local, remotes, LayeredBlobs([local, *remotes], on_skip=_log_skip)
+
+
+async def open_executor(stack: AsyncExitStack, settings: NodeSettings) -> Executor:
+    section = settings.executor
+    return await stack.enter_async_context(
+        ChildExecutor(section.engine, settings.data_dir.absolute() / "executor", section.child)
+    )
+
+
+async def open_relays(stack: AsyncExitStack, settings: NodeSettings) -> list[httpx.AsyncClient]:
+    return [
+        await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
+        for url in settings.blobs.relays
+    ]
+
+
+def unlock(section: WalletSection) -> Wallet:
+    """The wallet of the settings. Raises WalletError."""
+    if section.password_file is not None:
+        try:
+            with section.password_file.open("rb") as file:
+                password = file.read(MAX_PASSWORD_BYTES).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise WalletError(f"the password file {section.password_file} cannot be read") from error
+    else:
+        password = os.environ.get(section.password_env, "")
+    return Wallet.unlock(section.keystore, password)
+
+
+def _log_skip(store: BlobStore, error: GessoError) -> None:
+    log.debug("node.blob-store-passed-over", store=type(store).__name__, code=error.code)
