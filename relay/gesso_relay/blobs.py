@@ -68,6 +68,10 @@ class BlobCache:
         self._forget(ref)
         self._count(ref, size)
 
+    async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
+        """See `BlobStore.get`."""
+        return await self._store.get(ref, max_bytes=max_bytes)
+
     async def chunk_list(self, ref: BlobRef) -> BlobManifest:
         """See `LocalBlobs.chunk_list`."""
         return await self._store.chunk_list(ref)

@@ -46,9 +46,11 @@ class Limits(_Frozen):
 class GossipSettings(_Frozen):
     """The relay as a libp2p peer that others may bootstrap from."""
 
-    listen_port: int = Field(default=0, ge=0, le=65535)
     key_file: Path
-    bootstrap: tuple[str, ...] = Field(default=(), max_length=32)
+    listen_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    listen_port: int = Field(default=0, ge=0, le=65535)
+    bootstrap: tuple[str, ...] = Field(default=(), max_length=32, description="other peers to join through")
+    announce: tuple[str, ...] = Field(default=(), max_length=8, description="addresses to tell instead of our own")
 
 
 class RelaySettings(_Frozen):

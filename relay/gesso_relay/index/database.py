@@ -6,21 +6,48 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 from alembic import command
 from alembic.config import Config
 from gesso_protocol.errors import ConfigError
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+_WORK_S = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+class Database:
+    """Connections for one short piece of work each.
+
+    The work is shielded: a cancelled reader or a relay that stops waits the moment until it is done, because a
+    connection that is torn away in the middle of a statement is never given back.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to ask with."""
+        with anyio.fail_after(_WORK_S, shield=True):
+            async with self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction: all of it is kept, or nothing when the block raises."""
+        with anyio.fail_after(_WORK_S, shield=True):
+            async with self._engine.begin() as connection:
+                yield connection
+
+
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[AsyncEngine]:
-    """An engine whose tables are current. Raises ConfigError when the database cannot be used; the URL is not shown."""
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """A database that is up to date. Raises ConfigError when the database cannot be used; the URL is not shown."""
     engine = create_async_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _tune_sqlite)
@@ -33,9 +60,10 @@ async def open_database(url: str) -> AsyncIterator[AsyncEngine]:
                 f"the index database cannot be opened ({type(error).__name__})",
                 hint="check database_url, and that its server runs and lets this user create tables",
             ) from error
-        yield engine
+        yield Database(engine)
     finally:
-        await engine.dispose()
+        with anyio.CancelScope(shield=True):
+            await engine.dispose()
 
 
 def _migrate(connection: Connection) -> None:

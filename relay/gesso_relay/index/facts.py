@@ -6,7 +6,10 @@ from functools import singledispatch
 
 from gesso.chain import events as on_chain
 from gesso.chain.events import ContractEvent
+from gesso.transport.keys import peer_id_of_bytes
+from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import ZERO_ADDRESS, Address
+from gesso_protocol.manifest import LISTING_KINDS
 
 from gesso_relay.index.entries import Document, Entry, Subject
 
@@ -27,7 +30,7 @@ def _fact(_event: object) -> _Fact | None:
     return None
 
 
-@_fact.register
+@_fact.register(on_chain.TaskSubmitted)
 def _(event: on_chain.TaskSubmitted) -> _Fact:
     terms = event.terms
     data: Document = {
@@ -44,12 +47,12 @@ def _(event: on_chain.TaskSubmitted) -> _Fact:
     return "task", str(event.task), "submitted", data
 
 
-@_fact.register
+@_fact.register(on_chain.TaskClaimed)
 def _(event: on_chain.TaskClaimed) -> _Fact:
     return "task", str(event.task), "claimed", {"node": str(event.node), "commit_by": event.commit_by}
 
 
-@_fact.register
+@_fact.register(on_chain.TaskCommitted)
 def _(event: on_chain.TaskCommitted) -> _Fact:
     data: Document = {
         "node": str(event.node),
@@ -60,7 +63,7 @@ def _(event: on_chain.TaskCommitted) -> _Fact:
     return "task", str(event.task), "committed", data
 
 
-@_fact.register
+@_fact.register(on_chain.TaskSettled)
 def _(event: on_chain.TaskSettled) -> _Fact:
     data: Document = {
         "node": str(event.node),
@@ -72,64 +75,64 @@ def _(event: on_chain.TaskSettled) -> _Fact:
     return "task", str(event.task), "settled", data
 
 
-@_fact.register
+@_fact.register(on_chain.TaskCancelled)
 def _(event: on_chain.TaskCancelled) -> _Fact:
     return "task", str(event.task), "cancelled", {"refund": str(int(event.refund))}
 
 
-@_fact.register
+@_fact.register(on_chain.TaskExpired)
 def _(event: on_chain.TaskExpired) -> _Fact:
     return "task", str(event.task), "expired", {"node": _somebody(event.node), "refund": str(int(event.refund))}
 
 
-@_fact.register
+@_fact.register(on_chain.NodeRegistered)
 def _(event: on_chain.NodeRegistered) -> _Fact:
     return "node", str(event.node), "registered", {**_offer(event), "stake": str(int(event.stake))}
 
 
-@_fact.register
+@_fact.register(on_chain.NodeUpdated)
 def _(event: on_chain.NodeUpdated) -> _Fact:
     return "node", str(event.node), "updated", _offer(event)
 
 
-@_fact.register
+@_fact.register(on_chain.NodePaused)
 def _(event: on_chain.NodePaused) -> _Fact:
     return "node", str(event.node), "paused", {}
 
 
-@_fact.register
+@_fact.register(on_chain.NodeResumed)
 def _(event: on_chain.NodeResumed) -> _Fact:
     return "node", str(event.node), "resumed", {}
 
 
-@_fact.register
+@_fact.register(on_chain.NodeStakeChanged)
 def _(event: on_chain.NodeStakeChanged) -> _Fact:
     return "node", str(event.node), "stake", {"stake": str(int(event.stake)), "weight": str(event.weight)}
 
 
-@_fact.register
+@_fact.register(on_chain.NodeUnbondBegun)
 def _(event: on_chain.NodeUnbondBegun) -> _Fact:
     return "node", str(event.node), "unbonding", {"unbond_at": event.release_at}
 
 
-@_fact.register
+@_fact.register(on_chain.NodeStakeWithdrawn)
 def _(event: on_chain.NodeStakeWithdrawn) -> _Fact:
     return "node", str(event.node), "left", {"stake": "0"}
 
 
-@_fact.register
+@_fact.register(on_chain.NodeStandingChanged)
 def _(event: on_chain.NodeStandingChanged) -> _Fact:
     return "node", str(event.node), "standing", {"standing": event.standing}
 
 
-@_fact.register
+@_fact.register(on_chain.ListingPublished)
 def _(event: on_chain.ListingPublished) -> _Fact:
     data: Document = {
         "name": event.name,
         "version": event.version,
         "owner": str(event.owner),
         "manifest": str(event.manifest),
-        "kind": event.listing_kind,
+        "kind": LISTING_KINDS[event.listing_kind] if event.listing_kind < len(LISTING_KINDS) else None,
         "parent": str(event.parent) if event.parent else None,
         "royalty_bps": event.royalty_bps,
         "licence": event.licence.hex(),
@@ -137,18 +140,23 @@ def _(event: on_chain.ListingPublished) -> _Fact:
     return "model", str(event.listing), "published", data
 
 
-@_fact.register
+@_fact.register(on_chain.ListingYanked)
 def _(event: on_chain.ListingYanked) -> _Fact:
     return "model", str(event.listing), "yanked", {"yanked": event.yanked}
 
 
-@_fact.register
+@_fact.register(on_chain.ListingTransferred)
 def _(event: on_chain.ListingTransferred) -> _Fact:
     return "model", str(event.listing), "transferred", {"owner": str(event.owner)}
 
 
 def _offer(event: on_chain.NodeRegistered | on_chain.NodeUpdated) -> Document:
-    return {"peer_id": event.peer_id.hex(), "capabilities": event.capabilities.hex()}
+    try:
+        peer: str | None = peer_id_of_bytes(event.peer_id)
+    except EncodingInvalid:
+        # The registry takes any bytes; what is no peer id of ours is nobody that one could talk to.
+        peer = None
+    return {"peer_id": peer, "capabilities": event.capabilities.hex()}
 
 
 def _somebody(address: Address) -> str | None:

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import anyio
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from gesso.chain.cursor import Cursor, Page
 from gesso_protocol.errors import GessoError
+from sqlalchemy.exc import SQLAlchemyError
 
 from gesso_relay.index.entries import Entry, Subject
 from gesso_relay.index.facts import entry_of
@@ -81,7 +81,7 @@ class Follower:
             except GessoError as error:
                 more = False
                 self._failed(error.code, error.message)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, TimeoutError) as error:
                 more = False
                 self._failed("database", type(error).__name__)
             if not more:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, Table, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gesso_relay.index import tables
+from gesso_relay.index.database import Database
 from gesso_relay.index.entries import Document, Entry, Subject
 
 MAX_PAGE = 200
@@ -37,12 +37,12 @@ class TaskFilter:
 class Queries:
     """Read-only view of the index."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def block(self) -> int | None:
         """The last block that the index has finished."""
-        async with self._engine.connect() as db:
+        async with self._database.read() as db:
             return (await db.execute(select(tables.cursor.c.block))).scalar_one_or_none()
 
     async def tasks(self, wanted: TaskFilter, *, limit: int, before: int | None = None) -> Page:
@@ -85,7 +85,7 @@ class Queries:
         """Every event about one subject, oldest first."""
         column = tables.entries.c
         query = select(tables.entries).where(column.subject == subject, column.key == key).order_by(column.position)
-        async with self._engine.connect() as db:
+        async with self._database.read() as db:
             rows = (await db.execute(query)).mappings().all()
         return tuple(Entry(**{name: value for name, value in row.items() if name != "position"}) for row in rows)
 
@@ -101,12 +101,12 @@ class Queries:
         """How many settled tasks each of these nodes has."""
         column = tables.tasks.c
         query = select(column.node, func.count()).where(column.state == "settled", column.node.in_(nodes))
-        async with self._engine.connect() as db:
+        async with self._database.read() as db:
             rows = (await db.execute(query.group_by(column.node))).all()
         return {str(node): int(count) for node, count in rows}
 
     async def _counts(self, table: Table) -> dict[str, int]:
-        async with self._engine.connect() as db:
+        async with self._database.read() as db:
             rows = (await db.execute(select(table.c.state, func.count()).group_by(table.c.state))).all()
         return {str(state): int(count) for state, count in rows}
 
@@ -117,13 +117,13 @@ class Queries:
         query = select(table.c.position, table.c.document).where(*conditions)
         if before is not None:
             query = query.where(table.c.position < before)
-        async with self._engine.connect() as db:
+        async with self._database.read() as db:
             rows = (await db.execute(query.order_by(table.c.position.desc()).limit(limit + 1))).all()
         shown = rows[:limit]
         more = len(rows) > limit
         return Page(tuple(row.document for row in shown), shown[-1].position if more else None)
 
     async def _one(self, query: Select[tuple[Document]]) -> Document | None:
-        async with self._engine.connect() as db:
+        async with self._database.read() as db:
             row = (await db.execute(query)).first()
         return None if row is None else row.document

@@ -67,3 +67,12 @@ models = Table(
     Column("document", JSON, nullable=False),
     Index("ix_models_name", "name", "version"),
 )
+
+# Not from the chain's log, but checked against it: the manifest whose hash is this root. A root never changes its
+# meaning, so neither a fork nor a rebuild touches these rows.
+results = Table(
+    "results",
+    metadata,
+    Column("root", String(66), primary_key=True),
+    Column("manifest", String(67), nullable=False),
+)

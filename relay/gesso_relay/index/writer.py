@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from gesso.chain.cursor import Cursor
 from sqlalchemy import Table, delete, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gesso_relay.index import tables
+from gesso_relay.index.database import Database
 from gesso_relay.index.entries import Document, Entry, Subject
 from gesso_relay.index.project import project
 
@@ -18,13 +19,13 @@ _TABLES: dict[Subject, Table] = {"task": tables.tasks, "node": tables.nodes, "mo
 class Writer:
     """The only one who changes the index of a network. `network` names chain and board; another one starts afresh."""
 
-    def __init__(self, engine: AsyncEngine, network: str) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, network: str) -> None:
+        self._database = database
         self._network = network
 
     async def cursor(self) -> Cursor | None:
         """Where to go on, or None at the beginning. An index of another network is dropped first."""
-        async with self._engine.begin() as db:
+        async with self._database.write() as db:
             row = (await db.execute(select(tables.cursor))).first()
             if row is None:
                 return None
@@ -35,7 +36,7 @@ class Writer:
 
     async def apply(self, entries: Sequence[Entry], cursor: Cursor) -> tuple[Entry, ...]:
         """Take in events and move the cursor. Events that are here already change nothing; gives back the new ones."""
-        async with self._engine.begin() as db:
+        async with self._database.write() as db:
             fresh = await self._only_new(db, entries)
             if fresh:
                 await db.execute(insert(tables.entries), [_row(entry) for entry in fresh])
@@ -46,7 +47,7 @@ class Writer:
 
     async def roll_back(self, cursor: Cursor) -> tuple[tuple[Subject, str], ...]:
         """Forget every event after the cursor's block. Gives back whom they were about."""
-        async with self._engine.begin() as db:
+        async with self._database.write() as db:
             gone = tables.entries.c.block > cursor.block
             touched = [
                 (row.subject, row.key)
@@ -62,7 +63,7 @@ class Writer:
 
     async def drop(self) -> None:
         """Forget everything; the next `cursor` is None and the chain is read from the beginning."""
-        async with self._engine.begin() as db:
+        async with self._database.write() as db:
             await self._drop(db)
 
     async def _only_new(self, db: AsyncConnection, entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -94,12 +95,12 @@ class Writer:
             await db.execute(insert(tables.cursor).values(id=1, **values))
 
     async def _drop(self, db: AsyncConnection) -> None:
-        for table in reversed(tables.metadata.sorted_tables):
+        for table in (tables.cursor, tables.entries, *_TABLES.values()):
             await db.execute(delete(table))
 
     async def count(self) -> int:
         """How many events the index holds."""
-        async with self._engine.connect() as db:
+        async with self._database.read() as db:
             return (await db.execute(select(func.count()).select_from(tables.entries))).scalar_one()
 
 

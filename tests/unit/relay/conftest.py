@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from gesso_relay.index.database import open_database
+from gesso_relay.index.database import Database, open_database
 from gesso_relay.index.tables import metadata
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .postgres import running_postgres
 
@@ -20,13 +19,13 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     if request.param == "sqlite":
         url = f"sqlite+aiosqlite:///{tmp_path / 'index.sqlite3'}"
     else:
         url = request.getfixturevalue("postgres_url")
-    async with open_database(url) as engine:
-        async with engine.begin() as db:
+    async with open_database(url) as database:
+        async with database.write() as db:
             for table in metadata.sorted_tables:
                 await db.execute(table.delete())
-        yield engine
+        yield database

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from gesso.chain.cursor import Cursor
 from gesso_relay.index import tables
+from gesso_relay.index.database import Database
 from gesso_relay.index.entries import Entry
 from gesso_relay.index.queries import Queries, TaskFilter
 from gesso_relay.index.writer import Writer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .chainlog import ALICE, BOB, block_hash, claimed, entry, settled, submitted, task_key
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.anyio
 NETWORK = "31337/board"
 
 
-async def contents(engine: AsyncEngine) -> dict[str, list[object]]:
-    async with engine.connect() as db:
+async def contents(database: Database) -> dict[str, list[object]]:
+    async with database.read() as db:
         return {
             table.name: [tuple(row) for row in await db.execute(select(table).order_by(*table.primary_key))]
             for table in tables.metadata.sorted_tables
@@ -32,8 +32,8 @@ def mark(block: int, fork: int = 0) -> Cursor:
     return Cursor.before(0).advanced(block, block_hash(block, fork))
 
 
-async def test_a_task_from_submit_to_settle(engine: AsyncEngine) -> None:
-    writer, queries = Writer(engine, NETWORK), Queries(engine)
+async def test_a_task_from_submit_to_settle(database: Database) -> None:
+    writer, queries = Writer(database, NETWORK), Queries(database)
     assert await writer.cursor() is None
     await writer.apply([submitted(1, 7)], mark(1))
     first = await queries.task(task_key(7))
@@ -50,17 +50,17 @@ async def test_a_task_from_submit_to_settle(engine: AsyncEngine) -> None:
     assert await queries.settled_by([BOB, ALICE]) == {BOB: 1}
 
 
-async def test_the_same_events_twice_change_nothing(engine: AsyncEngine) -> None:
-    writer = Writer(engine, NETWORK)
+async def test_the_same_events_twice_change_nothing(database: Database) -> None:
+    writer = Writer(database, NETWORK)
     events = [submitted(1, 1), claimed(2, 1)]
     assert len(await writer.apply(events, mark(2))) == 2
-    before = await contents(engine)
+    before = await contents(database)
     assert await writer.apply(events, mark(2)) == ()
-    assert await contents(engine) == before
+    assert await contents(database) == before
 
 
-async def test_a_roll_back_takes_back_what_the_fork_said(engine: AsyncEngine) -> None:
-    writer, queries = Writer(engine, NETWORK), Queries(engine)
+async def test_a_roll_back_takes_back_what_the_fork_said(database: Database) -> None:
+    writer, queries = Writer(database, NETWORK), Queries(database)
     await writer.apply([submitted(1, 1), submitted(3, 2), claimed(3, 1, index=1)], mark(3))
     touched = await writer.roll_back(mark(1))
     assert set(touched) == {("task", task_key(1)), ("task", task_key(2))}
@@ -71,15 +71,15 @@ async def test_a_roll_back_takes_back_what_the_fork_said(engine: AsyncEngine) ->
     assert await writer.cursor() == mark(1)
 
 
-async def test_another_network_starts_afresh(engine: AsyncEngine) -> None:
-    await Writer(engine, NETWORK).apply([submitted(1, 1)], mark(1))
-    other = Writer(engine, "1/another")
+async def test_another_network_starts_afresh(database: Database) -> None:
+    await Writer(database, NETWORK).apply([submitted(1, 1)], mark(1))
+    other = Writer(database, "1/another")
     assert await other.cursor() is None
     assert await other.count() == 0
 
 
-async def test_nodes_and_models(engine: AsyncEngine) -> None:
-    writer, queries = Writer(engine, NETWORK), Queries(engine)
+async def test_nodes_and_models(database: Database) -> None:
+    writer, queries = Writer(database, NETWORK), Queries(database)
     await writer.apply(
         [
             entry(1, 0, "node", BOB, "registered", {"stake": "5", "peer_id": "16U"}),
@@ -104,8 +104,8 @@ async def test_nodes_and_models(engine: AsyncEngine) -> None:
     assert (await queries.nodes(state="active", limit=10)).items == ()
 
 
-async def test_pages_neither_skip_nor_repeat_while_tasks_arrive(engine: AsyncEngine) -> None:
-    writer, queries = Writer(engine, NETWORK), Queries(engine)
+async def test_pages_neither_skip_nor_repeat_while_tasks_arrive(database: Database) -> None:
+    writer, queries = Writer(database, NETWORK), Queries(database)
     await writer.apply([submitted(1, number, index=number) for number in range(25)], mark(1))
     seen: list[object] = []
     before: int | None = None
@@ -119,8 +119,8 @@ async def test_pages_neither_skip_nor_repeat_while_tasks_arrive(engine: AsyncEng
     assert seen == [task_key(number) for number in reversed(range(25))]
 
 
-async def test_filters_combine(engine: AsyncEngine) -> None:
-    writer, queries = Writer(engine, NETWORK), Queries(engine)
+async def test_filters_combine(database: Database) -> None:
+    writer, queries = Writer(database, NETWORK), Queries(database)
     await writer.apply(
         [submitted(1, 1), submitted(1, 2, index=1, requester=BOB), claimed(2, 1), submitted(2, 3, index=1, model="9")],
         mark(2),
@@ -150,9 +150,9 @@ steps = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 async def test_any_life_with_forks_equals_a_rebuild_from_the_last_chain(
-    engine: AsyncEngine, steps: list[tuple[str, object]]
+    database: Database, steps: list[tuple[str, object]]
 ) -> None:
-    writer = Writer(engine, NETWORK)
+    writer = Writer(database, NETWORK)
     await writer.drop()
     chain: list[list[Entry]] = [[]]
     stage: dict[int, int] = {}
@@ -174,10 +174,10 @@ async def test_any_life_with_forks_equals_a_rebuild_from_the_last_chain(
         else:
             await writer.apply([event for block_events in chain for event in block_events], mark(len(chain) - 1))
     await writer.apply([], mark(len(chain) - 1))
-    lived = await contents(engine)
+    lived = await contents(database)
     await writer.drop()
     await writer.apply([event for block_events in chain for event in block_events], mark(len(chain) - 1))
-    assert await contents(engine) == lived
+    assert await contents(database) == lived
 
 
 def next_event(block: int, index: int, number: int, stage: dict[int, int], fork: int) -> Entry:

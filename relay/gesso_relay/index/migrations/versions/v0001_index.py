@@ -52,10 +52,15 @@ def upgrade() -> None:
         sa.Column("yanked", sa.Boolean(), nullable=False),
     )
     op.create_index("ix_models_name", "models", ["name", "version"])
+    op.create_table(
+        "results",
+        sa.Column("root", sa.String(66), primary_key=True),
+        sa.Column("manifest", sa.String(67), nullable=False),
+    )
 
 
 def downgrade() -> None:
-    for name in ("models", "nodes", "tasks", "entries", "cursor"):
+    for name in ("results", "models", "nodes", "tasks", "entries", "cursor"):
         op.drop_table(name)
 
 

@@ -1,0 +1,63 @@
+"""`python -m gesso_relay --config FILE`: run a relay until it is told to stop. A JSON line on stdout says it is up."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import anyio
+import structlog
+from gesso_protocol.errors import GessoError
+
+from gesso_relay.peer import Relay
+from gesso_relay.settings import RelaySettings
+
+
+def main() -> int:
+    """Exit status 0 after an orderly stop, else that of the error."""
+    parser = argparse.ArgumentParser(prog="gesso_relay", description="Run a gesso relay.")
+    parser.add_argument("--config", type=Path, required=True, help="settings file (JSON); see relay/README.md")
+    parser.add_argument("--log-format", choices=("human", "json"), default="human")
+    arguments = parser.parse_args()
+    _log_to_stderr(arguments.log_format)
+    try:
+        settings = RelaySettings.load(arguments.config)
+        anyio.run(_run, settings)
+    except GessoError as error:
+        sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
+        return error.exit_code
+    return 0
+
+
+async def _run(settings: RelaySettings) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with Relay.open(settings) as relay:
+            ready = {"ready": True, "url": relay.url, "bootstrap": relay.bootstrap}
+            sys.stdout.write(json.dumps(ready) + "\n")
+            sys.stdout.flush()
+            async for _ in signals:
+                return
+
+
+def _log_to_stderr(form: str) -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

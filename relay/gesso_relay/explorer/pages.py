@@ -1,0 +1,155 @@
+"""The explorer: overview, tasks, one task, nodes, models. It shows no prompts and no pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+from gesso_protocol.money import format_amount
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from gesso_relay.index.entries import Document, Json
+from gesso_relay.index.project import TASK_STATES
+from gesso_relay.index.queries import Queries, TaskFilter
+from gesso_relay.presence import Presence
+from gesso_relay.results import Results
+from gesso_relay.routes import params
+from gesso_relay.routes.network import with_presence
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+    "Cache-Control": "no-cache",
+    "X-Frame-Options": "DENY",
+}
+_LATEST = 8
+_PAGE = 50
+
+
+class Explorer:
+    """Routes of the pages."""
+
+    def __init__(
+        self,
+        queries: Queries,
+        results: Results,
+        presence: Presence,
+        *,
+        network: Callable[[], Document],
+        health: Callable[[], Document],
+    ) -> None:
+        self._queries = queries
+        self._results = results
+        self._presence = presence
+        self._network = network
+        self._health = health
+        self._templates = Environment(
+            loader=PackageLoader("gesso_relay.explorer"),
+            autoescape=select_autoescape(default=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(amount=amount, short=short, ago=ago, moment=moment)
+
+    def table(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self.overview),
+            web.get("/tasks", self.tasks),
+            web.get("/tasks/{task}", self.task),
+            web.get("/nodes", self.nodes),
+            web.get("/models", self.models),
+        ]
+
+    async def overview(self, request: web.Request) -> web.StreamResponse:
+        params.known(request)
+        tasks = await self._queries.tasks(TaskFilter(), limit=_LATEST)
+        nodes = await self._queries.nodes(state=None, limit=_LATEST)
+        models = await self._queries.models(yanked=False, limit=_LATEST)
+        return self._page(
+            "overview.html",
+            here="overview",
+            task_counts=await self._queries.task_counts(),
+            node_counts=await self._queries.node_counts(),
+            states=tuple(TASK_STATES),
+            tasks=tasks.items,
+            nodes=await with_presence(self._queries, self._presence, nodes.items),
+            models=models.items,
+            network=self._network(),
+        )
+
+    async def tasks(self, request: web.Request) -> web.StreamResponse:
+        params.known(request, "state", "requester", "node", "before")
+        wanted = TaskFilter(
+            state=params.one_of(request, "state", tuple(TASK_STATES)),
+            requester=params.address(request, "requester"),
+            node=params.address(request, "node"),
+        )
+        page = await self._queries.tasks(wanted, limit=_PAGE, before=params.before(request))
+        keep = {name: value for name, value in request.query.items() if name != "before"}
+        older = None if page.next is None else str(request.rel_url.with_query({**keep, "before": str(page.next)}))
+        return self._page(
+            "tasks.html", here="tasks", tasks=page.items, older=older, states=tuple(TASK_STATES), wanted=wanted
+        )
+
+    async def task(self, request: web.Request) -> web.StreamResponse:
+        params.known(request)
+        task = params.task_in_path(request)
+        found = await self._queries.task(str(task))
+        if found is None:
+            raise web.HTTPNotFound(reason="this relay has seen no such task")
+        history = await self._queries.history("task", str(task))
+        result = await self._results.of(found)
+        return self._page("task.html", here="tasks", task=found, history=history, result=result)
+
+    async def nodes(self, request: web.Request) -> web.StreamResponse:
+        params.known(request, "before")
+        page = await self._queries.nodes(state=None, limit=_PAGE, before=params.before(request))
+        older = None if page.next is None else f"/nodes?before={page.next}"
+        nodes = await with_presence(self._queries, self._presence, page.items)
+        return self._page("nodes.html", here="nodes", nodes=nodes, older=older)
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        params.known(request, "before")
+        page = await self._queries.models(yanked=True, limit=_PAGE, before=params.before(request))
+        older = None if page.next is None else f"/models?before={page.next}"
+        return self._page("models.html", here="models", models=page.items, older=older)
+
+    def _page(self, template: str, **values: object) -> web.Response:
+        health = self._health()
+        html = self._templates.get_template(template).render(health=health, now=int(time.time()), **values)
+        return web.Response(text=html, content_type="text/html", headers=_HEADERS)
+
+
+def amount(value: Json) -> str:
+    """Base units as whole tokens, at most six decimals."""
+    if value is None:
+        return "–"
+    whole, _, part = format_amount(int(str(value))).partition(".")
+    part = part[:6].rstrip("0")
+    return f"{int(whole):,}{'.' + part if part else ''}"
+
+
+def short(value: Json) -> str:
+    """Beginning and end of a long name."""
+    text = "–" if value is None else str(value)
+    return f"{text[:10]}…{text[-4:]}" if len(text) > 18 else text
+
+
+def ago(then: Json, now: int) -> str:
+    """How long ago, in the largest unit that fits."""
+    if not isinstance(then, int):
+        return "–"
+    passed = max(0, now - then)
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if passed >= length:
+            return f"{passed // length} {unit} ago"
+    return f"{passed} s ago"
+
+
+def moment(then: Json) -> str:
+    """A chain time as date and clock, in UTC."""
+    if not isinstance(then, int) or not 0 <= then < 253_402_300_800:
+        return "–"
+    return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

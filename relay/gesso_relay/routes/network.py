@@ -1,0 +1,106 @@
+"""`/v1/nodes`, `/v1/models`, `/v1/network` and `/v1/health`: who is there, what can be run, how to join, how we are."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from gesso_protocol.errors import UsageError
+from gesso_protocol.ids import ListingId
+
+from gesso_relay.index.entries import Document
+from gesso_relay.index.queries import Queries
+from gesso_relay.presence import Presence
+from gesso_relay.replies import json_reply
+from gesso_relay.routes import params
+from gesso_relay.routes.tasks import page_reply
+
+NODE_STATES = ("active", "paused", "unbonding", "left")
+_MODEL = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9._-]{0,127})(?:@([1-9][0-9]{0,8}))?\Z")
+
+
+class NetworkRoutes:
+    """Reading everything but tasks. `network` and `health` make their documents anew for each request."""
+
+    def __init__(
+        self,
+        queries: Queries,
+        presence: Presence,
+        *,
+        network: Callable[[], Document],
+        health: Callable[[], Document],
+    ) -> None:
+        self._queries = queries
+        self._presence = presence
+        self._network = network
+        self._health = health
+
+    def table(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/nodes", self.nodes),
+            web.get("/v1/models", self.models),
+            web.get("/v1/models/{model}", self.model),
+            web.get("/v1/network", self.network),
+            web.get("/v1/health", self.health),
+        ]
+
+    async def nodes(self, request: web.Request) -> web.StreamResponse:
+        params.known(request, "state", "limit", "before")
+        state = params.one_of(request, "state", NODE_STATES)
+        page = await self._queries.nodes(state=state, limit=params.limit(request), before=params.before(request))
+        return json_reply(
+            {
+                "nodes": await with_presence(self._queries, self._presence, page.items),
+                "next": None if page.next is None else str(page.next),
+            }
+        )
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        params.known(request, "yanked", "limit", "before")
+        yanked = params.flag(request, "yanked")
+        page = await self._queries.models(yanked=yanked, limit=params.limit(request), before=params.before(request))
+        return page_reply("models", page)
+
+    async def model(self, request: web.Request) -> web.StreamResponse:
+        """By listing id, by name (the latest version), or by name@version."""
+        params.known(request)
+        text = request.match_info["model"]
+        if text.isascii() and text.isdigit():
+            found = await self._queries.model_by_id(str(ListingId.validate(text)))
+        else:
+            parts = _MODEL.match(text)
+            if parts is None:
+                raise UsageError("a model is named by its number, its name, or name@version")
+            found = await self._queries.model(parts[1], int(parts[2]) if parts[2] else None)
+        if found is None:
+            raise web.HTTPNotFound(reason="this relay has seen no such model")
+        return json_reply(found)
+
+    async def network(self, request: web.Request) -> web.StreamResponse:
+        params.known(request)
+        return json_reply(self._network())
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        params.known(request)
+        return json_reply(self._health())
+
+
+async def with_presence(queries: Queries, presence: Presence, nodes: tuple[Document, ...]) -> list[Document]:
+    """Node documents with what they did and, when they were heard lately, what they say that they offer."""
+    settled = await queries.settled_by([str(node["address"]) for node in nodes])
+    now_s = time.monotonic()
+    shown: list[Document] = []
+    for node in nodes:
+        address, peer = str(node["address"]), node.get("peer_id")
+        advert = presence.of(address, peer if isinstance(peer, str) else None, now_s)
+        shown.append(
+            {
+                **node,
+                "settled_tasks": settled.get(address, 0),
+                "online": advert is not None,
+                "advert": None if advert is None else advert.model_dump(mode="json"),
+            }
+        )
+    return shown

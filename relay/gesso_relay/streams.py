@@ -1,0 +1,141 @@
+"""Server-sent events of one task: the chain's, replayed from the index and then live; and the node's progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias
+
+from gesso_protocol import events
+from gesso_protocol.ids import Address, Root, TaskId
+from gesso_protocol.messages import ProgressEvent
+from gesso_protocol.money import Wei
+
+from gesso_relay.hub import Hub
+from gesso_relay.index.entries import Document, Entry, Json
+from gesso_relay.index.follow import News, Rewound
+from gesso_relay.index.queries import Queries
+from gesso_relay.replies import ServerEvent
+
+TaskHub: TypeAlias = Hub[News]
+ProgressHub: TypeAlias = Hub[ProgressEvent]
+
+TERMINAL = ("settled", "cancelled", "expired")
+
+
+async def task_events(queries: Queries, hub: TaskHub, task: TaskId, after: int | None) -> AsyncIterator[ServerEvent]:
+    """What happened to the task, from the beginning or after an event id; ends when nothing more can happen.
+
+    An event named `rewound` says that the chain took something back: what follows it is the task's story anew.
+    """
+    with hub.listen(str(task)) as news:
+        seen = -1 if after is None else after
+        for entry in await queries.history("task", str(task)):
+            if entry.position > seen:
+                seen = entry.position
+                yield _chain_event(entry)
+            if entry.name in TERMINAL:
+                return
+        while True:
+            item = await news.next()
+            if isinstance(item, Rewound):
+                seen = -1
+                yield ServerEvent("rewound", json.dumps({"task": str(task), "to_block": item.to_block}))
+                for entry in await queries.history("task", str(task)):
+                    seen = entry.position
+                    yield _chain_event(entry)
+            elif item.position > seen:
+                seen = item.position
+                yield _chain_event(item)
+                if item.name in TERMINAL:
+                    return
+
+
+async def progress_events(hub: ProgressHub, task: TaskId) -> AsyncIterator[ServerEvent]:
+    """What the node says about its progress, beginning with the last few things it said."""
+    with hub.listen(str(task)) as listener:
+        while True:
+            event = await listener.next()
+            yield ServerEvent(event.stage, event.encode().decode(), id=str(event.sequence))
+
+
+def _chain_event(entry: Entry) -> ServerEvent:
+    make = _EVENTS.get(entry.name)
+    if make is None:
+        return ServerEvent(entry.name, json.dumps(entry.data), id=str(entry.position))
+    return ServerEvent(entry.name, events.event_json(make(entry)).decode(), id=str(entry.position))
+
+
+def _submitted(entry: Entry) -> events.Event:
+    return events.Submitted(task=_task(entry), at_ms=entry.at * 1000, fee=_wei(entry.data["fee"]), tx=entry.tx)
+
+
+def _claimed(entry: Entry) -> events.Event:
+    return events.Claimed(
+        task=_task(entry),
+        at_ms=entry.at * 1000,
+        node=Address(str(entry.data["node"])),
+        commit_by=_int(entry.data["commit_by"]),
+        tx=entry.tx,
+    )
+
+
+def _committed(entry: Entry) -> events.Event:
+    return events.Committed(
+        task=_task(entry),
+        at_ms=entry.at * 1000,
+        node=Address(str(entry.data["node"])),
+        result_root=Root.parse(str(entry.data["result_root"])),
+        trace_root=Root.parse(str(entry.data["trace_root"])),
+        settle_after=_int(entry.data["settle_after"]),
+        tx=entry.tx,
+    )
+
+
+def _settled(entry: Entry) -> events.Event:
+    data: Document = entry.data
+    return events.Settled(
+        task=_task(entry),
+        at_ms=entry.at * 1000,
+        node=Address(str(data["node"])),
+        paid=_wei(data["paid"]),
+        royalty=_wei(data["royalty"]),
+        royalty_to=_somebody(data["royalty_to"]),
+        protocol_fee=_wei(data["protocol_fee"]),
+        tx=entry.tx,
+    )
+
+
+def _cancelled(entry: Entry) -> events.Event:
+    return events.Cancelled(task=_task(entry), at_ms=entry.at * 1000, refund=_wei(entry.data["refund"]))
+
+
+def _expired(entry: Entry) -> events.Event:
+    refund, node = _wei(entry.data["refund"]), _somebody(entry.data["node"])
+    return events.Expired(task=_task(entry), at_ms=entry.at * 1000, refund=refund, node=node)
+
+
+_EVENTS: dict[str, Callable[[Entry], events.Event]] = {
+    "submitted": _submitted,
+    "claimed": _claimed,
+    "committed": _committed,
+    "settled": _settled,
+    "cancelled": _cancelled,
+    "expired": _expired,
+}
+
+
+def _task(entry: Entry) -> TaskId:
+    return TaskId.parse(entry.key)
+
+
+def _wei(value: Json) -> Wei:
+    return Wei(int(str(value)))
+
+
+def _int(value: Json) -> int:
+    return int(str(value))
+
+
+def _somebody(value: Json) -> Address | None:
+    return None if value is None else Address(str(value))
