@@ -25,6 +25,7 @@ log = structlog.get_logger("gesso.node.observe")
 
 LOOKBACK_BLOCKS = 200
 """How far back a node that has never run looks for tasks that are still open."""
+WEIGHTS_EVERY_S = 15
 SAVE_EVERY_BLOCKS = 20
 FORCED_SAVE_BLOCKS = 2_000
 MAX_PAGES = 50
@@ -56,6 +57,7 @@ class Observer:
         self._cursor = Cursor.before(0)
         self._saved_block = -1
         self._weights_stale = True
+        self._weights_at = 0
 
     @property
     def block(self) -> int:
@@ -70,7 +72,7 @@ class Observer:
             record = await self._chain.task(entry.task)
             self._book.add(Known(entry.task, entry.terms, entry.heard_at, record, entry))
         await self._catalogue.load()
-        await self._refresh_weights()
+        await self._refresh_weights(now)
         log.info("observe.restored", tasks=len(self._book), block=self._cursor.block, now=now)
 
     async def pull(self, now: int) -> bool:
@@ -82,8 +84,9 @@ class Observer:
                 break
             took = took or bool(page.events) or page.reorged_to is not None
             await self._take(page, now)
-        if self._weights_stale:
-            await self._refresh_weights()
+        # A new node's weight starts counting after a delay, which no event announces.
+        if self._weights_stale or now >= self._weights_at + WEIGHTS_EVERY_S:
+            await self._refresh_weights(now)
         await self._save_cursor()
         return took
 
@@ -166,7 +169,8 @@ class Observer:
                 self._book.add(Known(entry.task, entry.terms, entry.heard_at, record, reopened))
         self._weights_stale = True
 
-    async def _refresh_weights(self) -> None:
+    async def _refresh_weights(self, now: int) -> None:
+        self._weights_at = now
         self._book.weights.mine = await self._chain.weight_of(self._book.me)
         self._book.weights.total = await self._chain.total_weight()
         self._weights_stale = False
