@@ -98,14 +98,19 @@ class Relay:
                 transport = await stack.enter_async_context(_libp2p(settings))
             relay = cls(settings, view.chain_id, params, database, view, transport)
             await stack.enter_async_context(relay._serving())
-            group = await stack.enter_async_context(anyio.create_task_group())
-            group.start_soon(relay._follower.run)
-            if relay._gossip is not None:
-                group.start_soon(relay._gossip.run)
-            try:
-                yield relay
-            finally:
+            failure: Exception | None = None
+            async with anyio.create_task_group() as group:
+                group.start_soon(relay._follower.run)
+                if relay._gossip is not None:
+                    group.start_soon(relay._gossip.run)
+                try:
+                    yield relay
+                except Exception as error:
+                    # Kept out of the group, so that the caller gets its own error back and not one in a group.
+                    failure = error
                 group.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
 
     @property
     def url(self) -> str:

@@ -32,8 +32,8 @@ class _Frozen(BaseModel):
 class Limits(_Frozen):
     """What one client, and all of them together, may take. A client is an IP address."""
 
-    requests_per_s: float = Field(default=100.0, gt=0)
-    request_burst: int = Field(default=400, ge=1)
+    requests_per_s: float = Field(default=300.0, gt=0)
+    request_burst: int = Field(default=1500, ge=1)
     clients_remembered: int = Field(default=10_000, ge=1)
     max_streams: int = Field(default=1000, ge=1, description="event streams open at once")
     max_streams_a_client: int = Field(default=64, ge=1)

@@ -1,0 +1,193 @@
+"""The relay's blob cache: a quota that holds, a fair loser, and uploads that cannot cheat."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from gesso_protocol.errors import BlobCorrupt, BlobTooLarge
+from gesso_protocol.ids import BlobRef
+from gesso_protocol.manifest import BlobManifest
+from gesso_relay.blobs import BlobCache
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from .running import GENEROUS, running
+
+pytestmark = pytest.mark.anyio
+
+
+async def one(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def opened(root: Path, quota: int = 1000, largest: int = 600) -> BlobCache:
+    return BlobCache.open(root, quota_bytes=quota, max_blob_bytes=largest)
+
+
+async def put(cache: BlobCache, data: bytes) -> BlobRef:
+    ref = BlobRef.of(data)
+    await cache.put(ref, len(data), one(data))
+    return ref
+
+
+def on_disk(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.glob("objects/??/*"))
+
+
+async def test_what_nobody_asked_for_the_longest_goes_first(tmp_path: Path) -> None:
+    cache = opened(tmp_path)
+    first, second, third = [await put(cache, letter * 300) for letter in (b"a", b"b", b"c")]
+    assert cache.path(first) is not None
+    await put(cache, b"d" * 300)
+    assert cache.path(second) is None
+    assert cache.path(first) is not None
+    assert cache.path(third) is not None
+    assert (cache.count, cache.used_bytes, on_disk(tmp_path)) == (3, 900, 900)
+
+
+async def test_the_order_of_use_survives_a_restart(tmp_path: Path) -> None:
+    cache = opened(tmp_path)
+    refs = [await put(cache, letter * 300) for letter in (b"a", b"b", b"c")]
+    for age, ref in enumerate(reversed(refs)):
+        path = cache.path(ref)
+        assert path is not None
+        os.utime(path, (1000 + age, 1000 + age))
+    again = opened(tmp_path)
+    assert again.used_bytes == 900
+    await put(again, b"d" * 300)
+    assert [again.path(ref) is not None for ref in refs] == [True, True, False]
+
+
+async def test_a_smaller_quota_is_enforced_at_the_start(tmp_path: Path) -> None:
+    cache = opened(tmp_path)
+    for letter in (b"a", b"b", b"c"):
+        await put(cache, letter * 300)
+    assert opened(tmp_path, quota=600).count == 2
+    assert on_disk(tmp_path) == 600
+
+
+async def test_uploads_together_cannot_pass_the_quota(tmp_path: Path) -> None:
+    cache = opened(tmp_path)
+    started, go = anyio.Event(), anyio.Event()
+    data = b"s" * 600
+
+    async def slow() -> AsyncIterator[bytes]:
+        started.set()
+        await go.wait()
+        yield data
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cache.put, BlobRef.of(data), 600, slow())
+            await started.wait()
+            with pytest.raises(BlobTooLarge, match="other uploads"):
+                await put(cache, b"f" * 500)
+            await put(cache, b"g" * 400)
+            go.set()
+    assert cache.used_bytes == 1000
+
+
+@pytest.mark.parametrize(("declared", "sent"), [(5, b"123456"), (5, b"1234"), (600, b""), (0, b"x")])
+async def test_an_upload_that_lies_about_its_length_is_not_kept(tmp_path: Path, declared: int, sent: bytes) -> None:
+    cache = opened(tmp_path)
+    with pytest.raises((BlobTooLarge, BlobCorrupt)):
+        await cache.put(BlobRef.of(b"12345"), declared, one(sent))
+    assert (cache.count, cache.used_bytes, on_disk(tmp_path)) == (0, 0, 0)
+
+
+async def test_strange_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "objects" / "no"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    assert opened(tmp_path).count == 0
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 650)), max_size=25))
+async def test_the_quota_holds_whatever_is_put(tmp_path: Path, steps: list[tuple[int, int]]) -> None:
+    cache = opened(tmp_path / "a")
+    for letter, size in steps:
+        try:
+            ref = await put(cache, bytes([letter]) * size)
+        except BlobTooLarge:
+            assert size > 600
+            continue
+        assert cache.path(ref) is not None
+        assert cache.used_bytes == on_disk(tmp_path / "a") <= 1000
+
+
+DATA = b"0123456789" * 100
+URL = f"/v1/blobs/{BlobRef.of(DATA).hex()}"
+
+
+async def test_ranges_over_http(tmp_path: Path) -> None:
+    async with running(tmp_path) as relay:
+        created = await relay.client.put(URL, content=DATA)
+        again = await relay.client.put(URL, content=DATA)
+        assert (created.status_code, again.status_code) == (201, 200)
+        cases = {
+            "bytes=0-9": (206, DATA[:10]),
+            "bytes=990-": (206, DATA[990:]),
+            "bytes=-5": (206, DATA[-5:]),
+            "bytes=990-5000": (206, DATA[990:]),
+            "bytes=1000-": (416, None),
+            "bytes=5-2": (416, None),
+            "bytes=a-b": (416, None),
+            "lines=1-2": (416, None),
+        }
+        for asked, (status, body) in cases.items():
+            reply = await relay.client.get(URL, headers={"Range": asked})
+            assert reply.status_code == status, asked
+            assert body is None or reply.content == body, asked
+        head = await relay.client.head(URL)
+        assert (head.headers["content-length"], head.headers["accept-ranges"]) == ("1000", "bytes")
+        assert head.headers["x-content-type-options"] == "nosniff"
+        listed = BlobManifest.decode((await relay.client.get(URL + "/chunks")).content)
+        assert listed == BlobManifest.of(DATA)
+
+
+async def test_uploads_that_are_refused_over_http(tmp_path: Path) -> None:
+    async with running(tmp_path, max_blob_bytes=1 << 20, blob_quota_bytes=2 << 20) as relay:
+
+        async def refused(reply: httpx.Response, status: int, code: str) -> None:
+            assert (reply.status_code, reply.json()["code"]) == (status, code)
+
+        await refused(await relay.client.put(URL, content=b"other"), 422, "blob-corrupt")
+        await refused(await relay.client.put(URL, content=one(DATA)), 411, "length-required")
+        await refused(await relay.client.put(URL, content=bytes((1 << 20) + 1)), 413, "blob-too-large")
+        await refused(await relay.client.put("/v1/blobs/..%2f..%2fevil", content=DATA), 400, "usage")
+        await refused(
+            await relay.client.put(URL.upper().replace("/V1/BLOBS", "/v1/blobs"), content=DATA), 400, "encoding-invalid"
+        )
+        assert (await relay.client.head(URL)).status_code == 404
+        assert (await relay.json("/v1/health"))["blobs"]["count"] == 0
+
+
+async def test_uploads_may_need_a_token(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("correct horse battery\n")
+    async with running(tmp_path, upload_token_file=token) as relay:
+        for given_token in (None, "Bearer wrong", "Bearer", "correct horse battery x"):
+            headers = {} if given_token is None else {"Authorization": given_token}
+            reply = await relay.client.put(URL, content=DATA, headers=headers)
+            assert (reply.status_code, reply.json()["code"]) == (401, "config-invalid")
+        right = await relay.client.put(URL, content=DATA, headers={"Authorization": "Bearer correct horse battery"})
+        assert right.status_code == 201
+        assert (await relay.client.get(URL)).content == DATA
+
+
+async def test_an_upload_that_falls_silent_is_dropped(tmp_path: Path) -> None:
+    limits = GENEROUS.model_copy(update={"upload_idle_s": 0.05})
+    async with running(tmp_path, limits=limits) as relay:
+        host, port = relay.relay.url.removeprefix("http://").split(":")
+        with anyio.fail_after(10):
+            async with await anyio.connect_tcp(host, int(port)) as raw:
+                await raw.send(f"PUT {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n0123".encode())
+                assert b"HTTP/1.1 502" in await raw.receive()
+    assert list((tmp_path / "relay" / "blobs" / "incoming").iterdir()) == []
