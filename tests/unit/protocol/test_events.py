@@ -63,6 +63,7 @@ def test_events_are_frozen() -> None:
         event_json(EVENTS[2]).replace(b'"busy"', b'"bored"'),
         b"[" * 100_000,
         b" " * 70_000,
+        event_json(EVENTS[0]) + b" " * 70_000,
     ],
 )
 def test_refused(data: bytes) -> None:
