@@ -260,7 +260,7 @@ class Engine:
             raise PeerUnreachable(f"{peer} went away: {_reason(error)}") from None
 
     async def _exchange(self, peer: ID, protocol: str, data: bytes, max_reply: int) -> Reply:
-        stream = await self._host.new_stream(peer, [TProtocol(protocol)])
+        stream = await self._open(peer, protocol)
         whole = False
         try:
             await send_request(stream, data)
@@ -269,6 +269,28 @@ class Engine:
             return reply
         finally:
             await _finish(stream, whole)
+
+    async def _open(self, peer: ID, protocol: str) -> INetStream:
+        """A new stream. Opened in a task of its own: the library loses a stream whose opening is cancelled half way."""
+        offer, take = trio.open_memory_channel[INetStream | Exception](1)
+        self._nursery.start_soon(self._open_for, offer, peer, protocol)
+        with take:
+            opened = await take.receive()
+        if isinstance(opened, Exception):
+            raise opened
+        return opened
+
+    async def _open_for(self, offer: trio.MemorySendChannel[INetStream | Exception], peer: ID, protocol: str) -> None:
+        try:
+            opened: INetStream | Exception = await self._host.new_stream(peer, [TProtocol(protocol)])
+        except Exception as error:
+            opened = error
+        try:
+            offer.send_nowait(opened)
+        except trio.BrokenResourceError:
+            # Whoever asked has left meanwhile.
+            if not isinstance(opened, Exception):
+                await _finish(opened, False)
 
     def serve(self, protocol: str) -> None:
         serving = self._plan.served[protocol]
