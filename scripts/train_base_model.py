@@ -30,8 +30,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(options.threads)
-    from base_model import export, text, unet, vae, words
     from transformers import CLIPTokenizer
+
+    from base_model import export, text, unet, vae, words
 
     out: Path = options.out
     wanted = STAGES if options.stage == "all" else (options.stage,)

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from gesso_devnet.world.caption import plain_caption
-from gesso_devnet.world.evaluate import read
-from gesso_devnet.world.scene import Scene, held_out_scene
-from gesso_devnet.world.score import Share, judge, tally
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from base_model.run import Run
 from base_model.unet import new_unet, scheduler
+from gesso_devnet.world.caption import plain_caption
+from gesso_devnet.world.evaluate import read
+from gesso_devnet.world.scene import Scene, held_out_scene
+from gesso_devnet.world.score import Share, judge, tally
 
 NAME = "gesso-tiny"
 GUIDANCE = 3.0

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from gesso_devnet.world.draw import Picture, draw
-from gesso_devnet.world.scene import Scene, training_scene
 from torch import Tensor
 
 from base_model.vae import encode
+from gesso_devnet.world.draw import Picture, draw
+from gesso_devnet.world.scene import Scene, training_scene
 
 START = 12_000
 PER_STEP = 12

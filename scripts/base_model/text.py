@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gesso_devnet.world.caption import caption, with_fillers
-from gesso_devnet.world.scene import COLOURS, PLACES, SHAPES, SIZES, Scene, held_out_scene, training_scene
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from base_model.run import Run, cosine_rate
 from base_model.words import LENGTH
+from gesso_devnet.world.caption import caption, with_fillers
+from gesso_devnet.world.scene import COLOURS, PLACES, SHAPES, SIZES, Scene, held_out_scene, training_scene
 
 WIDTH = 96
 BATCH = 128

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from gesso_devnet.world.caption import caption, with_fillers
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -21,6 +20,7 @@ from base_model.muon import Muon, split
 from base_model.pool import LatentPool
 from base_model.run import Run
 from base_model.text import WIDTH, tokenize
+from gesso_devnet.world.caption import caption, with_fillers
 
 BATCH = 32
 PEAK_RATE = 2e-3

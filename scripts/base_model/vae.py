@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from gesso_devnet.world.draw import coverage, draw
-from gesso_devnet.world.scene import COLOURS, PICTURE_SIDE, SHAPES, training_scene
 from torch import Tensor
 
 from base_model.run import Run, cosine_rate, to_model, to_pictures
+from gesso_devnet.world.draw import coverage, draw
+from gesso_devnet.world.scene import COLOURS, PICTURE_SIDE, SHAPES, training_scene
 
 BATCH = 32
 PEAK_RATE = 2e-3

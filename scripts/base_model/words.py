@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+from transformers import CLIPTokenizer
+
 from gesso_devnet.world.caption import FILLERS, caption
 from gesso_devnet.world.scene import training_scene
-from transformers import CLIPTokenizer
 
 VOCABULARY = 720
 LENGTH = 40

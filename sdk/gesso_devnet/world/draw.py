@@ -5,7 +5,7 @@ Distance formulas for boxes and polygons follow the well-known forms collected b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ from gesso_devnet.world.scene import (
     SIZES,
     Rgb,
     Scene,
+    Size,
     Thing,
 )
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Picture = NDArray[np.uint8]
 
 COLOUR_JITTER = 8
@@ -60,7 +61,8 @@ def layout(scene: Scene, rng: np.random.Generator) -> list[tuple[float, float, f
 
 def coverage(shape: str, x: Floats, y: Floats, radius: float) -> Floats:
     """How much of each pixel the shape covers, 0 to 1; x and y are pixel offsets from its centre."""
-    return np.clip(0.5 - _DISTANCE[shape](x, y, radius), 0.0, 1.0).astype(np.float32)
+    cover: Floats = np.clip(0.5 - _DISTANCE[shape](x, y, radius), 0.0, 1.0).astype(np.float32)
+    return cover
 
 
 def _place_single(thing: Thing, rng: np.random.Generator) -> tuple[float, float, float]:
@@ -72,7 +74,7 @@ def _place_single(thing: Thing, rng: np.random.Generator) -> tuple[float, float,
     return float(np.clip(x, low, high)), float(np.clip(y, low, high)), radius
 
 
-def _radius(thing: Thing, radii: dict[str, float], rng: np.random.Generator) -> float:  # type: ignore[type-arg,unused-ignore]
+def _radius(thing: Thing, radii: Mapping[Size, float], rng: np.random.Generator) -> float:
     size = thing.size or SIZES[rng.integers(len(SIZES))]
     return float(radii[size] * rng.uniform(0.94, 1.06))
 

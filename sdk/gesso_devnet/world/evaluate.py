@@ -29,7 +29,7 @@ _FIT_SCALES = (0.92, 1.0, 1.08)
 
 @dataclass(frozen=True)
 class Seen:
-    """One object found in a picture. Pixels of a 64-pixel picture; ``fit`` is the soft overlap with the shape, 0 to 1."""
+    """One object. Lengths are pixels of a 64-pixel picture; ``fit`` is the soft overlap with the shape, 0 to 1."""
 
     colour: str | None
     shape: str | None
@@ -62,7 +62,8 @@ def read(picture: Picture) -> Reading:
 
 def _shrink(pixels: Floats) -> Floats:
     factor = pixels.shape[0] // PICTURE_SIDE
-    return pixels.reshape(PICTURE_SIDE, factor, PICTURE_SIDE, factor, 3).mean(axis=(1, 3))
+    small: Floats = pixels.reshape(PICTURE_SIDE, factor, PICTURE_SIDE, factor, 3).mean(axis=(1, 3))
+    return small
 
 
 def _background(pixels: Floats) -> Floats:

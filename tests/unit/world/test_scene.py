@@ -19,6 +19,8 @@ from gesso_devnet.world.scene import (
     training_scene,
 )
 
+RING = Thing("ring", "red")
+
 
 def _training_scenes(count: int) -> list[Scene]:
     rng = np.random.default_rng(1)
@@ -85,7 +87,12 @@ def test_prompts_are_held_out_and_the_same_every_time() -> None:
 
 @pytest.mark.parametrize(
     ("things", "relation"),
-    [((), None), ((Thing("ring", "red"),) * 3, "above"), ((Thing("ring", "red"),), "above"), ((Thing("ring", "red"),) * 2, None)],
+    [
+        ((), None),
+        ((Thing("ring", "red"),) * 3, "above"),
+        ((Thing("ring", "red"),), "above"),
+        ((Thing("ring", "red"),) * 2, None),
+    ],
 )
 def test_an_impossible_scene_is_refused(things: tuple[Thing, ...], relation: str | None) -> None:
     with pytest.raises(ValueError, match="thing"):
