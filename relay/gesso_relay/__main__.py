@@ -11,8 +11,8 @@ from pathlib import Path
 
 import anyio
 import structlog
-from gesso_protocol.errors import GessoError
 
+from gesso_protocol.errors import GessoError
 from gesso_relay.peer import Relay
 from gesso_relay.settings import RelaySettings
 

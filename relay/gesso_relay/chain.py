@@ -13,7 +13,6 @@ from gesso.chain.rpc import Rpc
 from gesso.chain.settings import ChainSettings
 from gesso_protocol.errors import ChainError
 from gesso_protocol.terms import BoardParams
-
 from gesso_relay.index.follow import Source
 
 _TIMES = 4096

@@ -8,8 +8,8 @@ import time
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from gesso_protocol.errors import GessoError
 
+from gesso_protocol.errors import GessoError
 from gesso_relay.limits import RateLimit
 from gesso_relay.replies import http_problem, internal_problem, problem
 from gesso_relay.settings import Limits

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import structlog
+
 from gesso.transport.port import PeerId, Transport, Validator, Verdict
 from gesso_protocol.errors import EncodingInvalid, GessoError, UsageError
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.messages import TOPIC_NODES, TOPIC_TASKS, NodeAdvert, TaskAnnouncement
-
 from gesso_relay.presence import Presence
 
 _REMEMBERED = 4096

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import anyio
 import structlog
 from aiohttp import web
+
 from gesso.settings import Network
 from gesso.transport.port import Transport
 from gesso_protocol.errors import ConfigError
 from gesso_protocol.terms import BoardParams
-
 from gesso_relay.blobs import BlobCache
 from gesso_relay.chain import ChainView, LiveChain
 from gesso_relay.explorer.pages import Explorer

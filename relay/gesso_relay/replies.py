@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import anyio
 from aiohttp import web
+
 from gesso_protocol.errors import (
     BlobCorrupt,
     BlobMissing,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
 from gesso_protocol.errors import EncodingInvalid, GessoError
 from gesso_protocol.ids import BlobRef, Root, TaskId
 from gesso_protocol.messages import ProgressEvent
 from gesso_protocol.result import ResultManifest, result_root
-from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
-
 from gesso_relay.blobs import BlobCache
 from gesso_relay.index import tables
 from gesso_relay.index.database import Database

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
 from gesso.blobs.port import CHUNK_BYTES
 from gesso.chain.settings import ChainSettings
 from gesso.settings import explain, read_bounded
 from gesso_protocol.errors import ConfigError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",

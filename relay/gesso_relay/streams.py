@@ -10,7 +10,6 @@ from gesso_protocol import events
 from gesso_protocol.ids import Address, Root, TaskId
 from gesso_protocol.messages import ProgressEvent
 from gesso_protocol.money import Wei
-
 from gesso_relay.hub import Hub
 from gesso_relay.index.entries import Document, Entry, Json
 from gesso_relay.index.follow import News, Rewound

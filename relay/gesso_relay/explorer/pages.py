@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from aiohttp import web
-from gesso_protocol.money import format_amount
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from gesso_protocol.money import format_amount
 from gesso_relay.index.entries import Document, Json
 from gesso_relay.index.project import TASK_STATES
 from gesso_relay.index.queries import Queries, TaskFilter

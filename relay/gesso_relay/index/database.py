@@ -9,12 +9,13 @@ from pathlib import Path
 import anyio
 from alembic import command
 from alembic.config import Config
-from gesso_protocol.errors import ConfigError
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from gesso_protocol.errors import ConfigError
 
 _WORK_S = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"

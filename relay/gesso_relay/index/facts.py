@@ -10,7 +10,6 @@ from gesso.transport.keys import peer_id_of_bytes
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import ZERO_ADDRESS, Address
 from gesso_protocol.manifest import LISTING_KINDS
-
 from gesso_relay.index.entries import Document, Entry, Subject
 
 _Fact = tuple[Subject, str, str, Document]

@@ -12,10 +12,10 @@ from typing import Protocol
 
 import anyio
 import structlog
-from gesso.chain.cursor import Cursor, Page
-from gesso_protocol.errors import GessoError
 from sqlalchemy.exc import SQLAlchemyError
 
+from gesso.chain.cursor import Cursor, Page
+from gesso_protocol.errors import GessoError
 from gesso_relay.index.entries import Entry, Subject
 from gesso_relay.index.facts import entry_of
 from gesso_relay.index.writer import Writer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gesso.chain.cursor import Cursor
 from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gesso.chain.cursor import Cursor
 from gesso_relay.index import tables
 from gesso_relay.index.database import Database
 from gesso_relay.index.entries import Document, Entry, Subject

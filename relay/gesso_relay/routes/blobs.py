@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import anyio
 from aiohttp import web
+
 from gesso.blobs.port import CHUNK_BYTES
 from gesso_protocol.errors import BlobMissing, BlobTooLarge, ConfigError, Unreachable, UsageError
 from gesso_protocol.ids import BlobRef
-
 from gesso_relay.blobs import BlobCache
 from gesso_relay.gate import CLIENT
 from gesso_relay.limits import Seats
@@ -27,7 +27,7 @@ class BlobRoutes:
         self._cache = cache
         self._limits = limits
         self._token = token
-        self._uploads = Seats("uploads", limits.max_uploads, limits.max_uploads)
+        self._uploads = Seats("uploads", limits.max_uploads, max(1, limits.max_uploads // 2))
 
     def table(self) -> list[web.RouteDef]:
         return [

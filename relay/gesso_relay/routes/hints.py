@@ -6,9 +6,9 @@ from typing import Protocol
 
 import anyio
 from aiohttp import web
+
 from gesso_protocol.errors import MessageTooLarge, Unreachable, UsageError
 from gesso_protocol.messages import MAX_GOSSIP_BYTES, MAX_PROGRESS_BYTES, ProgressEvent, TaskAnnouncement
-
 from gesso_relay.gate import CLIENT
 from gesso_relay.index.queries import Queries
 from gesso_relay.limits import Seats

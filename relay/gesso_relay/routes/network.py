@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from aiohttp import web
+
 from gesso_protocol.errors import UsageError
 from gesso_protocol.ids import ListingId
-
 from gesso_relay.index.entries import Document
 from gesso_relay.index.queries import Queries
 from gesso_relay.presence import Presence

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from aiohttp import web
+
 from gesso.settings import suggestion
 from gesso_protocol.errors import UsageError
 from gesso_protocol.ids import Address, TaskId
-
 from gesso_relay.index.queries import MAX_PAGE
 
 DEFAULT_PAGE = 50

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from aiohttp import web
-from gesso_protocol.errors import UsageError
 
+from gesso_protocol.errors import UsageError
 from gesso_relay.gate import CLIENT
 from gesso_relay.index.project import TASK_STATES
 from gesso_relay.index.queries import Page, Queries, TaskFilter

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import anyio
 from blake3 import blake3
+
+from gesso.blobs.port import CHUNK_BYTES, BlobSource
 from gesso_protocol.errors import BlobTooLarge
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import BlobManifest
-
-from gesso.blobs.port import CHUNK_BYTES, BlobSource
 
 
 class Digester:

@@ -18,6 +18,10 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 from anyio import to_thread
+
+from gesso.blobs.hashing import Digester, pieces
+from gesso.blobs.partial import Partial
+from gesso.blobs.port import CHUNK_BYTES, DEFAULT_MAX_BYTES, BlobSource, OnProgress
 from gesso_protocol.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -30,10 +34,6 @@ from gesso_protocol.errors import (
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import BlobManifest, chunk_count
 
-from gesso.blobs.hashing import Digester, pieces
-from gesso.blobs.partial import Partial
-from gesso.blobs.port import CHUNK_BYTES, DEFAULT_MAX_BYTES, BlobSource, OnProgress
-
 T = TypeVar("T")
 
 _LIST_BYTES_A_CHUNK = 80
@@ -45,7 +45,8 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15})")
 class HttpBlobs:
     """A store behind a URL. Use it as an async context manager, or call `close`.
 
-    `retry_pauses_s`: how long to wait before each further try; a fetch starts counting anew after every good chunk.
+    `timeout_s`: how long the server may be silent. `retry_pauses_s`: how long to wait before each further try; a fetch
+    starts counting anew after every good chunk.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class HttpBlobs:
         base_url: str,
         token: str | None = None,
         *,
-        timeout_s: float = 20.0,
+        timeout_s: float = 10.0,
         retry_pauses_s: tuple[float, ...] = (0.2, 0.8, 2.0),
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{base_url!r} is not an http or https address of a blob store")
         self._pauses_s = retry_pauses_s
+        self._timeout_s = timeout_s
         headers = {"Accept-Encoding": "identity", "User-Agent": "gesso"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -230,12 +232,16 @@ class HttpBlobs:
             raise Unreachable(f"{self._client.base_url}: {type(error).__name__}") from error
 
     async def _retrying(self, once: Callable[[], Awaitable[T]]) -> T:
+        # A server that refuses is asked again at once; one that hangs has used up the patience with its first silence.
+        patience_until_s = anyio.current_time() + self._timeout_s
         for pause_s in self._pauses_s:
             try:
                 return await once()
             except BlobMissing:
                 raise
             except Unreachable:
+                if anyio.current_time() + pause_s >= patience_until_s:
+                    raise
                 await anyio.sleep(pause_s)
         return await once()
 

@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from gesso.blobs.port import DEFAULT_MAX_BYTES, BlobSource, BlobStore, OnProgress
 from gesso_protocol.errors import BlobCorrupt, BlobMissing, ConfigError, GessoError, Unreachable
 from gesso_protocol.ids import BlobRef
-
-from gesso.blobs.port import DEFAULT_MAX_BYTES, BlobSource, BlobStore, OnProgress
 
 T = TypeVar("T")
 OnSkip = Callable[[BlobStore, GessoError], None]

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import anyio
 from anyio import to_thread
-from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge, EncodingInvalid
-from gesso_protocol.ids import BlobRef
-from gesso_protocol.manifest import BlobManifest
 
 from gesso.blobs.hashing import Digester, pieces
 from gesso.blobs.partial import Partial
 from gesso.blobs.port import CHUNK_BYTES, DEFAULT_MAX_BYTES, BlobSource, OnProgress
+from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge, EncodingInvalid
+from gesso_protocol.ids import BlobRef
+from gesso_protocol.manifest import BlobManifest
 
 
 class LocalBlobs:

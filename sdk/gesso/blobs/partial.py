@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 
 from blake3 import blake3
+
+from gesso.blobs.port import CHUNK_BYTES
 from gesso_protocol.errors import BlobCorrupt
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import BlobManifest
-
-from gesso.blobs.port import CHUNK_BYTES
 
 
 class Partial:

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+
 from gesso.blobs import HttpBlobs
 from gesso.chain import Chain, ChainSettings, DeploySettings
 from gesso.chain.deploy import deploy

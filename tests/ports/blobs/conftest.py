@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+
 from gesso.blobs import BlobStore, HttpBlobs, LayeredBlobs, LocalBlobs
 from gesso_relay.blobs import BlobCache
 from gesso_relay.gate import gate

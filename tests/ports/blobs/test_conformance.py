@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from gesso.blobs import CHUNK_BYTES, BlobStore
 from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge
 from gesso_protocol.ids import BlobRef

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from gesso.blobs import CHUNK_BYTES, HttpBlobs
 from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge, ConfigError, GessoError, Unreachable
 from gesso_protocol.ids import BlobRef
@@ -212,7 +213,11 @@ async def test_nobody_at_the_address_is_unreachable() -> None:
 
 
 async def test_a_silent_server_times_out(tmp_path: Path) -> None:
+    connections = 0
+
     async def never(stream: anyio.abc.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
         async with stream:
             await anyio.sleep_forever()
 
@@ -221,9 +226,10 @@ async def test_a_silent_server_times_out(tmp_path: Path) -> None:
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, never)
         with anyio.fail_after(10):
-            async with HttpBlobs(f"http://127.0.0.1:{port}", timeout_s=0.1, retry_pauses_s=(0.0,)) as store:
+            async with HttpBlobs(f"http://127.0.0.1:{port}", timeout_s=0.2, retry_pauses_s=QUICK) as store:
                 with pytest.raises(Unreachable):
                     await store.get(REF, max_bytes=BIG)
+        assert connections == 1
         group.cancel_scope.cancel()
 
 

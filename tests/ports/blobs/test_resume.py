@@ -8,11 +8,12 @@ from pathlib import Path
 
 import anyio
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from gesso.blobs import CHUNK_BYTES, HttpBlobs
 from gesso_protocol.errors import Unreachable
 from gesso_protocol.ids import BlobRef
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from .conftest import QUICK, relay_app
 from .servers import CuttingProxy, serving

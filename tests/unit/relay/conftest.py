@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from gesso_relay.index.database import Database, open_database
 from gesso_relay.index.tables import metadata
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import httpx
+
 from gesso.transport.port import Transport
 from gesso_relay import Limits, Relay, RelaySettings
 

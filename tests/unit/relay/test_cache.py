@@ -9,12 +9,13 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from gesso_protocol.errors import BlobCorrupt, BlobTooLarge
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import BlobManifest
 from gesso_relay.blobs import BlobCache
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from .running import GENEROUS, running
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from gesso.transport.keys import peer_id_bytes
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import PeerId, Verdict

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
 from gesso.chain.cursor import Cursor
 from gesso_relay.index import tables
 from gesso_relay.index.database import Database
 from gesso_relay.index.entries import Entry
 from gesso_relay.index.queries import Queries, TaskFilter
 from gesso_relay.index.writer import Writer
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sqlalchemy import select
 
 from .chainlog import ALICE, BOB, block_hash, claimed, entry, settled, submitted, task_key
 

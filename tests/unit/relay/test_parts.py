@@ -8,6 +8,9 @@ from pathlib import Path
 import anyio
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gesso_protocol.errors import ConfigError, RateLimited
 from gesso_protocol.ids import Address
 from gesso_protocol.messages import NodeAdvert
@@ -17,8 +20,6 @@ from gesso_relay.gate import client_of
 from gesso_relay.hub import Hub
 from gesso_relay.limits import RateLimit, Seats
 from gesso_relay.presence import FRESH_S, Presence
-from hypothesis import given
-from hypothesis import strategies as st
 
 from .fakechain import CHAIN_ID, NODE, SETTINGS
 

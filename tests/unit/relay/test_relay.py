@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from gesso.settings import Network
 from gesso_protocol import events
 from gesso_protocol.ids import BlobRef, Root
