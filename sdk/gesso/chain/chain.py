@@ -5,13 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gesso_contracts import DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
-from gesso_protocol.errors import ChainError, ConfigError, InsufficientFunds, WalletError
-from gesso_protocol.ids import NO_LISTING, Address, BlobRef, ListingId, Root, TaskId
-from gesso_protocol.lifecycle import TaskRecord, TaskState
-from gesso_protocol.money import Wei, format_amount
-from gesso_protocol.terms import BoardParams, Terms, task_id
-
 from gesso.chain.abi import Values, function
 from gesso.chain.cursor import Cursor, EventReader, Page
 from gesso.chain.events import (
@@ -28,6 +21,12 @@ from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Mined, Sender
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import Wallet
+from gesso_contracts import DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_protocol.errors import ChainError, ConfigError, InsufficientFunds, WalletError
+from gesso_protocol.ids import NO_LISTING, Address, BlobRef, ListingId, Root, TaskId
+from gesso_protocol.lifecycle import TaskRecord, TaskState
+from gesso_protocol.money import Wei, format_amount
+from gesso_protocol.terms import BoardParams, Terms, task_id
 
 # Skipping costs less gas than paying, so an estimate made too early would starve the transaction.
 SETTLE_BASE_GAS = 120_000

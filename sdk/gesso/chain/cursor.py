@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gesso.chain.events import ContractEvent, EventDecoder
 from gesso.chain.rpc import Header, RawLog, Rpc, RpcRefused
 
-MAX_TRAIL = 24
+MAX_TRAIL = 80
+RECENT = 8
 NOTHING_READ = -1
 
 
@@ -43,13 +44,22 @@ class Cursor(BaseModel):
         return cls(block=max(block, 0) - 1)
 
     def advanced(self, block: int, block_hash: str) -> Cursor:
-        """After reading up to `block`. Keeps checkpoints about 1, 2, 4, 8 … blocks back."""
-        kept = [Checkpoint(block=block, hash=block_hash)]
-        for old in self.trail:
-            gap = block - old.block
-            if gap > 0 and (len(kept) == 1 or gap >= 2 * (block - kept[-1].block)):
+        """After reading up to `block`. Keeps the newest few checkpoints, then two for each doubling of the distance,
+        so that a reorganisation of any depth costs re-reading a small multiple of that depth."""
+        older = [old for old in self.trail if old.block < block]
+        recent, rest = older[: RECENT - 1], older[RECENT - 1 :]
+        kept = [Checkpoint(block=block, hash=block_hash), *recent]
+        for place, old in enumerate(rest):
+            scale = _scale(block, old)
+            first = place == 0 or _scale(block, rest[place - 1]) != scale
+            last = place + 1 == len(rest) or _scale(block, rest[place + 1]) != scale
+            if first or last:
                 kept.append(old)
-        return Cursor(block=block, trail=tuple(kept[:MAX_TRAIL]))
+        return Cursor(block=block, trail=tuple(kept[: MAX_TRAIL - 1] + kept[MAX_TRAIL - 1 :][-1:]))
+
+
+def _scale(block: int, old: Checkpoint) -> int:
+    return (block - old.block).bit_length()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from gesso_contracts import DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
-from gesso_protocol.errors import ChainError
-from gesso_protocol.ids import Address
-from gesso_protocol.money import Wei
 from pydantic import BaseModel, ConfigDict, Field
 
 from gesso.chain.abi import constructor_data, function
@@ -13,6 +9,10 @@ from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Sender
 from gesso.chain.settings import ChainSettings, ContractAddresses
 from gesso.chain.wallet import Wallet
+from gesso_contracts import DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_protocol.errors import ChainError
+from gesso_protocol.ids import Address
+from gesso_protocol.money import Wei
 
 ONE_TOKEN = 10**18
 PLACEHOLDER = Address("0x" + "00" * 20)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from gesso_contracts import MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
-from gesso_protocol.errors import ChainError, GessoError
-from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
-from gesso_protocol.money import Wei
-from gesso_protocol.terms import Terms
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gesso.chain.abi import Event, events_of
 from gesso.chain.rpc import RawLog
 from gesso.chain.settings import ContractAddresses
+from gesso_contracts import MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_protocol.errors import ChainError, GessoError
+from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
+from gesso_protocol.money import Wei
+from gesso_protocol.terms import Terms
 
 
 class _Event(BaseModel):

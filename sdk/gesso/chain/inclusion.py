@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from gesso_protocol.errors import GessoError
-
 from gesso.chain.rpc import Header, Rpc
+from gesso_protocol.errors import GessoError
 
 Receipt = Mapping[str, Any]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gesso_contracts import DEV_TOKEN
-from gesso_protocol.errors import ChainError, ChainReverted
-from gesso_protocol.ids import Address
-
 from gesso.chain.abi import function
 from gesso.chain.rpc import Rpc
 from gesso.chain.wallet import Wallet
+from gesso_contracts import DEV_TOKEN
+from gesso_protocol.errors import ChainError, ChainReverted
+from gesso_protocol.ids import Address
 
 VALID_FOR_S = 3600
 _FIELDS = (("owner", "address"), ("spender", "address"), ("value", "uint256"), ("nonce", "uint256"))

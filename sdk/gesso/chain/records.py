@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
 from gesso_protocol.money import Wei
-from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Record(BaseModel):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gesso.chain.abi import Revert, Values, decode_revert
 from gesso_protocol.errors import ChainReverted, DeadlinePassed, FeeTooLow, GessoError, InsufficientFunds
 from gesso_protocol.money import format_amount
-
-from gesso.chain.abi import Revert, Values, decode_revert
 
 
 def reverted(data: bytes) -> GessoError:

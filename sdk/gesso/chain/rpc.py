@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from gesso_protocol.errors import ChainError, GessoError, InsufficientFunds, Unreachable
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
 
 from gesso.chain.reverts import reverted
+from gesso_protocol.errors import ChainError, GessoError, InsufficientFunds, Unreachable
 
 LATEST = "latest"
 _REVERT_CODE = 3

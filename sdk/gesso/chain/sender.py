@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gesso_protocol.errors import ChainError, ChainReverted, GessoError, NonceConflict, Unreachable
-
 from gesso.chain.fees import Fee, FeeOracle
 from gesso.chain.inclusion import Inclusion, Receipt
 from gesso.chain.rpc import RawLog, Rpc, RpcRefused, number, raw_log
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import SignedTransaction, Wallet
+from gesso_protocol.errors import ChainError, ChainReverted, GessoError, NonceConflict, Unreachable
 
 GAS_MARGIN_PERCENT = 130
 LEAST_GAS_MARGIN = 30_000

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from gesso_protocol.ids import Address
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from gesso_protocol.ids import Address
 
 RpcUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048)]
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
 from eth_account.signers.local import LocalAccount
+
 from gesso_protocol.errors import WalletError
 from gesso_protocol.ids import Address
 

@@ -12,10 +12,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from aiohttp import web
 
@@ -26,6 +27,7 @@ from gesso_devnet.chain.methods import Methods
 
 LOCAL_CHAIN_ID = 31_337
 SHUTDOWN_S = 2.0
+STACK_BYTES = 64 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class EmbeddedChain:
         """Serve a fresh chain until the block ends. Port 0 takes any free port."""
         names = [account.address for account in known_accounts(accounts)]
         balances = {bytes.fromhex(name[2:]): START_BALANCE for name in names}
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="gesso-chain") as executor:
+        with _chain_thread() as executor:
             ledger = Ledger(chain_id=chain_id, balances=balances, clock=clock, automine=block_time_s == 0)
             ticker = _Ticker(ledger, executor, block_time_s)
             front = Front(Methods(ledger, names, ticker.set_interval), executor)
@@ -71,6 +73,21 @@ class EmbeddedChain:
                         await task
             finally:
                 await runner.cleanup()
+
+
+@contextmanager
+def _chain_thread() -> Iterator[ThreadPoolExecutor]:
+    """The one thread that runs the chain. Its stack is large: contracts may call each other a thousand deep, py-evm
+    runs each call inside the one before, and a stack that overflows takes the process with it (half a megabyte is
+    the default on some systems)."""
+    usual = threading.stack_size(STACK_BYTES)
+    try:
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gesso-chain")
+        executor.submit(int).result()  # the thread starts with its first work
+    finally:
+        threading.stack_size(usual)
+    with executor:
+        yield executor
 
 
 class _Ticker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,11 +13,13 @@ from aiohttp import web
 
 from gesso_devnet.chain.wire import INTERNAL, INVALID_REQUEST, LIMIT_EXCEEDED, PARSE_ERROR, Json, RpcError
 
-MAX_BODY_BYTES = 2 * 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
+MAX_DEPTH = 32
 MAX_BATCH = 200
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 Method = Callable[[str, list[Json]], Json]
 
@@ -43,6 +46,8 @@ class Front:
         return _reply(await loop.run_in_executor(self._executor, self._answer, body))
 
     def _answer(self, body: bytes) -> bytes:
+        if too_deep(body):
+            return _encode(_error(None, PARSE_ERROR, f"nested more than {MAX_DEPTH} deep"))
         try:
             request = json.loads(body)
         except (ValueError, RecursionError):
@@ -80,6 +85,22 @@ class Front:
         except Exception:  # the chain must outlive any request; the log keeps the cause
             _log.exception("embedded chain failed on %s", name[:80])
             return _error(_id(request), INTERNAL, "internal error")
+
+
+def too_deep(body: bytes) -> bool:
+    """Whether brackets nest beyond what any request needs. Python's own guard is not enough here: py-evm raises the
+    recursion limit so far that a nested body would overflow the C stack and kill the process."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for token in _TOKENS.finditer(body):
+        if token[0] in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif token[0] in b"]}":
+            depth -= 1
+    return False
 
 
 def _id(request: Json) -> Json:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import anyio
+
 from gesso.chain.abi import function
 from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Sender

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import aiohttp
-from gesso_protocol.errors import ChainError, MissingExtra
 
 from gesso_devnet.chain.accounts import TestAccount, known_accounts
 from gesso_devnet.chain.anvil import HOW_TO_GET_IT, anvil_command, find_anvil
+from gesso_protocol.errors import ChainError, MissingExtra
 
 ChainKind = Literal["auto", "anvil", "embedded"]
 
@@ -103,6 +103,7 @@ async def start_chain(
     last_error: ChainError | None = None
     for _ in range(PORT_ATTEMPTS if port == 0 else 1):
         used = port or _free_port()
+        _check_free(used)
         command = chain_command(chosen, port=used, block_time_s=block_time_s, accounts=accounts)
         with _output(log) as output:
             child = await asyncio.create_subprocess_exec(
@@ -152,6 +153,16 @@ async def _stop(child: asyncio.subprocess.Process) -> None:
 
 def _output(log: Path | None) -> BinaryIO:
     return Path(os.devnull).open("wb") if log is None else log.open("ab")
+
+
+def _check_free(port: int) -> None:
+    """Whoever holds the port would answer in the new chain's name, and we would believe it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ChainError(f"port {port} is taken", hint="stop what runs there, or choose another port") from error
 
 
 def _free_port() -> int:
