@@ -25,7 +25,7 @@ library Sortition {
             // slither-disable-next-line divide-before-multiply
             uint256 start = (type(uint256).max / totalWeight) * weight;
             uint256 doublings = elapsed / step;
-            if (doublings > 255 || start > type(uint256).max >> doublings) return type(uint256).max;
+            if (start > type(uint256).max >> doublings) return type(uint256).max;
             return start << doublings;
         }
     }
