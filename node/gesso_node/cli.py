@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,7 +156,7 @@ async def _ask(settings: NodeSettings, path: str) -> dict[str, Any]:
 
 
 def _document(
-    name: str, folder: Path, network: Network, engine: str, amounts: dict[str, int], status_port: int
+    name: str, folder: Path, network: Network, engine: str, amounts: Mapping[str, int], status_port: int
 ) -> dict[str, Any]:
     return {
         "data_dir": str(folder / "data"),
