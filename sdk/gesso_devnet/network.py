@@ -269,8 +269,8 @@ class Devnet:
                 await transport.connect(address)
 
     async def _wind_down(self) -> None:
+        await self._users.aclose()  # outside the scope below: scopes end in the reverse order of their beginning
         with anyio.move_on_after(STOP_S, shield=True):
-            await self._users.aclose()
             for node in self.nodes:
                 await node.stop()
             await self.relay.stop()
