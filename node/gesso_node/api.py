@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from gesso_protocol.errors import ConfigError
 
 from gesso_node.doctor import Finding
 from gesso_node.metrics import Metrics
 from gesso_node.status import NodeStatus
+from gesso_protocol.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
 

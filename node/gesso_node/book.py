@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
+
+from gesso_node.journal import Entry, Journal
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import NodeMemory, Patience, TaskRecord, TaskState, TaskView
 from gesso_protocol.terms import BoardParams, Terms
-
-from gesso_node.journal import Entry, Journal
 
 
 @dataclass(slots=True)

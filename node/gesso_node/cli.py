@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+
 from gesso.cli.output import Common
 from gesso.settings import Network, home_folder, read_network
+from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError, Unreachable
 from gesso_protocol.money import parse_amount
-
-from gesso_node.settings import NodeSettings
 
 DEFAULT_NAME = "node"
 STATUS_PORT = 7717

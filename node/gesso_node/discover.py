@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import structlog
+
 from gesso.transport.port import PeerId, Transport, Verdict
+from gesso_node.observe import Observer
+from gesso_node.progress import ProgressSender
 from gesso_protocol.errors import EncodingInvalid, GessoError
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.messages import TOPIC_NODES, TOPIC_TASKS, NodeAdvert, TaskAnnouncement
 from gesso_protocol.policy import Offer
-
-from gesso_node.observe import Observer
-from gesso_node.progress import ProgressSender
 
 log = structlog.get_logger("gesso.node.discover")
 

@@ -9,16 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from gesso.chain import Chain, NodeState
-from gesso.transport.port import Transport
-from gesso_protocol.errors import GessoError
-from gesso_protocol.ids import Address
-from gesso_protocol.money import format_amount
 from pydantic import BaseModel, ConfigDict
 
+from gesso.chain import Chain, NodeState
+from gesso.transport.port import Transport
 from gesso_node.catalogue import Catalogue
 from gesso_node.executors.port import Executor
 from gesso_node.settings import NodeSettings
+from gesso_protocol.errors import GessoError
+from gesso_protocol.ids import Address
+from gesso_protocol.money import format_amount
 
 MIN_FREE_BYTES = 2 * 10**9
 LOW_GAS_WEI = 10**15

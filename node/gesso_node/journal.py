@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import anyio
 import anyio.to_thread
+
 from gesso_protocol.encoding import Document
 from gesso_protocol.errors import ConfigError
 from gesso_protocol.ids import BlobRef, Root, TaskId

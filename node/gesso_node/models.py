@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+
 from gesso.blobs import BlobStore
 from gesso_protocol.errors import BlobCorrupt, EncodingInvalid, ModelInvalid
 from gesso_protocol.ids import BlobRef

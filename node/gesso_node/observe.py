@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
-from gesso.chain import Chain, Cursor, Page
-from gesso.chain import events as on_chain
-from gesso_protocol.ids import TaskId
-from gesso_protocol.lifecycle import TaskRecord, TaskState, Why
-from gesso_protocol.terms import Terms
 from pydantic import ValidationError
 
+from gesso.chain import Chain, Cursor, Page
+from gesso.chain import events as on_chain
 from gesso_node.book import Book, Known, write_down
 from gesso_node.catalogue import Catalogue
 from gesso_node.journal import Journal
+from gesso_protocol.ids import TaskId
+from gesso_protocol.lifecycle import TaskRecord, TaskState, Why
+from gesso_protocol.terms import Terms
 
 log = structlog.get_logger("gesso.node.observe")
 

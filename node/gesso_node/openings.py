@@ -6,6 +6,8 @@ from pathlib import Path
 
 from gesso.blobs import LocalBlobs
 from gesso.transport.port import PeerId, Transport
+from gesso_node.journal import Journal
+from gesso_node.trace import RecordedTrace
 from gesso_protocol import merkle
 from gesso_protocol.errors import BlobMissing, EncodingInvalid, UsageError
 from gesso_protocol.ids import Address
@@ -20,9 +22,6 @@ from gesso_protocol.messages import (
     encode_blob_reply,
 )
 from gesso_protocol.trace import Binding
-
-from gesso_node.journal import Journal
-from gesso_node.trace import RecordedTrace
 
 
 class Openings:

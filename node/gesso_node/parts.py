@@ -9,14 +9,14 @@ import anyio
 import anyio.to_thread
 import httpx
 import structlog
+
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain, Wallet
 from gesso.transport.port import Transport
-from gesso_protocol.errors import ConfigError, GessoError, WalletError
-
 from gesso_node.executors.child import ChildExecutor
 from gesso_node.executors.port import Executor
 from gesso_node.settings import NodeSettings, WalletSection
+from gesso_protocol.errors import ConfigError, GessoError, WalletError
 
 log = structlog.get_logger("gesso.node")
 

@@ -8,13 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import structlog
+
 from gesso.blobs import BlobStore
 from gesso.chain import Chain, NodeState
 from gesso.transport.keys import peer_id_bytes
 from gesso.transport.port import Transport
-from gesso_protocol.errors import GessoError
-from gesso_protocol.lifecycle import Patience
-
 from gesso_node.book import Book, Known
 from gesso_node.catalogue import Catalogue
 from gesso_node.discover import Adverts, Announcements
@@ -33,6 +31,8 @@ from gesso_node.results import Outbox
 from gesso_node.settings import NodeSettings
 from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
 from gesso_node.work import Workbench
+from gesso_protocol.errors import GessoError
+from gesso_protocol.lifecycle import Patience
 
 log = structlog.get_logger("gesso.node")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gesso_node.catalogue import Catalogue
+from gesso_node.models import ModelCache
+from gesso_node.settings import PolicySection
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, judge, resolve_model
 from gesso_protocol.spec import Spec
 from gesso_protocol.terms import BoardParams, Terms
-
-from gesso_node.catalogue import Catalogue
-from gesso_node.models import ModelCache
-from gesso_node.settings import PolicySection
 
 MAX_OFFERED_MODELS = 64
 

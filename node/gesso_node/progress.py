@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import anyio
 import httpx
 import structlog
+
 from gesso.transport.port import PeerId, Transport
+from gesso_node.executors.port import StepDone
 from gesso_protocol.errors import EncodingInvalid, GessoError
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.messages import PROTOCOL_PROGRESS, Preview, ProgressEvent
-
-from gesso_node.executors.port import StepDone
 
 log = structlog.get_logger("gesso.node.progress")
 

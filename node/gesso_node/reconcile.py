@@ -13,8 +13,17 @@ from dataclasses import replace
 import anyio
 import structlog
 from anyio.abc import TaskGroup
+
 from gesso.blobs import BlobStore
 from gesso.chain import Chain, revert_name
+from gesso_node.book import Book, Known, write_down
+from gesso_node.journal import Entry, Journal
+from gesso_node.metrics import Metrics
+from gesso_node.observe import Observer
+from gesso_node.policy import Policy
+from gesso_node.progress import ProgressSender
+from gesso_node.results import Outbox
+from gesso_node.work import Workbench
 from gesso_protocol.errors import BlobMissing, ChainError, ChainReverted, GessoError, SpecInvalid, Unreachable
 from gesso_protocol.lifecycle import (
     Claim,
@@ -31,15 +40,6 @@ from gesso_protocol.lifecycle import (
 )
 from gesso_protocol.policy import Refusal
 from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, parse_spec
-
-from gesso_node.book import Book, Known, write_down
-from gesso_node.journal import Entry, Journal
-from gesso_node.metrics import Metrics
-from gesso_node.observe import Observer
-from gesso_node.policy import Policy
-from gesso_node.progress import ProgressSender
-from gesso_node.results import Outbox
-from gesso_node.work import Workbench
 
 log = structlog.get_logger("gesso.node.reconcile")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import structlog
+
 from gesso.blobs import BlobStore, LocalBlobs
+from gesso_node.executors.port import Finished, Job
 from gesso_protocol.errors import ExecutorCrashed, GessoError
 from gesso_protocol.ids import Address
 from gesso_protocol.result import ExecutorName, ImageEntry, ResultManifest
 from gesso_protocol.spec import spec_ref
-
-from gesso_node.executors.port import Finished, Job
 
 log = structlog.get_logger("gesso.node.results")
 

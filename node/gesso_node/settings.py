@@ -7,19 +7,19 @@ password comes from a file or from the environment variable that is named here.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
 from gesso.chain.settings import ChainSettings
+from gesso_node.executors.child import ChildSettings
 from gesso_protocol.errors import ConfigError
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
 from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Dtype
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from gesso_node.executors.child import ChildSettings
 
 MAX_CONFIG_BYTES = 256 * 1024
 
@@ -128,8 +128,8 @@ class NodeSettings(_Section):
         try:
             if path.stat().st_size > MAX_CONFIG_BYTES:
                 raise ConfigError(f"{path.name} is larger than {MAX_CONFIG_BYTES} bytes")
-            value = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            value = from_json(path.read_bytes())  # bounds its depth by itself
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{path.name} cannot be read: {error}", hint="make one with: gesso node init") from error
         return cls.verified(value)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gesso_protocol.money import format_amount
 from pydantic import BaseModel, ConfigDict
+
+from gesso_protocol.money import format_amount
 
 VERSION = "0.1.0"
 

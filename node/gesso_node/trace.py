@@ -13,12 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Self
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from gesso_protocol.errors import EncodingInvalid, ExecutorCrashed
 from gesso_protocol.hashing import sha256
 from gesso_protocol.ids import BlobRef, Root
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.trace import Binding, Layout, LeafKind, Slot, TensorType, tensor_digest, trace_leaves, trace_root
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 BYTES_FILE = "trace.bin"
 INDEX_FILE = "trace.json"

@@ -11,12 +11,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import structlog
-from gesso.blobs import BlobStore
-from gesso_protocol.errors import ExecutorError, GessoError, ModelInvalid
-from gesso_protocol.ids import Address
-from gesso_protocol.result import result_root
-from gesso_protocol.trace import Binding
 
+from gesso.blobs import BlobStore
 from gesso_node.book import Book, Known, write_down
 from gesso_node.executors.port import Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
 from gesso_node.journal import Entry, Journal
@@ -24,6 +20,10 @@ from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
 from gesso_node.progress import ProgressSender
 from gesso_node.results import publish_result
+from gesso_protocol.errors import ExecutorError, GessoError, ModelInvalid
+from gesso_protocol.ids import Address
+from gesso_protocol.result import result_root
+from gesso_protocol.trace import Binding
 
 log = structlog.get_logger("gesso.node.work")
 

@@ -21,8 +21,6 @@ from typing import Any, Self
 import anyio
 import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
-from gesso_protocol.errors import ExecutorCrashed, ExecutorTimeout
-from gesso_protocol.spec import spec_bytes
 from pydantic import BaseModel, ConfigDict, Field
 
 from gesso_node.executors.messages import (
@@ -52,6 +50,8 @@ from gesso_node.executors.port import (
     Unfit,
 )
 from gesso_node.trace import RecordedTrace
+from gesso_protocol.errors import ExecutorCrashed, ExecutorTimeout
+from gesso_protocol.spec import spec_bytes
 
 PASSED_ON = (
     "PATH",

@@ -19,9 +19,6 @@ from typing import Any, Literal
 
 import diffusers
 import torch
-from gesso_protocol.errors import ModelInvalid
-from gesso_protocol.spec import TextToImage
-from gesso_protocol.trace import LeafKind, Slot, TensorType
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +27,9 @@ from gesso_node.executors.folder import check_model_folder
 from gesso_node.executors.port import ImageFile, StepDone
 from gesso_node.executors.preview import Previewer
 from gesso_node.trace import TraceRecorder
+from gesso_protocol.errors import ModelInvalid
+from gesso_protocol.spec import TextToImage
+from gesso_protocol.trace import LeafKind, Slot, TensorType
 
 _diffusers: Any = diffusers  # its classes carry no usable types
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gesso.png import with_text
+from gesso_node.executors.port import ImageFile, StepDone
+from gesso_node.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.spec import TextToImage
-
-from gesso_node.executors.port import ImageFile, StepDone
-from gesso_node.trace import TraceRecorder
 
 SAMPLER_NAMES = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M"}
 """The names that picture tools expect in the `parameters` text."""

@@ -19,8 +19,6 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 from blake3 import blake3
-from gesso_protocol.errors import ModelInvalid
-from gesso_protocol.trace import LeafKind, Slot, TensorType
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict
 
@@ -45,6 +43,8 @@ from gesso_node.executors.port import (
     Unfit,
 )
 from gesso_node.trace import RecordedTrace, TraceRecorder
+from gesso_protocol.errors import ModelInvalid
+from gesso_protocol.trace import LeafKind, Slot, TensorType
 
 PREVIEW_SIDE = 32
 PREVIEW_EVERY = 5

@@ -6,8 +6,9 @@ could put there: pickles, code, components of other libraries, links out of the 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from pydantic_core import from_json
 
 from gesso_protocol.errors import ModelInvalid
 
@@ -45,8 +46,8 @@ def _read_index(path: Path) -> dict[str, object]:
     try:
         if path.stat().st_size > MAX_INDEX_BYTES:
             raise ModelInvalid("model_index.json is too large")
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        value = from_json(path.read_bytes())  # bounds its depth by itself
+    except (OSError, ValueError) as error:
         raise ModelInvalid(f"model_index.json cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise ModelInvalid("model_index.json is not an object")

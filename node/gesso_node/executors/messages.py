@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from gesso_protocol.errors import ExecutorCrashed
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from gesso_protocol.errors import ExecutorCrashed
 
 MAX_LINE_BYTES = 256 * 1024
 """Longest line in either direction; a preview is at most 12 KiB, a spec at most 64 KiB."""

@@ -17,10 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
-from gesso_protocol.ids import BlobRef, TaskId
-from gesso_protocol.spec import parse_spec
-
 from gesso_node.executors.engine import Cancelled, Engine, EngineJob, EngineResult, load_engine
 from gesso_node.executors.messages import (
     MAX_LINE_BYTES,
@@ -37,6 +33,9 @@ from gesso_node.executors.messages import (
     encode,
 )
 from gesso_node.executors.port import StepDone
+from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
+from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.spec import parse_spec
 
 FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.system")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+
 from gesso.blobs import LocalBlobs
 from gesso_node.executors.fake import FakeExecutor
 from gesso_node.journal import Journal
@@ -43,7 +44,7 @@ class Fuse:
 
 
 async def make_world(folder: Path) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True)  # noqa: ASYNC240  (nothing else runs here)
     await LocalBlobs(folder / "blobs").put(spec_bytes(SPEC))
     board = BoardDouble(path=folder / "board.json")
     board.add_listing()
@@ -122,5 +123,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-
     main(Path(sys.argv[1]))

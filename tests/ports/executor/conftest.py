@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
 from gesso_node.executors.child import ChildExecutor, ChildSettings
 from gesso_node.executors.fake import FakeExecutor
 from gesso_node.executors.port import Executor, Job

@@ -16,12 +16,13 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gesso_node.executors import messages
 from gesso_node.executors.child import ChildExecutor, ChildSettings, child_environment
 from gesso_node.executors.port import Crashed, Finished, Job, Outcome, OutOfMemory, StepDone, TimedOut, Unfit
 from gesso_protocol.errors import ExecutorCrashed
-from hypothesis import given
-from hypothesis import strategies as st
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 MakeJob = Callable[..., Job]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from gesso.png import dimensions, read_text
 from gesso_node.executors.port import Executor, Finished, Job, StepDone, TimedOut
 from gesso_node.trace import RecordedTrace

@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch")
 diffusers: Any = pytest.importorskip("diffusers")
 
 import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
 from gesso_node.executors.diffusers import SCHEDULERS, DiffusersEngine, DiffusersOptions  # noqa: E402
 from gesso_node.executors.engine import EngineJob, EngineResult  # noqa: E402
 from gesso_node.executors.folder import check_model_folder  # noqa: E402
@@ -21,7 +23,6 @@ from gesso_node.executors.port import Job, StepDone  # noqa: E402
 from gesso_node.trace import RecordedTrace  # noqa: E402
 from gesso_protocol.errors import ModelInvalid  # noqa: E402
 from gesso_protocol.trace import LeafKind, Slot  # noqa: E402
-from PIL import Image  # noqa: E402
 
 from .conftest import BINDING  # noqa: E402
 

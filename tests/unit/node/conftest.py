@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+
 from gesso.blobs import LocalBlobs
 from gesso_node.executors.fake import FakeExecutor, FakeFaults
 from gesso_node.peer import Node

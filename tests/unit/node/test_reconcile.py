@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+
 from gesso.chain import events as on_chain
 from gesso_node.executors.fake import FakeFaults
 from gesso_protocol.errors import Unreachable

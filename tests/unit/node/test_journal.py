@@ -1,0 +1,110 @@
+"""The journal: what was written is there after a crash, money adds up, old files grow up and new ones are refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gesso_node.journal import MIGRATIONS, Entry, Journal
+from gesso_protocol.errors import ConfigError
+from gesso_protocol.ids import Root, TaskId
+from gesso_protocol.lifecycle import Why
+from gesso_protocol.money import Wei
+from gesso_protocol.policy import Refusal
+from gesso_protocol.spec import spec_ref
+from gesso_protocol.terms import Terms
+
+from .conftest import SPEC
+from .doubles import REQUESTER
+
+pytestmark = pytest.mark.anyio
+
+TERMS = Terms(
+    requester=REQUESTER, fee=Wei(10**16), spec=spec_ref(SPEC), kind=1, claim_window_s=60, commit_window_s=60, nonce=1
+)
+
+
+def entry(number: int = 1, **changes: object) -> Entry:
+    return Entry(TaskId(bytes([number]) * 32), TERMS, 100, 99, SPEC, **changes)  # type: ignore[arg-type]
+
+
+async def test_everything_survives_a_new_opening(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    async with Journal(path) as journal:
+        await journal.add(entry())
+        roots = {"result_root": Root(b"\x01" * 32), "trace_root": Root(b"\x02" * 32)}
+        await journal.update(entry().task, "x", claim_sent_at=7, secret=b"s" * 32, failures=1, **roots)
+    async with Journal(path) as journal:
+        (found,) = await journal.open_entries()
+    assert found == entry(claim_sent_at=7, secret=b"s" * 32, failures=1, **roots)
+
+
+async def test_adding_twice_changes_nothing(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "j") as journal:
+        await journal.add(entry(claim_sent_at=5))
+        await journal.add(entry())
+        found = await journal.entry(entry().task)
+    assert found is not None
+    assert found.claim_sent_at == 5
+
+
+async def test_refusals_and_endings_are_counted_with_the_row(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "j") as journal:
+        for number in range(3):
+            await journal.add(entry(number, refusal=Refusal.TOO_LARGE, closed=Why.REFUSED, closed_at=5))
+        assert await journal.open_entries() == []
+        assert await journal.tally("refused") == {"too-large": 3}
+        assert await journal.tally("ended") == {"refused": 3}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(payments=st.lists(st.integers(0, 2**96), max_size=6))
+async def test_earnings_are_the_exact_sum_also_when_some_are_taken_back(
+    tmp_path_factory: pytest.TempPathFactory, payments: list[int]
+) -> None:
+    async with Journal(tmp_path_factory.mktemp("j") / "j") as journal:
+        for number, amount in enumerate(payments):
+            await journal.add(entry(number))
+            await journal.close_entry(entry(number).task, Why.SETTLED, 100 + number, paid=Wei(amount))
+        assert await journal.earned() == sum(payments)
+        undone = await journal.closed_since(103, Why.SETTLED)
+        for taken_back in undone:
+            await journal.reopen(taken_back)
+        assert await journal.earned() == sum(payments[:3])
+        assert len(await journal.open_entries()) == len(undone)
+
+
+async def test_a_write_that_fails_leaves_nothing_half_written(tmp_path: Path) -> None:
+    def refuse(label: str, when: str) -> None:
+        if (label, when) == ("boom", "before"):
+            raise OSError("the disk is gone")
+
+    async with Journal(tmp_path / "j", on_write=refuse) as journal:
+        await journal.add(entry())
+        with pytest.raises(OSError, match="disk"):
+            await journal.update(entry().task, "boom", failures=9)
+        found = await journal.entry(entry().task)
+    assert found == entry()
+
+
+async def test_a_journal_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with sqlite3.connect(path) as raw:
+        raw.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(ConfigError, match="newer"):
+        async with Journal(path):
+            pass
+
+
+async def test_an_interrupted_migration_starts_over(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    raw = sqlite3.connect(path)
+    raw.executescript("BEGIN; CREATE TABLE task (task TEXT);")
+    raw.close()  # never committed
+    async with Journal(path) as journal:
+        await journal.add(entry())
+        assert len(await journal.open_entries()) == 1

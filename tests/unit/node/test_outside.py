@@ -1,0 +1,250 @@
+"""What others see of a node: progress, gossip, openings, status API, doctor, the program itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from gesso.transport.memory import MemoryHub, MemoryTransport
+from gesso.transport.port import PeerId, Verdict
+from gesso_node.api import open_api
+from gesso_node.discover import Announcements
+from gesso_node.executors.port import StepDone
+from gesso_node.progress import QUEUE, ProgressSender
+from gesso_protocol import messages
+from gesso_protocol.hashing import sha256
+from gesso_protocol.ids import TaskId
+from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.terms import task_id
+from gesso_protocol.trace import Layout, Run, opened
+
+from .conftest import SPEC, World
+from .doubles import BOARD, CHAIN_ID, ChainDouble, node_address
+
+pytestmark = pytest.mark.anyio
+TASK = TaskId(b"\x05" * 32)
+ME = node_address(1)
+
+
+def relay(received: list[messages.ProgressEvent], status: int = 202) -> httpx.AsyncClient:
+    def answer(request: httpx.Request) -> httpx.Response:
+        received.append(messages.ProgressEvent.decode(request.content))
+        return httpx.Response(status)
+
+    return httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://relay")
+
+
+async def test_progress_goes_to_the_requester_s_peer_and_to_a_relay_when_that_is_gone() -> None:
+    hub, at_relay, at_peer = MemoryHub(), [], []  # type: ignore[var-annotated]
+    async with MemoryTransport(hub) as mine, MemoryTransport(hub) as theirs, relay(at_relay) as client:
+
+        async def take(_: PeerId, data: bytes) -> bytes:
+            at_peer.append(messages.ProgressEvent.decode(data))
+            return b""
+
+        theirs.serve(messages.PROTOCOL_PROGRESS, take)
+        sender = ProgressSender(ME, mine, [client])
+        sender.remember(TASK, str(theirs.peer_id), theirs.addresses)
+        sender.step(TASK, StepDone(0, 1, 4, None))
+        await sender.flush(5)
+        hub.sever(mine.peer_id, theirs.peer_id)
+        sender.stage(TASK, "committed", "b3:" + "0" * 64)
+        await sender.flush(10)
+        await sender.release(TASK)
+    assert [event.stage for event in at_peer] == ["executing"]
+    assert [event.stage for event in at_relay] == ["committed"]
+    assert at_relay[0].result is not None
+    assert at_relay[0].sequence > at_peer[0].sequence
+
+
+async def test_a_slow_requester_loses_steps_but_never_the_result() -> None:
+    received: list[messages.ProgressEvent] = []
+    async with relay(received) as client:
+        sender = ProgressSender(ME, None, [client])
+        sender.stage(TASK, "committed", "b3:" + "0" * 64)
+        for step in range(1, 3 * QUEUE):
+            sender.step(TASK, StepDone(0, step, 3 * QUEUE, None))
+        await sender.flush(30)
+    assert len(received) <= QUEUE
+    assert received[0].stage == "committed"
+    assert sender.dropped > 0
+
+
+async def test_relays_that_fail_do_not_stop_anything() -> None:
+    received: list[messages.ProgressEvent] = []
+
+    def away(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(away), base_url="http://gone") as gone,
+        relay(received, 500) as broken,
+        relay(received) as good,
+    ):
+        sender = ProgressSender(ME, None, [gone, broken, good])
+        sender.step(TASK, StepDone(0, 1, 2, b"not a picture"))
+        await sender.flush(5)
+    assert len(received) == 2
+    assert received[0].preview is None
+
+
+class Ears:
+    def __init__(self) -> None:
+        self.tasks: list[TaskId] = []
+
+    def hear(self, task: TaskId, terms: Any, now: int) -> None:
+        self.tasks.append(task)
+
+
+async def test_announcements_are_heard_once_and_judged_by_form_and_board(world: World) -> None:
+    terms = await world.submit()
+    announcement = messages.TaskAnnouncement.of(CHAIN_ID, BOARD, terms)
+    ears, hub = Ears(), MemoryHub()
+
+    async def now() -> int:
+        return 5
+
+    async with MemoryTransport(hub) as transport:
+        heard = Announcements(
+            transport, ears, ProgressSender(ME, None, []), chain_id=CHAIN_ID, board=BOARD,
+            chain_now=now, wake=lambda: None,
+        )  # type: ignore[arg-type]  # fmt: skip
+        peer = PeerId("x")
+        assert heard.validate(peer, announcement.encode()) is Verdict.ACCEPT
+        assert heard.validate(peer, b"junk") is Verdict.REJECT
+        elsewhere = messages.TaskAnnouncement.of(CHAIN_ID + 1, BOARD, terms)
+        assert heard.validate(peer, elsewhere.encode()) is Verdict.IGNORE
+        for data in (announcement.encode(), announcement.encode(), b"junk"):
+            await heard.hear(data)
+    assert ears.tasks == [announcement.task]
+
+
+async def test_an_auditor_gets_openings_that_verify_against_the_chain(world: World) -> None:
+    hub = MemoryHub()
+    async with MemoryTransport(hub) as mine, MemoryTransport(hub) as auditor:
+        from contextlib import AsyncExitStack
+
+        from gesso_node.executors.fake import FakeExecutor
+        from gesso_node.peer import Node
+        from gesso_node.settings import NodeSettings
+
+        chain = ChainDouble(world.board, ME)
+        world.board.register(ME, 1)
+        settings = NodeSettings.verified({"data_dir": world.folder / "audited"})
+        async with AsyncExitStack() as stack:
+            node = await stack.enter_async_context(
+                Node.open(settings, chain=chain.as_chain(), transport=mine, blobs=world.blobs, executor=FakeExecutor())
+            )
+            world.nodes.append(node)
+            terms = await world.submit()
+            task = task_id(CHAIN_ID, BOARD, terms)
+            await world.until(lambda: world.board.state(terms) is TaskState.COMMITTED)
+            peer = await auditor.connect(mine.addresses[0])
+            layout = Layout(1, SPEC.steps)
+            asked = messages.OpenRequest(task=task, positions=(0, 4, layout.count - 1))
+            raw = await auditor.request(peer, messages.PROTOCOL_OPEN, asked.encode())
+            reply = messages.OpenReply.decode(raw)
+            run = Run(CHAIN_ID, BOARD, task, ME)
+            for opening in reply.openings:
+                digest, salt = bytes.fromhex(opening.digest), bytes.fromhex(opening.salt)
+                proof = tuple(bytes.fromhex(step) for step in opening.proof)
+                assert opened(reply.trace_root, run, layout, opening.position, digest, salt, proof)
+            latent = reply.openings[1]
+            assert latent.blob is not None
+            header, body = messages.decode_blob_reply(
+                await auditor.request(
+                    peer, messages.PROTOCOL_BLOB, messages.BlobRequest(blob=latent.blob).encode(), max_reply=2 * 2**20
+                )
+            )
+            assert header.status == "ok"
+            assert len(body) == 4 * 4 * 8 * 8
+            assert sha256(body) != bytes(32)
+            world.nodes.clear()
+
+
+async def test_the_status_api_shows_the_read_model_to_this_machine_only(world: World) -> None:
+    node = await world.add_node()
+    await world.turn()
+    async with (
+        open_api(0, node.status, node.examine, node.metrics) as url,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        status = (await client.get(f"{url}/v1/status")).json()
+        assert status["wallet"] == str(node.address)
+        assert (await client.get(f"{url}/v1/health")).status_code == 200
+        assert "gesso_node_chain_block" in (await client.get(f"{url}/metrics")).text
+        assert "Doing" in (await client.get(url)).text
+        assert {f["check"] for f in (await client.get(f"{url}/v1/doctor")).json()["findings"]} >= {"disk", "chain"}
+        strange = await client.get(f"{url}/v1/status", headers={"Host": "evil.example"})
+        assert strange.status_code == 403
+
+
+async def test_every_doctor_check_can_fail(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gesso.chain import NodeState
+    from gesso_protocol.money import Wei
+
+    node = await world.add_node(models={"prefetch": ["nobody@1"]})
+    chain = world.chains[0]
+    chain.native, chain.registered = Wei(0), NodeState.NONE
+    doctor = node.doctor
+    monkeypatch.setattr(doctor, "_clock", lambda: world.board.now - 10_000.0)
+    monkeypatch.setattr("gesso_node.doctor.MIN_FREE_BYTES", 2**80)
+    found = {finding.check: finding for finding in await node.examine()}
+    assert {name for name, finding in found.items() if finding.verdict != "ok"} >= {
+        "disk", "clock", "gas", "stake", "peers", "models",
+    }  # fmt: skip
+    assert all(finding.fix for finding in found.values() if finding.verdict != "ok")
+    world.board.away = True
+    found = {finding.check: finding for finding in await node.examine()}
+    assert found["chain"].verdict == "bad"
+
+
+def test_the_program_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"data_dir": str(tmp_path / "data"), "stakes": 3}))
+    done = subprocess.run(
+        [sys.executable, "-m", "gesso_node", "--config", str(config)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert "did you mean stake?" in done.stderr
+    assert "Traceback" not in done.stderr
+    config.write_text(json.dumps({"data_dir": str(tmp_path / "data")}))
+    done = subprocess.run(
+        [sys.executable, "-m", "gesso_node", "--config", str(config)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert "gesso node init" in done.stderr
+
+
+def test_a_child_imports_neither_web3_nor_the_network() -> None:
+    code = (
+        "import sys, gesso_node.executors.worker, gesso_node.executors.fake;"
+        "print([m for m in ('web3','aiohttp','libp2p','trio','eth_account','torch','httpx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_draining_finishes_what_is_claimed_and_then_lets_serve_return(world: World) -> None:
+    node = await world.add_node()
+    world.nodes.clear()
+    terms = await world.submit()
+    world.board.mine()
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(node.serve)
+            while world.board.state(terms) is TaskState.SUBMITTED:
+                world.board.mine(0)
+                await anyio.sleep(0.01)
+            node.drain()
+            while node._reconciler._book.held():
+                world.board.mine(0)
+                await anyio.sleep(0.01)
+    assert world.board.state(terms) is TaskState.COMMITTED
