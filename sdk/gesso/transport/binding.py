@@ -11,11 +11,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from gesso_protocol.errors import EncodingInvalid
-from gesso_protocol.ids import Address
-
 from gesso.transport.keys import peer_id_bytes, peer_id_of_bytes
 from gesso.transport.port import PeerId
+from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.ids import Address
 
 __all__ = ["PeerBinding", "WalletLookup", "peer_id_bytes", "peer_id_of_bytes"]
 

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gesso_protocol.errors import GessoError, MessageTooLarge, RateLimited, TransportError
-
 from gesso.transport.port import Handler, PeerId, Rate
 from gesso.transport.rates import KeyedRates
+from gesso_protocol.errors import GessoError, MessageTooLarge, RateLimited, TransportError
 
 HANDLER_TIMEOUT_S = 30.0
 MAX_REASON_BYTES = 512

@@ -13,9 +13,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from gesso_protocol.errors import ConfigError, EncodingInvalid, MissingExtra
-
 from gesso.transport.port import PeerId
+from gesso_protocol.errors import ConfigError, EncodingInvalid, MissingExtra
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from gesso_protocol.errors import MessageTooLarge, MissingExtra, PeerUnreachable, RateLimited, TransportError
 from pydantic import BaseModel, ConfigDict, Field
 
 from gesso.transport.exchange import Serving, unwrap
@@ -42,6 +41,7 @@ from gesso.transport.port import (
     Validator,
 )
 from gesso.transport.rates import Bucket
+from gesso_protocol.errors import MessageTooLarge, MissingExtra, PeerUnreachable, RateLimited, TransportError
 
 if TYPE_CHECKING:
     from gesso.transport._libp2p.engine import Engine

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
-from gesso_protocol.errors import MessageTooLarge, PeerUnreachable, RateLimited, TransportError
-
 from gesso.transport.exchange import Reply, Serving, Status, answer, unwrap
 from gesso.transport.inbox import Inbox, TopicSubscription
 from gesso.transport.keys import peer_id_of_public_key
@@ -34,6 +32,7 @@ from gesso.transport.port import (
     Verdict,
 )
 from gesso.transport.rates import Bucket, KeyedRates
+from gesso_protocol.errors import MessageTooLarge, PeerUnreachable, RateLimited, TransportError
 
 PUBLISH_RATE = Rate(per_s=100, burst=200)
 PEER_RATE = Rate(per_s=100, burst=200)

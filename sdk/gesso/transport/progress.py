@@ -14,11 +14,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from gesso_protocol.errors import GessoError, UsageError
-from gesso_protocol.messages import MAX_PROGRESS_BYTES, PROTOCOL_PROGRESS, ProgressEvent
-
 from gesso.transport.inbox import Inbox
 from gesso.transport.port import PeerId, Rate, Transport
+from gesso_protocol.errors import GessoError, UsageError
+from gesso_protocol.messages import MAX_PROGRESS_BYTES, PROTOCOL_PROGRESS, ProgressEvent
 
 __all__ = ["Accept", "ProgressFeed", "ProgressSender", "Send", "serve_progress", "to_peer"]
 

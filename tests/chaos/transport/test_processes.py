@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from gesso.transport import PeerDown, PeerId, PeerUp, Verdict
 from gesso.transport._libp2p.limits import Limits
 from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import anyio
 import pytest
+
 from gesso.transport import PeerId, Rate, Transport
 from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
 from gesso.transport.memory import MemoryHub, MemoryTransport

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+
 from gesso.transport import PeerDown, PeerUp, Transport
 from gesso_protocol.errors import PeerUnreachable
 

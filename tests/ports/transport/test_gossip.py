@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+
 from gesso.transport import MAX_GOSSIP_BYTES, Message, PeerId, Transport, Verdict
 from gesso_protocol.errors import MessageTooLarge, RateLimited, TransportError
 

@@ -11,18 +11,19 @@ import anyio
 import pytest
 import transport_hostile as hostile
 import trio
-from gesso.transport import MAX_GOSSIP_BYTES, PeerDown, PeerId, PeerUp, Rate, Verdict
-from gesso.transport._libp2p.limits import Limits
-from gesso.transport._libp2p.sockets import PatientStream
-from gesso.transport.keys import NodeKey, peer_id_bytes
-from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
-from gesso_protocol.errors import PeerUnreachable, TransportError
 from libp2p.io.exceptions import IncompleteReadError
 from libp2p.io.trio import TrioTCPStream
 from libp2p.io.utils import read_exactly
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
 from multiaddr import Multiaddr
+
+from gesso.transport import MAX_GOSSIP_BYTES, PeerDown, PeerId, PeerUp, Rate, Verdict
+from gesso.transport._libp2p.limits import Limits
+from gesso.transport._libp2p.sockets import PatientStream
+from gesso.transport.keys import NodeKey, peer_id_bytes
+from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
+from gesso_protocol.errors import PeerUnreachable, TransportError
 
 pytestmark = pytest.mark.anyio
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import anyio
 import pytest
+from pydantic import ValidationError
+
 from gesso.transport import Fault, PeerDown, PeerId, Rate, Verdict
 from gesso.transport._libp2p import thread as thread_module
 from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
 from gesso_protocol.errors import PeerUnreachable, RateLimited
-from pydantic import ValidationError
 
 pytestmark = pytest.mark.anyio
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gesso.transport import PeerId, Rate
 from gesso.transport.binding import PeerBinding
 from gesso.transport.exchange import Reply, Serving, Status, answer, unwrap
@@ -25,8 +28,6 @@ from gesso.transport.keys import (
 from gesso.transport.rates import Bucket, KeyedRates, Strikes
 from gesso_protocol.errors import ConfigError, EncodingInvalid, RateLimited, TransportError
 from gesso_protocol.ids import Address
-from hypothesis import given
-from hypothesis import strategies as st
 
 WALLET = Address("0x" + "11" * 20)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+
 from gesso.transport import PeerId
 from gesso.transport.progress import ProgressSender, serve_progress, to_peer
 from gesso_protocol.errors import PeerUnreachable, TransportError

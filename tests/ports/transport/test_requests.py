@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+
 from gesso.transport import MAX_REQUEST_BYTES, PeerId, Rate, Transport
 from gesso_protocol.errors import MessageTooLarge, PeerUnreachable, RateLimited, TransportError, UsageError
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gesso_protocol.errors import PeerUnreachable
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
+
+from gesso_protocol.errors import PeerUnreachable
 
 __all__ = ["Multiaddr", "listen_address", "split_address"]
 

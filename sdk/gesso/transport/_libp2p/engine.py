@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import trio
-from gesso_protocol.errors import MessageTooLarge, PeerUnreachable, TransportError
 from libp2p.abc import INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.exceptions import StreamFailure
@@ -26,6 +25,7 @@ from gesso.transport._libp2p.watch import ConnectionWatch
 from gesso.transport.exchange import Reply, Serving, Status, answer
 from gesso.transport.keys import NodeKey
 from gesso.transport.port import PeerId
+from gesso_protocol.errors import MessageTooLarge, PeerUnreachable, TransportError
 
 _log = logging.getLogger(__name__)
 

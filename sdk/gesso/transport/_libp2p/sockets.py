@@ -1,11 +1,13 @@
 """TCP as we want it: a port belongs to one process, and a slow network does not break a frame.
 
 py-libp2p 0.8.1 listens with SO_REUSEPORT, so that a second process on the same port silently takes half of the
-connections; and it gives up on a frame that arrives in more than 100 pieces, which kills the whole connection.
+connections; it gives up on a frame that arrives in more than 100 pieces; and a writer that is cancelled (any deadline
+does it) leaves half a frame on the wire. The last two kill the connection of everybody who shares it.
 """
 
 from __future__ import annotations
 
+import os
 import socket as stdlib_socket
 import weakref
 from typing import cast
@@ -24,16 +26,19 @@ from libp2p.utils.multiaddr_utils import extract_ip_from_multiaddr, multiaddr_fr
 from gesso.transport._libp2p.addresses import Multiaddr
 
 _READ_BYTES = 64 * 1024
+_WRITE_BYTES = 256 * 1024
 _MAX_READ = 1024 * 1024
+_MAX_UNSENT = 4 * 1024 * 1024
 _BACKLOG = 128
 
 
 class PatientStream(TrioTCPStream):
-    """Reads exactly what is asked for, however many pieces it comes in. Bounded: no reader may ask for over 1 MiB."""
+    """Reads exactly what is asked for, however many pieces it comes in, and writes whole frames. Both are bounded."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         super().__init__(stream)
         self._ahead = bytearray()
+        self._unsent = bytearray()
 
     async def read(self, n: int | None = None) -> bytes:
         if n == 0:
@@ -49,6 +54,36 @@ class PatientStream(TrioTCPStream):
             taken = bytes(self._ahead[:n])
             del self._ahead[:n]
             return taken
+
+    async def write(self, data: bytes) -> None:
+        """Takes `data` whole at once, then waits for the network. When cancelled, the next write sends the rest.
+
+        No step between the cipher and `_unsent` may wait: a frame whose counter is spent must not be lost.
+        """
+        self._unsent += data
+        if len(self._unsent) > _MAX_UNSENT:
+            raise ConnectionClosedError("the peer takes nothing and too much waits for it")
+        if self._flush():
+            return
+        async with self.write_lock:
+            while not self._flush():
+                try:
+                    await trio.lowlevel.wait_writable(self.stream.socket.fileno())
+                except trio.ClosedResourceError:
+                    return
+
+    def _flush(self) -> bool:
+        """Hands the kernel what it takes now; whether that was all. Writes to a socket that we closed vanish."""
+        descriptor = self.stream.socket.fileno()
+        try:
+            while self._unsent and descriptor >= 0:
+                sent = os.write(descriptor, bytes(self._unsent[:_WRITE_BYTES]))
+                del self._unsent[:sent]
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise ConnectionClosedError(f"the connection broke: {error.strerror}", transport="tcp") from error
+        return True
 
     async def _receive(self) -> bytes:
         try:

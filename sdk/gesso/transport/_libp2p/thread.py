@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import trio
+
 from gesso_protocol.errors import GessoError, PeerUnreachable, RateLimited
 
 T = TypeVar("T")
