@@ -29,8 +29,9 @@ contract GasTest is Fixture {
         token.mint(alice, 10 ether);
         token.mint(bob, 10 ether);
         vm.prank(alice);
-        token.transfer(bob, 1 ether);
+        bool sent = token.transfer(bob, 1 ether);
         vm.snapshotGasLastCall("baseline", "erc20_transfer");
+        vm.assertTrue(sent);
     }
 
     function test_Deposit() public {

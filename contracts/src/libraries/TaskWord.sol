@@ -18,18 +18,15 @@ function state(TaskWord word) pure returns (TaskState) {
 }
 
 function since(TaskWord word) pure returns (uint40) {
-    // forge-lint: disable-next-line(unsafe-typecast) -- the cast is the mask
     return uint40(TaskWord.unwrap(word) >> 160);
 }
 
 /// @dev Meaningful in every state from Claimed on; zero for tasks that ended unclaimed.
 function node(TaskWord word) pure returns (address) {
-    // forge-lint: disable-next-line(unsafe-typecast) -- the cast is the mask
     return address(uint160(TaskWord.unwrap(word)));
 }
 
 /// @dev Meaningful in state Submitted only.
 function seed(TaskWord word) pure returns (uint128) {
-    // forge-lint: disable-next-line(unsafe-typecast) -- the cast is the mask
     return uint128(TaskWord.unwrap(word));
 }
