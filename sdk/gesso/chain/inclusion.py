@@ -62,14 +62,18 @@ class Inclusion:
             self._kick.clear()
 
     async def _look(self, head: Header, seen: Header | None) -> None:
-        waiting = list(self._wanted)
-        if len(waiting) > FEW and seen is not None and head.parent == seen.hash:
-            mined = set(await self._rpc.transactions_of(head.number))
-            waiting = [tx_hash for tx_hash in waiting if tx_hash in mined]
-        for tx_hash in waiting:
-            receipt = await self._rpc.receipt(tx_hash)
-            future = self._wanted.get(tx_hash)
-            if receipt is not None and future is not None:
-                del self._wanted[tx_hash]
-                if not future.done():
-                    future.set_result(receipt)
+        if len(self._wanted) > FEW and seen is not None and head.parent == seen.hash:
+            receipts = await self._rpc.block_receipts(head.number)
+            if receipts is not None:
+                for receipt in receipts:
+                    self._found(str(receipt["transactionHash"]), receipt)
+                return
+        for tx_hash in list(self._wanted):
+            found = await self._rpc.receipt(tx_hash)
+            if found is not None:
+                self._found(tx_hash, found)
+
+    def _found(self, tx_hash: str, receipt: Receipt) -> None:
+        future = self._wanted.pop(tx_hash, None)
+        if future is not None and not future.done():
+            future.set_result(receipt)

@@ -111,10 +111,13 @@ class Rpc:
             raise ChainError("the chain has no blocks")
         return found
 
-    async def transactions_of(self, block: int) -> list[str]:
-        """Hashes of the transactions of a block; empty when there is no such block."""
-        found = await self.request("eth_getBlockByNumber", tag(block), False)
-        return [] if found is None else list(found.get("transactions", []))
+    async def block_receipts(self, block: int) -> list[Mapping[str, Any]] | None:
+        """All receipts of a block at once; None where the endpoint cannot do that or has no such block."""
+        try:
+            found: list[Mapping[str, Any]] | None = await self.request("eth_getBlockReceipts", tag(block))
+        except RpcRefused:
+            return None
+        return found
 
     async def call(self, to: str, data: bytes, *, sender: str | None = None, block: int | str = LATEST) -> bytes:
         message = {"to": to, "data": "0x" + data.hex()} | ({} if sender is None else {"from": sender})

@@ -66,6 +66,7 @@ class Methods:
             "eth_getBlockByHash": (self._block_by_hash, 1, 2),
             "eth_getTransactionByHash": (self._transaction, 1, 1),
             "eth_getTransactionReceipt": (self._receipt, 1, 1),
+            "eth_getBlockReceipts": (self._block_receipts, 1, 1),
             "eth_getLogs": (self._logs, 1, 1),
             "eth_call": (self._call, 1, 2),
             "eth_estimateGas": (self._estimate, 1, 2),
@@ -153,6 +154,13 @@ class Methods:
     def _receipt(self, params: Params) -> Json:
         found = self._ledger.find(octets(params[0], size=32))
         return None if found is None else receipt_body(*found)
+
+    def _block_receipts(self, params: Params) -> Json:
+        try:
+            block = self._block_at(params[0])
+        except UnknownBlockError:
+            return None
+        return [receipt_body(block, entry) for entry in block.transactions]
 
     def _fee_history(self, params: Params) -> Json:
         count = min(quantity(params[0]), MAX_FEE_BLOCKS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gesso.chain.cursor import MAX_TRAIL, Cursor
@@ -16,6 +16,7 @@ def walk(steps: list[int]) -> Cursor:
     return cursor
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000))
 def test_any_depth_is_undone_by_rereading_little_more(blocks: int, depth: int) -> None:
     cursor = walk([1] * blocks)
@@ -25,6 +26,7 @@ def test_any_depth_is_undone_by_rereading_little_more(blocks: int, depth: int) -
     assert cursor.block - survivors[0] <= 4 * depth
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=400))
 def test_the_trail_is_ordered_short_and_reaches_the_beginning(steps: list[int]) -> None:
     cursor = walk(steps)

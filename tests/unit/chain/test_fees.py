@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gesso.chain.fees import LEAST_TIP, Fee, price
@@ -10,6 +10,7 @@ from gesso.chain.fees import LEAST_TIP, Fee, price
 WEI = st.integers(0, 10**15)
 
 
+@settings(deadline=None)
 @given(st.lists(WEI, min_size=1, max_size=6), st.lists(WEI, max_size=5))
 def test_the_price_covers_a_doubling_base_fee_and_a_tip(base_fees: list[int], rewards: list[int]) -> None:
     fee = price(base_fees, rewards)
@@ -17,6 +18,7 @@ def test_the_price_covers_a_doubling_base_fee_and_a_tip(base_fees: list[int], re
     assert fee.most == 2 * base_fees[-1] + fee.tip
 
 
+@settings(deadline=None)
 @given(WEI, WEI)
 def test_a_bumped_price_replaces_by_every_pools_rule(most: int, tip: int) -> None:
     old = Fee(max(most, tip), min(most, tip))
@@ -26,6 +28,7 @@ def test_a_bumped_price_replaces_by_every_pools_rule(most: int, tip: int) -> Non
     assert new.tip <= new.most
 
 
+@settings(deadline=None)
 @given(WEI, WEI, WEI, WEI)
 def test_at_least_keeps_the_tip_below_the_whole(a: int, b: int, c: int, d: int) -> None:
     fee = Fee(max(a, b), min(a, b)).at_least(Fee(max(c, d), min(c, d)))

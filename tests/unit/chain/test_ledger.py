@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gesso.chain.wallet import Wallet
@@ -81,6 +81,7 @@ def test_a_gap_holds_back_what_is_behind_it(ledger: Ledger) -> None:
     assert [entry.tx.nonce for entry in ledger.mine().transactions] == [0, 1]
 
 
+@settings(deadline=None)
 @given(st.permutations(range(8)), st.sets(st.integers(0, 7)))
 def test_a_block_takes_exactly_the_unbroken_run(order: list[int], missing: set[int]) -> None:
     ledger = fresh(Clock())

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 from eth_abi.abi import encode
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gesso.chain.abi import decode_revert, events_of, function
@@ -55,16 +55,19 @@ def test_well_known_names_become_their_own_type_with_the_name_behind() -> None:
     assert revert_name(ValueError()) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_revert_data_becomes_a_gesso_error(data: bytes) -> None:
     assert isinstance(reverted(data), GessoError)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(TASK_BOARD.errors)), st.binary(max_size=200))
 def test_known_selectors_with_foreign_bodies_become_a_gesso_error(known: str, body: bytes) -> None:
     assert isinstance(reverted(bytes.fromhex(known.removeprefix("0x")) + body), GessoError)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([BOARD, REGISTRY, MARKET, TOKEN]),
     st.lists(st.one_of(st.sampled_from(TOPICS), st.binary(min_size=32, max_size=32)), max_size=4),
@@ -76,6 +79,7 @@ def test_any_log_is_decoded_ignored_or_refused(where: Address, topics: list[byte
         DECODER.decode(log)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_answer_to_a_call_is_decoded_or_refused(data: bytes) -> None:
     for contract, name in ((TASK_BOARD, "params"), (NODE_REGISTRY, "nodeOf"), (MARKETPLACE, "listingOf")):
