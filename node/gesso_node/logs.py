@@ -12,7 +12,7 @@ import structlog
 def configure_logs(style: Literal["human", "json"], level: str, *, node: str) -> None:
     """Set up logging for this process. Called once by the entry point, never by a library user."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(ensure_ascii=False)
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )

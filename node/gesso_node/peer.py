@@ -133,8 +133,7 @@ class Node:
     def drain(self) -> None:
         """Take nothing new, bring what is claimed to its commit, then let `serve` return."""
         log.info("node.draining", held=self._book.held())
-        self._reconciler.draining = True
-        self._reconciler.wake()
+        self._reconciler.drain()
 
     async def status(self) -> NodeStatus:
         """The read model; also sets the gauges."""
@@ -208,6 +207,9 @@ class Node:
 
     async def _prefetch(self) -> None:
         """Have the wanted models loaded before a task needs them; what cannot be had now is fetched with its task."""
+        if self._executor.name == "fake":
+            await self._executor.warm(None)
+            return
         for label in self.settings.models.prefetch:
             manifest = self._catalogue.models().get(label)
             if manifest is None:

@@ -132,16 +132,25 @@ class Reconciler:
                     await self._act(known, action, now)
         await self._settle(due, now)
         self._last_pass_s = time.monotonic()
-        self._passed.set()
-        self._passed = anyio.Event()
+        self._tell_passed()
 
     def idle_s(self) -> float:
         """Seconds since the last pass that went through."""
         return time.monotonic() - self._last_pass_s
 
     async def passed(self) -> None:
-        """Wait for the end of the next pass."""
+        """Wait for the end of the next pass, or for `drain`."""
         await self._passed.wait()
+
+    def drain(self) -> None:
+        """Claim nothing more."""
+        self.draining = True
+        self._tell_passed()  # the chain may be away, and then there is no next pass
+        self.wake()
+
+    def _tell_passed(self) -> None:
+        self._passed.set()
+        self._passed = anyio.Event()
 
     def finished(self) -> bool:
         """Whether nothing is left that only this node can do: anyone may settle a committed task."""

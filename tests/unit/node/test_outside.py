@@ -232,6 +232,16 @@ def test_a_child_imports_neither_web3_nor_the_network() -> None:
     assert done.stdout.strip() == "[]"
 
 
+async def test_an_idle_node_drains_while_the_chain_is_away(world: World) -> None:
+    node = await world.add_node()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(node.serve)
+            await node._reconciler.passed()
+            world.board.away = True
+            node.drain()
+
+
 async def test_draining_finishes_what_is_claimed_and_then_lets_serve_return(world: World) -> None:
     node = await world.add_node()
     world.nodes.clear()
