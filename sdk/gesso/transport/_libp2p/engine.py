@@ -11,7 +11,6 @@ import trio
 from libp2p.abc import INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.exceptions import StreamFailure
-from libp2p.network.health.ping_probe import ping_connection
 from libp2p.peer.id import ID
 from libp2p.tools.anyio_service import background_trio_service
 
@@ -19,6 +18,7 @@ from gesso.transport._libp2p.addresses import Multiaddr, listen_address, split_a
 from gesso.transport._libp2p.gossip import GuardedPubsub, Topic
 from gesso.transport._libp2p.host import build_host
 from gesso.transport._libp2p.limits import Limits
+from gesso.transport._libp2p.muxer import BoundedYamux
 from gesso.transport._libp2p.streams import TooLongError, receive_reply, receive_request, send_reply, send_request
 from gesso.transport._libp2p.thread import TrioThread
 from gesso.transport._libp2p.watch import ConnectionWatch
@@ -199,14 +199,19 @@ class Engine:
         self._misses = {conn: missed for conn, missed in self._misses.items() if not conn.is_closed}
 
     async def _ping(self, conn: INetConn) -> None:
-        ping = await ping_connection(conn, ping_timeout=self._limits.heartbeat_timeout_s)
-        if ping.success:
+        muxed = conn.muxed_conn
+        assert isinstance(muxed, BoundedYamux)
+        try:
+            answered = await muxed.ping(self._limits.heartbeat_timeout_s)
+        except Exception:
+            answered = False
+        if answered:
             self._misses.pop(conn, None)
             return
         missed = self._misses[conn] = self._misses.get(conn, 0) + 1
         if missed >= self._limits.heartbeat_misses:
-            _log.info("peer %s is silent; dropped", conn.muxed_conn.peer_id)
-            await conn.muxed_conn.abort()  # type: ignore[attr-defined]
+            _log.info("peer %s is silent; dropped", muxed.peer_id)
+            await muxed.abort()
 
     def _up(self, conn: INetConn) -> None:
         where = next((str(address) for address in conn.get_transport_addresses()), "")

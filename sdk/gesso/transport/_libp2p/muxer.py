@@ -7,13 +7,14 @@ through any handler that does not read. Here such a connection ends once its buf
 from __future__ import annotations
 
 import logging
+import struct
 
 import trio
 from libp2p.abc import IMuxedConn, ISecureConn
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
+from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, PROTOCOL_ID, TYPE_PING, YAMUX_HEADER_FORMAT, Yamux
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,19 @@ class BoundedYamux(Yamux):
             # The one exception that makes the read loop end the connection instead of losing its place in it.
             raise trio.TooSlowError
         return await super()._read_data_body(length)
+
+    async def _measure_rtt_loop(self) -> None:
+        """Nothing: `ping` is the one heartbeat, and measures as well."""
+
+    async def ping(self, timeout_s: float) -> bool:
+        """Whether the peer's muxer answers in time. One small frame; the library's ping opens a stream for it."""
+        self._ping_id = (self._ping_id + 1) % 2**32
+        self._ping_event = answered = trio.Event()
+        self._ping_sent_time = trio.current_time()
+        with trio.move_on_after(timeout_s):
+            await self._write_frame(struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_PING, FLAG_SYN, 0, self._ping_id))
+            await answered.wait()
+        return answered.is_set()
 
     async def abort(self) -> None:
         """Ends the connection without writing: a write to a silent peer could wait for ever."""
