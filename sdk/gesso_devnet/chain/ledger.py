@@ -203,6 +203,10 @@ class Ledger:
 
     # Time, snapshots, reorganisations: the powers of a test chain
 
+    def drop_waiting(self) -> None:
+        """Empty the pool."""
+        self.pool = Pool()
+
     def shift_time(self, seconds: int) -> int:
         """Move the clock. Returns the total shift."""
         if abs(self._offset_s + seconds) > MAX_TIMESTAMP:

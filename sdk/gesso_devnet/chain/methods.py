@@ -82,6 +82,7 @@ class Methods:
             "anvil_mine": (self._mine_many, 0, 2),
             "anvil_reorg": (self._reorg, 1, 2),
             "anvil_dropTransaction": (self._drop, 1, 1),
+            "anvil_dropAllTransactions": (lambda _: ledger.drop_waiting(), 0, 0),
         }
 
     def names(self) -> tuple[str, ...]:
