@@ -10,7 +10,7 @@ import anyio
 
 from gesso_node.journal import Entry, Journal
 from gesso_protocol.ids import Address, TaskId
-from gesso_protocol.lifecycle import NodeMemory, Patience, TaskRecord, TaskState, TaskView
+from gesso_protocol.lifecycle import NodeMemory, Patience, TaskRecord, TaskState, TaskView, claimable_from
 from gesso_protocol.terms import BoardParams, Terms
 
 
@@ -89,6 +89,11 @@ class Book:
     def view(self, known: Known) -> TaskView:
         """The chain's side, as the lifecycle's rules want it."""
         return known.record.view(known.terms, self.params)
+
+    def turn(self, known: Known) -> int | None:
+        """Chain second from which our claim is valid; None without weight."""
+        memory = NodeMemory(self.me, known.heard_at, self.weights.mine, self.weights.total)
+        return claimable_from(self.view(known), memory)
 
     def memory(self, known: Known) -> NodeMemory:
         """Our side, as the lifecycle's rules want it."""

@@ -102,6 +102,19 @@ async def test_sortition_makes_nodes_wait_their_turn(world: World) -> None:
     assert oks(world, "claim") == 6
 
 
+async def test_specs_of_tasks_that_are_far_from_our_turn_are_not_read(world: World) -> None:
+    node = await world.add_node(weight=1)
+    world.board.register(node_address(9), 2**40)  # practically always first
+    terms = await world.submit()
+    for _ in range(3):
+        await world.turn()
+    known = node._book.get(task_id(CHAIN_ID, BOARD, terms))
+    assert known is not None
+    assert known.entry is None
+    assert known.not_before > world.board.now
+    assert world.board.attempts == []
+
+
 async def test_a_child_that_dies_once_is_retried(world: World, tmp_path: Path) -> None:
     node = await world.add_node(faults=FakeFaults(crash_at_step=2, once_file=tmp_path / "once"))
     terms = await world.submit()
