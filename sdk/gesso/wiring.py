@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import anyio
 import httpx
 from anyio import to_thread
-from gesso_protocol.errors import WalletError
-from gesso_protocol.ids import Address, TaskId
 
 from gesso.announce import Announcer, PeerAnnouncer, RelayAnnouncer
-from gesso.blobs import BlobStore, LocalBlobs
+from gesso.blobs import BlobStore, LayeredBlobs, LocalBlobs
+from gesso.blobs.peer import PeerBlobs
 from gesso.chain.chain import Chain
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import Wallet
@@ -23,6 +22,8 @@ from gesso.progress import OnProgress, PeerProgress, ProgressSource, RelayProgre
 from gesso.settings import Settings, WalletSource, read_bounded
 from gesso.transport.binding import PeerBinding
 from gesso.transport.port import Transport
+from gesso_protocol.errors import WalletError
+from gesso_protocol.ids import Address, TaskId
 
 POLL_S = 0.2
 RELAY_TIMEOUT_S = 10.0
@@ -109,6 +110,7 @@ def make_ports(
     announcers: list[Announcer] = []
     sources: list[ProgressSource] = []
     if transport is not None:
+        blobs = LayeredBlobs([blobs, PeerBlobs(transport)])
         announcers.append(PeerAnnouncer(transport))
         sources.append(PeerProgress(transport, PeerBinding(chain.node_of_peer)))
     if relay is not None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from gesso_devnet import Devnet
 
 # Shared steps live beside the tests; importlib mode puts no test folder on the path.

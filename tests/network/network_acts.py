@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 import anyio
+
 from gesso.chain.chain import Chain
 from gesso_devnet import Devnet
 from gesso_protocol.ids import BlobRef, ListingId, TaskId

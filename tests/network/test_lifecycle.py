@@ -8,13 +8,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from network_acts import PATIENCE_S, raw_terms, submit_raw, until_state
+from PIL import Image
+
 from gesso import png
 from gesso_devnet import Devnet
 from gesso_protocol import events
 from gesso_protocol.errors import FeeTooLow, InsufficientFunds, NoEligibleNode, TaskFailed, UsageError
 from gesso_protocol.lifecycle import TaskState
-from network_acts import PATIENCE_S, raw_terms, submit_raw, until_state
-from PIL import Image
 
 pytestmark = pytest.mark.anyio
 SOON_S = 20

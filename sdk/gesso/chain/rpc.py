@@ -57,15 +57,17 @@ class Rpc:
     """Typed requests to one endpoint. Use as an async context manager; it owns the HTTP session."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        kwargs = {"timeout": aiohttp.ClientTimeout(total=timeout_s)}
         self._url = url
-        self._web3 = AsyncWeb3(AsyncHTTPProvider(url, request_kwargs=kwargs, exception_retry_configuration=None))
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._web3 = AsyncWeb3(AsyncHTTPProvider(url, exception_retry_configuration=None))
+        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        await self._web3.provider.disconnect()
+        if self._session is not None:
+            await self._session.close()
 
     async def request(self, method: str, *params: Any) -> Any:
         """The `result` of one request. Raises Unreachable, RpcRefused, or what `reverted` makes of a revert."""
@@ -82,7 +84,7 @@ class Rpc:
         while True:
             attempts -= 1
             try:
-                return await self._web3.provider.make_request(RPCEndpoint(method), params)
+                return await self._ask(method, params)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 # A kept-alive connection may die under a request; a read is simply asked again, once.
                 if attempts and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
@@ -93,6 +95,17 @@ class Rpc:
                 ) from error
             except (Web3Exception, ValueError) as error:
                 raise ChainError(f"the chain's answer to {method} cannot be read") from error
+
+    async def _ask(self, method: str, params: Sequence[Any]) -> Any:
+        """Our own session around the provider's coding: the provider takes a thread lock for each request, which a
+        caller that is cancelled while waiting for it leaves locked for ever."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        provider: Any = self._web3.provider
+        body = provider.encode_rpc_request(RPCEndpoint(method), params)
+        async with self._session.post(self._url, data=body, headers={"Content-Type": "application/json"}) as reply:
+            reply.raise_for_status()
+            return provider.decode_rpc_response(await reply.read())
 
     async def chain_id(self) -> int:
         return number(await self.request("eth_chainId"))

@@ -1,0 +1,97 @@
+"""Blobs straight from the peers we are connected to, over `/gesso/blob/1`: for results when no relay answers.
+
+Read only, a chunk a request, and nothing is believed before the whole content hashes to its name. Meant for results
+and manifests; models come over HTTP, which costs a fraction of the CPU.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+
+from gesso.blobs.port import BlobSource, OnProgress
+from gesso.transport.port import PeerId, Transport
+from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge, EncodingInvalid, GessoError, Unreachable
+from gesso_protocol.ids import BlobRef
+from gesso_protocol.manifest import CHUNK_BYTES
+from gesso_protocol.messages import MAX_BLOB_REPLY_BYTES, PROTOCOL_BLOB, BlobRequest, decode_blob_reply
+
+ASK_TIMEOUT_S = 5.0
+MAX_PEERS_ASKED = 32
+
+
+class PeerBlobs:
+    """Asks connected peers in turn. A peer that lacks, breaks or hides the content is passed over."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def put(self, source: BlobSource, *, expect: BlobRef | None = None) -> BlobRef:  # noqa: ARG002
+        """Peers take nothing from us; they fetch. Raises Unreachable."""
+        raise Unreachable("peers do not store blobs for others")
+
+    async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
+        """See `BlobStore.get`."""
+        worst: GessoError = BlobMissing(f"none of the connected peers has {ref.short}")
+        # Most peers are no nodes, or nodes that never had it: only a lie or an excess is worth telling.
+        for info in self._transport.peers()[:MAX_PEERS_ASKED]:
+            try:
+                return await self._from(info.peer, ref, max_bytes)
+            except (BlobCorrupt, BlobTooLarge) as error:
+                worst = error
+            except GessoError:
+                continue
+        raise worst
+
+    async def fetch(self, ref: BlobRef, dest: Path, *, max_bytes: int, progress: OnProgress | None = None) -> None:
+        """See `BlobStore.fetch`; the content passes through memory, so keep `max_bytes` modest."""
+        data = await self.get(ref, max_bytes=max_bytes)
+        partial = anyio.Path(dest.with_name(dest.name + ".part"))
+        await partial.write_bytes(data)
+        await partial.replace(dest)
+        if progress is not None:
+            progress(len(data), len(data))
+
+    async def has(self, ref: BlobRef) -> bool:
+        """See `BlobStore.has`."""
+        try:
+            await self.size(ref)
+        except BlobMissing:
+            return False
+        return True
+
+    async def size(self, ref: BlobRef) -> int:
+        """See `BlobStore.size`; what the first peer says that claims to have it."""
+        for info in self._transport.peers()[:MAX_PEERS_ASKED]:
+            try:
+                return (await self._ask(info.peer, ref, 0, 0))[0]
+            except GessoError:
+                continue
+        raise BlobMissing(f"none of the connected peers has {ref.short}")
+
+    async def _from(self, peer: PeerId, ref: BlobRef, max_bytes: int) -> bytes:
+        size, _ = await self._ask(peer, ref, 0, 0)
+        if size > max_bytes:
+            raise BlobTooLarge(f"{ref.short} is said to have {size} bytes; at most {max_bytes} are wanted")
+        data = bytearray()
+        while len(data) < size:
+            _, body = await self._ask(peer, ref, len(data), min(CHUNK_BYTES, size - len(data)))
+            if not body:
+                raise BlobCorrupt(f"a peer stopped in the middle of {ref.short}")
+            data += body
+        if BlobRef.of(data) != ref:
+            raise BlobCorrupt(f"a peer sent something else than {ref.short}")
+        return bytes(data)
+
+    async def _ask(self, peer: PeerId, ref: BlobRef, offset: int, length: int) -> tuple[int, bytes]:
+        question = BlobRequest(blob=ref, offset=offset, length=length)
+        reply = await self._transport.request(
+            peer, PROTOCOL_BLOB, question.encode(), timeout_s=ASK_TIMEOUT_S, max_reply=MAX_BLOB_REPLY_BYTES
+        )
+        header, body = decode_blob_reply(reply)
+        if header.status != "ok":
+            raise BlobMissing(f"a peer answers {header.status} for {ref.short}")
+        if len(body) > length:
+            raise EncodingInvalid("a peer sent more than it was asked for")
+        return header.size, body

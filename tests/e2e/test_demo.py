@@ -1,0 +1,140 @@
+"""Real processes over libp2p: what a stranger runs, and what is left on the machine afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from gesso import png
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+STAGES = {"submit", "claim", "execute", "commit", "settle", "fetch", "total"}
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "GESSO_HOME": str(home)}
+
+
+def run(home: Path, *argv: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", *argv],
+        capture_output=True,
+        text=True,
+        env=environment(home),
+        cwd=home,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == code, f"{argv} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def ours(marker: str) -> list[psutil.Process]:
+    """Processes whose command line names a path of this test."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(marker in part for part in process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_the_demo_prints_one_document_and_leaves_nothing_running(tmp_path: Path) -> None:
+    picture = tmp_path / "demo.png"
+    before = {process.pid for process in psutil.process_iter()}
+    argv = ["--json", "--chain", "embedded", "--executor", "fake", "--seed", "11", "--output", str(picture)]
+    done = run(tmp_path, "gesso_devnet.demo", *argv)
+
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1
+    document: dict[str, Any] = json.loads(lines[0])
+    assert document["conserved"] is True
+    assert document["claimed_over"] == "libp2p"
+    assert document["chain"] == "embedded"
+    assert document["seed"] == 11
+    assert set(document["stages_s"]) == STAGES
+    assert all(gas > 20_000 for gas in document["gas"].values())
+    assert set(document["gas"]) == {"submit", "claim", "commit", "settle"}
+    assert document["node"] in document["credits"]
+    assert len(document["credits"]) == 3
+    assert document["fee"] == "0.01"
+
+    data = Path(document["image"]).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == document["sha256"]
+    texts = png.read_text(data)
+    assert texts["parameters"].startswith(document["prompt"])
+    assert json.loads(texts["gesso"])["executor"] == "fake"
+    for stage in ("submitted", "claimed by", "committed", "settled", "balances to the wei"):
+        assert stage in done.stderr
+
+    left = [
+        process
+        for process in psutil.process_iter(["pid", "cmdline"])
+        if process.info["pid"] not in before and "gesso" in " ".join(process.info["cmdline"] or ())
+    ]
+    assert [process for process in left if "gesso-demo-" in " ".join(process.info["cmdline"])] == []
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("devnet")
+    up = run(folder, "gesso.cli", "devnet", "up", "--executor", "fake", "--chain", "embedded", "--format", "json")
+    ready = json.loads(up.stdout)
+    assert ready["ready"] is True
+    yield folder
+    run(folder, "gesso.cli", "devnet", "down")
+    assert ours(str(folder)) == []
+
+
+def cli(home: Path, *argv: str, code: int = 0) -> Any:
+    done = run(home, "gesso.cli", *argv, "--format", "json", code=code)
+    assert "Traceback" not in done.stderr
+    return json.loads(done.stdout if code == 0 else done.stderr)
+
+
+def test_a_devnet_serves_the_everyday_commands(home: Path) -> None:
+    made = cli(home, "generate", "a red circle", "-o", "out.png", "--seed", "3")
+    assert (home / "out.png").is_file()
+    task = made["receipt"]["task"]
+    assert cli(home, "task", "show", task[:10])["task"] == task
+    assert task in [row["task"] for row in cli(home, "task", "ls")]
+    assert cli(home, "model", "show", "gesso-tiny")["model"] == "gesso-tiny@1"
+    assert float(cli(home, "wallet", "show")["deposit"]) < 1000
+    assert {row["state"] for row in cli(home, "devnet", "status")} == {"up"}
+    assert cli(home, "generate", "x", "--dry-run")["eligible_nodes"] == 3
+    assert cli(home, "generate", "x", "--max-fee", "0.001", code=4)["error"]["code"] == "fee-too-low"
+    assert cli(home, "task", "cancel", task, code=5)["error"]["code"] == "task-failed"
+    assert cli(home, "devnet", "up", code=3)["error"]["hint"] == "stop it first: gesso devnet down"
+
+
+def test_the_chain_can_be_warped_funded_and_rewound(home: Path) -> None:
+    name = cli(home, "devnet", "snapshot")["snapshot"]
+    before = cli(home, "devnet", "warp", "1h")["now"]
+    assert cli(home, "devnet", "warp", "1h")["now"] >= before + 3600
+    address = "0x" + "42" * 20
+    cli(home, "devnet", "fund", address, "--tokens", "5")
+    assert cli(home, "devnet", "snapshot", "--restore", name) == {"restored": name}
+    assert cli(home, "devnet", "warp", "soon", code=2)["error"]["code"] == "usage"
+
+
+def test_a_killed_node_does_not_stop_the_network_and_comes_back(home: Path) -> None:
+    cli(home, "devnet", "fail", "node-1", "--how", "kill")
+    states = {row["actor"]: row["state"] for row in cli(home, "devnet", "status")}
+    assert states["node-1"] == "down"
+    cli(home, "generate", "two are left", "-o", "two.png", "--settle")
+    cli(home, "devnet", "fail", "node-1", "--how", "restart")
+    assert {row["state"] for row in cli(home, "devnet", "status")} == {"up"}
+    logs = run(home, "gesso.cli", "devnet", "logs", "node-1").stdout
+    assert "node-1" in logs
