@@ -63,6 +63,15 @@ def save(pipe: StableDiffusionPipeline, folder: Path, tokenizer_files: Path) -> 
     pipe.to(dtype=torch.float32)
     for name in ("vocab.json", "merges.txt"):
         (folder / "tokenizer" / name).write_bytes((tokenizer_files / name).read_bytes())
+    # transformers loads a model in the type its config names, diffusers in fp32: without this line a plain
+    # ``from_pretrained(folder)`` mixes half and single precision and fails at the first step.
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), "dtype": "float32"}))
+    for file in folder.rglob("*"):
+        if file.suffix == ".json":  # 20 kB of white space, in a folder that is to stay under 12 MB
+            file.write_text(json.dumps(json.loads(file.read_text("utf-8")), ensure_ascii=False, separators=(",", ":")))
+        if file.is_file():
+            file.chmod(0o644)
 
 
 def save_snapshot(weights: dict[str, torch.Tensor], file: Path) -> None:
@@ -100,10 +109,10 @@ class Checker:
         scores, pictures = self.score(unet.eval())
         for kind, shares in scores.items():
             print(
-                f"step {run.step} {kind}: " + "  ".join(f"{k} {100 * s.value:.0f}" for k, s in shares.items() if s.of)
+                f"step {run.step + 1} {kind}: " + "  ".join(f"{k} {100 * s.value:.0f}" for k, s in shares.items() if s.of)
             )
-        save_grid(pictures, self._folder / f"samples-{run.step:06d}.png")
-        save_snapshot(run.ema, self._folder / f"snapshot-{run.step:06d}.safetensors")
+        save_grid(pictures, self._folder / f"samples-{run.step + 1:06d}.png")
+        save_snapshot(run.ema, self._folder / f"snapshot-{run.step + 1:06d}.safetensors")
         plot_losses(run.log, self._folder / "loss.png")
 
     def score(self, unet: UNet2DConditionModel) -> tuple[dict[str, dict[str, Share]], np.ndarray]:  # type: ignore[type-arg,unused-ignore]
