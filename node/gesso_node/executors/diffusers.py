@@ -264,7 +264,8 @@ def _open_pipeline(model_dir: Path, dtype: torch.dtype, device: torch.device) ->
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     # The decode is checked by auditors to one grey level, which fp16 cannot promise.
-    pipeline.vae.to(torch.float32)
+    if dtype != torch.float32:
+        pipeline.vae.to(torch.float32)
     return pipeline
 
 
