@@ -31,6 +31,7 @@ from gesso_node.executors.fake import FakeExecutor, FakeFaults
 from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
 from gesso_protocol.ids import Address
+from gesso_protocol.money import Wei
 from gesso_relay.peer import Relay
 from gesso_relay.settings import RelaySettings
 
@@ -236,7 +237,7 @@ class Devnet:
 
     async def fund(self, account: Address, tokens: int) -> None:
         """Fee tokens for an account, in base units."""
-        await controls.fund(self.running.rpc_url, self.chain_settings.contracts, account, controls.Wei(tokens))
+        await controls.fund(self.running.rpc_url, self.chain_settings.contracts, account, Wei(tokens))
 
     async def balanced(self) -> bool:
         """True when, with no task under way, nobody's money has appeared or vanished since the start."""

@@ -13,7 +13,7 @@ from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei
 from gesso_protocol.terms import Terms
 
-PATIENCE_S = 120
+PATIENCE_S = 90
 
 
 async def raw_terms(net: Devnet, *, claim_window_s: int = 60, commit_window_s: int = 60) -> Terms:
