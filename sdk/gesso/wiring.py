@@ -12,8 +12,8 @@ import httpx
 from anyio import to_thread
 
 from gesso.announce import Announcer, PeerAnnouncer, RelayAnnouncer
-from gesso.blobs import BlobStore, LayeredBlobs, LocalBlobs
-from gesso.blobs.peer import PeerBlobs
+from gesso.blobs import BlobStore, LocalBlobs
+from gesso.blobs.peer import PeerBlobs, PeersFirst
 from gesso.chain.chain import Chain
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import Wallet
@@ -110,7 +110,7 @@ def make_ports(
     announcers: list[Announcer] = []
     sources: list[ProgressSource] = []
     if transport is not None:
-        blobs = LayeredBlobs([blobs, PeerBlobs(transport)])
+        blobs = PeersFirst(blobs, PeerBlobs(transport))
         announcers.append(PeerAnnouncer(transport))
         sources.append(PeerProgress(transport, PeerBinding(chain.node_of_peer)))
     if relay is not None:

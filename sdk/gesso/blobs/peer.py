@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from gesso.blobs.port import BlobSource, OnProgress
+from gesso.blobs.port import BlobSource, BlobStore, OnProgress
 from gesso.transport.port import PeerId, Transport
 from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge, EncodingInvalid, GessoError, Unreachable
 from gesso_protocol.ids import BlobRef
@@ -95,3 +95,38 @@ class PeerBlobs:
         if len(body) > length:
             raise EncodingInvalid("a peer sent more than it was asked for")
         return header.size, body
+
+
+class PeersFirst:
+    """A home store for everything, with connected peers asked before it for what is small enough to `get`.
+
+    Peers come first because a node lets go of its requester when the task is over, while a relay that is away is
+    tried for seconds before it counts as silent.
+    """
+
+    def __init__(self, home: BlobStore, peers: PeerBlobs) -> None:
+        self._home = home
+        self._peers = peers
+
+    async def put(self, source: BlobSource, *, expect: BlobRef | None = None) -> BlobRef:
+        """See `BlobStore.put`."""
+        return await self._home.put(source, expect=expect)
+
+    async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
+        """See `BlobStore.get`."""
+        try:
+            return await self._peers.get(ref, max_bytes=max_bytes)
+        except GessoError:
+            return await self._home.get(ref, max_bytes=max_bytes)
+
+    async def fetch(self, ref: BlobRef, dest: Path, *, max_bytes: int, progress: OnProgress | None = None) -> None:
+        """See `BlobStore.fetch`."""
+        await self._home.fetch(ref, dest, max_bytes=max_bytes, progress=progress)
+
+    async def has(self, ref: BlobRef) -> bool:
+        """See `BlobStore.has`."""
+        return await self._home.has(ref)
+
+    async def size(self, ref: BlobRef) -> int:
+        """See `BlobStore.size`."""
+        return await self._home.size(ref)
