@@ -106,7 +106,7 @@ def _(event: on_chain.NodeResumed) -> _Fact:
 
 @_fact.register(on_chain.NodeStakeChanged)
 def _(event: on_chain.NodeStakeChanged) -> _Fact:
-    return "node", str(event.node), "stake", {"stake": str(int(event.stake)), "weight": str(event.weight)}
+    return "node", str(event.node), "stake", {"stake": str(int(event.stake))}
 
 
 @_fact.register(on_chain.NodeUnbondBegun)

@@ -135,7 +135,6 @@ class NodeStakeChanged(_Event):
     kind: Literal["node-stake-changed"] = "node-stake-changed"
     node: Address
     stake: Wei
-    weight: int
 
 
 class NodeUnbondBegun(_Event):
@@ -254,7 +253,7 @@ _KINDS: dict[str, tuple[type[Any], dict[str, str]]] = {
     "NodeUpdated": (NodeUpdated, _NODE | {"peerId": "peer_id", "capabilities": "capabilities"}),
     "NodePaused": (NodePaused, _NODE),
     "NodeResumed": (NodeResumed, _NODE),
-    "StakeChanged": (NodeStakeChanged, _NODE | {"stake": "stake", "weight": "weight"}),
+    "StakeChanged": (NodeStakeChanged, _NODE | {"stake": "stake"}),
     "UnbondBegun": (NodeUnbondBegun, _NODE | {"releaseAt": "release_at"}),
     "StakeWithdrawn": (NodeStakeWithdrawn, _NODE | {"amount": "amount"}),
     "Slashed": (NodeSlashed, _NODE | {"amount": "amount", "beneficiary": "beneficiary"}),

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gesso.chain.abi import decode_revert, events_of, function
-from gesso.chain.events import EventDecoder
+from gesso.chain.events import _KINDS, EventDecoder
 from gesso.chain.reverts import revert_name, reverted
 from gesso.chain.rpc import RawLog
 from gesso.chain.settings import ContractAddresses
-from gesso_contracts import MARKETPLACE, NODE_REGISTRY, TASK_BOARD
+from gesso_contracts import MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
 from gesso_protocol.errors import ChainError, ChainReverted, GessoError, InsufficientFunds
 from gesso_protocol.ids import Address
 
@@ -90,3 +90,11 @@ def test_any_answer_to_a_call_is_decoded_or_refused(data: bytes) -> None:
 def test_an_empty_answer_is_explained() -> None:
     with pytest.raises(ChainError, match="answered nothing"):
         function(TASK_BOARD, "params").decode(b"")
+
+
+@pytest.mark.parametrize("contract", [TASK_BOARD, NODE_REGISTRY, MARKETPLACE], ids=lambda contract: contract.name)
+def test_every_event_of_the_contracts_that_is_read_has_the_fields_that_are_read(contract: Contract) -> None:
+    for event in events_of(contract).values():
+        if event.name in _KINDS:
+            fields = {name for name, _ in (*event.indexed, *event.plain)}
+            assert set(_KINDS[event.name][1]) <= fields, event.name
