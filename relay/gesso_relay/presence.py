@@ -22,27 +22,30 @@ class Sighting:
 
 
 class Presence:
-    """The last advert of each wallet. Bounded; who was heard the longest ago is forgotten first."""
+    """The last advert of each peer. Bounded; who was heard the longest ago is forgotten first.
+
+    Kept by peer, since that is who signed: anybody can name a wallet, and must not push out who really has it.
+    """
 
     def __init__(self, max_nodes: int = 4096) -> None:
         self._max_nodes = max_nodes
-        self._heard: OrderedDict[Address, Sighting] = OrderedDict()
+        self._heard: OrderedDict[str, Sighting] = OrderedDict()
 
     def note(self, peer: PeerId, advert: NodeAdvert, now_s: float) -> bool:
         """Remember an advert; false for one that its sender had no right to, or that is older than what we have."""
-        known = self._heard.get(advert.wallet)
+        known = self._heard.get(peer)
         if advert.peer != peer or (known is not None and known.advert.sent_at > advert.sent_at):
             return False
-        self._heard[advert.wallet] = Sighting(advert, now_s)
-        self._heard.move_to_end(advert.wallet)
+        self._heard[peer] = Sighting(advert, now_s)
+        self._heard.move_to_end(peer)
         if len(self._heard) > self._max_nodes:
             self._heard.popitem(last=False)
         return True
 
     def of(self, wallet: str, peer: str | None, now_s: float) -> NodeAdvert | None:
         """What a wallet's registered peer said lately; a stranger who names that wallet is not listened to."""
-        found = self._heard.get(Address(wallet))
-        if found is None or found.advert.peer != peer or now_s - found.heard_s > FRESH_S:
+        found = self._heard.get(peer) if peer is not None else None
+        if found is None or found.advert.wallet != Address(wallet) or now_s - found.heard_s > FRESH_S:
             return None
         return found.advert
 

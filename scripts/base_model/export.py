@@ -109,7 +109,8 @@ class Checker:
         scores, pictures = self.score(unet.eval())
         for kind, shares in scores.items():
             print(
-                f"step {run.step + 1} {kind}: " + "  ".join(f"{k} {100 * s.value:.0f}" for k, s in shares.items() if s.of)
+                f"step {run.step + 1} {kind}: "
+                + "  ".join(f"{k} {100 * s.value:.0f}" for k, s in shares.items() if s.of)
             )
         save_grid(pictures, self._folder / f"samples-{run.step + 1:06d}.png")
         save_snapshot(run.ema, self._folder / f"snapshot-{run.step + 1:06d}.safetensors")

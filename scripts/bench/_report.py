@@ -1,7 +1,7 @@
 """What every bench prints: a table for people, or with ``--json`` one document for programs.
 
-The document is ``{"bench", "machine", "rows", "figure", "goal", "ok"}``. ``figure`` and ``goal`` are the bench's headline;
-each row may carry its own ``figure``, ``goal`` and ``ok``. The exit status is 0 whether or not a goal is met:
+The document is ``{"bench", "machine", "rows", "figure", "goal", "ok"}``. ``figure`` and ``goal`` are the bench's
+headline; each row may carry its own ``figure``, ``goal`` and ``ok``. The exit status is 0 whether or not a goal is met:
 a bench reports, it does not judge.
 """
 

@@ -9,9 +9,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gesso_protocol.errors import GessoError
-    from gesso_protocol.spec import TextToImage
-
     from gesso._sync import Client, Task
     from gesso.client import AsyncClient
     from gesso.image import Image
@@ -19,6 +16,8 @@ if TYPE_CHECKING:
     from gesso.receipt import Receipt
     from gesso.settings import Settings
     from gesso.task import AsyncTask
+    from gesso_protocol.errors import GessoError
+    from gesso_protocol.spec import TextToImage
 
 __version__ = "0.1.0"
 

@@ -12,13 +12,6 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from gesso_protocol.errors import UsageError
-from gesso_protocol.events import Event
-from gesso_protocol.ids import Address, TaskId
-from gesso_protocol.lifecycle import TaskView
-from gesso_protocol.manifest import ModelManifest
-from gesso_protocol.spec import Dtype, Scheduler, TextToImage
-from gesso_protocol.terms import BoardParams, Terms
 
 from gesso.chain.records import Listing, TxReceipt
 from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient, Balance
@@ -27,6 +20,13 @@ from gesso.image import Image
 from gesso.quote import Quote
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Result, Until
+from gesso_protocol.errors import UsageError
+from gesso_protocol.events import Event
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.lifecycle import TaskView
+from gesso_protocol.manifest import ModelManifest
+from gesso_protocol.spec import Dtype, Scheduler, TextToImage
+from gesso_protocol.terms import BoardParams, Terms
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 import httpx
-from gesso_protocol.errors import GessoError, Unreachable
-from gesso_protocol.messages import TOPIC_TASKS, TaskAnnouncement
 
 from gesso.transport.port import Transport
+from gesso_protocol.errors import GessoError, Unreachable
+from gesso_protocol.messages import TOPIC_TASKS, TaskAnnouncement
 
 
 class Announcer(Protocol):

@@ -11,6 +11,16 @@ from typing import Any, Self
 
 import anyio
 from anyio.abc import TaskGroup
+
+from gesso import wiring
+from gesso.announce import announce_all
+from gesso.chain.records import Listing, TxReceipt
+from gesso.directory import TaskRow
+from gesso.feed import TaskFeed
+from gesso.image import Image
+from gesso.quote import Quote, check_ceiling, make_quote
+from gesso.settings import Settings
+from gesso.task import AsyncTask, OnEvent, Until
 from gesso_protocol.errors import (
     BlobCorrupt,
     InsufficientFunds,
@@ -24,16 +34,6 @@ from gesso_protocol.messages import TaskAnnouncement
 from gesso_protocol.money import Wei, format_amount, parse_amount
 from gesso_protocol.spec import MAX_SEED, Dtype, Scheduler, TextToImage, make_spec, spec_bytes, spec_ref
 from gesso_protocol.terms import BoardParams, Terms, task_id
-
-from gesso import wiring
-from gesso.announce import announce_all
-from gesso.chain.records import Listing, TxReceipt
-from gesso.directory import TaskRow
-from gesso.feed import TaskFeed
-from gesso.image import Image
-from gesso.quote import Quote, check_ceiling, make_quote
-from gesso.settings import Settings
-from gesso.task import AsyncTask, OnEvent, Until
 
 DEFAULT_MODEL = "gesso-tiny@1"
 CLAIM_WINDOW_S = 60

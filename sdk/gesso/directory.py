@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+
+from gesso.chain import events as on_chain
+from gesso.chain.chain import Chain
+from gesso.chain.cursor import Cursor
+from gesso.chain.records import Listing
 from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import EncodingInvalid, GessoError, Unreachable, UsageError
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
@@ -20,11 +25,6 @@ from gesso_protocol.messages import NodeAdvert
 from gesso_protocol.money import Wei, format_amount
 from gesso_protocol.policy import Offer
 from gesso_protocol.terms import Terms, task_id
-
-from gesso.chain import events as on_chain
-from gesso.chain.chain import Chain
-from gesso.chain.cursor import Cursor
-from gesso.chain.records import Listing
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 MAX_LISTINGS = 10_000

@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Callable, Container
 
 import anyio
 from anyio.abc import TaskGroup
-from gesso_protocol import events
-from gesso_protocol.errors import ChainError, EncodingInvalid, Unreachable
-from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, TaskId
-from gesso_protocol.messages import ProgressEvent
 
 from gesso.chain import events as on_chain
 from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor
 from gesso.progress import ProgressSource
+from gesso_protocol import events
+from gesso_protocol.errors import ChainError, EncodingInvalid, Unreachable
+from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, TaskId
+from gesso_protocol.messages import ProgressEvent
 
 QUEUE = 1024
 RETRY_S = 1.0

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from gesso import png
+from gesso.blobs.port import BlobStore
 from gesso_protocol.errors import BlobCorrupt, EncodingInvalid
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.result import ResultManifest, result_root
 from gesso_protocol.terms import Terms
-
-from gesso import png
-from gesso.blobs.port import BlobStore
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 

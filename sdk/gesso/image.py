@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gesso import png
+from gesso.receipt import Receipt
 from gesso_protocol.errors import MissingExtra
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import TextToImage
-
-from gesso import png
-from gesso.receipt import Receipt
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage

@@ -10,12 +10,12 @@ from typing import Protocol
 
 import anyio
 import httpx
-from gesso_protocol.errors import EncodingInvalid, UsageError
-from gesso_protocol.ids import TaskId
-from gesso_protocol.messages import MAX_PROGRESS_BYTES, PROTOCOL_PROGRESS, ProgressEvent
 
 from gesso.transport.binding import PeerBinding
 from gesso.transport.port import PeerId, Transport
+from gesso_protocol.errors import EncodingInvalid, UsageError
+from gesso_protocol.ids import TaskId
+from gesso_protocol.messages import MAX_PROGRESS_BYTES, PROTOCOL_PROGRESS, ProgressEvent
 
 OnProgress = Callable[[ProgressEvent], None]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.money import Wei, format_amount
-from pydantic import BaseModel, ConfigDict, Field
 
 
 class Transaction(BaseModel):

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from gesso_protocol.errors import ConfigError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gesso.chain.settings import ContractAddresses
+from gesso_protocol.errors import ConfigError
 
 MAX_FILE_BYTES = 256 * 1024
 DEFAULT_NETWORK = "devnet"

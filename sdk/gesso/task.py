@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
+
+from gesso.chain.records import TxReceipt
+from gesso.feed import TaskStream
+from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
+from gesso.image import Image
+from gesso.receipt import Receipt, Transaction
+from gesso.wiring import Ports
 from gesso_protocol.errors import (
     ChainReverted,
     DeadlinePassed,
@@ -22,13 +29,6 @@ from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_r
 from gesso_protocol.money import format_amount
 from gesso_protocol.spec import MAX_SPEC_BYTES, TextToImage, parse_spec
 from gesso_protocol.terms import BoardParams, Terms
-
-from gesso.chain.records import TxReceipt
-from gesso.feed import TaskStream
-from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
-from gesso.image import Image
-from gesso.receipt import Receipt, Transaction
-from gesso.wiring import Ports
 
 Until = Literal["committed", "settled"]
 OnEvent = Callable[[Event], None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gesso.blobs.port import DEFAULT_MAX_BYTES, BlobSource, BlobStore, OnProgress
-from gesso_protocol.errors import BlobCorrupt, BlobMissing, ConfigError, GessoError, Unreachable
+from gesso_protocol.errors import BlobMissing, BlobTooLarge, ConfigError, GessoError, Unreachable
 from gesso_protocol.ids import BlobRef
 
 T = TypeVar("T")
@@ -81,8 +81,9 @@ class LayeredBlobs:
                 return await ask(store)
             except BlobMissing as error:
                 self._skip(store, error)
-            except (BlobCorrupt, Unreachable) as error:
-                worst = error
+            except GessoError as error:
+                # A length or a refusal is only what this store says; what it says of the content stays in mind.
+                worst = worst if isinstance(worst, BlobTooLarge) else error
                 self._skip(store, error)
         raise worst
 

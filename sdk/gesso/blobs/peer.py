@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anyio
+from anyio import to_thread
 
+from gesso.blobs.partial import Partial
 from gesso.blobs.port import BlobSource, BlobStore, OnProgress
 from gesso.transport.port import PeerId, Transport
 from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge, EncodingInvalid, GessoError, Unreachable
@@ -47,9 +48,7 @@ class PeerBlobs:
     async def fetch(self, ref: BlobRef, dest: Path, *, max_bytes: int, progress: OnProgress | None = None) -> None:
         """See `BlobStore.fetch`; the content passes through memory, so keep `max_bytes` modest."""
         data = await self.get(ref, max_bytes=max_bytes)
-        partial = anyio.Path(dest.with_name(dest.name + ".part"))
-        await partial.write_bytes(data)
-        await partial.replace(dest)
+        await to_thread.run_sync(_place, data, ref, dest)
         if progress is not None:
             progress(len(data), len(data))
 
@@ -130,3 +129,12 @@ class PeersFirst:
     async def size(self, ref: BlobRef) -> int:
         """See `BlobStore.size`."""
         return await self._home.size(ref)
+
+
+def _place(data: bytes, ref: BlobRef, dest: Path) -> None:
+    # The partial file is shared with other adapters that fetch to the same place; only its lock keeps them apart.
+    with Partial(ref, dest, len(data), None) as partial:
+        partial.restart()
+        for start in range(0, len(data), CHUNK_BYTES):
+            partial.write(data[start : start + CHUNK_BYTES])
+        partial.finish()

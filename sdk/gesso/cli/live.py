@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from gesso_protocol import events
-
 from gesso.cli.output import Output
+from gesso_protocol import events
 
 _BAR_CELLS = 16
 

@@ -7,10 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from gesso_protocol.errors import UsageError, WalletError
-
 from gesso.cli.output import Common
 from gesso.cli.session import client_for
+from gesso_protocol.errors import UsageError, WalletError
 
 
 def new(name: str = "default", /, *, password_file: Path | None = None, common: Common | None = None) -> None:

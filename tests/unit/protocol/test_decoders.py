@@ -12,8 +12,11 @@ import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
-import gesso_protocol
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gesso_protocol
 from gesso_protocol.encoding import Document, canonical
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.manifest import BlobManifest, FileEntry, ModelManifest
@@ -33,8 +36,6 @@ from gesso_protocol.policy import Offer, Price
 from gesso_protocol.result import ImageEntry, ResultManifest
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.terms import BoardParams, Terms
-from hypothesis import given
-from hypothesis import strategies as st
 
 BLOB, TASK, ROOT, NODE = BlobRef(b"\x01" * 32), TaskId(b"\x02" * 32), Root(b"\x03" * 32), Address("0x" + "44" * 20)
 TERMS = Terms(requester=NODE, fee=Wei(9), spec=BLOB, claim_window_s=60, commit_window_s=60, nonce=5)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+
 from gesso_protocol import encoding, manifest, merkle, messages, money, policy, result, spec
 from gesso_protocol.encoding import Document
 from gesso_protocol.lifecycle import Patience, TaskState

@@ -7,10 +7,11 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from gesso_protocol.encoding import MAX_SAFE_INT, MAX_VALUES, Json, canonical, parse
-from gesso_protocol.errors import EncodingInvalid
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gesso_protocol.encoding import MAX_SAFE_INT, MAX_VALUES, Json, canonical, parse
+from gesso_protocol.errors import EncodingInvalid
 
 keys = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=10)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from gesso_protocol import errors
 from gesso_protocol.errors import ChainReverted, GessoError, MissingExtra, error_tree
 

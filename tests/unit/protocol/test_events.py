@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from gesso_protocol import events
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.events import Event, event_json, parse_event
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Refusal
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 TASK = TaskId(bytes(32))
 NODE = Address("0x" + "22" * 20)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 
 import pytest
-from gesso_protocol.errors import EncodingInvalid
-from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, Digest, ListingId, Root, TaskId
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+
+from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, Digest, ListingId, Root, TaskId
 
 DIGESTS: list[type[Digest]] = [TaskId, Root, BlobRef]
 digest_types = st.sampled_from(DIGESTS)

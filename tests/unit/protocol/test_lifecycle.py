@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
@@ -39,8 +42,6 @@ from gesso_protocol.money import Wei
 from gesso_protocol.policy import Refusal
 from gesso_protocol.sortition import may_claim, score, seed_bytes
 from gesso_protocol.terms import BoardParams, Terms
-from hypothesis import given
-from hypothesis import strategies as st
 
 ME = Address("0x" + "aa" * 20)
 OTHER = Address("0x" + "bb" * 20)

@@ -7,6 +7,10 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from gesso_protocol.errors import BlobCorrupt, EncodingInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import (
@@ -18,9 +22,6 @@ from gesso_protocol.manifest import (
     check_path,
     chunk_count,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 BLOB = BlobRef(bytes(32))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gesso_protocol import merkle
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Root
-from hypothesis import given
-from hypothesis import strategies as st
 
 leaf = st.binary(min_size=32, max_size=32)
 trees = st.lists(leaf, min_size=1, max_size=40)

@@ -7,6 +7,10 @@ import struct
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from gesso_protocol import messages
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import Address, BlobRef, TaskId
@@ -27,9 +31,6 @@ from gesso_protocol.messages import (
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Offer, Price
 from gesso_protocol.terms import Terms
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 BOARD = Address("0x" + "11" * 20)
 NODE = Address("0x" + "22" * 20)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from gesso_protocol.errors import EncodingInvalid, UsageError
-from gesso_protocol.money import BPS, MAX_FEE, Wei, format_amount, parse_amount, split_fee
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+
+from gesso_protocol.errors import EncodingInvalid, UsageError
+from gesso_protocol.money import BPS, MAX_FEE, Wei, format_amount, parse_amount, split_fee
 
 amounts = st.integers(min_value=0, max_value=2**256 - 1)
 fees = st.integers(min_value=0, max_value=MAX_FEE)

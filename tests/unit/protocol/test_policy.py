@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, judge, resolve_model
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.terms import Terms
-from hypothesis import given
-from hypothesis import strategies as st
 
 TINY = BlobRef(b"\x01" * 32)
 STRANGE = BlobRef(b"\x02" * 32)

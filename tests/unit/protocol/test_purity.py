@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gesso_protocol
 import pytest
+
+import gesso_protocol
 
 PACKAGE = Path(gesso_protocol.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+
 from gesso_protocol import merkle
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.result import ImageEntry, ResultManifest, result_leaves, result_root
-from pydantic import ValidationError
 
 
 def image(index: int, **changes: Any) -> ImageEntry:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.sortition import MAX_SCORE, may_claim, may_claim_at, score, seed_bytes, threshold
-from hypothesis import given
-from hypothesis import strategies as st
 
 totals = st.integers(1, 2**64 - 1)
 scores = st.integers(0, MAX_SCORE)

@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import SpecInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import MAX_SEED, TaskKind, TextToImage, make_spec, parse_spec, spec_bytes, spec_ref
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 texts = st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32), max_size=50)
 sides = st.integers(8, 256).map(lambda n: n * 8)

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 from eth_abi.abi import encode
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, ListingId
 from gesso_protocol.money import MAX_FEE, Wei
 from gesso_protocol.terms import BoardParams, Terms, abi_terms, task_id
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 addresses = st.binary(min_size=20, max_size=20).map(Address.from_bytes)
 u32 = st.integers(0, 2**32 - 1)

@@ -6,6 +6,9 @@ import struct
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gesso_protocol import merkle
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import keccak256, sha256
@@ -21,8 +24,6 @@ from gesso_protocol.trace import (
     trace_leaves,
     trace_root,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 BINDING = Binding(1, Address("0x" + "11" * 20), TaskId(bytes(32)), Address("0x" + "22" * 20), b"\x07" * 32)
 layouts = st.builds(Layout, st.integers(1, 16), st.integers(1, 60), st.booleans())

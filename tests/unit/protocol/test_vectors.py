@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gesso_protocol import merkle, sortition
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId

@@ -102,11 +102,19 @@ def test_a_node_is_online_only_through_its_registered_peer() -> None:
     assert presence.of(Address("0x" + "22" * 20), PEER, 1.0) is None
 
 
+def test_a_stranger_who_names_a_wallet_does_not_hide_its_node() -> None:
+    presence = Presence()
+    stranger = "16Uother"
+    assert presence.note(stranger, advert(2**53 - 1, stranger), 0.0)  # type: ignore[arg-type]
+    assert presence.note(PEER, advert(5), 0.0)  # type: ignore[arg-type]
+    assert presence.note(stranger, advert(2**53 - 1, stranger), 1.0)  # type: ignore[arg-type]
+    assert presence.of(NODE, PEER, 1.0) == advert(5)
+
+
 def test_presence_is_bounded() -> None:
     presence = Presence(max_nodes=2)
-    for number in range(5):
-        wallet = Address(f"0x{number:040x}")
-        presence.note(PEER, advert().model_copy(update={"wallet": wallet}), 0.0)  # type: ignore[arg-type]
+    for number in range(1, 6):
+        presence.note(f"{PEER}{number}", advert(peer=f"{PEER}{number}"), 0.0)  # type: ignore[arg-type]
     assert len(presence) == 2
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from gesso.cli import app, failure
 from gesso.cli.generate import names
 from gesso.cli.live import TaskLine, bar

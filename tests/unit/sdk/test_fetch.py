@@ -7,6 +7,8 @@ import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from gesso.blobs import LocalBlobs
 from gesso.fetch import Commitment, OtherManifest, fetch_result
 from gesso_protocol.errors import BlobCorrupt, BlobMissing
@@ -14,7 +16,6 @@ from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.money import Wei
 from gesso_protocol.result import ImageEntry, ResultManifest, result_root
 from gesso_protocol.terms import Terms
-from PIL import Image
 
 pytestmark = pytest.mark.anyio
 

@@ -7,11 +7,12 @@ import struct
 import zlib
 
 import pytest
-from gesso import png
-from gesso_protocol.errors import BlobCorrupt
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+
+from gesso import png
+from gesso_protocol.errors import BlobCorrupt
 
 
 def picture(width: int = 5, height: int = 3) -> bytes:

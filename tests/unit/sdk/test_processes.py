@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
+
 from gesso_devnet.processes import Actor, Running, Supervisor, python
 from gesso_protocol.errors import ConfigError, Unreachable
 

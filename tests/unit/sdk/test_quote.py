@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gesso.quote import FALLBACK_FEE, check_ceiling, gross, make_quote
 from gesso_protocol.errors import FeeTooLow, NoEligibleNode
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei, split_fee
 from gesso_protocol.policy import Offer, Price
 from gesso_protocol.spec import TextToImage
-from hypothesis import given
-from hypothesis import strategies as st
 
 ONE, TWO = Address("0x" + "11" * 20), Address("0x" + "22" * 20)
 SPEC = TextToImage(prompt="a red circle", model="gesso-tiny@1", width=64, height=64)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from gesso.settings import Network, Settings, read_network, write_network
 from gesso_protocol.errors import ConfigError
 

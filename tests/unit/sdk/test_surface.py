@@ -9,8 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gesso
 import pytest
+
+import gesso
 from gesso.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
