@@ -10,15 +10,15 @@ from typing import Annotated, Literal
 
 import anyio
 from cyclopts import Parameter
+
 from gesso.chain.chain import Chain
 from gesso.chain.settings import ChainSettings
 from gesso.cli.output import Common
 from gesso.settings import home_folder
-from gesso_protocol.ids import Address
-from gesso_protocol.money import parse_amount
-
 from gesso_devnet import controls
 from gesso_devnet.stack import ExecutorChoice, Stack, StackSettings, StackState
+from gesso_protocol.ids import Address
+from gesso_protocol.money import parse_amount
 
 Fault = Literal["kill", "stop", "freeze", "thaw", "restart"]
 

@@ -7,12 +7,11 @@ import re
 from gesso.chain.rpc import Rpc
 from gesso.chain.settings import ContractAddresses
 from gesso.chain.wallet import Wallet
+from gesso_devnet.chain.accounts import known_accounts
+from gesso_devnet.genesis import mint, send_gas_money
 from gesso_protocol.errors import UsageError
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
-
-from gesso_devnet.chain.accounts import known_accounts
-from gesso_devnet.genesis import mint, send_gas_money
 
 TIMEOUT_S = 10.0
 MAX_WARP_S = 365 * 86_400

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+
 from gesso.chain.chain import Chain
 from gesso.chain.settings import ChainSettings
 from gesso.cli.failure import known_failure
@@ -26,14 +27,13 @@ from gesso.cli.output import Output
 from gesso.client import AsyncClient
 from gesso.settings import Settings, home_folder
 from gesso.task import Result
-from gesso_protocol.errors import GessoError
-from gesso_protocol.events import Event
-from gesso_protocol.money import format_amount
-
 from gesso_devnet import ledger
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.genesis import Cast
 from gesso_devnet.stack import NETWORK, Stack, StackSettings, StackState
+from gesso_protocol.errors import GessoError
+from gesso_protocol.events import Event
+from gesso_protocol.money import format_amount
 
 PROMPT = "a red circle on a blue background"
 SEED = 7

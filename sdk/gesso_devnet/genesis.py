@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import anyio
+
 from gesso.blobs.port import BlobStore
 from gesso.chain.abi import function
 from gesso.chain.chain import Chain
@@ -18,12 +19,11 @@ from gesso.chain.sender import Sender
 from gesso.chain.settings import ChainSettings, ContractAddresses
 from gesso.chain.wallet import Wallet
 from gesso_contracts import DEV_TOKEN
+from gesso_devnet.chain.accounts import TestAccount
+from gesso_devnet.seed import PackedModel, upload
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, ListingId
 from gesso_protocol.money import Wei
-
-from gesso_devnet.chain.accounts import TestAccount
-from gesso_devnet.seed import PackedModel, upload
 
 ONE = 10**18
 START_TOKENS = Wei(10_000 * ONE)

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 import anyio
 import httpx
 from anyio.abc import TaskGroup, TaskStatus
+
 from gesso.blobs import HttpBlobs
 from gesso.chain.chain import Chain
 from gesso.chain.deploy import DeploySettings
@@ -27,6 +28,11 @@ from gesso.settings import Network
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import PeerId, Transport
 from gesso.wiring import make_ports
+from gesso_devnet import controls, ledger
+from gesso_devnet.chain.accounts import known_accounts
+from gesso_devnet.chain.start import ChainKind, RunningChain, start_chain
+from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish
+from gesso_devnet.seed import stand_in
 from gesso_node.executors.fake import FakeExecutor, FakeFaults
 from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
@@ -34,12 +40,6 @@ from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
 from gesso_relay.peer import Relay
 from gesso_relay.settings import RelaySettings
-
-from gesso_devnet import controls, ledger
-from gesso_devnet.chain.accounts import known_accounts
-from gesso_devnet.chain.start import ChainKind, RunningChain, start_chain
-from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish
-from gesso_devnet.seed import stand_in
 
 TransportKind = Literal["memory", "libp2p"]
 Reconfigure = Callable[[int, dict[str, Any]], dict[str, Any]]

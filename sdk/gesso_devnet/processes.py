@@ -19,6 +19,7 @@ from typing import Any
 
 import anyio
 import psutil
+
 from gesso_protocol.errors import ConfigError, Unreachable
 
 READY_POLL_S = 0.05

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
+
 from gesso.blobs.port import BlobStore
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import FILE_SUFFIXES, FileEntry, ModelManifest

@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from gesso.blobs import HttpBlobs
 from gesso.chain.chain import Chain
 from gesso.chain.deploy import DeploySettings
 from gesso.chain.settings import ChainSettings, ContractAddresses
 from gesso.chain.wallet import Wallet
 from gesso.settings import Network, read_bounded, write_network
-from gesso_protocol.errors import ConfigError, Unreachable
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, chain_command, choose, wait_until_up
 from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish
 from gesso_devnet.processes import Actor, Supervisor, python
 from gesso_devnet.seed import base_model_folder, pack, stand_in
+from gesso_protocol.errors import ConfigError, Unreachable
 
 ExecutorChoice = Literal["auto", "fake", "diffusers"]
 NETWORK = "devnet"
