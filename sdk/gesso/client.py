@@ -16,6 +16,7 @@ from gesso import wiring
 from gesso.announce import announce_all
 from gesso.chain.records import Listing, TxReceipt
 from gesso.directory import TaskRow
+from gesso.families import family_of
 from gesso.feed import TaskFeed
 from gesso.image import Image
 from gesso.quote import Quote, check_ceiling, make_quote
@@ -38,8 +39,6 @@ from gesso_protocol.terms import BoardParams, Terms, task_id
 DEFAULT_MODEL = "gesso-tiny@1"
 CLAIM_WINDOW_S = 60
 COMMIT_WINDOW_S = 600
-NATIVE_SIZE_PX = {"gesso-tiny": 64, "sd-1": 512, "sd-2": 768, "sdxl": 1024}
-DEFAULT_SIZE_PX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class AsyncClient:
         width: int | None = None,
         height: int | None = None,
         steps: int = 25,
-        guidance: float | str = 7.5,
+        guidance: float | str | None = None,
         scheduler: Scheduler = "ddim",
         seed: int | None = None,
         fee: str | None = None,
@@ -145,28 +144,28 @@ class AsyncClient:
         width: int | None = None,
         height: int | None = None,
         steps: int = 25,
-        guidance: float | str = 7.5,
+        guidance: float | str | None = None,
         scheduler: Scheduler = "ddim",
         seed: int | None = None,
         count: int = 1,
         dtype: Dtype = "fp32",
     ) -> TextToImage:
-        """A complete spec: the model pinned by hash, its own size where none is given, a seed where none is given.
+        """A complete spec: the model pinned by hash; its family's size and guidance, and a seed, where none is given.
 
         Raises SpecInvalid, or UsageError for a model that is not listed.
         """
         listing = await self.model(model)
-        side = native_size_px(listing.name)
+        family = family_of(listing.name)
         return make_spec(
             {
                 "prompt": prompt,
                 "negative_prompt": negative_prompt,
                 "model": f"{listing.name}@{listing.version}",
                 "model_manifest": listing.manifest,
-                "width": side if width is None else width,
-                "height": side if height is None else height,
+                "width": family.side_px if width is None else width,
+                "height": family.side_px if height is None else height,
                 "steps": steps,
-                "guidance": _number(guidance),
+                "guidance": family.guidance if guidance is None else _number(guidance),
                 "scheduler": scheduler,
                 "seed": secrets.randbelow(MAX_SEED) if seed is None else seed,
                 "count": count,
@@ -333,11 +332,6 @@ class AsyncClient:
             return streams.pop() if streams else feed.open_past(task, receipt.block)
 
         return AsyncTask(ports, task, terms, params, open_stream, spec=spec, submitted=receipt)
-
-
-def native_size_px(model: str) -> int:
-    """The side at which a model family draws best."""
-    return next((side for name, side in NATIVE_SIZE_PX.items() if model.startswith(name)), DEFAULT_SIZE_PX)
 
 
 def _within(value: int, low: int, high: int) -> int:

@@ -35,7 +35,7 @@ from gesso_protocol.errors import GessoError
 from gesso_protocol.events import Event
 from gesso_protocol.money import format_amount
 
-PROMPT = "a red circle on a blue background"
+PROMPT = "a big red circle above a small blue square on a white background"
 SEED = 7
 OUTPUT = Path("build/demo.png")
 TIMEOUT_S = 240.0

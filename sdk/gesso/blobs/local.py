@@ -93,9 +93,22 @@ class LocalBlobs:
         kept = self._place("chunks", ref)
         try:
             return BlobManifest.decode(await to_thread.run_sync(kept.read_bytes))
-        except FileNotFoundError:
+        except (FileNotFoundError, EncodingInvalid):
             pass
-        return await to_thread.run_sync(self._list_chunks, ref)
+        return (await to_thread.run_sync(self._digest, ref))[1]
+
+    async def check(self, ref: BlobRef) -> None:
+        """Hash what the disk has, and mend its chunk list. Raises BlobMissing, or BlobCorrupt and then it is removed."""
+        found, chunks = await to_thread.run_sync(self._digest, ref)
+        if found != ref:
+            self.remove(ref)
+            raise BlobCorrupt(f"{ref.short}: the file on this disk has another hash; it is removed")
+        await to_thread.run_sync(self._keep_list, ref, chunks)
+
+    def drop_unfinished(self) -> None:
+        """Remove what an earlier life left half written. Only for the one process that owns the directory."""
+        for path in self._incoming.iterdir():
+            path.unlink(missing_ok=True)
 
     async def read(self, ref: BlobRef, *, start: int, stop: int) -> AsyncIterator[bytes]:
         """Bytes `start` to `stop` in pieces, as the disk has them: for a server whose readers verify."""
@@ -133,12 +146,17 @@ class LocalBlobs:
         name = bytes(ref).hex()
         return self._root / kind / name[:2] / name
 
-    def _keep(self, unfinished: Path, ref: BlobRef, chunks: BlobManifest) -> None:
-        listed = self._place("chunks", ref)
+    def _keep_list(self, ref: BlobRef, chunks: BlobManifest) -> None:
+        listed, data = self._place("chunks", ref), chunks.encode()
+        if listed.is_file() and listed.read_bytes() == data:
+            return
         listed.parent.mkdir(parents=True, exist_ok=True)
         draft = self._incoming / secrets.token_hex(16)
-        draft.write_bytes(chunks.encode())
+        draft.write_bytes(data)
         draft.replace(listed)
+
+    def _keep(self, unfinished: Path, ref: BlobRef, chunks: BlobManifest) -> None:
+        self._keep_list(ref, chunks)
         target = self.path(ref)
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished.replace(target)
@@ -150,15 +168,15 @@ class LocalBlobs:
         except FileNotFoundError:
             raise _missing(ref) from None
 
-    def _list_chunks(self, ref: BlobRef) -> BlobManifest:
-        digester = Digester(self._max_bytes)
+    def _digest(self, ref: BlobRef) -> tuple[BlobRef, BlobManifest]:
+        digester = Digester(max(self._max_bytes, DEFAULT_MAX_BYTES))
         try:
             with self.path(ref).open("rb") as file:
                 while piece := file.read(CHUNK_BYTES):
                     digester.update(piece)
         except FileNotFoundError:
             raise _missing(ref) from None
-        return digester.finish()[1]
+        return digester.finish()
 
     def _copy(self, ref: BlobRef, dest: Path, size: int, progress: OnProgress | None) -> None:
         try:

@@ -22,7 +22,7 @@ async def generate(
     width: int | None = None,
     height: int | None = None,
     steps: int = 25,
-    guidance: str = "7.5",
+    guidance: str | None = None,
     scheduler: Literal["ddim", "euler", "euler_a", "dpmpp_2m"] = "ddim",
     seed: int | None = None,
     count: int = 1,
@@ -47,7 +47,7 @@ async def generate(
     height
         Pixels, a multiple of 8; the model's own size when left out.
     guidance
-        How strongly the prompt steers, 0 to 30.
+        How strongly the prompt steers, 0 to 30; what suits the model when left out.
     seed
         Same seed, same picture; random when left out.
     fee
