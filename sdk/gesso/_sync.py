@@ -92,7 +92,7 @@ class Client:
         width: int | None = None,
         height: int | None = None,
         steps: int = 25,
-        guidance: float | str = 7.5,
+        guidance: float | str | None = None,
         scheduler: Scheduler = "ddim",
         seed: int | None = None,
         fee: str | None = None,
@@ -132,13 +132,13 @@ class Client:
         width: int | None = None,
         height: int | None = None,
         steps: int = 25,
-        guidance: float | str = 7.5,
+        guidance: float | str | None = None,
         scheduler: Scheduler = "ddim",
         seed: int | None = None,
         count: int = 1,
         dtype: Dtype = "fp32",
     ) -> TextToImage:
-        """A complete spec: the model pinned by hash, its own size where none is given, a seed where none is given.
+        """A complete spec: the model pinned by hash; its family's size and guidance, and a seed, where none is given.
 
         Raises SpecInvalid, or UsageError for a model that is not listed.
         """
