@@ -1,20 +1,29 @@
 """The relay's blob cache: a directory with a quota. What nobody asked for the longest goes first.
 
 A cache, not an archive: a blob may be gone tomorrow, and whoever needs it must have another source. Room for an
-upload is reserved before its first byte, so that uploads together can never fill the disk.
+upload is promised before its first byte, so that uploads together can never fill the disk; it is made as the bytes
+come, so that a promise alone pushes nothing out. What was asked for is hashed again now and then, and dropped when the
+disk broke it: whoever has it can then put it anew.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import anyio
+import structlog
+
 from gesso.blobs import LocalBlobs
-from gesso_protocol.errors import BlobTooLarge
+from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import BlobManifest
+
+HASHED_EVERY_S = 3600.0
+"""A blob that is asked for is hashed again when the last time was longer ago than this."""
 
 
 class BlobCache:
@@ -26,15 +35,20 @@ class BlobCache:
         self._max_blob = max_blob_bytes
         self._sizes: OrderedDict[BlobRef, int] = OrderedDict()
         self._kept = 0
-        self._reserved = 0
+        self._promised = 0
+        self._arrived = 0
+        self._hashed_s: dict[BlobRef, float] = {}
+        self._doubted: OrderedDict[BlobRef, None] = OrderedDict()
+        self._doubt = anyio.Event()
 
     @classmethod
     def open(cls, root: Path, *, quota_bytes: int, max_blob_bytes: int) -> BlobCache:
         """The cache in `root`, with everything in it counted, oldest first, and brought under the quota."""
         cache = cls(LocalBlobs(root, max_bytes=max_blob_bytes), quota_bytes=quota_bytes, max_blob_bytes=max_blob_bytes)
+        cache._store.drop_unfinished()
         for ref, size in cache._store.inventory():
             cache._count(ref, size)
-        cache._make_room(0)
+        cache._make_room()
         return cache
 
     @property
@@ -59,14 +73,22 @@ class BlobCache:
             return None
         self._sizes.move_to_end(ref)
         self._store.touch(ref)
+        if time.monotonic() - self._hashed_s.get(ref, -HASHED_EVERY_S) >= HASHED_EVERY_S:
+            self._doubted[ref] = None
+            self._doubt.set()
         return path
 
     async def put(self, ref: BlobRef, size: int, source: AsyncIterator[bytes]) -> None:
         """Keep a blob of the declared size once its hash is right. Raises BlobTooLarge, BlobCorrupt."""
-        with self._room_for(size):
-            await self._store.put(_bounded(source, size), expect=ref)
-        self._forget(ref)
-        self._count(ref, size)
+        with self._promise(size):
+            arrived = [0]
+            try:
+                await self._store.put(self._bounded(source, size, arrived), expect=ref)
+            finally:
+                self._arrived -= arrived[0]
+            self._forget(ref)
+            self._hashed_s[ref] = time.monotonic()
+            self._count(ref, size)
 
     async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
         """See `BlobStore.get`."""
@@ -76,21 +98,50 @@ class BlobCache:
         """See `LocalBlobs.chunk_list`."""
         return await self._store.chunk_list(ref)
 
+    async def watch(self) -> None:
+        """Hash what was asked for and not hashed lately, one blob at a time; runs until cancelled."""
+        while True:
+            while self._doubted:
+                await self._check(self._doubted.popitem(last=False)[0])
+            self._doubt = anyio.Event()
+            await self._doubt.wait()
+
+    async def _check(self, ref: BlobRef) -> None:
+        try:
+            await self._store.check(ref)
+        except (BlobCorrupt, BlobMissing, OSError) as error:
+            self._forget(ref)
+            with suppress(OSError):
+                self._store.remove(ref)
+            structlog.get_logger("gesso.relay").warning("blob.dropped", blob=ref.short, reason=type(error).__name__)
+        else:
+            if ref in self._sizes:
+                self._hashed_s[ref] = time.monotonic()
+
     @contextmanager
-    def _room_for(self, size: int) -> Iterator[None]:
+    def _promise(self, size: int) -> Iterator[None]:
         if size > self._max_blob:
             raise BlobTooLarge(f"a blob may have {self._max_blob} bytes here, this one has {size}")
-        if size > self._quota - self._reserved:
+        if size > self._quota - self._promised:
             raise BlobTooLarge("other uploads hold the room that this blob needs", hint="try again in a minute")
-        self._make_room(size)
-        self._reserved += size
+        self._promised += size
         try:
             yield
         finally:
-            self._reserved -= size
+            self._promised -= size
 
-    def _make_room(self, size: int) -> None:
-        while self._sizes and self._kept + self._reserved + size > self._quota:
+    async def _bounded(self, source: AsyncIterator[bytes], size: int, arrived: list[int]) -> AsyncIterator[bytes]:
+        """The stream, with room made for each piece, stopped as soon as it is longer than was declared."""
+        async for piece in source:
+            if arrived[0] + len(piece) > size:
+                raise BlobTooLarge(f"the upload is longer than the {size} bytes it declared")
+            arrived[0] += len(piece)
+            self._arrived += len(piece)
+            self._make_room()
+            yield piece
+
+    def _make_room(self) -> None:
+        while self._sizes and self._kept + self._arrived > self._quota:
             oldest = next(iter(self._sizes))
             self._forget(oldest)
             self._store.remove(oldest)
@@ -101,13 +152,5 @@ class BlobCache:
 
     def _forget(self, ref: BlobRef) -> None:
         self._kept -= self._sizes.pop(ref, 0)
-
-
-async def _bounded(source: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """The stream, stopped as soon as it is longer than was declared."""
-    seen = 0
-    async for piece in source:
-        seen += len(piece)
-        if seen > size:
-            raise BlobTooLarge(f"the upload is longer than the {size} bytes it declared")
-        yield piece
+        self._hashed_s.pop(ref, None)
+        self._doubted.pop(ref, None)

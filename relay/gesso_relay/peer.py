@@ -101,6 +101,7 @@ class Relay:
             failure: Exception | None = None
             async with anyio.create_task_group() as group:
                 group.start_soon(relay._follower.run)
+                group.start_soon(relay._cache.watch)
                 if relay._gossip is not None:
                     group.start_soon(relay._gossip.run)
                 try:

@@ -98,7 +98,7 @@ class LocalBlobs:
         return (await to_thread.run_sync(self._digest, ref))[1]
 
     async def check(self, ref: BlobRef) -> None:
-        """Hash what the disk has, and mend its chunk list. Raises BlobMissing, or BlobCorrupt and then it is removed."""
+        """Hash what the disk has, and mend its chunk list. Raises BlobMissing, BlobCorrupt (and removes it)."""
         found, chunks = await to_thread.run_sync(self._digest, ref)
         if found != ref:
             self.remove(ref)

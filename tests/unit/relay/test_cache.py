@@ -93,6 +93,27 @@ async def test_uploads_together_cannot_pass_the_quota(tmp_path: Path) -> None:
     assert cache.used_bytes == 1000
 
 
+async def test_a_promise_alone_pushes_nothing_out(tmp_path: Path) -> None:
+    cache = opened(tmp_path)
+    kept = await put(cache, b"k" * 600)
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"s" * 10
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await cache.put(BlobRef.of(b"s" * 600), 600, broken())
+    assert cache.path(kept) is not None
+    assert (cache.used_bytes, cache._promised, cache._arrived) == (600, 0, 0)
+
+
+async def test_what_an_earlier_life_left_half_written_is_removed(tmp_path: Path) -> None:
+    opened(tmp_path)
+    (tmp_path / "incoming" / "left").write_bytes(bytes(500))
+    opened(tmp_path)
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
 @pytest.mark.parametrize(("declared", "sent"), [(5, b"123456"), (5, b"1234"), (600, b""), (0, b"x")])
 async def test_an_upload_that_lies_about_its_length_is_not_kept(tmp_path: Path, declared: int, sent: bytes) -> None:
     cache = opened(tmp_path)
@@ -192,3 +213,28 @@ async def test_an_upload_that_falls_silent_is_dropped(tmp_path: Path) -> None:
                 await raw.send(f"PUT {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n0123".encode())
                 assert b"HTTP/1.1 502" in await raw.receive()
     assert list((tmp_path / "relay" / "blobs" / "incoming").iterdir()) == []
+
+
+async def test_what_the_disk_broke_is_dropped_when_asked_for_and_can_be_put_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as relay:
+        assert (await relay.client.put(URL, content=DATA)).status_code == 201
+    stored = next((tmp_path / "relay" / "blobs" / "objects").glob("??/*"))
+    stored.write_bytes(b"x" + DATA[1:])
+    async with running(tmp_path) as relay:
+        with anyio.fail_after(10):
+            while (await relay.client.head(URL)).status_code != 404:
+                await anyio.lowlevel.checkpoint()
+        assert (await relay.client.put(URL, content=DATA)).status_code == 201
+        assert (await relay.client.get(URL)).content == DATA
+
+
+@pytest.mark.parametrize("damage", [b"no list", BlobManifest.of(b"other content").encode()])
+async def test_a_broken_chunk_list_is_made_anew(tmp_path: Path, damage: bytes) -> None:
+    cache = opened(tmp_path)
+    ref = await put(cache, b"c" * 300)
+    listed = next((tmp_path / "chunks").glob("??/*"))
+    listed.write_bytes(damage)
+    await cache._check(ref)
+    assert await cache.chunk_list(ref) == BlobManifest.of(b"c" * 300)
+    listed.write_bytes(b"no list")
+    assert await cache.chunk_list(ref) == BlobManifest.of(b"c" * 300)
