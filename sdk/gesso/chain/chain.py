@@ -50,7 +50,7 @@ class Chain:
         self._rpc = rpc
         self._contracts = settings.contracts
         self._decoder = EventDecoder(settings.contracts)
-        self._permits = Permits(rpc, settings.contracts.token)
+        self._permits = Permits(rpc, settings.contracts.token, chain_id)
         self._sender = None if wallet is None else Sender(rpc, wallet, chain_id, settings)
         self._params: BoardParams | None = None
 

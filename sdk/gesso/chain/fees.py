@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gesso.chain.rpc import Rpc, number
+from gesso.chain.rpc import Rpc, number, readable
 
 HISTORY_BLOCKS = 5
 LEAST_TIP = 10**6
@@ -50,8 +50,9 @@ class FeeOracle:
         if self._known is not None and now - self._known[0] < FRESH_FOR_S:
             return self._known[1]
         history: Any = await self._rpc.request("eth_feeHistory", hex(HISTORY_BLOCKS), "latest", [50])
-        base_fees = [number(fee) for fee in history["baseFeePerGas"]]
-        rewards = [number(row[0]) for row in history.get("reward") or [] if row]
+        with readable("fees"):
+            base_fees = [number(fee) for fee in history["baseFeePerGas"]]
+            rewards = [number(row[0]) for row in history.get("reward") or [] if row]
         fee = price(base_fees, rewards)
         self._known = (now, fee)
         return fee

@@ -30,9 +30,10 @@ class Permit:
 class Permits:
     """Signs permits for one token. The token's domain is asked of it once (EIP-5267)."""
 
-    def __init__(self, rpc: Rpc, token: Address) -> None:
+    def __init__(self, rpc: Rpc, token: Address, chain_id: int) -> None:
         self._rpc = rpc
         self._token = token
+        self._chain_id = chain_id
         self._domain: dict[str, Any] | None = None
         self._unsupported = False
 
@@ -67,5 +68,8 @@ class Permits:
                 self._unsupported = True
                 return None
             _, name, version, chain_id, contract, _, _ = values
+            # The endpoint says what is signed here: it must not get an allowance for anything else.
+            if chain_id != self._chain_id or Address(contract) != self._token:
+                raise ChainError("the token's signing domain is of another chain or contract; nothing was signed")
             self._domain = {"name": name, "version": version, "chainId": chain_id, "verifyingContract": contract}
         return self._domain

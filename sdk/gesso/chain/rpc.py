@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from pydantic_core import from_json
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
@@ -16,6 +18,8 @@ from gesso.chain.reverts import reverted
 from gesso_protocol.errors import ChainError, GessoError, InsufficientFunds, Unreachable
 
 LATEST = "latest"
+MAX_REPLY_BYTES = 64 << 20
+"""An answer longer than this is not read: a page of logs is a few megabytes, a block's receipts less."""
 _REVERT_CODE = 3
 _READS = ("eth_get", "eth_call", "eth_estimate", "eth_block", "eth_chain", "eth_fee")
 
@@ -97,7 +101,7 @@ class Rpc:
                 raise ChainError(f"the chain's answer to {method} cannot be read") from error
 
     async def _ask(self, method: str, params: Sequence[Any]) -> Any:
-        """Our own session around the provider's coding: the provider takes a thread lock for each request, which a
+        """Our own session around the provider's encoding: the provider takes a thread lock for each request, which a
         caller that is cancelled while waiting for it leaves locked for ever."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
@@ -105,7 +109,14 @@ class Rpc:
         body = provider.encode_rpc_request(RPCEndpoint(method), params)
         async with self._session.post(self._url, data=body, headers={"Content-Type": "application/json"}) as reply:
             reply.raise_for_status()
-            return provider.decode_rpc_response(await reply.read())
+            data = bytearray()
+            async for piece in reply.content.iter_any():
+                data += piece
+                if len(data) > MAX_REPLY_BYTES:
+                    raise ChainError(f"the chain's answer to {method} is too long")
+            # Not the provider's reader: a library under web3 lifts Python's recursion limit, and with it a deeply
+            # nested answer ends the process. This one bounds the depth itself.
+            return from_json(bytes(data))
 
     async def chain_id(self) -> int:
         return number(await self.request("eth_chainId"))
@@ -116,7 +127,8 @@ class Rpc:
     async def header(self, block: int | str = LATEST) -> Header | None:
         """A block's header, or None when the chain has no such block."""
         found = await self.request("eth_getBlockByNumber", tag(block), False)
-        return None if found is None else _header(found)
+        with readable("a block"):
+            return None if found is None else _header(found)
 
     async def latest(self) -> Header:
         found = await self.header()
@@ -162,13 +174,26 @@ class Rpc:
         where: dict[str, Any] = {"address": list(addresses)}
         where |= {"blockHash": block_hash} if block_hash else {"fromBlock": tag(first), "toBlock": tag(last)}
         found = await self.request("eth_getLogs", where)
-        return [raw_log(entry) for entry in found if not entry.get("removed")]
+        if not isinstance(found, list):
+            raise ChainError("the chain answered logs that cannot be read")
+        with readable("logs"):
+            return [raw_log(entry) for entry in found if not entry.get("removed")]
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Whatever an answer of another shape breaks inside the block becomes a ChainError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ChainError(f"the chain answered {what} that cannot be read") from error
 
 
 def number(value: Any) -> int:
     """A JSON-RPC quantity."""
     if isinstance(value, str) and value.startswith("0x") and len(value) <= 66:
-        return int(value, 16)
+        with suppress(ValueError):
+            return int(value, 16)
     raise ChainError("the chain answered something that is not a number")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from gesso.chain.fees import Fee, FeeOracle
 from gesso.chain.inclusion import Inclusion, Receipt
-from gesso.chain.rpc import RawLog, Rpc, RpcRefused, number, raw_log
+from gesso.chain.rpc import RawLog, Rpc, RpcRefused, number, raw_log, readable
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import SignedTransaction, Wallet
 from gesso_protocol.errors import ChainError, ChainReverted, GessoError, NonceConflict, Unreachable
@@ -94,9 +94,11 @@ class Sender:
         finally:
             self._inclusion.forget(signed.hash for signed in flight.sent)
         self._flights.pop(flight.nonce, None)
-        if number(receipt["status"]) != 1:
+        with readable("a receipt"):
+            succeeded, mined = number(receipt["status"]) == 1, _mined(receipt)
+        if not succeeded:
             raise await self._why(message, gas, receipt)
-        return _mined(receipt)
+        return mined
 
     # Broadcasting
 
