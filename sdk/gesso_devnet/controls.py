@@ -7,8 +7,8 @@ import re
 from gesso.chain.rpc import Rpc
 from gesso.chain.settings import ContractAddresses
 from gesso.chain.wallet import Wallet
+from gesso_devnet.chain import funding
 from gesso_devnet.chain.accounts import known_accounts
-from gesso_devnet.genesis import mint, send_gas_money
 from gesso_protocol.errors import UsageError
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
@@ -52,6 +52,4 @@ async def restore(rpc_url: str, name: str) -> None:
 async def fund(rpc_url: str, contracts: ContractAddresses, account: Address, tokens: Wei) -> None:
     """New fee tokens (base units) and some gas money for an account."""
     deployer = Wallet.from_key(known_accounts(1)[0].key)
-    await mint(rpc_url, contracts, deployer, [account], tokens)
-    async with Rpc(rpc_url, timeout_s=TIMEOUT_S) as rpc:
-        await send_gas_money(rpc, deployer, account)
+    await funding.fund(rpc_url, contracts, deployer, {account: funding.Funds(tokens=tokens)})
