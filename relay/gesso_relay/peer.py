@@ -31,6 +31,7 @@ from gesso_relay.presence import Presence
 from gesso_relay.results import Results
 from gesso_relay.routes.blobs import BlobRoutes
 from gesso_relay.routes.hints import HintRoutes
+from gesso_relay.routes.metrics import MetricsRoutes
 from gesso_relay.routes.network import NetworkRoutes
 from gesso_relay.routes.tasks import TaskRoutes
 from gesso_relay.settings import RelaySettings
@@ -212,7 +213,7 @@ class Relay:
         hints = HintRoutes(self._queries, self._results, self._progress, self._seats, limits, self._gossip)
         network = NetworkRoutes(self._queries, self._presence, network=self.network, health=self.health)
         app.add_routes(BlobRoutes(self._cache, limits, self.settings.upload_token()).table())
-        for routes in (tasks, hints, network):
+        for routes in (tasks, hints, network, MetricsRoutes(self.health)):
             app.add_routes(routes.table())
         explorer = Explorer(self._queries, self._results, self._presence, network=self.network, health=self.health)
         app.add_routes(explorer.table())

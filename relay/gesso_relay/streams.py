@@ -43,6 +43,8 @@ async def task_events(queries: Queries, hub: TaskHub, task: TaskId, after: int |
                 for entry in await queries.history("task", str(task)):
                     seen = entry.position
                     yield _chain_event(entry)
+                    if entry.name in TERMINAL:
+                        return
             elif item.position > seen:
                 seen = item.position
                 yield _chain_event(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import anyio
 import pytest
@@ -18,10 +19,14 @@ from gesso_protocol.policy import Offer
 from gesso_relay import RelaySettings
 from gesso_relay.gate import client_of
 from gesso_relay.hub import Hub
+from gesso_relay.index.entries import Entry
+from gesso_relay.index.follow import News, Rewound
+from gesso_relay.index.queries import Queries
 from gesso_relay.limits import RateLimit, Seats
 from gesso_relay.presence import FRESH_S, Presence
+from gesso_relay.streams import task_events
 
-from .fakechain import CHAIN_ID, NODE, SETTINGS
+from .fakechain import CHAIN_ID, NODE, SETTINGS, task_of
 
 PEER = "16Uiu2HAm"
 
@@ -77,6 +82,27 @@ async def test_a_slow_listener_loses_the_oldest_and_the_publisher_never_waits() 
         assert listener.lost == 7
     hub.publish("t", 11)
     assert hub._listeners == {}
+
+
+@pytest.mark.anyio
+async def test_a_stream_ends_when_the_fork_that_it_tells_of_has_ended_the_task_already() -> None:
+    task, hub = task_of(1), Hub[News]()
+    first = Entry(1, "0x" + "11" * 32, 0, "0x" + "22" * 32, 3, "task", str(task), "submitted", {"fee": "1"})
+    last = Entry(2, "0x" + "11" * 32, 0, "0x" + "22" * 32, 3, "task", str(task), "cancelled", {"refund": "1"})
+    told = [first]
+
+    class History:
+        async def history(self, subject: str, key: str) -> tuple[Entry, ...]:
+            return tuple(told)
+
+    with anyio.fail_after(5):
+        stream = task_events(cast("Queries", History()), hub, task, None)
+        names = [(await anext(stream)).name]
+        told.append(last)
+        hub.publish(str(task), Rewound("task", str(task), 0))
+        hub.publish(str(task), last)
+        names += [event.name async for event in stream]
+    assert names == ["submitted", "rewound", "submitted", "cancelled"]
 
 
 def test_a_hub_remembers_the_last_of_recent_topics_only() -> None:

@@ -394,3 +394,15 @@ async def test_pages_are_drawn_and_carry_nothing_foreign(tmp_path: Path) -> None
             assert "<script" not in reply.text
             assert "http://" not in reply.text
             assert "https://" not in reply.text
+
+
+async def test_numbers_for_prometheus(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([submitted(1)])
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        reply = await relay.client.get("/metrics")
+        assert (reply.status_code, reply.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+        lines = reply.text.splitlines()
+        assert f"gesso_relay_index_block {len(chain.blocks) - 1:.1f}" in lines
+        assert "gesso_relay_peers 0.0" in lines
