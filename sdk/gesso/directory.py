@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from pydantic_core import from_json
 
 from gesso.chain import events as on_chain
 from gesso.chain.chain import Chain
@@ -184,7 +185,8 @@ class Directory:
                     body += piece
                     if len(body) > MAX_REPLY_BYTES:
                         raise Unreachable("the relay's answer is too large")
-                return httpx.Response(200, content=bytes(body)).json()
+                # Bounded in depth, unlike the standard library's parser once web3 has raised the recursion limit.
+                return from_json(bytes(body))
         except (httpx.HTTPError, ValueError, GessoError):
             return None
 

@@ -51,6 +51,9 @@ class Receipt(BaseModel):
         """True when the money has moved."""
         return self.paid is not None
 
+    def __str__(self) -> str:
+        return self.summary()
+
     def summary(self) -> str:
         """A few lines for people."""
         lines = [

@@ -21,7 +21,7 @@ EXIT_INTERRUPTED = 130
 _EXTRA_OF_MODULE = {
     "alembic": "relay",
     "diffusers": "gpu",
-    "eth_tester": "devnet",
+    "eth": "devnet",
     "libp2p": "node",
     "sqlalchemy": "relay",
     "structlog": "node",

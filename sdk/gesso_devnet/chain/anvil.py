@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGED = "node_modules/@foundry-rs/anvil-*/bin/anvil*"
-HOW_TO_GET_IT = "anvil is not on PATH nor in node_modules: run `npm ci`, or use the embedded chain"
+HOW_TO_GET_IT = "anvil is not on PATH nor in node_modules: run `npm install`, or use the embedded chain"
 
 
 def find_anvil(start: Path | None = None) -> Path | None:

@@ -105,7 +105,7 @@ async def test_a_taken_port_is_an_error_not_a_hang(kind: ChainKind) -> None:
 def test_auto_falls_back_to_what_pip_brings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "find_anvil", lambda: None)
     assert choose("auto") == "embedded"
-    with pytest.raises(MissingExtra, match="npm ci"):
+    with pytest.raises(MissingExtra, match="npm install"):
         choose("anvil")
 
 

@@ -1,0 +1,46 @@
+"""A relay is a convenience: whatever it answers, the client goes on with what the chain says."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from gesso.directory import MAX_REPLY_BYTES, Directory
+from gesso_protocol.ids import Address, TaskId
+
+TASK = TaskId(bytes(range(32)))
+BOARD = Address("0x90F79bf6EB2c4f870365E785982E1f101E93b906")
+
+
+def directory(answer: bytes, status: int = 200) -> Directory:
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, stream=httpx.ByteStream(answer)))
+    relay = httpx.AsyncClient(transport=transport, base_url="http://relay.invalid")
+    return Directory(cast(Any, None), 31337, BOARD, relay)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"not json", b"[]", b"null", b'{"result": 7}', b'{"result": {"manifest": "b3:zz"}}', b"[" * 200_000],
+    ids=["empty", "text", "list", "null", "number", "bad name", "nested"],
+)
+async def test_a_senseless_answer_is_no_answer(answer: bytes) -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)  # as some of web3's libraries leave it behind
+    try:
+        assert await directory(answer).result_of(TASK) is None
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+@pytest.mark.anyio
+async def test_an_endless_answer_is_cut_off() -> None:
+    assert await directory(b" " * (MAX_REPLY_BYTES + 1)).result_of(TASK) is None
+
+
+@pytest.mark.anyio
+async def test_an_error_page_is_no_answer() -> None:
+    assert await directory(b'{"result": null}', status=500).result_of(TASK) is None
