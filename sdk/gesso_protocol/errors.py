@@ -310,5 +310,6 @@ class ModelInvalid(ExecutorError):
 def error_tree(root: type[GessoError] = GessoError) -> Iterator[type[GessoError]]:
     """Every error class, the root first."""
     yield root
-    for child in root.__subclasses__():
+    # Adapters may refine a leaf for themselves; such a class is theirs and keeps its parent's code or names its own.
+    for child in (c for c in root.__subclasses__() if c.__module__ == __name__):
         yield from error_tree(child)

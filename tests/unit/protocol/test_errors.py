@@ -58,3 +58,8 @@ def test_a_revert_keeps_its_name_and_values() -> None:
 
 def test_a_missing_extra_names_the_install_command() -> None:
     assert MissingExtra("node").hint == "pip install 'gesso[node]'"
+
+
+def test_a_class_of_another_package_is_not_in_the_tree() -> None:
+    elsewhere = type("Elsewhere", (errors.ChainError,), {})
+    assert elsewhere not in set(error_tree())
