@@ -69,7 +69,9 @@ def save(pipe: StableDiffusionPipeline, folder: Path, tokenizer_files: Path) -> 
     config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), "dtype": "float32"}))
     for file in folder.rglob("*"):
         if file.suffix == ".json":  # 20 kB of white space, in a folder that is to stay under 12 MB
-            file.write_text(json.dumps(json.loads(file.read_text("utf-8")), ensure_ascii=False, separators=(",", ":")))
+            content = json.loads(file.read_text("utf-8"))
+            content.pop("_name_or_path", None)  # where the parts lay while they were trained is nobody's business
+            file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")))
         if file.is_file():
             file.chmod(0o644)
 

@@ -62,6 +62,11 @@ def test_the_folder_is_a_plain_pipeline_of_safetensors() -> None:
     assert sum(f.stat().st_size for f in model.path().rglob("*") if f.is_file()) <= 16e6
 
 
+def test_no_configuration_names_the_machine_it_was_made_on() -> None:
+    configs = [f.read_text("utf-8") for f in model.path().rglob("*config*.json")]
+    assert not [text for text in configs if "_name_or_path" in text or '"/' in text]
+
+
 def test_it_loads_with_the_network_cut() -> None:
     code = (
         "import socket\n"
