@@ -1,4 +1,4 @@
-"""The executor port: run one picture task and say how it went. Adapters live beside this file.
+"""The executor port: run one picture task, or run single steps of one again, and say how it went. Adapters live here.
 
 An executor never raises for what happens to the work. A crash, a hang and a lack of memory are outcomes, because the
 node must decide what to do about them while the deadline runs. What must not live here: processes, torch, the chain.
@@ -6,11 +6,11 @@ node must decide what to do about them while the deadline runs. What must not li
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 from gesso_protocol.ids import BlobRef, Root
 from gesso_protocol.spec import TextToImage
@@ -106,6 +106,64 @@ Outcome: TypeAlias = Finished | Crashed | OutOfMemory | TimedOut | Unfit
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayCheck:
+    """One step to run again: `latent` is x before step `step` of picture `image`, raw fp32, little-endian."""
+
+    image: int
+    step: int
+    latent: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayJob:
+    """Steps, decodes and embeddings of somebody's task to compute again, from what that node opened.
+
+    Conditioning is never taken from the node: the executor embeds the spec's own prompt. A latent of a wrong size is
+    `Unfit`. Noise is drawn for every picture that is named in `checks`, `decode` or `images`.
+    """
+
+    spec: TextToImage
+    model_dir: Path | None
+    manifest: BlobRef
+    checks: tuple[ReplayCheck, ...] = ()
+    decode: tuple[tuple[int, bytes], ...] = ()
+    """Picture and its last latent, raw fp32: decoded to RGB."""
+    embeddings: bool = True
+    strict: bool = False
+    """Weights and arithmetic in fp32 whatever the spec's dtype, one thread, plain kernels: what jurors use."""
+    images: tuple[int, ...] = ()
+    deadline_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay gave. Bytes are raw little-endian fp32 (RGB: uint8, rows of pixels), in the trace's own shapes."""
+
+    outputs: Mapping[tuple[int, int], tuple[bytes, bytes | None]]
+    """(picture, step) to the model's conditional and, when guidance is on, unconditional output."""
+    embeddings: tuple[bytes, bytes] | None
+    """Conditional and unconditional text embedding, if asked for."""
+    noises: Mapping[int, bytes]
+    """Start noise a picture, as the spec's seed gives it: equal to the bit for an honest node."""
+    step_noises: Mapping[tuple[int, int], bytes]
+    """Noise that an ancestral scheduler adds after (picture, step); empty for other schedulers."""
+    rgb: Mapping[int, bytes]
+    scheduler_config: dict[str, Any]
+    """As the publisher gave it: what `gesso_protocol.audit.schedules` takes."""
+    profile: dict[str, str]
+    """On what it ran; `profile["key"]` is the profile key, "{dtype}/{device family}"."""
+    seconds: float
+    executor: str
+
+    @property
+    def profile_key(self) -> str:
+        return self.profile.get("key", "")
+
+
+ReplayOutcome: TypeAlias = Replayed | Crashed | OutOfMemory | TimedOut | Unfit
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorHealth:
     """A snapshot for status pages: what is warm, and how processes have ended so far."""
 
@@ -136,6 +194,10 @@ class Executor(Protocol):
 
     async def run(self, job: Job, *, on_event: OnEvent) -> Outcome:
         """Runs `job`. Cancelling the call stops the work and leaves no process of it behind."""
+        ...
+
+    async def replay(self, job: ReplayJob) -> ReplayOutcome:
+        """Compute parts of a task again. Waits for its turn like `run`; cancelling leaves nothing behind."""
         ...
 
     def health(self) -> ExecutorHealth: ...
