@@ -82,4 +82,6 @@ class Openings:
                     blob=await self._blobs.put(raw) if raw else None,
                 )
             )
-        return OpenReply(task=wanted.task, trace_root=entry.trace_root, openings=tuple(openings)).encode()
+        return OpenReply(
+            task=wanted.task, phase=wanted.phase, trace_root=entry.trace_root, openings=tuple(openings)
+        ).encode()

@@ -7,23 +7,37 @@ binds the digests to chain, task and wallet. Opened later, any leaf can be hande
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import queue
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gesso_protocol.errors import EncodingInvalid, ExecutorCrashed
 from gesso_protocol.hashing import sha256
-from gesso_protocol.ids import BlobRef, Root
+from gesso_protocol.ids import Root
 from gesso_protocol.spec import TextToImage
-from gesso_protocol.trace import Binding, Layout, LeafKind, Slot, TensorType, tensor_digest, trace_leaves, trace_root
+from gesso_protocol.trace import (
+    Binding,
+    Layout,
+    LeafKind,
+    Slot,
+    TensorType,
+    TraceManifest,
+    tensor_digest,
+    trace_leaves,
+    trace_root,
+)
 
 BYTES_FILE = "trace.bin"
 INDEX_FILE = "trace.json"
 MAX_INDEX_BYTES = 8 * 1024 * 1024
+MAX_WAITING = 64
+"""Leaves that may wait to be written; when the disk is slower than the run, the run waits."""
 
 _Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -49,12 +63,25 @@ class _Index(BaseModel):
 
     images: int
     steps: int
-    branches: bool
+    guided: bool
     entries: tuple[_Entry, ...] = Field(max_length=16 * 1000 * 4)
 
 
+Source: TypeAlias = bytes | Callable[[], bytes]
+"""Bytes, or how to get them: called in the recorder's thread, so that copies from a GPU do not wait in the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    slot: Slot
+    source: Source
+    shape: tuple[int, ...]
+    digest: Callable[[bytes], bytes]
+    keep: bool = True
+
+
 class TraceRecorder:
-    """Writes one run's trace. A context manager; `finish` makes it readable."""
+    """Writes one run's trace, in a thread of its own. A context manager; `finish` makes the trace readable."""
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         self._folder = folder
@@ -62,12 +89,16 @@ class TraceRecorder:
         self._entries: list[dict[str, object]] = []
         self._offset = 0
         self._file = (folder / BYTES_FILE).open("wb", buffering=1 << 20)
+        self._failure: BaseException | None = None
+        self._leaves: queue.Queue[_Leaf | None] = queue.Queue(maxsize=MAX_WAITING)
+        self._thread = threading.Thread(target=self._write, name="trace", daemon=True)
+        self._thread.start()
 
     @classmethod
-    def open(cls, folder: Path, spec: TextToImage, manifest: BlobRef, *, branches: bool = False) -> Self:
-        """Start the trace of `spec`; the model manifest is its first leaf."""
-        recorder = cls(folder, Layout(spec.count, spec.steps, branches))
-        recorder._add(Slot(LeafKind.MANIFEST), manifest.value, b"", ())
+    def open(cls, folder: Path, spec: TextToImage, manifest: TraceManifest) -> Self:
+        """Start the trace of `spec`; what runs, and how, is its first leaf."""
+        recorder = cls(folder, Layout.of(spec))
+        recorder._put(_Leaf(Slot(LeafKind.MANIFEST), manifest.encode(), (), sha256))
         return recorder
 
     def __enter__(self) -> Self:
@@ -76,37 +107,62 @@ class TraceRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
         self._file.close()
 
-    def tensor(self, slot: Slot, data: bytes, shape: Sequence[int], kind: TensorType = TensorType.FP32) -> None:
-        """Record a tensor's little-endian bytes."""
-        self._add(slot, tensor_digest(data, shape, kind), data, shape)
+    def tensor(self, slot: Slot, source: Source, shape: Sequence[int], kind: TensorType = TensorType.FP32) -> None:
+        """Record a tensor's little-endian bytes. Returns at once; trouble is raised by a later call or by `finish`."""
+        sides = tuple(shape)
+        self._put(_Leaf(slot, source, sides, lambda data: tensor_digest(data, sides, kind)))
 
     def file(self, image: int, data: bytes) -> None:
         """Record a finished picture's file by its SHA-256; its bytes are a blob already."""
-        self._add(Slot(LeafKind.FILE, image), sha256(data), b"", ())
+        self._put(_Leaf(Slot(LeafKind.FILE, image), data, (), sha256, keep=False))
 
     def finish(self) -> None:
-        """Close the bytes and write the index; without it there is no trace."""
+        """Wait for the last byte and write the index; without it there is no trace. Raises what went wrong."""
+        self._stop()
         self._file.close()
+        if self._failure is not None:
+            raise self._failure
         layout = self._layout
-        index = {"images": layout.images, "steps": layout.steps, "branches": layout.branches, "entries": self._entries}
+        index = {"images": layout.images, "steps": layout.steps, "guided": layout.guided, "entries": self._entries}
         (self._folder / INDEX_FILE).write_text(json.dumps(index, separators=(",", ":")))
 
-    def _add(self, slot: Slot, digest: bytes, data: bytes, shape: Sequence[int]) -> None:
+    def _put(self, leaf: _Leaf) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._leaves.put(leaf)
+
+    def _stop(self) -> None:
+        if self._thread.is_alive():
+            self._leaves.put(None)
+            self._thread.join()
+
+    def _write(self) -> None:
+        while (leaf := self._leaves.get()) is not None:
+            if self._failure is None:  # otherwise only empty the queue, so that nobody waits for room in it
+                try:
+                    self._add(leaf)
+                except BaseException as error:
+                    self._failure = error
+
+    def _add(self, leaf: _Leaf) -> None:
+        data = leaf.source if isinstance(leaf.source, bytes) else leaf.source()
+        kept = data if leaf.keep else b""
         self._entries.append(
             {
-                "kind": slot.kind.value,
-                "image": slot.image,
-                "step": slot.step,
-                "digest": digest.hex(),
+                "kind": leaf.slot.kind.value,
+                "image": leaf.slot.image,
+                "step": leaf.slot.step,
+                "digest": leaf.digest(data).hex(),
                 "offset": self._offset,
-                "length": len(data),
-                "shape": list(shape),
+                "length": len(kept),
+                "shape": list(leaf.shape),
             }
         )
-        self._file.write(data)
-        self._offset += len(data)
+        self._file.write(kept)
+        self._offset += len(kept)
 
 
 @dataclass(frozen=True)
@@ -125,10 +181,10 @@ class RecordedTrace:
             if path.stat().st_size > MAX_INDEX_BYTES:
                 raise ExecutorCrashed("the trace's index is too large")
             index = _Index.model_validate_json(path.read_bytes())
-            layout = Layout(index.images, index.steps, index.branches)
+            layout = Layout(index.images, index.steps, index.guided)
         except (OSError, ValidationError, EncodingInvalid) as error:
             raise ExecutorCrashed(f"the child left no readable trace: {error}") from error
-        if (layout.images, layout.steps) != (spec.count, spec.steps):
+        if layout != Layout.of(spec):
             raise ExecutorCrashed(
                 f"the trace has {layout.images} pictures of {layout.steps} steps; the spec has others"
             )

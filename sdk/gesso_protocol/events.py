@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.encoding import explain
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
@@ -20,6 +21,10 @@ Millis = Annotated[int, Field(ge=0, lt=2**53)]
 Seconds = Annotated[int, Field(ge=0, lt=2**53)]
 TxHash = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
 Gas = Annotated[int, Field(ge=0, lt=2**53)]
+Round = Annotated[int, Field(ge=0, lt=2**53)]
+Level = Annotated[int, Field(ge=0, le=1)]
+Int16 = Annotated[int, Field(ge=-(2**15), lt=2**15)]
+Hex32 = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
 
 
 class _Event(BaseModel):
@@ -133,6 +138,122 @@ class Expired(_Event):
     node: Address | None = None
 
 
+class AuditOpened(_Event):
+    """The beacon picked the task: auditors commit to what they computed until `commit_by` (chain seconds)."""
+
+    kind: Literal["audit-opened"] = "audit-opened"
+    node: Address
+    challenge: Hex32
+    round: Round
+    commit_by: Seconds
+    tx: TxHash | None = None
+
+
+class AuditCommitted(_Event):
+    """An auditor took a seat and bound itself to its own outputs before it saw the node's."""
+
+    kind: Literal["audit-committed"] = "audit-committed"
+    auditor: Address
+    tx: TxHash | None = None
+
+
+class AuditRevealed(_Event):
+    """An auditor's verdict; `evidence` is the openings bundle, `profile` the Keccak-256 of the trace's profile key."""
+
+    kind: Literal["audit-revealed"] = "audit-revealed"
+    auditor: Address
+    verdict: Annotated[AuditVerdict, Field(strict=False)]
+    evidence: BlobRef | None = None
+    profile: Hex32
+    projection: Annotated[tuple[Int16, ...], Field(min_length=64, max_length=64, strict=False)]
+    tx: TxHash | None = None
+
+
+class AuditClosed(_Event):
+    """The audit ended: passed, void (nobody revealed) or in a dispute."""
+
+    kind: Literal["audit-closed"] = "audit-closed"
+    outcome: Annotated[AuditOutcome, Field(strict=False)]
+    tx: TxHash | None = None
+
+
+class DisputeOpened(_Event):
+    """A committee is drawn by beacon round `round`; level 1 is the appeal."""
+
+    kind: Literal["dispute-opened"] = "dispute-opened"
+    by: Address
+    level: Level
+    round: Round
+    tx: TxHash | None = None
+
+
+class VoteCommitted(_Event):
+    """A juror took a seat with a sealed vote."""
+
+    kind: Literal["vote-committed"] = "vote-committed"
+    juror: Address
+    level: Level
+    tx: TxHash | None = None
+
+
+class VoteRevealed(_Event):
+    """A juror's vote; see `gesso_protocol.audit.outcomes.Vote`."""
+
+    kind: Literal["vote-revealed"] = "vote-revealed"
+    juror: Address
+    level: Level
+    vote: Annotated[int, Field(ge=0, le=15)]
+    tx: TxHash | None = None
+
+
+class DisputeTallied(_Event):
+    """The votes are counted; the losing side may appeal until `appeal_by` (chain seconds)."""
+
+    kind: Literal["dispute-tallied"] = "dispute-tallied"
+    level: Level
+    outcome: Annotated[DisputeOutcome, Field(strict=False)]
+    appeal_by: Seconds
+    tx: TxHash | None = None
+
+
+class Appealed(_Event):
+    """The losing side asked for a larger committee."""
+
+    kind: Literal["appealed"] = "appealed"
+    by: Address
+    tx: TxHash | None = None
+
+
+class DisputeExecuted(_Event):
+    """The dispute is over. What was `slashed` from the node's stake is divided into the three parts after it."""
+
+    kind: Literal["dispute-executed"] = "dispute-executed"
+    outcome: Annotated[DisputeOutcome, Field(strict=False)]
+    slashed: Wei = Wei(0)
+    burned: Wei = Wei(0)
+    to_requester: Wei = Wei(0)
+    to_pool: Wei = Wei(0)
+    tx: TxHash | None = None
+
+
+class AuditorPenalised(_Event):
+    """An auditor did not reveal, or was wrong."""
+
+    kind: Literal["auditor-penalised"] = "auditor-penalised"
+    auditor: Address
+    amount: Wei
+    tx: TxHash | None = None
+
+
+class JurorPenalised(_Event):
+    """A juror did not reveal, or voted against the quorum."""
+
+    kind: Literal["juror-penalised"] = "juror-penalised"
+    juror: Address
+    amount: Wei
+    tx: TxHash | None = None
+
+
 class Failed(_Event):
     """Something went wrong; code, sentence and hint of a `GessoError`. `final`: nothing more will happen."""
 
@@ -155,6 +276,18 @@ Event: TypeAlias = (
     | Settled
     | Cancelled
     | Expired
+    | AuditOpened
+    | AuditCommitted
+    | AuditRevealed
+    | AuditClosed
+    | DisputeOpened
+    | VoteCommitted
+    | VoteRevealed
+    | DisputeTallied
+    | Appealed
+    | DisputeExecuted
+    | AuditorPenalised
+    | JurorPenalised
     | Failed
 )
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])

@@ -207,16 +207,24 @@ def decode_blob_reply(data: bytes) -> tuple[BlobReply, bytes]:
 
 
 class OpenRequest(Document):
-    """Protocol `/gesso/open/1`: open these leaves of a task's trace."""
+    """Protocol `/gesso/open/1`: open these leaves of a task's trace.
+
+    Phase `inputs`: what the audited steps start from, as soon as the challenge is known. Phase `outputs`: every leaf,
+    once it can help nobody to copy. No `positions` means all that the phase allows, which is always sent as a bundle.
+    `asker` is the wallet that the sender's peer id is bound to on chain, if it claims to be an auditor.
+    """
 
     MAX_BYTES: ClassVar[int] = 4 * 1024
 
     format: Literal["gesso/open-request/1"] = "gesso/open-request/1"
     task: TaskId
+    phase: Literal["inputs", "outputs"]
     positions: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=1 << MAX_DEPTH)], ...],
-        Field(min_length=1, max_length=MAX_OPENINGS, strict=False),
-    ]
+        Field(max_length=MAX_OPENINGS, strict=False),
+    ] = ()
+    asker: Address | None = None
+    bundle: bool = False
 
 
 class Opening(Document):
@@ -232,11 +240,25 @@ class Opening(Document):
 
 
 class OpenReply(Document):
-    """Answer to `OpenRequest`."""
+    """Answer to `OpenRequest`: openings one by one, or one `bundle` (`gesso_protocol.audit.bundle`) with all of them.
+
+    `not-yet`: the beacon or the asker's own commitment is still missing. `refused`: this asker gets nothing.
+    """
 
     MAX_BYTES: ClassVar[int] = 128 * 1024
 
     format: Literal["gesso/open-reply/1"] = "gesso/open-reply/1"
     task: TaskId
-    trace_root: Root
-    openings: Annotated[tuple[Opening, ...], Field(max_length=MAX_OPENINGS, strict=False)]
+    phase: Literal["inputs", "outputs"]
+    status: Literal["ok", "unknown", "not-yet", "refused", "busy"] = "ok"
+    trace_root: Root | None = None
+    openings: Annotated[tuple[Opening, ...], Field(max_length=MAX_OPENINGS, strict=False)] = ()
+    bundle: BlobRef | None = None
+
+    @model_validator(mode="after")
+    def _only_ok_carries_anything(self) -> Self:
+        if self.status == "ok" and self.trace_root is None:
+            raise ValueError("an answer names the trace root that it opens")
+        if self.status != "ok" and (self.openings or self.bundle is not None):
+            raise ValueError("a refusal opens nothing")
+        return self

@@ -55,6 +55,8 @@ class ResultManifest(Document):
     images: Annotated[tuple[ImageEntry, ...], Field(min_length=1, max_length=MAX_COUNT, strict=False)]
     profile: Annotated[dict[str, str], AfterValidator(_check_profile)] = Field(default_factory=dict)
     trace_root: Root
+    trace_backup: BlobRef | None = None
+    """Blob of the node's encrypted copy of its trace, so that a lost disk is no lost dispute."""
 
     @model_validator(mode="after")
     def _images_are_counted(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -32,6 +33,14 @@ U64 = Annotated[
 ChainId = Annotated[int, Field(ge=1, le=MAX_SAFE_INT)]
 
 
+class AuditMode(enum.IntEnum):
+    """How often a task is audited: at the node's rate, always (for the board's audit fee), or never by lot."""
+
+    SAMPLED = 0
+    ALWAYS = 1
+    NONE = 2
+
+
 class Terms(Document):
     """Who pays how much for which spec, and how long each side may take. Windows are seconds."""
 
@@ -45,8 +54,9 @@ class Terms(Document):
     claim_window_s: U32
     commit_window_s: U32
     nonce: U64
+    audit: Annotated[AuditMode, Field(strict=False)] = AuditMode.SAMPLED
 
-    def as_tuple(self) -> tuple[str, int, bytes, int, int, int, int, int]:
+    def as_tuple(self) -> tuple[str, int, bytes, int, int, int, int, int, int]:
         """The values in the order of the Solidity struct, as web3 wants them."""
         return (
             str(self.requester),
@@ -57,14 +67,17 @@ class Terms(Document):
             self.claim_window_s,
             self.commit_window_s,
             self.nonce,
+            int(self.audit),
         )
 
     @classmethod
     def from_tuple(cls, values: tuple[Any, ...] | list[Any]) -> Terms:
-        """From what web3 decodes. Raises `EncodingInvalid` for a tuple of another length."""
-        if len(values) != 8:
-            raise EncodingInvalid("terms have eight fields")
-        requester, fee, spec, model, kind, claim_window, commit_window, nonce = values
+        """From what web3 decodes. Raises `EncodingInvalid` for a tuple of another length or an unknown audit mode."""
+        if len(values) != 9:
+            raise EncodingInvalid("terms have nine fields")
+        requester, fee, spec, model, kind, claim_window, commit_window, nonce, audit = values
+        if audit not in tuple(AuditMode):
+            raise EncodingInvalid("terms ask for an unknown kind of audit")
         return cls(
             requester=Address(requester),
             fee=Wei(fee),
@@ -74,14 +87,14 @@ class Terms(Document):
             claim_window_s=claim_window,
             commit_window_s=commit_window,
             nonce=nonce,
+            audit=AuditMode(audit),
         )
 
 
 def abi_terms(terms: Terms) -> bytes:
-    """`abi.encode(terms)`: eight 32-byte words."""
-    requester, fee, spec, model, kind, claim_window, commit_window, nonce = terms.as_tuple()
-    head = [word(int(requester, 16)), word(fee), spec]
-    return b"".join(head + [word(value) for value in (model, kind, claim_window, commit_window, nonce)])
+    """`abi.encode(terms)`: nine 32-byte words."""
+    requester, fee, spec, *numbers = terms.as_tuple()
+    return b"".join([word(int(requester, 16)), word(fee), spec, *map(word, numbers)])
 
 
 def task_id(chain_id: int, board: Address, terms: Terms) -> TaskId:
@@ -104,3 +117,5 @@ class BoardParams(Document):
     protocol_fee_bps: Bps = 0
     max_royalty_bps: Bps = 0
     min_fee: Annotated[Wei, Field(le=MAX_FEE)] = Wei(0)
+    audit_fee: Annotated[Wei, Field(le=MAX_FEE)] = Wei(0)
+    """What a task with `AuditMode.ALWAYS` costs beside its fee."""

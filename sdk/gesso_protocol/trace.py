@@ -11,11 +11,16 @@ import enum
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field
 
 from gesso_protocol import merkle
+from gesso_protocol.encoding import Document
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import keccak256, sha256, word
-from gesso_protocol.ids import Address, Root, TaskId
+from gesso_protocol.ids import Address, BlobRef, Root, TaskId
+from gesso_protocol.spec import Scheduler, Spec
 
 _TENSOR = b"gesso/tensor/1"
 _HEAD = 3  # manifest, two embeddings
@@ -64,12 +69,17 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which leaves a trace has, in order: manifest, embeddings (cond, uncond), then picture by picture
-    start noise, the latent after each step, both branches of each step (if recorded), RGB, file."""
+    """Which leaves a trace has, in order: manifest, embeddings (cond, uncond), then picture by picture start noise,
+    for each step the latent after it and the model's output (two with guidance), then RGB, file."""
 
     images: int
     steps: int
-    branches: bool = False
+    guided: bool = False
+
+    @classmethod
+    def of(cls, spec: Spec) -> Self:
+        """The layout that a spec demands; guidance of at most 1 has no unconditional branch."""
+        return cls(spec.count, spec.steps, spec.guidance > 1)
 
     def __post_init__(self) -> None:
         if not 1 <= self.images <= 16 or not 1 <= self.steps <= 1000:
@@ -117,11 +127,40 @@ class Layout:
 
     @property
     def _step_kinds(self) -> tuple[LeafKind, ...]:
-        return (LeafKind.LATENT, LeafKind.COND, LeafKind.UNCOND) if self.branches else (LeafKind.LATENT,)
+        both = (LeafKind.LATENT, LeafKind.COND, LeafKind.UNCOND)
+        return both if self.guided else both[:2]
 
     @property
     def _per_image(self) -> int:
         return 3 + self.steps * len(self._step_kinds)
+
+
+class LoraUse(Document):
+    """One adapter of a run: its manifest and its weight in thousandths."""
+
+    manifest: BlobRef
+    scale_milli: Annotated[int, Field(ge=-10_000, le=10_000)] = 1000
+
+
+class TraceManifest(Document):
+    """What ran, and how: the preimage of a trace's first leaf. Nothing here is left to the node's choice later."""
+
+    MAX_BYTES: ClassVar[int] = 16 * 1024
+
+    format: Literal["gesso/trace-manifest/1"] = "gesso/trace-manifest/1"
+    model_manifest: BlobRef
+    loras: Annotated[tuple[LoraUse, ...], Field(max_length=16, strict=False)] = ()
+    scheduler: Scheduler
+    scheduler_config: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the model's own scheduler_config.json, byte for byte; of no bytes where a model has none."""
+    dtype: Literal["fp32", "fp16", "bf16"]
+    profile: Annotated[str, Field(pattern=r"^(fp32|fp16|bf16)/[a-z0-9][a-z0-9._-]{0,47}$")]
+    """The cell of the limits table: `{dtype}/{device family}`."""
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical bytes: the digest of the manifest leaf."""
+        return sha256(self.encode())
 
 
 @dataclass(frozen=True)

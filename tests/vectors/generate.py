@@ -22,7 +22,7 @@ from gesso_protocol.money import MAX_FEE, Wei, split_fee
 from gesso_protocol.policy import Offer
 from gesso_protocol.result import ImageEntry, ResultManifest, result_root
 from gesso_protocol.spec import TextToImage, spec_ref
-from gesso_protocol.terms import Terms, task_id
+from gesso_protocol.terms import AuditMode, Terms, task_id
 from gesso_protocol.trace import Binding, Layout, TensorType, tensor_digest, trace_leaves, trace_root
 
 FOLDER = Path(__file__).parent
@@ -62,6 +62,7 @@ def terms_rows() -> list[dict[str, Any]]:
             claim_window_s=2**32 - 1 if largest else 60 * index,
             commit_window_s=2**32 - 1 if largest else 300 + index,
             nonce=2**64 - 1 if largest else index * 7919,
+            audit=AuditMode(index % 3),
         )
         rows.append(
             {
@@ -75,6 +76,7 @@ def terms_rows() -> list[dict[str, Any]]:
                 "claimWindow": terms.claim_window_s,
                 "commitWindow": terms.commit_window_s,
                 "nonce": hex(terms.nonce),
+                "audit": int(terms.audit),
                 "taskId": hexed(task_id(chain_id, board, terms).value),
             }
         )
@@ -151,9 +153,9 @@ def merkle_rows() -> list[dict[str, Any]]:
 
 
 def trace_rows() -> list[dict[str, Any]]:
-    """Every leaf of two small traces (the second with guidance branches), with salts and roots."""
+    """Every leaf of two small traces (the second with guidance), with salts and roots."""
     rows = []
-    for case, layout in enumerate((Layout(images=1, steps=2), Layout(images=2, steps=1, branches=True))):
+    for case, layout in enumerate((Layout(images=1, steps=2), Layout(images=2, steps=1, guided=True))):
         run = Binding(31337, address("board"), TaskId(made_up("task", case)), address("node"), made_up("secret", case))
         digests = {slot: made_up(f"digest-{case}", position) for position, slot in enumerate(layout.slots())}
         leaves = trace_leaves(run, layout, digests)

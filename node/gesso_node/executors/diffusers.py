@@ -50,8 +50,6 @@ class DiffusersOptions(BaseModel):
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads; 0 leaves torch's own choice."""
     max_loaded: int = Field(default=1, ge=1, le=8)
-    trace_outputs: bool = False
-    """Also keep both guidance branches of every step; twice the trace's size, needed by auditors only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +88,8 @@ class DiffusersEngine:
         with _MemoryErrors():
             loaded = self._pipeline(job.model_dir, job.spec.dtype)
             _check_size(loaded.pipeline, job.spec)
-            branches = self._options.trace_outputs and job.spec.guidance > 1
-            with TraceRecorder.open(job.out_dir, job.spec, job.manifest, branches=branches) as recorder:
-                run = _Run(loaded, job, self._device, recorder, emit, branches)
+            with TraceRecorder.open(job.out_dir, job.spec, job.manifest) as recorder:
+                run = _Run(loaded, job, self._device, recorder, emit)
                 images = run.pictures()
                 recorder.finish()
         return EngineResult(images, self._profile(job.spec), time.perf_counter() - begun, load_seconds)
@@ -132,7 +129,6 @@ class _Run:
         device: torch.device,
         recorder: TraceRecorder,
         emit: Emit,
-        branches: bool,
     ) -> None:
         self._pipe = loaded.pipeline
         self._scheduler_config = loaded.scheduler_config
@@ -141,7 +137,6 @@ class _Run:
         self._device = device
         self._recorder = recorder
         self._emit = emit
-        self._branches = branches
 
     @torch.inference_mode()
     def pictures(self) -> tuple[ImageFile, ...]:
@@ -159,7 +154,7 @@ class _Run:
         noise = torch.randn(_latent_shape(pipe, spec), generator=generator, dtype=torch.float32)
         self._record(Slot(LeafKind.NOISE, index), noise)
         pipe.scheduler = _scheduler(self._scheduler_config, spec.scheduler, DTYPES[spec.dtype])
-        hook = self._watch_branches(index) if self._branches else None
+        hook = self._watch_branches(index)
         try:
             latents = pipe(
                 prompt_embeds=cond,
@@ -176,8 +171,7 @@ class _Run:
                 callback_on_step_end_tensor_inputs=["latents"],
             )[0]
         finally:
-            if hook is not None:
-                hook.remove()
+            hook.remove()
         return self._decode(index, latents)
 
     def _after_step(self, image: int, _pipe: Any, step: int, _t: Any, state: dict[str, Any]) -> dict[str, Any]:
@@ -193,9 +187,12 @@ class _Run:
 
         def seen(_module: Any, _args: Any, output: Any) -> None:
             step = next(steps)
-            uncond, cond = output[0].chunk(2)
-            self._record(Slot(LeafKind.COND, image, step), cond)
-            self._record(Slot(LeafKind.UNCOND, image, step), uncond)
+            if self._job.spec.guidance > 1:
+                uncond, cond = output[0].chunk(2)
+                self._record(Slot(LeafKind.COND, image, step), cond)
+                self._record(Slot(LeafKind.UNCOND, image, step), uncond)
+            else:
+                self._record(Slot(LeafKind.COND, image, step), output[0])
 
         return self._pipe.unet.register_forward_hook(seen)
 

@@ -104,6 +104,9 @@ class FakeEngine:
                 self._calm.wait(self._faults.step_s)
             latent = stream.digest(length=size, seek=(step + 1) * size)
             recorder.tensor(Slot(LeafKind.LATENT, index, step), latent, shape)
+            for kind in (LeafKind.COND, LeafKind.UNCOND)[: 2 if spec.guidance > 1 else 1]:
+                output = stream.digest(length=size, seek=(spec.steps + 2 * step + 2) * size)
+                recorder.tensor(Slot(kind, index, step), output, shape)
             wanted = (step + 1) % PREVIEW_EVERY == 0
             emit(StepDone(index, step + 1, spec.steps, _preview(picture, step + 1, spec.steps) if wanted else None))
         recorder.tensor(Slot(LeafKind.RGB, index), picture.tobytes(), (spec.height, spec.width, 3), TensorType.UINT8)

@@ -99,12 +99,12 @@ def latent_embedding(trace: RecordedTrace, step: int) -> Any:
     return np.frombuffer(trace.bytes_of(slot), np.float32).reshape(trace.entries[slot].shape)
 
 
-def test_branches_are_recorded_on_request(make_job: MakeJob) -> None:
-    engine = DiffusersEngine(DiffusersOptions(device="cpu", threads=1, trace_outputs=True))
+def test_branches_are_recorded(make_job: MakeJob) -> None:
+    engine = DiffusersEngine(DiffusersOptions(device="cpu", threads=1))
     job = make_job(guidance=3.0)
     run(engine, job)
     trace = RecordedTrace.read(job.out_dir, job.spec)
-    assert trace.layout.branches
+    assert trace.layout.guided
     assert not np.array_equal(latent(trace, LeafKind.COND, 4), latent(trace, LeafKind.UNCOND, 4))
     trace.root(BINDING)
 

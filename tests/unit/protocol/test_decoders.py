@@ -36,6 +36,7 @@ from gesso_protocol.policy import Offer, Price
 from gesso_protocol.result import ImageEntry, ResultManifest
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.terms import BoardParams, Terms
+from gesso_protocol.trace import LoraUse, TraceManifest
 
 BLOB, TASK, ROOT, NODE = BlobRef(b"\x01" * 32), TaskId(b"\x02" * 32), Root(b"\x03" * 32), Address("0x" + "44" * 20)
 TERMS = Terms(requester=NODE, fee=Wei(9), spec=BLOB, claim_window_s=60, commit_window_s=60, nonce=5)
@@ -64,9 +65,14 @@ EXAMPLES: list[Document] = [
     ProgressEvent(task=TASK, node=NODE, sequence=1, stage="executing", step=1, total=2, preview=PREVIEW),
     BlobRequest(blob=BLOB),
     BlobReply(status="ok", size=5, length=5),
-    OpenRequest(task=TASK, positions=(0, 5)),
+    OpenRequest(task=TASK, phase="inputs", positions=(0, 5), asker=NODE),
     OPENING,
-    OpenReply(task=TASK, trace_root=ROOT, openings=(OPENING,)),
+    OpenReply(task=TASK, phase="outputs", trace_root=ROOT, openings=(OPENING,)),
+    LoraUse(manifest=BLOB, scale_milli=-500),
+    TraceManifest(
+        model_manifest=BLOB, loras=(LoraUse(manifest=BLOB),), scheduler="euler", scheduler_config="00" * 32,
+        dtype="fp32", profile="fp32/cpu-x86_64",
+    ),
 ]  # fmt: skip
 examples = st.sampled_from(EXAMPLES)
 kinds = st.sampled_from([type(example) for example in EXAMPLES])

@@ -14,11 +14,11 @@ from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, ListingId
 from gesso_protocol.money import MAX_FEE, Wei
-from gesso_protocol.terms import BoardParams, Terms, abi_terms, task_id
+from gesso_protocol.terms import AuditMode, BoardParams, Terms, abi_terms, task_id
 
 addresses = st.binary(min_size=20, max_size=20).map(Address.from_bytes)
 u32 = st.integers(0, 2**32 - 1)
-STRUCT = "(address,uint96,bytes32,uint64,uint8,uint32,uint32,uint64)"
+STRUCT = "(address,uint96,bytes32,uint64,uint8,uint32,uint32,uint64,uint8)"
 
 
 @st.composite
@@ -32,6 +32,7 @@ def all_terms(draw: st.DrawFn) -> Terms:
         claim_window_s=draw(u32),
         commit_window_s=draw(u32),
         nonce=draw(st.integers(0, 2**64 - 1)),
+        audit=draw(st.sampled_from(AuditMode)),
     )
 
 
@@ -96,6 +97,14 @@ def test_a_nonce_has_one_text_form() -> None:
 def test_a_tuple_of_another_length() -> None:
     with pytest.raises(EncodingInvalid):
         Terms.from_tuple(Terms(**GOOD).as_tuple()[:-1])
+
+
+@pytest.mark.parametrize("mode", [3, 255, -1])
+def test_an_unknown_audit_mode(mode: int) -> None:
+    with pytest.raises(EncodingInvalid):
+        Terms.from_tuple((*Terms(**GOOD).as_tuple()[:-1], mode))
+    with pytest.raises(EncodingInvalid):
+        Terms.decode(Terms(**GOOD).encode().replace(b'"audit":0', b'"audit":%d' % mode))
 
 
 def test_board_params_need_a_step() -> None:

@@ -51,7 +51,7 @@ def test_other_slots_have_none(layout: Layout, kind: LeafKind, image: int, step:
 
 
 def test_the_order_is_the_story_of_the_run() -> None:
-    kinds = [slot.kind.value for slot in Layout(images=1, steps=2, branches=True).slots()]
+    kinds = [slot.kind.value for slot in Layout(images=1, steps=2, guided=True).slots()]
     assert kinds == [
         "manifest", "embedding", "embedding", "noise", "latent", "cond", "uncond", "latent", "cond", "uncond", "rgb",
         "file",
@@ -59,7 +59,7 @@ def test_the_order_is_the_story_of_the_run() -> None:
 
 
 def test_the_largest_trace_fits_the_tree() -> None:
-    assert merkle.depth(Layout(16, 1000, branches=True).count) <= merkle.MAX_DEPTH
+    assert merkle.depth(Layout(16, 1000, guided=True).count) <= merkle.MAX_DEPTH
 
 
 @pytest.mark.parametrize(("images", "steps"), [(0, 1), (17, 1), (1, 0), (1, 1001)])
@@ -104,7 +104,7 @@ def test_a_trace_is_complete() -> None:
     layout = Layout(images=1, steps=2)
     full = digests(layout)
     missing = {slot: digest for slot, digest in full.items() if slot.kind is not LeafKind.RGB}
-    with pytest.raises(EncodingInvalid, match="needs 8"):
+    with pytest.raises(EncodingInvalid, match="needs 10"):
         trace_leaves(BINDING, layout, missing)
     with pytest.raises(EncodingInvalid, match="lacks"):
         trace_leaves(BINDING, layout, {**missing, Slot(LeafKind.COND): bytes(32)})

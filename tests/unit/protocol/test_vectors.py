@@ -81,6 +81,7 @@ def test_terms() -> None:
             claim_window_s=row["claimWindow"],
             commit_window_s=row["commitWindow"],
             nonce=number(row["nonce"]),
+            audit=row["audit"],
         )
         assert task_id(number(row["chainId"]), Address(row["board"]), terms).value == raw(row["taskId"])
 
