@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gesso_protocol import events
+from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.events import Event, event_json, parse_event
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
@@ -32,6 +33,24 @@ EVENTS: list[Event] = [
     events.Settled(task=TASK, at_ms=1, node=NODE, paid=Wei(5), royalty=Wei(1), royalty_to=NODE, protocol_fee=Wei(1)),
     events.Cancelled(task=TASK, at_ms=1, refund=Wei(7)),
     events.Expired(task=TASK, at_ms=1, refund=Wei(7), node=NODE),
+    events.AuditOpened(task=TASK, at_ms=1, node=NODE, challenge=TX, round=7, commit_by=9, tx=TX),
+    events.AuditCommitted(task=TASK, at_ms=1, auditor=NODE),
+    events.AuditRevealed(
+        task=TASK, at_ms=1, auditor=NODE, verdict=AuditVerdict.FLAG, evidence=BlobRef(bytes(32)), profile=TX,
+        projection=(-(2**15), 2**15 - 1) * 32,
+    ),
+    events.AuditClosed(task=TASK, at_ms=1, outcome=AuditOutcome.DISPUTED),
+    events.DisputeOpened(task=TASK, at_ms=1, by=NODE, level=0, round=8),
+    events.VoteCommitted(task=TASK, at_ms=1, juror=NODE, level=1),
+    events.VoteRevealed(task=TASK, at_ms=1, juror=NODE, level=1, vote=6),
+    events.DisputeTallied(task=TASK, at_ms=1, level=0, outcome=DisputeOutcome.GUILTY, appeal_by=5),
+    events.Appealed(task=TASK, at_ms=1, by=NODE),
+    events.DisputeExecuted(
+        task=TASK, at_ms=1, outcome=DisputeOutcome.GUILTY, slashed=Wei(10), burned=Wei(5), to_requester=Wei(3),
+        to_pool=Wei(2),
+    ),
+    events.AuditorPenalised(task=TASK, at_ms=1, auditor=NODE, amount=Wei(3)),
+    events.JurorPenalised(task=TASK, at_ms=1, juror=NODE, amount=Wei(3)),
     events.Failed(task=TASK, at_ms=1, code="executor-crashed", message="it died", hint="run doctor", final=False),
 ]  # fmt: skip
 

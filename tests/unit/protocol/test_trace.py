@@ -107,7 +107,7 @@ def test_a_trace_is_complete() -> None:
     with pytest.raises(EncodingInvalid, match="needs 10"):
         trace_leaves(BINDING, layout, missing)
     with pytest.raises(EncodingInvalid, match="lacks"):
-        trace_leaves(BINDING, layout, {**missing, Slot(LeafKind.COND): bytes(32)})
+        trace_leaves(BINDING, layout, {**missing, Slot(LeafKind.UNCOND): bytes(32)})
     with pytest.raises(EncodingInvalid):
         trace_leaves(BINDING, layout, {**full, Slot(LeafKind.RGB): b"short"})
 

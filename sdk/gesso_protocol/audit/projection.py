@@ -1,0 +1,81 @@
+"""The fingerprint of what an auditor computed: 64 signed sums that can be compared on chain.
+
+All outputs of the checked steps are brought to one length, joined and divided by the root of their number, so the
+joined vector has length 1. Row r of a sign matrix drawn by the challenge sums it with random signs; a row's sum has
+mean 0 and deviation 1 for any vector, and is rounded to 1/4096. Two auditors that ran the step agree to a few units,
+whether or not the node cheated; one that did not cannot guess even one row to within the tolerance by much more than
+chance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from gesso_protocol.audit.compare import Branches, Tensor
+from gesso_protocol.errors import EncodingInvalid
+
+ROWS = 64
+SCALE = 4096
+PACKED_BYTES = 2 * ROWS
+MAX_VALUES = 1 << 26
+NOTHING = (0,) * ROWS
+"""What an auditor commits to when the node withheld the inputs."""
+
+
+def project(challenge: bytes, outputs: Sequence[Tensor]) -> tuple[int, ...]:
+    """64 int16 of the outputs in order (cond, uncond of each checked step). Raises `EncodingInvalid` for none at all.
+
+    Signs: SHAKE-256 of "gesso/audit/1/projection" and the challenge; row r is bytes r*n to (r+1)*n, n = ceil(values/8),
+    lowest bit first, 1 is minus. An output that is zero or not finite counts as zeros.
+    """
+    count = sum(int(output.size) for output in outputs)
+    if not 0 < count <= MAX_VALUES:
+        raise EncodingInvalid("a projection is of 1 to 2^26 values")
+    joined = np.concatenate([_to_unit(output) for output in outputs]) / np.sqrt(len(outputs))
+    width = -(-count // 8)
+    signs = hashlib.shake_256(b"gesso/audit/1/projection" + challenge).digest(ROWS * width)
+    return tuple(_row_sum(joined, signs[row * width : (row + 1) * width]) for row in range(ROWS))
+
+
+def outputs_of(steps: Sequence[Branches]) -> tuple[Tensor, ...]:
+    """The outputs of the checked steps in the order that is projected."""
+    pairs = ((step.cond, step.uncond) for step in steps)
+    return tuple(output for pair in pairs for output in pair if output is not None)
+
+
+def differ(one: Sequence[int], other: Sequence[int]) -> int:
+    """The largest difference of two projections, row by row, in units of 1/4096."""
+    if len(one) != ROWS or len(other) != ROWS:
+        raise EncodingInvalid(f"a projection has {ROWS} rows")
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def pack(projection: Sequence[int]) -> tuple[bytes, bytes, bytes, bytes]:
+    """Four 32-byte words of sixteen int16 each, big-endian, row 0 in the highest bits of word 0."""
+    if len(projection) != ROWS or not all(-(2**15) <= value < 2**15 for value in projection):
+        raise EncodingInvalid(f"a projection has {ROWS} rows of 16 bits")
+    data = struct.pack(f">{ROWS}h", *projection)
+    return data[:32], data[32:64], data[64:96], data[96:]
+
+
+def unpack(words: Sequence[bytes]) -> tuple[int, ...]:
+    """What `pack` packed; raises `EncodingInvalid`."""
+    if len(words) != 4 or any(len(word) != 32 for word in words):
+        raise EncodingInvalid("a packed projection has four words of 32 bytes")
+    return struct.unpack(f">{ROWS}h", b"".join(words))
+
+
+def _to_unit(output: Tensor) -> Tensor:
+    flat = np.asarray(output, np.float64).ravel()
+    size = float(np.linalg.norm(flat)) if flat.size else 0.0
+    return flat / size if np.isfinite(size) and size > 0 else np.zeros_like(flat)
+
+
+def _row_sum(joined: Tensor, signs: bytes) -> int:
+    minus = np.unpackbits(np.frombuffer(signs, np.uint8), count=joined.size, bitorder="little").astype(bool)
+    value = round(SCALE * float(joined.sum() - 2 * joined[minus].sum()))
+    return max(-(2**15), min(2**15 - 1, value))
