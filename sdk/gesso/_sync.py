@@ -17,7 +17,7 @@ from gesso.chain.records import Listing, TxReceipt
 from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient, Balance
 from gesso.directory import TaskRow
 from gesso.image import Image
-from gesso.quote import Quote
+from gesso.quote import AuditChoice, Quote
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Result, Until
 from gesso_protocol.errors import UsageError
@@ -97,13 +97,15 @@ class Client:
         seed: int | None = None,
         fee: str | None = None,
         max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
         until: Until = "committed",
         on_event: OnEvent | None = None,
         timeout_s: float | None = None,
     ) -> Image:
         """One picture from a prompt, paid for and checked against the chain.
 
-        Sizes are pixels; `fee` and `max_fee` whole tokens as text. Raises what `submit` and `AsyncTask.result` raise.
+        Sizes are pixels; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises what `submit` and
+        `AsyncTask.result` raise.
         """
         return self._run(
             self._async.generate,
@@ -118,6 +120,7 @@ class Client:
             seed=seed,
             fee=fee,
             max_fee=max_fee,
+            audit=audit,
             until=until,
             on_event=on_event,
             timeout_s=timeout_s,
@@ -157,9 +160,9 @@ class Client:
             dtype=dtype,
         )
 
-    def quote(self, spec: TextToImage, *, fee: str | None = None) -> Quote:
-        """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow."""
-        return self._run(self._async.quote, spec, fee=fee)
+    def quote(self, spec: TextToImage, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
+        """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""
+        return self._run(self._async.quote, spec, fee=fee, audit=audit)
 
     def submit(
         self,
@@ -167,11 +170,13 @@ class Client:
         *,
         fee: str | None = None,
         max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
         claim_window_s: int = CLAIM_WINDOW_S,
         commit_window_s: int = COMMIT_WINDOW_S,
     ) -> Task:
         """Put the fee in escrow and announce the task; returns once it is on chain.
 
+        `audit` always has the work checked for the board's audit fee, sampled leaves it to the lot, none forgoes it.
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
@@ -182,6 +187,7 @@ class Client:
                 spec,
                 fee=fee,
                 max_fee=max_fee,
+                audit=audit,
                 claim_window_s=claim_window_s,
                 commit_window_s=commit_window_s,
             ),

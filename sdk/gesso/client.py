@@ -19,7 +19,7 @@ from gesso.directory import TaskRow
 from gesso.families import family_of
 from gesso.feed import TaskFeed
 from gesso.image import Image
-from gesso.quote import Quote, check_ceiling, make_quote
+from gesso.quote import AuditChoice, Quote, audit_mode, check_ceiling, make_quote
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Until
 from gesso_protocol.errors import (
@@ -112,13 +112,15 @@ class AsyncClient:
         seed: int | None = None,
         fee: str | None = None,
         max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
         until: Until = "committed",
         on_event: OnEvent | None = None,
         timeout_s: float | None = None,
     ) -> Image:
         """One picture from a prompt, paid for and checked against the chain.
 
-        Sizes are pixels; `fee` and `max_fee` whole tokens as text. Raises what `submit` and `AsyncTask.result` raise.
+        Sizes are pixels; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises what `submit` and
+        `AsyncTask.result` raise.
         """
         spec = await self.spec(
             prompt,
@@ -131,7 +133,7 @@ class AsyncClient:
             scheduler=scheduler,
             seed=seed,
         )
-        task = await self.submit(spec, fee=fee, max_fee=max_fee)
+        task = await self.submit(spec, fee=fee, max_fee=max_fee, audit=audit)
         result = await task.result(until=until, on_event=on_event, timeout_s=timeout_s)
         return result.image
 
@@ -173,8 +175,9 @@ class AsyncClient:
             }
         )
 
-    async def quote(self, spec: TextToImage, *, fee: str | None = None) -> Quote:
-        """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow."""
+    async def quote(self, spec: TextToImage, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
+        """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""
+        audit_mode(audit)
         listing = await self.model(spec.model)
         params = await self.params()
         offers = await self._ports.directory.offers()
@@ -187,6 +190,8 @@ class AsyncClient:
             min_fee=params.min_fee,
             royalty_bps=listing.royalty_bps,
             protocol_bps=params.protocol_fee_bps,
+            audit=audit,
+            audit_fee=params.audit_fee,
         )
 
     async def submit(
@@ -195,11 +200,13 @@ class AsyncClient:
         *,
         fee: str | None = None,
         max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
         claim_window_s: int = CLAIM_WINDOW_S,
         commit_window_s: int = COMMIT_WINDOW_S,
     ) -> AsyncTask:
         """Put the fee in escrow and announce the task; returns once it is on chain.
 
+        `audit` always has the work checked for the board's audit fee, sampled leaves it to the lot, none forgoes it.
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
@@ -207,10 +214,10 @@ class AsyncClient:
         listing = await self.model(spec.model)
         if spec.model_manifest not in (None, listing.manifest):
             raise UsageError(f"{spec.model} is not the model that the spec pins by hash")
-        quote = await self.quote(spec, fee=fee)
+        quote = await self.quote(spec, fee=fee, audit=audit)
         ceiling = max_fee if max_fee is not None else ports.max_fee
         check_ceiling(quote, None if ceiling is None else parse_amount(ceiling))
-        await self._check_funds(quote.fee)
+        await self._check_funds(quote.total)
         terms = Terms(
             requester=self.address,
             fee=quote.fee,
@@ -220,6 +227,7 @@ class AsyncClient:
             claim_window_s=_within(claim_window_s, params.min_claim_window_s, params.max_claim_window_s),
             commit_window_s=_within(commit_window_s, params.min_commit_window_s, params.max_commit_window_s),
             nonce=secrets.randbits(64),
+            audit=audit_mode(audit),
         )
         await ports.blobs.put(spec_bytes(spec), expect=terms.spec)
         return await self._send(spec, terms, params)
@@ -305,12 +313,12 @@ class AsyncClient:
             raise UsageError("the client is not open", hint="async with AsyncClient() as gesso: …")
         return self._feed_now
 
-    async def _check_funds(self, fee: Wei) -> None:
+    async def _check_funds(self, price: Wei) -> None:
         deposit = await self._ports.chain.balance_of(self.address)
-        if deposit < fee:
-            missing = format_amount(Wei(int(fee) - int(deposit)))
+        if deposit < price:
+            missing = format_amount(Wei(int(price) - int(deposit)))
             raise InsufficientFunds(
-                f"the task costs {format_amount(fee)} and the deposit holds {format_amount(deposit)}",
+                f"the task costs {format_amount(price)} and the deposit holds {format_amount(deposit)}",
                 hint=f"add to it: gesso wallet deposit {missing}",
             )
 

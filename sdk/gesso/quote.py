@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from gesso_protocol.errors import FeeTooLow, NoEligibleNode
+from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
 from gesso_protocol.ids import Address
 from gesso_protocol.money import BPS, Split, Wei, format_amount, split_fee
 from gesso_protocol.policy import Offer
 from gesso_protocol.spec import TextToImage
+from gesso_protocol.terms import AuditMode
+
+AuditChoice: TypeAlias = Literal["sampled", "always", "none"]
+"""How often a task is audited: at the node's own rate, for certain (this costs the audit fee), or never by lot."""
+AUDIT_MODES: dict[str, AuditMode] = {mode.name.lower(): mode for mode in AuditMode}
 
 FALLBACK_FEE = Wei(10**16)
 """0.01 tokens: offered when no node has said its price yet."""
+_NOTHING = Wei(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,14 @@ class Quote:
     split: Split
     eligible: tuple[Address, ...]
     known_nodes: int | None
+    audit: AuditChoice = "sampled"
+    audit_fee: Wei = _NOTHING
+    """Taken beside the fee where an audit is asked for; it comes back if nobody audits."""
+
+    @property
+    def total(self) -> Wei:
+        """What leaves the deposit when the task is submitted."""
+        return Wei(int(self.fee) + int(self.audit_fee))
 
     def document(self) -> dict[str, Any]:
         """For printing; money in whole tokens."""
@@ -34,6 +48,9 @@ class Quote:
             "royalty": format_amount(self.split.royalty),
             "protocol": format_amount(self.split.protocol),
             "eligible_nodes": len(self.eligible),
+            "audit": self.audit,
+            "audit_fee": format_amount(self.audit_fee),
+            "total": format_amount(self.total),
         }
 
 
@@ -45,6 +62,8 @@ def make_quote(
     min_fee: Wei,
     royalty_bps: int,
     protocol_bps: int,
+    audit: AuditChoice = "sampled",
+    audit_fee: Wei = _NOTHING,
 ) -> Quote:
     """The cheapest price at which somebody works, or a check of the offered `fee`.
 
@@ -69,15 +88,24 @@ def make_quote(
         )
     eligible = tuple(node for node, price in prices.items() if price <= chosen)
     split = split_fee(chosen, royalty_bps, protocol_bps)
-    return Quote(chosen, min_fee, split, eligible, None if offers is None else len(offers))
+    asked = audit_fee if audit == "always" else _NOTHING
+    return Quote(chosen, min_fee, split, eligible, None if offers is None else len(offers), audit, asked)
+
+
+def audit_mode(choice: str) -> AuditMode:
+    """The number that goes into the terms. Raises UsageError for anything but sampled, always or none."""
+    if choice not in AUDIT_MODES:
+        raise UsageError(f"{choice!r} is no kind of audit", hint="sampled, always or none")
+    return AUDIT_MODES[choice]
 
 
 def check_ceiling(quote: Quote, max_fee: Wei | None) -> None:
     """Raises FeeTooLow when the price is above what the caller allows."""
-    if max_fee is not None and quote.fee > max_fee:
+    if max_fee is not None and quote.total > max_fee:
+        audit = " with its audit" if quote.audit_fee else ""
         raise FeeTooLow(
-            f"the price is {format_amount(quote.fee)} and at most {format_amount(max_fee)} is allowed",
-            hint=f"allow more: --max-fee {format_amount(quote.fee)}",
+            f"the price{audit} is {format_amount(quote.total)} and at most {format_amount(max_fee)} is allowed",
+            hint=f"allow more: --max-fee {format_amount(quote.total)}",
         )
 
 

@@ -28,6 +28,7 @@ async def generate(
     count: int = 1,
     fee: str | None = None,
     max_fee: str | None = None,
+    audit: Literal["sampled", "always", "none"] = "sampled",
     settle: bool = False,
     dry_run: bool = False,
     common: Common | None = None,
@@ -53,7 +54,9 @@ async def generate(
     fee
         What to pay, in fee tokens; the quoted price when left out.
     max_fee
-        Refuse to pay more than this.
+        Refuse to pay more than this, audit included.
+    audit
+        Have the work checked: by lot, always (costs the audit fee), or not.
     settle
         Wait until the money has moved, not only until the picture is there.
     dry_run
@@ -75,9 +78,9 @@ async def generate(
             count=count,
         )
         if dry_run:
-            out.result((await client.quote(spec, fee=fee)).document())
+            out.result((await client.quote(spec, fee=fee, audit=audit)).document())
             return
-        task = await client.submit(spec, fee=fee, max_fee=max_fee)
+        task = await client.submit(spec, fee=fee, max_fee=max_fee, audit=audit)
         line = TaskLine(out)
         try:
             result = await task.result(until="settled" if settle else "committed", on_event=line.show)

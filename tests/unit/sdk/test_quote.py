@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso.quote import FALLBACK_FEE, check_ceiling, gross, make_quote
-from gesso_protocol.errors import FeeTooLow, NoEligibleNode
+from gesso.quote import FALLBACK_FEE, AuditChoice, Quote, audit_mode, check_ceiling, gross, make_quote
+from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei, split_fee
 from gesso_protocol.policy import Offer, Price
 from gesso_protocol.spec import TextToImage
+from gesso_protocol.terms import AuditMode
 
 ONE, TWO = Address("0x" + "11" * 20), Address("0x" + "22" * 20)
 SPEC = TextToImage(prompt="a red circle", model="gesso-tiny@1", width=64, height=64)
@@ -74,3 +75,22 @@ def test_the_ceiling_holds() -> None:
     check_ceiling(quote, None)
     with pytest.raises(FeeTooLow):
         check_ceiling(quote, Wei(9599))
+
+
+def test_an_audit_that_is_asked_for_is_priced_and_counts_against_the_ceiling() -> None:
+    def priced(audit: AuditChoice) -> Quote:
+        rules = {"fee": None, "min_fee": Wei(0), "royalty_bps": 0, "protocol_bps": 0}
+        return make_quote(SPEC, None, **rules, audit=audit, audit_fee=Wei(7))  # type: ignore[arg-type]
+
+    assert (priced("always").audit_fee, priced("always").total) == (7, FALLBACK_FEE + 7)
+    assert priced("sampled").total == priced("none").total == FALLBACK_FEE
+    assert priced("always").document()["audit"] == "always"
+    check_ceiling(priced("sampled"), FALLBACK_FEE)
+    with pytest.raises(FeeTooLow, match="with its audit"):
+        check_ceiling(priced("always"), FALLBACK_FEE)
+
+
+def test_the_kind_of_audit_is_one_of_three_words() -> None:
+    assert [audit_mode(word) for word in ("sampled", "always", "none")] == list(AuditMode)
+    with pytest.raises(UsageError, match="sometimes"):
+        audit_mode("sometimes")
