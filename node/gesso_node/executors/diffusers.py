@@ -13,6 +13,8 @@ import itertools
 import platform
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,23 +24,20 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from gesso_node.executors.engine import Emit, EngineJob, EngineResult, finish_picture
+from gesso_node.executors.denoiser import DTYPES, Denoiser, TensorSteps, latent_shape, make_scheduler, raw_bytes, to_rgb
+from gesso_node.executors.engine import Emit, EngineJob, EngineResult, finish_picture, run_facts
 from gesso_node.executors.folder import check_model_folder
-from gesso_node.executors.port import ImageFile, StepDone
+from gesso_node.executors.kernels import STRICT, KernelOptions, use_kernels
+from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.executors.preview import Previewer
+from gesso_node.executors.profiles import device_family, profile_key
+from gesso_node.executors.replay import replay_with
 from gesso_node.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.trace import LeafKind, Slot, TensorType
 
 _diffusers: Any = diffusers  # its classes carry no usable types
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddim": (_diffusers.DDIMScheduler, {}),
-    "euler": (_diffusers.EulerDiscreteScheduler, {}),
-    "euler_a": (_diffusers.EulerAncestralDiscreteScheduler, {}),
-    "dpmpp_2m": (_diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-}
 
 
 class DiffusersOptions(BaseModel):
@@ -50,6 +49,12 @@ class DiffusersOptions(BaseModel):
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads; 0 leaves torch's own choice."""
     max_loaded: int = Field(default=1, ge=1, le=8)
+    kernels: KernelOptions = KernelOptions()
+    """Which of several honest ways to compute is used."""
+    cheat: str | None = None
+    """Sell forged work; see `executors/cheats`. For tests of audits."""
+    cheat_files: dict[str, Path] = Field(default_factory=dict)
+    """What a cheat needs beside the model, as `early_unet`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +93,26 @@ class DiffusersEngine:
         with _MemoryErrors():
             loaded = self._pipeline(job.model_dir, job.spec.dtype)
             _check_size(loaded.pipeline, job.spec)
-            with TraceRecorder.open(job.out_dir, job.spec, job.manifest) as recorder:
-                run = _Run(loaded, job, self._device, recorder, emit)
-                images = run.pictures()
+            facts = run_facts(job, self._key(job.spec.dtype))
+            with TraceRecorder.open(job.out_dir, job.spec, facts) as recorder:
+                images = _Run(loaded, job, recorder, emit).pictures()
                 recorder.finish()
-        return EngineResult(images, self._profile(job.spec), time.perf_counter() - begun, load_seconds)
+        return EngineResult(images, self._profile(job.spec.dtype), time.perf_counter() - begun, load_seconds)
 
-    def _pipeline(self, model_dir: Path, dtype: str) -> _Loaded:
-        key = (model_dir, dtype)
+    def replay(self, job: ReplayJob) -> Replayed:
+        if job.model_dir is None:
+            raise ModelInvalid("the diffusers engine needs a model folder")
+        begun = time.perf_counter()
+        dtype = "fp32" if job.strict else job.spec.dtype
+        with _MemoryErrors(), _one_thread(job.strict):
+            loaded = self._pipeline(job.model_dir, dtype, strict=job.strict)
+            _check_size(loaded.pipeline, job.spec)
+            denoiser = Denoiser(loaded.pipeline, loaded.scheduler_config, job.spec, DTYPES[dtype])
+            parts = replay_with(job, TensorSteps(denoiser))
+        return parts.finished(loaded.scheduler_config, self._profile(dtype, job.strict), begun, self.name)
+
+    def _pipeline(self, model_dir: Path, dtype: str, *, strict: bool = False) -> _Loaded:
+        key = (model_dir, f"{dtype} strict" if strict else dtype)
         if key in self._loaded:
             self._loaded.move_to_end(key)
             return self._loaded[key]
@@ -103,46 +120,47 @@ class DiffusersEngine:
         while len(self._loaded) >= self._options.max_loaded:
             self._loaded.popitem(last=False)
         pipeline = _open_pipeline(model_dir, DTYPES[dtype], self._device)
+        use_kernels(pipeline.unet, STRICT if strict else self._options.kernels)
         loaded = _Loaded(pipeline, dict(pipeline.scheduler.config), Previewer.of(pipeline))
         self._loaded[key] = loaded
         return loaded
 
-    def _profile(self, spec: TextToImage) -> dict[str, str]:
+    def _key(self, dtype: str) -> str:
+        if self._device.type == "cpu":
+            return profile_key(dtype, device_family("cpu"))
+        capability = torch.cuda.get_device_capability(self._device)
+        return profile_key(dtype, device_family(self._device.type, capability))
+
+    def _profile(self, dtype: str, strict: bool = False) -> dict[str, str]:
         device = torch.cuda.get_device_name() if self._device.type == "cuda" else platform.machine()
         return {
             "engine": "diffusers",
             "device": f"{self._device.type} {device}"[:200],
-            "dtype": spec.dtype,
-            "threads": str(torch.get_num_threads()),
+            "dtype": dtype,
+            "key": self._key(dtype),
+            "mode": "strict" if strict else "normal",
+            "threads": str(1 if strict else torch.get_num_threads()),
             "torch": torch.__version__,
             "diffusers": diffusers.__version__,
         }
 
 
 class _Run:
-    """One job on one loaded pipeline."""
+    """One job on one loaded pipeline, step by step through the pipeline's own loop."""
 
-    def __init__(
-        self,
-        loaded: _Loaded,
-        job: EngineJob,
-        device: torch.device,
-        recorder: TraceRecorder,
-        emit: Emit,
-    ) -> None:
+    def __init__(self, loaded: _Loaded, job: EngineJob, recorder: TraceRecorder, emit: Emit) -> None:
         self._pipe = loaded.pipeline
         self._scheduler_config = loaded.scheduler_config
         self._previewer = loaded.previewer
         self._job = job
-        self._device = device
         self._recorder = recorder
         self._emit = emit
 
     @torch.inference_mode()
     def pictures(self) -> tuple[ImageFile, ...]:
-        spec = self._job.spec
+        spec, device = self._job.spec, self._pipe.device
         # Both prompts are embedded even without guidance: the trace has a place for both.
-        cond, uncond = self._pipe.encode_prompt(spec.prompt, self._device, 1, True, spec.negative_prompt or None)
+        cond, uncond = self._pipe.encode_prompt(spec.prompt, device, 1, True, spec.negative_prompt or None)
         for step, embedding in enumerate((cond, uncond)):
             self._record(Slot(LeafKind.EMBEDDING, step=step), embedding)
         return tuple(self._picture(index, cond, uncond) for index in range(spec.count))
@@ -151,9 +169,9 @@ class _Run:
         spec, pipe = self._job.spec, self._pipe
         self._previewer.begin()
         generator = torch.Generator("cpu").manual_seed(spec.image_seed(index))
-        noise = torch.randn(_latent_shape(pipe, spec), generator=generator, dtype=torch.float32)
+        noise = torch.randn(latent_shape(pipe, spec), generator=generator, dtype=torch.float32)
         self._record(Slot(LeafKind.NOISE, index), noise)
-        pipe.scheduler = _scheduler(self._scheduler_config, spec.scheduler, DTYPES[spec.dtype])
+        pipe.scheduler = make_scheduler(self._scheduler_config, spec.scheduler, pipe.unet.dtype)
         hook = self._watch_branches(index)
         try:
             latents = pipe(
@@ -197,7 +215,7 @@ class _Run:
         return self._pipe.unet.register_forward_hook(seen)
 
     def _decode(self, index: int, latents: torch.Tensor) -> ImageFile:
-        pixels = _to_rgb(self._pipe, latents)
+        pixels = to_rgb(self._pipe, latents)
         height, width = pixels.shape[:2]
         raw = pixels.numpy().tobytes()
         self._recorder.tensor(Slot(LeafKind.RGB, index), raw, (height, width, 3), TensorType.UINT8)
@@ -206,8 +224,8 @@ class _Run:
         return finish_picture(self._job, DiffusersEngine.name, index, buffer.getvalue(), self._recorder)
 
     def _record(self, slot: Slot, tensor: torch.Tensor) -> None:
-        data = tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
-        self._recorder.tensor(slot, data, tuple(tensor.shape))
+        # Called in the recorder's thread: nobody writes into these tensors again, and the run does not wait for a copy.
+        self._recorder.tensor(slot, functools.partial(raw_bytes, tensor.detach()), tuple(tensor.shape))
 
 
 class _MemoryErrors:
@@ -239,6 +257,18 @@ def _settle_arithmetic() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
+@contextmanager
+def _one_thread(wanted: bool) -> Iterator[None]:
+    """Strict replays add up in one order."""
+    before = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _open_pipeline(model_dir: Path, dtype: torch.dtype, device: torch.device) -> Any:
     try:
         pipeline = _diffusers.StableDiffusionPipeline.from_pretrained(
@@ -266,42 +296,8 @@ def _open_pipeline(model_dir: Path, dtype: torch.dtype, device: torch.device) ->
     return pipeline
 
 
-def _scheduler(config: dict[str, Any], name: str, dtype: torch.dtype) -> Any:
-    kind, changes = SCHEDULERS[name]
-    scheduler = kind.from_config(config, clip_sample=config.get("clip_sample", False), **changes)
-    return scheduler if dtype == torch.float32 else _in_fp32(scheduler, dtype)
-
-
-def _in_fp32(scheduler: Any, dtype: torch.dtype) -> Any:
-    """Latents stay fp32 between steps; only what goes into the UNet is of the weights' type."""
-    step, scale = scheduler.step, scheduler.scale_model_input
-
-    @functools.wraps(step)
-    def wide_step(model_output: torch.Tensor, t: Any, sample: torch.Tensor, **kwargs: Any) -> Any:
-        return step(model_output.float(), t, sample.float(), **kwargs)
-
-    @functools.wraps(scale)
-    def narrow_input(sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return scale(sample, *args, **kwargs).to(dtype)
-
-    scheduler.step, scheduler.scale_model_input = wide_step, narrow_input
-    return scheduler
-
-
-def _latent_shape(pipe: Any, spec: TextToImage) -> tuple[int, int, int, int]:
-    factor = pipe.vae_scale_factor
-    return (1, pipe.unet.config.in_channels, spec.height // factor, spec.width // factor)
-
-
 def _check_size(pipe: Any, spec: TextToImage) -> None:
     levels = 2 ** (len(pipe.unet.config.block_out_channels) - 1)
     unit = pipe.vae_scale_factor * levels
     if spec.width % unit or spec.height % unit:
         raise ModelInvalid(f"this model draws sides that are multiples of {unit} pixels")
-
-
-def _to_rgb(pipe: Any, latents: torch.Tensor) -> torch.Tensor:
-    scaled = latents.float() / pipe.vae.config.scaling_factor
-    decoded: torch.Tensor = pipe.vae.decode(scaled, return_dict=False)[0][0]
-    pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).contiguous().cpu()

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gesso.png import with_text
-from gesso_node.executors.port import ImageFile, StepDone
+from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.spec import TextToImage
+from gesso_protocol.trace import TraceManifest
 
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 SAMPLER_NAMES = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m": "DPM++ 2M"}
 """The names that picture tools expect in the `parameters` text."""
 
@@ -60,6 +62,22 @@ class Engine(Protocol):
     def run(self, job: EngineJob, emit: Emit) -> EngineResult:
         """Raises ModelInvalid, MemoryError; anything else is a bug or a broken machine."""
         ...
+
+    def replay(self, job: ReplayJob) -> Replayed:
+        """Raises ModelInvalid (a latent of a wrong size too), MemoryError."""
+        ...
+
+
+def run_facts(job: EngineJob, profile: str) -> TraceManifest:
+    """What runs, and how: the first leaf of the trace. `profile` is the profile key."""
+    config = job.model_dir / SCHEDULER_CONFIG if job.model_dir else None
+    return TraceManifest(
+        model_manifest=job.manifest,
+        scheduler=job.spec.scheduler,
+        scheduler_config=hashlib.sha256(config.read_bytes() if config and config.is_file() else b"").hexdigest(),
+        dtype=job.spec.dtype,
+        profile=profile,
+    )
 
 
 def parameters_text(spec: TextToImage, seed: int) -> str:

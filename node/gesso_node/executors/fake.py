@@ -28,6 +28,7 @@ from gesso_node.executors.engine import (
     EngineJob,
     EngineResult,
     finish_picture,
+    run_facts,
 )
 from gesso_node.executors.port import (
     Crashed,
@@ -79,8 +80,8 @@ class FakeEngine:
     def run(self, job: EngineJob, emit: Emit) -> EngineResult:
         begun = time.perf_counter()
         job.out_dir.mkdir(parents=True, exist_ok=True)
-        profile = {"device": "none", "engine": "fake", "dtype": job.spec.dtype}
-        with TraceRecorder.open(job.out_dir, job.spec, job.manifest) as recorder:
+        profile = {"device": "none", "engine": "fake", "dtype": job.spec.dtype, "key": f"{job.spec.dtype}/fake"}
+        with TraceRecorder.open(job.out_dir, job.spec, run_facts(job, profile["key"])) as recorder:
             self._embeddings(job, recorder)
             images = tuple(self._picture(job, index, recorder, emit) for index in range(job.spec.count))
             recorder.finish()

@@ -16,13 +16,14 @@ diffusers: Any = pytest.importorskip("diffusers")
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from gesso_node.executors.diffusers import SCHEDULERS, DiffusersEngine, DiffusersOptions  # noqa: E402
+from gesso_node.executors.denoiser import SCHEDULERS  # noqa: E402
+from gesso_node.executors.diffusers import DiffusersEngine, DiffusersOptions  # noqa: E402
 from gesso_node.executors.engine import EngineJob, EngineResult  # noqa: E402
 from gesso_node.executors.folder import check_model_folder  # noqa: E402
-from gesso_node.executors.port import Job, StepDone  # noqa: E402
+from gesso_node.executors.port import Job, ReplayCheck, ReplayJob, StepDone  # noqa: E402
 from gesso_node.trace import RecordedTrace  # noqa: E402
 from gesso_protocol.errors import ModelInvalid  # noqa: E402
-from gesso_protocol.trace import LeafKind, Slot  # noqa: E402
+from gesso_protocol.trace import LeafKind, Slot, TraceManifest  # noqa: E402
 
 from .conftest import BINDING  # noqa: E402
 
@@ -107,6 +108,129 @@ def test_branches_are_recorded(make_job: MakeJob) -> None:
     assert trace.layout.guided
     assert not np.array_equal(latent(trace, LeafKind.COND, 4), latent(trace, LeafKind.UNCOND, 4))
     trace.root(BINDING)
+
+
+def replay_job(job: Job, trace: RecordedTrace, steps: range, **changes: Any) -> ReplayJob:
+    """Every step of `steps` from what the trace holds; the latent before step 0 is the scaled start noise."""
+    scale = 1.0
+    if job.spec.scheduler.startswith("euler"):
+        scheduler = SCHEDULERS[job.spec.scheduler][0].from_pretrained(str(job.model_dir / "scheduler"))  # type: ignore[operator]
+        scheduler.set_timesteps(job.spec.steps)
+        scale = scheduler.init_noise_sigma
+
+    def before(step: int) -> bytes:
+        if step:
+            return trace.bytes_of(Slot(LeafKind.LATENT, 0, step - 1))
+        return bytes((torch.tensor(latent(trace, LeafKind.NOISE)) * scale).numpy().tobytes())
+
+    last = trace.bytes_of(Slot(LeafKind.LATENT, 0, job.spec.steps - 1))
+    checks = tuple(ReplayCheck(0, step, before(step)) for step in steps)
+    return ReplayJob(job.spec, job.model_dir, job.manifest, checks, decode=((0, last),), **changes)
+
+
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+@pytest.mark.parametrize("guidance", [3.0, 1.0])
+def test_a_replayed_step_is_the_recorded_one_to_the_bit(
+    engine: DiffusersEngine, make_job: MakeJob, scheduler: str, guidance: float
+) -> None:
+    job = make_job(guidance=guidance, scheduler=scheduler)
+    run(engine, job)
+    trace = RecordedTrace.read(job.out_dir, job.spec)
+    replayed = engine.replay(replay_job(job, trace, range(6)))
+    for step in range(6):
+        cond, uncond = replayed.outputs[0, step]
+        assert cond == trace.bytes_of(Slot(LeafKind.COND, 0, step))
+        assert uncond == (trace.bytes_of(Slot(LeafKind.UNCOND, 0, step)) if guidance > 1 else None)
+    assert replayed.embeddings == tuple(trace.bytes_of(Slot(LeafKind.EMBEDDING, 0, step)) for step in (0, 1))
+    assert replayed.noises == {0: trace.bytes_of(Slot(LeafKind.NOISE))}
+    assert replayed.rgb == {0: trace.bytes_of(Slot(LeafKind.RGB))}
+    assert len(replayed.step_noises) == (6 if scheduler == "euler_a" else 0)
+    manifest = TraceManifest.decode(trace.bytes_of(Slot(LeafKind.MANIFEST)))
+    assert manifest.profile == replayed.profile_key
+    assert manifest.scheduler == scheduler
+
+
+def test_ancestral_noise_is_what_the_scheduler_added(engine: DiffusersEngine, make_job: MakeJob) -> None:
+    job = make_job(guidance=3.0, scheduler="euler_a")
+    run(engine, job)
+    trace = RecordedTrace.read(job.out_dir, job.spec)
+    noises = engine.replay(replay_job(job, trace, range(0))).step_noises
+    scheduler = SCHEDULERS["euler_a"][0].from_pretrained(str(job.model_dir / "scheduler"))  # type: ignore[operator]
+    scheduler.set_timesteps(6)
+    for step in (1, 4):
+        cond, uncond = (torch.tensor(latent(trace, kind, step)) for kind in (LeafKind.COND, LeafKind.UNCOND))
+        before, after = (torch.tensor(latent(trace, LeafKind.LATENT, at)) for at in (step - 1, step))
+        scheduler._step_index, scheduler.is_scale_input_called = step, True
+        quiet = scheduler.step(
+            uncond + 3.0 * (cond - uncond), scheduler.timesteps[step], before, torch.Generator().manual_seed(0)
+        )
+        unwanted = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
+        start, end = scheduler.sigmas[step], scheduler.sigmas[step + 1]
+        up = (end**2 * (start**2 - end**2) / start**2) ** 0.5
+        ours = torch.tensor(np.frombuffer(noises[0, step], np.float32).reshape(before.shape))
+        assert torch.allclose(quiet.prev_sample + up * (ours - unwanted), after, atol=1e-4)
+
+
+def test_strict_is_fp32_whatever_the_task_was(engine: DiffusersEngine, make_job: MakeJob) -> None:
+    job = make_job(guidance=3.0, dtype="bf16")
+    run(engine, job)
+    trace = RecordedTrace.read(job.out_dir, job.spec)
+    wide = make_job(guidance=3.0)
+    strict = engine.replay(replay_job(job, trace, range(1), strict=True))
+    same = engine.replay(replay_job(wide, trace, range(1)))
+    own = engine.replay(replay_job(job, trace, range(1)))
+    assert strict.profile_key.startswith("fp32/")
+    assert strict.profile["mode"] == "strict"
+    error_strict = relative(strict.outputs[0, 0][0], same.outputs[0, 0][0])
+    assert error_strict < 1e-5
+    assert relative(own.outputs[0, 0][0], same.outputs[0, 0][0]) > 100 * error_strict
+
+
+def relative(one: bytes, other: bytes) -> float:
+    a, b = np.frombuffer(one, np.float32), np.frombuffer(other, np.float32)
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize(
+    "kernels",
+    [
+        {"attention": "math"},
+        {"attention": "bmm"},
+        {"attention": "sliced"},
+        {"onednn": False},
+        {"split_guidance": True},
+        {"batch_to": 5},
+        {"channels_last": True},
+    ],
+)
+def test_other_kernels_agree_but_for_the_last_bits(
+    engine: DiffusersEngine, make_job: MakeJob, kernels: dict[str, object]
+) -> None:
+    job = make_job(guidance=3.0)
+    run(engine, job)
+    trace = RecordedTrace.read(job.out_dir, job.spec)
+    other = DiffusersEngine(DiffusersOptions.model_validate({"device": "cpu", "threads": 1, "kernels": kernels}))
+    outputs = other.replay(replay_job(job, trace, range(6))).outputs
+    errors = [relative(outputs[0, step][0], trace.bytes_of(Slot(LeafKind.COND, 0, step))) for step in range(6)]
+    assert max(errors) < 1e-5
+
+
+@pytest.mark.parametrize("wrong", [b"", b"\0" * 4092, b"\0" * 4100])
+def test_a_latent_of_a_wrong_size_is_a_typed_error(engine: DiffusersEngine, make_job: MakeJob, wrong: bytes) -> None:
+    job = make_job()
+    with pytest.raises(ModelInvalid, match="latent"):
+        engine.replay(ReplayJob(job.spec, job.model_dir, job.manifest, (ReplayCheck(0, 0, wrong),)))
+    with pytest.raises(ModelInvalid, match="latent"):
+        engine.replay(ReplayJob(job.spec, job.model_dir, job.manifest, decode=((0, wrong),)))
+
+
+@pytest.mark.parametrize("place", [(1, 0), (0, 6), (-1, 0), (0, -1)])
+def test_places_that_the_task_does_not_have_are_a_typed_error(
+    engine: DiffusersEngine, make_job: MakeJob, place: tuple[int, int]
+) -> None:
+    job = make_job()
+    with pytest.raises(ModelInvalid, match="the task has"):
+        engine.replay(ReplayJob(job.spec, job.model_dir, job.manifest, (ReplayCheck(*place, bytes(4096)),)))
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
