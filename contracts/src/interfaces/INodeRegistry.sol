@@ -13,8 +13,8 @@ enum NodeState {
 /// @param minStake Least stake of an active node, base units.
 /// @param stakePerWeight Base units of stake for one unit of sortition weight; at most `minStake`.
 /// @param unbondingPeriod Seconds between `beginUnbond` and `withdrawStake`.
-/// @param activationDelay Seconds after register or resume before a node may claim; set it to the longest claim window
-/// and nobody can make an address that suits a seed already known.
+/// @param activationDelay Seconds after register, resume or addStake before a node may claim, audit or judge; set it to
+/// the longest claim window and nobody can make an address or a weight that suits a seed already known.
 struct RegistryRules {
     uint96 minStake;
     uint96 stakePerWeight;
@@ -142,7 +142,8 @@ interface INodeRegistry {
     /// @notice Brings the caller back into sortition, given enough stake and standing.
     function resume() external;
 
-    /// @notice Adds `amount` base units to the caller's stake.
+    /// @notice Adds `amount` base units to the caller's stake. The activation delay of an active node starts anew, for
+    /// all of its weight, so that no stake added after a draw is known can move that draw.
     function addStake(uint96 amount) external;
 
     /// @notice Starts leaving: no more tasks, stake stays slashable until it is withdrawn.

@@ -11,6 +11,7 @@ pragma solidity 0.8.37;
 /// @param claimWindow Seconds after submit in which the task may be claimed.
 /// @param commitWindow Seconds after claim in which the result must be committed.
 /// @param nonce Any number that makes the requester's terms unique.
+/// @param audit An `AuditMode`.
 struct Terms {
     address requester;
     uint96 fee;
@@ -20,6 +21,15 @@ struct Terms {
     uint32 claimWindow;
     uint32 commitWindow;
     uint64 nonce;
+    uint8 audit;
+}
+
+/// @notice What a requester wants of audits. Sampled: as the beacon picks. Always: for `BoardRules.auditFee` on top of
+/// the fee. None: never by itself.
+enum AuditMode {
+    Sampled,
+    Always,
+    None
 }
 
 /// @notice Where a task stands. Settled, Cancelled and Expired are terminal.
@@ -45,6 +55,8 @@ enum TaskState {
 /// @param maxCommitWindow Greatest `Terms.commitWindow`, seconds.
 /// @param protocolFeeBps Treasury's share of a fee in basis points.
 /// @param minFee Least `Terms.fee`, base units of the fee token.
+/// @param auditFee What `AuditMode.Always` costs on top of the fee, base units; it goes to the arbiter when it holds the
+/// task, and back to the requester when the task ends without that.
 struct BoardRules {
     uint32 challengeWindow;
     uint32 sortitionStep;
@@ -56,6 +68,7 @@ struct BoardRules {
     uint32 maxCommitWindow;
     uint16 protocolFeeBps;
     uint96 minFee;
+    uint96 auditFee;
 }
 
 /// @title ITaskBoard
@@ -93,6 +106,12 @@ interface ITaskBoard {
     /// @notice The fee went back to the requester; `node` is who failed, zero when nobody had claimed.
     event Expired(bytes32 indexed taskId, address indexed node, uint96 refund);
 
+    /// @notice The audit fee went back to the requester, because the task ended without an audit.
+    event AuditFeeReturned(bytes32 indexed taskId, uint96 amount);
+
+    /// @notice A node that ever weighed something has this number for ever; task words name nodes by it.
+    event NodeNumbered(address indexed node, uint24 index);
+
     /// @notice A task in a settle batch was not settleable; the rest of the batch went on.
     event SettleSkipped(bytes32 indexed taskId);
 
@@ -124,6 +143,12 @@ interface ITaskBoard {
 
     /// @notice Thrown when a fee is below the board's minimum.
     error FeeTooLow(uint96 fee, uint96 minFee);
+
+    /// @notice Thrown when `Terms.audit` is no `AuditMode`.
+    error AuditModeUnknown(uint8 audit);
+
+    /// @notice Thrown when all node numbers are taken; no further wallet can become active.
+    error NodeNumbersExhausted();
 
     /// @notice Thrown when a window of the terms lies outside the board's bounds, all in seconds.
     error WindowOutOfRange(uint32 window, uint32 least, uint32 greatest);
@@ -187,7 +212,8 @@ interface ITaskBoard {
 
     // ------------------------------------------------------------------ lifecycle
 
-    /// @notice Escrows the fee from the caller's internal balance and opens the task to sortition.
+    /// @notice Escrows the fee, and the audit fee if one is due, from the caller's internal balance and opens the task
+    /// to sortition.
     function submit(Terms calldata terms) external returns (bytes32 taskId);
 
     /// @notice Takes a task on: the caller must be an active node whose score is within the present threshold.
@@ -214,11 +240,16 @@ interface ITaskBoard {
     /// @notice Names the arbiter, once and for all. Admin only; the admin has no other power.
     function setArbiter(address arbiter_) external;
 
-    /// @notice Stops a committed task from settling. Arbiter only, within the challenge window, once a task.
-    function hold(Terms calldata terms) external;
+    /// @notice Stops a committed task from settling. Arbiter only, within the challenge window, once a task. The audit
+    /// fee, if one was paid, is the arbiter's from now on.
+    /// @return node Who committed.
+    /// @return commitment As `commitmentOf`.
+    /// @return committedAt Second of the commit.
+    function hold(Terms calldata terms) external returns (address node, uint184 commitment, uint40 committedAt);
 
     /// @notice Decides a held task: paid when `upheld`, refunded otherwise. Arbiter only, within the hold window.
-    function rule(Terms calldata terms, bool upheld) external;
+    /// @return node Who committed.
+    function rule(Terms calldata terms, bool upheld) external returns (address node);
 
     // ------------------------------------------------------------------ registry
 
@@ -233,10 +264,20 @@ interface ITaskBoard {
 
     /// @notice Where a task stands.
     /// @return state A `TaskState`.
-    /// @return node Who claimed it; zero before.
+    /// @return node Who claimed it; zero before, and for tasks that ended unclaimed.
     /// @return stateSince Second at which the state was entered.
     /// @return seed Sortition seed while submitted; zero after.
     function taskOf(bytes32 taskId) external view returns (uint8 state, address node, uint40 stateSince, uint128 seed);
+
+    /// @notice Low 184 bits of keccak256(abi.encode(resultRoot, traceRoot)) of a task from its commit on; zero before, and
+    /// for tasks that ended without a commit.
+    function commitmentOf(bytes32 taskId) external view returns (uint184);
+
+    /// @notice The permanent number of a node, from 1; zero while it never weighed anything.
+    function indexOf(address node) external view returns (uint24);
+
+    /// @notice The node of a number; zero when there is none.
+    function nodeAt(uint24 index) external view returns (address);
 
     /// @notice Tasks that `node` has claimed and that are not terminal yet. Its stake is locked while there are any.
     function activeClaimsOf(address node) external view returns (uint32);
@@ -259,6 +300,7 @@ interface ITaskBoard {
     /// @return protocolFeeBps Basis points.
     /// @return maxRoyaltyBps Basis points, as the marketplace enforces them.
     /// @return minFee Base units.
+    /// @return auditFee Base units.
     function params()
         external
         view
@@ -273,7 +315,8 @@ interface ITaskBoard {
             uint32 maxCommitWindow,
             uint16 protocolFeeBps,
             uint16 maxRoyaltyBps,
-            uint96 minFee
+            uint96 minFee,
+            uint96 auditFee
         );
 
     /// @notice Where protocol fees are credited.

@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {Terms} from "./ITaskBoard.sol";
+
+/// @notice A committed task as its log published it. Callers pass it with every step; the board's word proves it.
+/// @param terms Terms of the task.
+/// @param node Who committed.
+/// @param resultRoot As committed.
+/// @param traceRoot As committed.
+struct Filing {
+    Terms terms;
+    address node;
+    bytes32 resultRoot;
+    bytes32 traceRoot;
+}
+
+/// @notice Where an audit stands. `Open` takes commitments and reveals, `Disputed` is before the jurors.
+enum AuditPhase {
+    None,
+    Open,
+    Disputed,
+    Closed
+}
+
+/// @notice What an auditor says. `Withheld` means that the node opened nothing in time, and counts as a flag.
+enum AuditVerdict {
+    None,
+    Pass,
+    Flag,
+    Withheld
+}
+
+/// @notice How an audit ended. `Void`: nobody revealed, so the node is paid as if nobody had asked.
+enum AuditOutcome {
+    None,
+    Passed,
+    Void,
+    Disputed
+}
+
+/// @notice Where a dispute stands. `Voting` covers both commit and reveal of one level.
+enum DisputePhase {
+    None,
+    Voting,
+    Tallied,
+    Executed
+}
+
+/// @notice What the jurors found. Undecided: refunded, not slashed, and the node's audit rate rises.
+enum DisputeOutcome {
+    None,
+    Guilty,
+    Innocent,
+    Undecided
+}
+
+/// @notice Why somebody was credited.
+enum CreditReason {
+    None,
+    AuditorFee,
+    JurorFee,
+    Bond,
+    Refund,
+    Burn,
+    Surplus
+}
+
+/// @notice Why an auditor or juror lost stake.
+enum PenaltyReason {
+    None,
+    MissingReveal,
+    WrongVerdict,
+    WrongProjection,
+    Incoherent
+}
+
+/// @notice Rules of an arbiter, fixed for its life. Times in seconds, money in base units, shares in basis points.
+/// @param vettingRateBps Chance of an audit for a node with fewer than `vettingAudits` passed ones; at most 10,000.
+/// @param steadyRateBps The same from `vettingAudits` on; at most `vettingRateBps`.
+/// @param trustedRateBps The same from `trustedAudits` on; at most `steadyRateBps`.
+/// @param vettingAudits Passed audits in a row that end vetting.
+/// @param trustedAudits Passed audits in a row that earn the lowest rate; at least `vettingAudits`.
+/// @param largeFee Fees from here on are always audited.
+/// @param auditorSeats Auditors of an audit: 1 or 2.
+/// @param auditStep Seconds in which the threshold of auditors doubles.
+/// @param auditCommitWindow Seconds from the first commitment in which seats may be taken.
+/// @param auditRevealWindow Seconds after that in which auditors owe their reveal.
+/// @param projectionTolerance Largest difference of two honest auditors' projections in any compared number.
+/// @param auditorFee What an auditor earns.
+/// @param auditorPenalty What an auditor loses for a missing reveal, a wrong verdict or a wrong projection.
+/// @param jurors Seats of the first level, 2 to 40.
+/// @param quorum Votes that decide the first level: more than half of the seats, at least 2.
+/// @param appealJurors Seats of the second level, 2 to 40.
+/// @param appealQuorum Votes that decide the second level: more than half of the seats, at least 2.
+/// @param juryStep Seconds in which the threshold of jurors doubles.
+/// @param voteCommitWindow Seconds from the jury's round in which votes may be committed.
+/// @param voteRevealWindow Seconds after that in which they must be revealed.
+/// @param appealWindow Seconds after a tally in which the losing side may appeal.
+/// @param jurorFee What a juror earns.
+/// @param jurorPenalty What a juror loses for a missing reveal or a vote against the outcome.
+/// @param challengeBond What a requester puts up for a dispute; an appeal costs three times as much.
+/// @param penaltyFactor A guilty node loses this many fees,
+/// @param penaltyBps or this share of its stake, whichever is more, and never more than its stake.
+/// @param burnBps Share of a node's penalty that is burned.
+/// @param requesterBps Share of a node's penalty that goes to the requester; the rest goes to the pool.
+/// @param brakeSlashes Slashes a day and profile; further guilty verdicts of that profile refund and slash nothing.
+/// @param grace Seconds that the constructor reserves for each of the four calls that move a dispute on.
+/// @param reserve What the pool keeps; the rest goes to the treasury.
+struct ArbiterRules {
+    uint16 vettingRateBps;
+    uint16 steadyRateBps;
+    uint16 trustedRateBps;
+    uint32 vettingAudits;
+    uint32 trustedAudits;
+    uint96 largeFee;
+    uint8 auditorSeats;
+    uint32 auditStep;
+    uint32 auditCommitWindow;
+    uint32 auditRevealWindow;
+    uint16 projectionTolerance;
+    uint96 auditorFee;
+    uint96 auditorPenalty;
+    uint8 jurors;
+    uint8 quorum;
+    uint8 appealJurors;
+    uint8 appealQuorum;
+    uint32 juryStep;
+    uint32 voteCommitWindow;
+    uint32 voteRevealWindow;
+    uint32 appealWindow;
+    uint96 jurorFee;
+    uint96 jurorPenalty;
+    uint96 challengeBond;
+    uint32 penaltyFactor;
+    uint16 penaltyBps;
+    uint16 burnBps;
+    uint16 requesterBps;
+    uint16 brakeSlashes;
+    uint32 grace;
+    uint96 reserve;
+}
+
+/// @notice Where an audit stands, as `auditOf` answers.
+/// @param phase See `AuditPhase`.
+/// @param round Beacon round of the challenge.
+/// @param auditors Who holds the seats, in the order of commitment; zero for a free seat.
+/// @param verdicts What they revealed.
+/// @param challenged Whether the requester has put up a bond.
+struct AuditView {
+    AuditPhase phase;
+    uint64 round;
+    address[2] auditors;
+    AuditVerdict[2] verdicts;
+    bool challenged;
+}
+
+/// @notice Where a dispute stands, as `disputeOf` answers. Counts are those of the present level.
+/// @param phase See `DisputePhase`.
+/// @param outcome Of the latest tally; final once the phase is `Executed`.
+/// @param level 0, or 1 after an appeal.
+/// @param round Beacon round that draws the jurors of this level.
+/// @param commitBy Last second to commit a vote.
+/// @param revealBy Last second to reveal one; it comes forward when all seats are taken early.
+/// @param appealBy Last second to appeal; 0 before the tally, and when there is nothing to appeal to.
+/// @param seats Votes committed.
+/// @param revealed Votes revealed.
+/// @param good Votes for the node.
+/// @param bad Votes against the node.
+/// @param wrong Votes that call the projection of auditor 0, of auditor 1, wrong.
+/// @param appellant Who appealed; zero when nobody did.
+/// @param profile Compute profile named by the first flag; zero when there was none.
+struct DisputeView {
+    DisputePhase phase;
+    DisputeOutcome outcome;
+    uint8 level;
+    uint64 round;
+    uint40 commitBy;
+    uint40 revealBy;
+    uint40 appealBy;
+    uint8 seats;
+    uint8 revealed;
+    uint8 good;
+    uint8 bad;
+    uint8[2] wrong;
+    address appellant;
+    bytes32 profile;
+}
+
+/// @title IArbiter
+/// @notice Audits of committed tasks, disputes before jurors, penalties, and the pool that pays for all of it.
+///
+/// A task's audit round is `beacon.roundAt(second of the commit) + 1`, so its seed is unknown when the board takes the
+/// roots. `challenge = keccak256(abi.encode(seed, taskId, node, resultRoot, traceRoot))` decides whether the task is
+/// audited, by whom, and (off chain) which steps. Auditors commit to a projection of their own outputs before they see
+/// the node's, then reveal. Agreement pays the node; a flag, a disagreement, or the requester's bond brings the task
+/// before jurors, drawn by a later round. The losing side may appeal once.
+///
+/// Nothing here waits for anybody: each phase has a last second, after which anyone may move the task on. The board
+/// refunds a held task after its hold window whatever happens here.
+/// @dev A deployment names this contract as the board's treasury, so its address must be known before: it is the
+/// deployer's next contract but one, when the board is the next. Then the admin calls `setArbiter` on board and registry.
+interface IArbiter {
+    // ------------------------------------------------------------------ events
+
+    /// @notice A task was picked and held; auditors may take seats until `commitBy`.
+    event AuditOpened(bytes32 indexed taskId, address indexed node, bytes32 challenge, uint64 round, uint40 commitBy);
+
+    /// @notice An auditor took a seat and is bound to a projection.
+    event AuditCommitted(bytes32 indexed taskId, address indexed auditor);
+
+    /// @notice An auditor's word.
+    /// @param verdict An `AuditVerdict`.
+    /// @param evidence BLAKE3 reference of the openings it judged; zero when they were withheld.
+    /// @param profile Compute profile of the node's run; the brake counts by it.
+    /// @param projection 64 numbers of 16 bits, big end first.
+    event AuditRevealed(
+        bytes32 indexed taskId,
+        address indexed auditor,
+        uint8 verdict,
+        bytes32 evidence,
+        bytes32 profile,
+        bytes32[4] projection
+    );
+
+    /// @notice An audit is over; `outcome` is an `AuditOutcome`.
+    event AuditClosed(bytes32 indexed taskId, uint8 outcome);
+
+    /// @notice The requester put up a bond.
+    event Challenged(bytes32 indexed taskId, address indexed requester, uint96 bond);
+
+    /// @notice Jurors are wanted; `round` draws them. `by` is who brought it here: requester, auditor or appellant.
+    event DisputeOpened(bytes32 indexed taskId, address indexed by, uint8 level, uint64 round);
+
+    /// @notice A juror took a seat and is bound to a vote.
+    event VoteCommitted(bytes32 indexed taskId, address indexed juror, uint8 level);
+
+    /// @notice A juror's vote; see `revealVote` for its bits.
+    event VoteRevealed(bytes32 indexed taskId, address indexed juror, uint8 level, uint8 vote);
+
+    /// @notice A level was counted; `outcome` is a `DisputeOutcome`, final when `appealBy` is 0 or past.
+    event DisputeTallied(bytes32 indexed taskId, uint8 level, uint8 outcome, uint40 appealBy);
+
+    /// @notice A losing party appealed.
+    event Appealed(bytes32 indexed taskId, address indexed by);
+
+    /// @notice A dispute is over. `burned + toRequester + toPool = slashed`.
+    event DisputeExecuted(
+        bytes32 indexed taskId, uint8 outcome, uint96 slashed, uint96 burned, uint96 toRequester, uint96 toPool
+    );
+
+    /// @notice An auditor lost stake to the pool; `reason` is a `PenaltyReason`.
+    event AuditorPenalised(bytes32 indexed taskId, address indexed auditor, uint96 amount, uint8 reason);
+
+    /// @notice A juror lost stake to the pool; `reason` is a `PenaltyReason`.
+    event JurorPenalised(bytes32 indexed taskId, address indexed juror, uint96 amount, uint8 reason);
+
+    /// @notice `account` may withdraw `amount` base units more; `reason` is a `CreditReason`.
+    event Credited(address indexed account, uint256 amount, uint8 reason);
+
+    /// @notice A guilty verdict slashed nothing, because this profile was slashed too often on `day` (since the epoch).
+    event BrakeEngaged(bytes32 indexed profile, uint256 day);
+
+    /// @notice The pool took in protocol fees and audit fees from the board.
+    event Collected(uint256 amount);
+
+    /// @notice `account` took its credit out.
+    event CreditWithdrawn(address indexed account, uint256 amount);
+
+    // ------------------------------------------------------------------ errors
+
+    /// @notice Thrown when roots or node are not those that the board knows.
+    error FilingMismatch(bytes32 taskId);
+
+    /// @notice Thrown while the beacon has not yielded the round.
+    error SeedUnknown(uint64 round);
+
+    /// @notice Thrown when the challenge did not pick the task.
+    error NotPicked(bytes32 taskId);
+
+    /// @notice Thrown when the caller's weight is 0, or it is a party: node, requester, auditor, or a seat's holder.
+    error NotEligible(address caller);
+
+    /// @notice Thrown when the caller's score is above the present threshold; it doubles every step.
+    error SortitionNotReached(uint256 score, uint256 threshold);
+
+    /// @notice Thrown when all seats are taken.
+    error SeatsTaken(bytes32 taskId);
+
+    /// @notice Thrown when a step does not fit the audit's phase.
+    error UnexpectedAuditPhase(bytes32 taskId, AuditPhase phase);
+
+    /// @notice Thrown when a step does not fit the dispute's phase.
+    error UnexpectedDisputePhase(bytes32 taskId, DisputePhase phase);
+
+    /// @notice Thrown when a step comes before its first allowed second; 0 when it waits for a reveal, not for time.
+    error TooEarly(bytes32 taskId, uint40 opensAt);
+
+    /// @notice Thrown when a step comes after its last allowed second.
+    error TooLate(bytes32 taskId, uint40 closedAt);
+
+    /// @notice Thrown when a commitment or salt is zero where it must not be.
+    error EmptyCommitment();
+
+    /// @notice Thrown when what is revealed is not what was committed, or the caller committed nothing.
+    error CommitmentMismatch(address caller);
+
+    /// @notice Thrown when the caller revealed before.
+    error AlreadyRevealed(address caller);
+
+    /// @notice Thrown when a verdict or a vote is no meaning.
+    error MeaningUnknown(uint8 value);
+
+    /// @notice Thrown when the requester has challenged before.
+    error AlreadyChallenged(bytes32 taskId);
+
+    /// @notice Thrown when somebody else than the requester challenges.
+    error NotRequester(address caller, address requester);
+
+    /// @notice Thrown when the caller did not lose the level that it appeals against.
+    error NotLosingParty(address caller);
+
+    /// @notice Thrown when there is nothing to withdraw.
+    error NothingToWithdraw(address account);
+
+    /// @notice Thrown when the token moved another amount than asked, as tokens with a transfer fee do.
+    error TokenAmountMismatch(uint256 expected, uint256 received);
+
+    /// @notice Thrown when a rule given to the constructor is outside its hard range.
+    error RuleOutOfRange(uint256 value, uint256 least, uint256 greatest);
+
+    /// @notice Thrown when the board's protocol fees do not go to this contract.
+    error NotTreasury(address treasury);
+
+    /// @notice Thrown when an address must not be zero.
+    error ZeroAddress();
+
+    // ------------------------------------------------------------------ audits
+
+    /// @notice Takes an auditor's seat. The first one opens the audit and holds the task.
+    /// @dev Open to whom the challenge draws: `Sortition.score(uint128(uint256(challenge)), taskId, caller)` within the
+    /// threshold of `min(totalWeight, weight * auditorSeats)`, doubling every `auditStep` from the round's start. The
+    /// first commitment must fall into the board's challenge window, the others into `auditCommitWindow` after it.
+    /// Eighty bits of the commitment are kept: opening it to numbers learnt later takes a second preimage.
+    /// @param commitment keccak256(abi.encode(taskId, caller, keccak256(abi.encode(projection)), salt)); a fresh random
+    /// salt keeps others from testing guesses.
+    function commitAudit(Filing calldata filing, bytes32 commitment) external;
+
+    /// @notice Reveals verdict and projection, once all seats are taken or `auditCommitWindow` is over. The last
+    /// auditor to reveal closes the audit in the same call.
+    /// @dev A late reveal counts until somebody has closed the audit. The first five of the 64 numbers are compared
+    /// between auditors on chain; jurors compare all of them from the logs. Only `filing.terms` is read here.
+    /// @param verdict An `AuditVerdict` other than None.
+    /// @param projection 64 signed numbers of 16 bits: projection[0] holds the first sixteen, the very first in its
+    /// highest bits.
+    /// @param salt As committed.
+    /// @param evidence BLAKE3 reference of the openings bundle; zero when the openings were withheld.
+    /// @param profile keccak256 of the compute profile's key.
+    function revealAudit(
+        Filing calldata filing,
+        uint8 verdict,
+        bytes32[4] calldata projection,
+        bytes32 salt,
+        bytes32 evidence,
+        bytes32 profile
+    ) external;
+
+    /// @notice Ends an audit whose reveal window is over; what was revealed decides, and missing reveals cost stake.
+    /// Anyone may call.
+    function closeAudit(Filing calldata filing) external;
+
+    /// @notice Brings a task before jurors. Requester only, once, with `challengeBond` pulled from the caller; within
+    /// the board's challenge window, or while an audit is open. In the latter case the dispute begins when the audit ends.
+    function challenge(Filing calldata filing) external;
+
+    // ------------------------------------------------------------------ disputes
+
+    /// @notice Takes a juror's seat, from the jury round's seed on until `commitBy`.
+    /// @dev Open to whom `keccak256(abi.encode(seed, taskId, level))` draws, by the rule of auditors with `jurors` seats
+    /// and `juryStep`. Node, requester and the task's auditors may not sit. Jurors of level 0 may sit at level 1 only in
+    /// the second half of the commit window: where nodes are few, the same eyes are better than none.
+    /// @param commitment keccak256(abi.encode(taskId, level, caller, vote, salt)).
+    function commitVote(bytes32 taskId, bytes32 commitment) external;
+
+    /// @notice Reveals a vote, once all seats are taken or the commit window is over.
+    /// @param vote Bits 0 and 1: 1 the node is good, 2 bad, 3 cannot tell. Bit 2: auditor 0's projection is wrong;
+    /// bit 3: auditor 1's.
+    function revealVote(bytes32 taskId, uint8 vote, bytes32 salt) external;
+
+    /// @notice Counts a level: all votes revealed, or the reveal window over. Anyone may call.
+    function tally(bytes32 taskId) external;
+
+    /// @notice Asks for a second, larger jury with three `challengeBond` pulled from the caller. Against guilty: node or
+    /// an auditor that passed it; against innocent: requester or an auditor that flagged; against undecided: all four.
+    function appeal(bytes32 taskId) external;
+
+    /// @notice Carries out the final outcome: ruling, penalties, pay, bonds. Anyone may call.
+    function execute(Filing calldata filing) external;
+
+    // ------------------------------------------------------------------ money
+
+    /// @notice Takes protocol and audit fees from the board into the pool, and credits the treasury with what exceeds the
+    /// reserve. Anyone may call.
+    /// @return amount What came from the board.
+    function collect() external returns (uint256 amount);
+
+    /// @notice Pushes the caller's credit to the caller.
+    function withdraw() external;
+
+    /// @notice Sends what was burned to the burn address. Anyone may call.
+    function burn() external;
+
+    // ------------------------------------------------------------------ views
+
+    /// @notice What `account` may withdraw, base units.
+    function creditOf(address account) external view returns (uint256);
+
+    /// @notice What pays auditors and jurors, base units; the board's share comes in with `collect`.
+    function pool() external view returns (uint256);
+
+    /// @notice Bonds of unfinished disputes, base units.
+    function bonds() external view returns (uint256);
+
+    /// @notice Audits that `node` passed since its last setback.
+    function passedOf(address node) external view returns (uint32);
+
+    /// @notice Chance in basis points that a sampled task of `node` is audited.
+    function rateBpsOf(address node) external view returns (uint16);
+
+    /// @notice The audit round of a task, and its challenge.
+    /// @return value Zero while the beacon has not yielded `round`.
+    /// @return round Zero when the task is neither committed nor held.
+    function challengeOf(Filing calldata filing) external view returns (bytes32 value, uint64 round);
+
+    /// @notice Whether a committed task's challenge picks it; false while the challenge is unknown.
+    function picked(Filing calldata filing) external view returns (bool);
+
+    /// @notice An audit's record.
+    function auditOf(bytes32 taskId) external view returns (AuditView memory);
+
+    /// @notice A dispute's record.
+    function disputeOf(bytes32 taskId) external view returns (DisputeView memory);
+
+    /// @notice Who holds the seats of a level, in the order of commitment.
+    function jurorsOf(bytes32 taskId, uint8 level) external view returns (address[] memory);
+
+    /// @notice A juror's part in a level.
+    /// @return committed Whether it holds a seat.
+    /// @return vote What it revealed; 0 before.
+    function ballotOf(bytes32 taskId, uint8 level, address juror) external view returns (bool committed, uint8 vote);
+
+    /// @notice Slashes of a profile on a day (seconds since the epoch / 86,400).
+    function slashesOf(bytes32 profile, uint256 day) external view returns (uint256);
+
+    /// @notice The arbiter's rules.
+    function params() external view returns (ArbiterRules memory);
+
+    /// @notice Where surplus goes.
+    function treasury() external view returns (address);
+}
