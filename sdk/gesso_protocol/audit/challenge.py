@@ -33,7 +33,7 @@ def rate_bps(passed: int, rules: AuditRules) -> int:
     """How many tasks in ten thousand of a node are audited, by its audits passed since its last fault."""
     if passed < rules.vetting_audits:
         return rules.vetting_rate_bps
-    return rules.rate_bps if passed < rules.trusted_audits else rules.floor_rate_bps
+    return rules.steady_rate_bps if passed < rules.trusted_audits else rules.trusted_rate_bps
 
 
 def picked(challenge_: bytes, mode: AuditMode, fee: int, passed: int, rules: AuditRules) -> bool:
@@ -85,10 +85,11 @@ def seat_at(
 ) -> int | None:
     """Seconds after the round's start from which this wallet may take one of `seats` seats; None: it never may.
 
-    The same threshold as for claims, for a weight that is `seats` times as large: that many are expected at once.
+    The same threshold as for claims, for a weight `seats` times as large (at most the whole): that many are expected
+    at once.
     """
     mine = sortition.score(draw_seed(entropy), task, wallet)
-    return sortition.may_claim_at(mine, total_weight, weight * seats, step_s)
+    return sortition.may_claim_at(mine, total_weight, min(weight * seats, total_weight), step_s)
 
 
 def may_audit(
@@ -111,8 +112,7 @@ def may_judge(
     rules: AuditRules,
 ) -> bool:  # fmt: skip
     """Whether this wallet may commit a vote `elapsed_s` after the dispute's round began."""
-    seats = rules.appeal_jurors if level else rules.jurors
-    since = seat_at(entropy, task, wallet, weight, total_weight, seats, rules.juror_step_s)
+    since = seat_at(entropy, task, wallet, weight, total_weight, rules.seats(level), rules.jury_step_s)
     return since is not None and elapsed_s >= since
 
 
