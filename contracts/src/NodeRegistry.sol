@@ -22,7 +22,7 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         uint8 standing;
         /// @dev Second at which `standing` was true; it has recovered since.
         uint40 standingSince;
-        /// @dev Second from which an active node may claim, or an unbonding one withdraw.
+        /// @dev Second from which an active node may claim, audit and judge, or an unbonding one withdraw.
         uint40 since;
     }
 
@@ -132,6 +132,7 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
         uint256 stake = uint256(node.stake) + amount;
         if (stake > type(uint96).max) revert StakeTooHigh(stake);
         node.stake = uint96(stake);
+        if (node.state == NodeState.Active) _activate(node);
         emit StakeChanged(msg.sender, node.stake);
         _save(msg.sender, node);
         _pull(amount);

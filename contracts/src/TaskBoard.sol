@@ -4,12 +4,13 @@ pragma solidity 0.8.37;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
-import {BoardRules, ITaskBoard, TaskState, Terms} from "./interfaces/ITaskBoard.sol";
+import {AuditMode, BoardRules, ITaskBoard, TaskState, Terms} from "./interfaces/ITaskBoard.sol";
 import {IMarketplace} from "./interfaces/IMarketplace.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {Fees} from "./libraries/Fees.sol";
 import {Sortition} from "./libraries/Sortition.sol";
-import {TaskWord, packTask} from "./libraries/TaskWord.sol";
+import {TaskHash} from "./libraries/TaskHash.sol";
+import {INDEX_AT, TaskWord, commitmentOfRoots, packTask} from "./libraries/TaskWord.sol";
 import {TokenPull} from "./libraries/TokenPull.sol";
 
 /// @title TaskBoard
@@ -21,11 +22,13 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     using TokenPull for IERC20;
 
     /// @dev An account is one word, so that a claim reads and writes nothing else of a node: balance (128 bits),
-    /// unfinished claims (32), sortition weight (32), second from which it counts (40).
+    /// unfinished claims (32), sortition weight (32), second from which it counts (40), and the number that task words
+    /// name the node by (24).
     uint256 private constant ONE_CLAIM = 1 << 128;
     uint256 private constant CLAIMS_AT = 128;
     uint256 private constant WEIGHT_AT = 160;
     uint256 private constant ELIGIBLE_AT = 192;
+    uint256 private constant NUMBER_AT = 232;
 
     IERC20 public immutable token;
     INodeRegistry public immutable registry;
@@ -45,15 +48,20 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     uint16 private immutable _protocolFeeBps;
     uint16 private immutable _maxRoyaltyBps;
     uint96 private immutable _minFee;
+    uint96 private immutable _auditFee;
 
     /// @inheritdoc ITaskBoard
     address public arbiter;
     /// @inheritdoc ITaskBoard
     uint64 public totalWeight;
+    /// @dev The latest number given to a node.
+    uint24 private _lastIndex;
 
     mapping(bytes32 taskId => TaskWord) private _tasks;
     /// @dev A deposit is at most 96 bits, so it would take 2^32 of the largest to overflow the 128 bits of a balance.
     mapping(address account => uint256) private _accounts;
+    /// @inheritdoc ITaskBoard
+    mapping(uint24 index => address node) public nodeAt;
 
     constructor(
         IERC20 token_,
@@ -93,6 +101,7 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         _maxRoyaltyBps = marketplace_.maxRoyaltyBps();
         _within(_maxRoyaltyBps, 0, 5000);
         _minFee = rules.minFee;
+        _auditFee = rules.auditFee;
     }
 
     // ------------------------------------------------------------------ money
@@ -126,6 +135,7 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     /// @inheritdoc ITaskBoard
     function submit(Terms calldata terms) external returns (bytes32 taskId) {
         if (msg.sender != terms.requester) revert NotRequester(msg.sender, terms.requester);
+        if (terms.audit > uint8(type(AuditMode).max)) revert AuditModeUnknown(terms.audit);
         if (terms.fee < _minFee) revert FeeTooLow(terms.fee, _minFee);
         if (terms.claimWindow < _minClaimWindow || terms.claimWindow > _maxClaimWindow) {
             revert WindowOutOfRange(terms.claimWindow, _minClaimWindow, _maxClaimWindow);
@@ -135,7 +145,7 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         }
         taskId = taskIdOf(terms);
         if (_tasks[taskId].state() != TaskState.None) revert TaskExists(taskId);
-        _debit(msg.sender, terms.fee);
+        _debit(msg.sender, uint256(terms.fee) + _auditFeeOf(terms));
         uint128 seed = uint128(uint256(keccak256(abi.encode(block.prevrandao, blockhash(block.number - 1), taskId))));
         _tasks[taskId] = packTask(TaskState.Submitted, block.timestamp, seed);
         emit Submitted(taskId, msg.sender, terms, seed, uint40(block.timestamp));
@@ -147,8 +157,8 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         TaskWord task = _expect(taskId, TaskState.Submitted);
         uint40 closes = task.since() + terms.claimWindow;
         if (block.timestamp > closes) revert WindowClosed(taskId, closes);
-        _draw(taskId, task);
-        _tasks[taskId] = packTask(TaskState.Claimed, block.timestamp, uint160(msg.sender));
+        uint256 index = _draw(taskId, task);
+        _tasks[taskId] = packTask(TaskState.Claimed, block.timestamp, (index << INDEX_AT) | uint160(msg.sender));
         emit Claimed(taskId, msg.sender, uint40(block.timestamp + terms.commitWindow));
     }
 
@@ -160,7 +170,10 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         uint40 closes = task.since() + terms.commitWindow;
         if (block.timestamp > closes) revert WindowClosed(taskId, closes);
         if (resultRoot == bytes32(0)) revert EmptyResult();
-        _tasks[taskId] = packTask(TaskState.Committed, block.timestamp, uint160(msg.sender));
+        uint256 index = task.index();
+        _tasks[taskId] = packTask(
+            TaskState.Committed, block.timestamp, (index << INDEX_AT) | commitmentOfRoots(resultRoot, traceRoot)
+        );
         emit Committed(taskId, msg.sender, resultRoot, traceRoot, uint40(block.timestamp + _challengeWindow));
     }
 
@@ -183,7 +196,8 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
                 model = terms.model;
                 (owner, royaltyBps) = _royaltyOf(model);
             }
-            protocolFees += _pay(taskId, task.node(), terms.fee, owner, royaltyBps);
+            protocolFees += _pay(taskId, task, nodeAt[task.index()], terms.fee, owner, royaltyBps);
+            _returnAuditFee(taskId, terms);
             ++settled;
         }
         if (protocolFees != 0) _credit(treasury, protocolFees);
@@ -197,6 +211,7 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         _tasks[taskId] = packTask(TaskState.Cancelled, block.timestamp, 0);
         _credit(terms.requester, terms.fee);
         emit Cancelled(taskId, terms.fee);
+        _returnAuditFee(taskId, terms);
     }
 
     /// @inheritdoc ITaskBoard
@@ -210,9 +225,15 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         else if (state == TaskState.Held) closes += _holdWindow;
         else revert UnexpectedState(taskId, state);
         if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
-        _refund(taskId, terms, state == TaskState.Submitted ? address(0) : task.node());
-        // Only a missed commit is the node's fault; a hold without a ruling is the arbiter's.
-        if (state == TaskState.Claimed) registry.recordExpiry(task.node());
+        if (state == TaskState.Held) {
+            // A hold without a ruling is the arbiter's fault, not the node's; the audit fee went to the arbiter.
+            _refund(taskId, terms, nodeAt[task.index()], task.payload());
+            return;
+        }
+        address node = state == TaskState.Claimed ? task.node() : address(0);
+        _refund(taskId, terms, node, uint256(task.index()) << INDEX_AT);
+        _returnAuditFee(taskId, terms);
+        if (node != address(0)) registry.recordExpiry(node);
     }
 
     // ------------------------------------------------------------------ arbiter
@@ -227,29 +248,33 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ITaskBoard
-    function hold(Terms calldata terms) external {
+    function hold(Terms calldata terms) external returns (address node, uint184 commitment, uint40 committedAt) {
         if (msg.sender != arbiter) revert NotArbiter(msg.sender);
         bytes32 taskId = taskIdOf(terms);
         TaskWord task = _expect(taskId, TaskState.Committed);
-        uint40 closes = task.since() + _challengeWindow;
+        (node, commitment, committedAt) = (nodeAt[task.index()], task.commitment(), task.since());
+        uint40 closes = committedAt + _challengeWindow;
         if (block.timestamp >= closes) revert WindowClosed(taskId, closes);
-        _tasks[taskId] = packTask(TaskState.Held, block.timestamp, uint160(task.node()));
+        _tasks[taskId] = packTask(TaskState.Held, block.timestamp, task.payload());
+        uint256 auditFee = _auditFeeOf(terms);
+        if (auditFee != 0) _credit(msg.sender, auditFee);
         emit TaskHeld(taskId, uint40(block.timestamp + _holdWindow));
     }
 
     /// @inheritdoc ITaskBoard
-    function rule(Terms calldata terms, bool upheld) external {
+    function rule(Terms calldata terms, bool upheld) external returns (address node) {
         if (msg.sender != arbiter) revert NotArbiter(msg.sender);
         bytes32 taskId = taskIdOf(terms);
         TaskWord task = _expect(taskId, TaskState.Held);
         uint40 closes = task.since() + _holdWindow;
         if (block.timestamp > closes) revert WindowClosed(taskId, closes);
+        node = nodeAt[task.index()];
         emit Ruled(taskId, upheld);
         if (upheld) {
             (address owner, uint16 royaltyBps) = _royaltyOf(terms.model);
-            _credit(treasury, _pay(taskId, task.node(), terms.fee, owner, royaltyBps));
+            _credit(treasury, _pay(taskId, task, node, terms.fee, owner, royaltyBps));
         } else {
-            _refund(taskId, terms, task.node());
+            _refund(taskId, terms, node, task.payload());
         }
     }
 
@@ -261,23 +286,18 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         uint256 account = _accounts[node];
         // slither-disable-next-line events-maths -- the registry logs the change and its reason
         totalWeight = totalWeight - uint32(account >> WEIGHT_AT) + weight;
+        uint256 index = account >> NUMBER_AT;
+        if (index == 0 && weight != 0) index = _number(node);
         uint256 kept = account & ((1 << WEIGHT_AT) - 1);
-        _accounts[node] = kept | (uint256(weight) << WEIGHT_AT) | (uint256(eligibleFrom) << ELIGIBLE_AT);
+        _accounts[node] =
+            kept | (uint256(weight) << WEIGHT_AT) | (uint256(eligibleFrom) << ELIGIBLE_AT) | (index << NUMBER_AT);
     }
 
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc ITaskBoard
-    /// @dev Hashes the words of calldata as they stand. Words with stray high bits give another id, and none of those
-    /// can exist: submit reverts on them when it encodes the terms for its log.
     function taskIdOf(Terms calldata terms) public view returns (bytes32 taskId) {
-        assembly ("memory-safe") {
-            let buffer := mload(0x40)
-            mstore(buffer, chainid())
-            mstore(add(buffer, 0x20), address())
-            calldatacopy(add(buffer, 0x40), terms, 0x100)
-            taskId := keccak256(buffer, 0x140)
-        }
+        return TaskHash.idOf(terms, address(this));
     }
 
     /// @inheritdoc ITaskBoard
@@ -286,7 +306,18 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         state = uint8(task.state());
         stateSince = task.since();
         if (task.state() == TaskState.Submitted) seed = task.seed();
-        else node = task.node();
+        else node = nodeAt[task.index()];
+    }
+
+    /// @inheritdoc ITaskBoard
+    function commitmentOf(bytes32 taskId) external view returns (uint184) {
+        TaskWord task = _tasks[taskId];
+        return task.state() == TaskState.Submitted || task.state() == TaskState.Claimed ? 0 : task.commitment();
+    }
+
+    /// @inheritdoc ITaskBoard
+    function indexOf(address node) external view returns (uint24) {
+        return uint24(_accounts[node] >> NUMBER_AT);
     }
 
     /// @inheritdoc ITaskBoard
@@ -314,7 +345,8 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
             uint32 maxCommitWindow,
             uint16 protocolFeeBps,
             uint16 maxRoyaltyBps,
-            uint96 minFee
+            uint96 minFee,
+            uint96 auditFee
         )
     {
         challengeWindow = _challengeWindow;
@@ -328,12 +360,14 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         protocolFeeBps = _protocolFeeBps;
         maxRoyaltyBps = _maxRoyaltyBps;
         minFee = _minFee;
+        auditFee = _auditFee;
     }
 
     // ------------------------------------------------------------------ internals
 
     /// @dev Counts one more unfinished task of the caller, if its weight, its draw and its cap let it claim now.
-    function _draw(bytes32 taskId, TaskWord task) private {
+    /// @return index The caller's number.
+    function _draw(bytes32 taskId, TaskWord task) private returns (uint256 index) {
         uint256 account = _accounts[msg.sender];
         uint32 weight = _weightOf(account);
         if (weight == 0) revert NodeNotEligible(msg.sender);
@@ -344,6 +378,15 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         uint256 cap = uint256(weight) * _claimsPerWeight;
         if (active >= cap || active == type(uint32).max) revert TooManyClaims(active, cap);
         _accounts[msg.sender] = account + ONE_CLAIM;
+        return account >> NUMBER_AT;
+    }
+
+    /// @dev Gives a node its number.
+    function _number(address node) private returns (uint24 index) {
+        if (_lastIndex == type(uint24).max) revert NodeNumbersExhausted();
+        index = ++_lastIndex;
+        nodeAt[index] = node;
+        emit NodeNumbered(node, index);
     }
 
     function _weightOf(uint256 account) private view returns (uint32) {
@@ -351,14 +394,14 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     }
 
     /// @dev Credits node and model owner and ends the task; the caller credits the returned protocol fee.
-    function _pay(bytes32 taskId, address node, uint96 fee, address owner, uint16 royaltyBps)
+    function _pay(bytes32 taskId, TaskWord task, address node, uint96 fee, address owner, uint16 royaltyBps)
         private
         returns (uint96 protocolFee)
     {
         uint96 paid;
         uint96 royalty;
         (paid, royalty, protocolFee) = Fees.split(fee, royaltyBps, _protocolFeeBps);
-        _tasks[taskId] = packTask(TaskState.Settled, block.timestamp, uint160(node));
+        _tasks[taskId] = packTask(TaskState.Settled, block.timestamp, task.payload());
         unchecked {
             // The claim made at least one ONE_CLAIM of room; balances cannot overflow, see `_accounts`.
             _accounts[node] = _accounts[node] + paid - ONE_CLAIM;
@@ -368,11 +411,23 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     }
 
     /// @dev Gives the fee back and ends the task; frees the node's claim when there was one.
-    function _refund(bytes32 taskId, Terms calldata terms, address node) private {
-        _tasks[taskId] = packTask(TaskState.Expired, block.timestamp, uint160(node));
+    function _refund(bytes32 taskId, Terms calldata terms, address node, uint256 payload) private {
+        _tasks[taskId] = packTask(TaskState.Expired, block.timestamp, payload);
         if (node != address(0)) _accounts[node] -= ONE_CLAIM;
         _credit(terms.requester, terms.fee);
         emit Expired(taskId, node, terms.fee);
+    }
+
+    /// @dev For tasks that end without having been held.
+    function _returnAuditFee(bytes32 taskId, Terms calldata terms) private {
+        uint96 amount = _auditFeeOf(terms);
+        if (amount == 0) return;
+        _credit(terms.requester, amount);
+        emit AuditFeeReturned(taskId, amount);
+    }
+
+    function _auditFeeOf(Terms calldata terms) private view returns (uint96) {
+        return terms.audit == uint8(AuditMode.Always) ? _auditFee : 0;
     }
 
     function _royaltyOf(uint64 model) private view returns (address owner, uint16 royaltyBps) {

@@ -3,25 +3,42 @@ pragma solidity 0.8.37;
 
 import {TaskState} from "../interfaces/ITaskBoard.sol";
 
-/// @notice All that the board stores of a task, in one word: state (8 bits), second it was entered (40), and
-/// the claiming node (160). The node's bits are empty until a claim, so they hold the sortition seed (128) till then.
+/// @notice All that the board stores of a task, in one word: state (8 bits), second it was entered (40), and 208 bits
+/// whose meaning follows the state.
+///
+/// | state | 208 bits |
+/// |---|---|
+/// | Submitted | 80 empty, sortition seed 128 |
+/// | Claimed | node's number 24, 24 empty, node 160 |
+/// | Committed, Held, Settled | node's number 24, commitment 184 |
+/// | Expired | as Committed; zero without a commit, all zero without a claim |
+/// | Cancelled | empty |
 type TaskWord is uint256;
 
-using {state, since, node, seed} for TaskWord global;
+using {state, since, index, node, seed, commitment, payload} for TaskWord global;
 
-function packTask(TaskState state_, uint256 since_, uint256 nodeOrSeed) pure returns (TaskWord) {
-    return TaskWord.wrap((uint256(state_) << 200) | (since_ << 160) | nodeOrSeed);
+uint256 constant STATE_AT = 248;
+uint256 constant SINCE_AT = 208;
+uint256 constant INDEX_AT = 184;
+
+function packTask(TaskState state_, uint256 since_, uint256 payload_) pure returns (TaskWord) {
+    return TaskWord.wrap((uint256(state_) << STATE_AT) | (since_ << SINCE_AT) | payload_);
 }
 
 function state(TaskWord word) pure returns (TaskState) {
-    return TaskState(uint8(TaskWord.unwrap(word) >> 200));
+    return TaskState(TaskWord.unwrap(word) >> STATE_AT);
 }
 
 function since(TaskWord word) pure returns (uint40) {
-    return uint40(TaskWord.unwrap(word) >> 160);
+    return uint40(TaskWord.unwrap(word) >> SINCE_AT);
 }
 
-/// @dev Meaningful in every state from Claimed on; zero for tasks that ended unclaimed.
+/// @dev Meaningful from Claimed on; zero for tasks that ended unclaimed.
+function index(TaskWord word) pure returns (uint24) {
+    return uint24(TaskWord.unwrap(word) >> INDEX_AT);
+}
+
+/// @dev Meaningful in state Claimed only.
 function node(TaskWord word) pure returns (address) {
     return address(uint160(TaskWord.unwrap(word)));
 }
@@ -29,4 +46,19 @@ function node(TaskWord word) pure returns (address) {
 /// @dev Meaningful in state Submitted only.
 function seed(TaskWord word) pure returns (uint128) {
     return uint128(TaskWord.unwrap(word));
+}
+
+/// @dev Meaningful from Committed on.
+function commitment(TaskWord word) pure returns (uint184) {
+    return uint184(TaskWord.unwrap(word));
+}
+
+/// @dev The 208 bits that a later state takes over.
+function payload(TaskWord word) pure returns (uint208) {
+    return uint208(TaskWord.unwrap(word));
+}
+
+/// @notice What a commit leaves on chain of its two roots.
+function commitmentOfRoots(bytes32 resultRoot, bytes32 traceRoot) pure returns (uint184) {
+    return uint184(uint256(keccak256(abi.encode(resultRoot, traceRoot))));
 }

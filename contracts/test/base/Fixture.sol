@@ -16,6 +16,7 @@ abstract contract Fixture {
 
     uint96 internal constant STAKE = 1000 ether;
     uint96 internal constant FEE = 1 ether;
+    uint96 internal constant AUDIT_FEE = 0.2 ether;
     uint32 internal constant CHALLENGE = 60;
     uint32 internal constant STEP = 10;
     uint32 internal constant HOLD = 300;
@@ -65,7 +66,8 @@ abstract contract Fixture {
             minCommitWindow: 10,
             maxCommitWindow: 1 hours,
             protocolFeeBps: PROTOCOL_BPS,
-            minFee: 1000
+            minFee: 1000,
+            auditFee: AUDIT_FEE
         });
     }
 
@@ -110,7 +112,7 @@ abstract contract Fixture {
     // ------------------------------------------------------------------ steps of a task
 
     function termsOf(address requester, uint64 model) internal returns (Terms memory) {
-        return Terms(requester, FEE, keccak256("spec"), model, 1, 600, 120, ++nonce);
+        return Terms(requester, FEE, keccak256("spec"), model, 1, 600, 120, ++nonce, 0);
     }
 
     function submitted(address requester, uint64 model) internal returns (Terms memory terms) {

@@ -161,7 +161,8 @@ contract MoneyTest is Fixture {
             uint32 maxCommit,
             uint16 protocol,
             uint16 royalty,
-            uint96 least
+            uint96 least,
+            uint96 auditFee
         ) = board.params();
         vm.assertEq(challenge, CHALLENGE);
         vm.assertEq(step, STEP);
@@ -171,6 +172,7 @@ contract MoneyTest is Fixture {
         vm.assertEq(protocol, PROTOCOL_BPS);
         vm.assertEq(royalty, 2000);
         vm.assertEq(least, 1000);
+        vm.assertEq(auditFee, AUDIT_FEE);
     }
 
     function permitFor(address owner, uint256 amount) private view returns (uint8, bytes32, bytes32) {

@@ -47,7 +47,7 @@ contract TaskHandler is Actor {
         uint32 commitWindow = uint32(clamp(windows >> 16, 10, 300));
         uint64 model = listed ? world.model() : 0;
         Terms memory terms = Terms(
-            account, uint96(clamp(fee, 1000, most)), keccak256("spec"), model, 1, claimWindow, commitWindow, ++nonce
+            account, uint96(clamp(fee, 1000, most)), keccak256("spec"), model, 1, claimWindow, commitWindow, ++nonce, 0
         );
         vm.prank(account);
         board.submit(terms);
@@ -125,7 +125,7 @@ contract TaskHandler is Actor {
 
     function hold(uint256 task, uint256 time) external after_(time) {
         (bool found, Terms memory terms, bytes32 id) = pick(task, TaskState.Committed);
-        (uint32 challenge,,,,,,,,,,) = board.params();
+        (uint32 challenge,,,,,,,,,,,) = board.params();
         if (!found || task % 2 == 0 || vm.getBlockTimestamp() >= sinceOf(id) + challenge) return;
         vm.prank(arbiter);
         board.hold(terms);
@@ -168,7 +168,7 @@ contract TaskHandler is Actor {
 
     function mayClaim(bytes32 id, address node) private view returns (bool) {
         (,, uint40 since, uint128 seed) = board.taskOf(id);
-        (, uint32 step,, uint32 perWeight,,,,,,,) = board.params();
+        (, uint32 step,, uint32 perWeight,,,,,,,,) = board.params();
         uint256 weight = board.weightOf(node);
         if (weight == 0 || board.activeClaimsOf(node) >= weight * perWeight) return false;
         uint256 limit = Sortition.threshold(board.totalWeight(), weight, vm.getBlockTimestamp() - since, step);
@@ -176,7 +176,7 @@ contract TaskHandler is Actor {
     }
 
     function closesAt(Terms memory terms, bytes32 id) private view returns (uint256) {
-        (,, uint32 holdWindow,,,,,,,,) = board.params();
+        (,, uint32 holdWindow,,,,,,,,,) = board.params();
         uint8 state = world.stateOf(id);
         if (state == uint8(TaskState.Submitted)) return sinceOf(id) + terms.claimWindow;
         if (state == uint8(TaskState.Claimed)) return sinceOf(id) + terms.commitWindow;

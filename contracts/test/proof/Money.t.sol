@@ -35,7 +35,7 @@ contract MoneyProof {
             IMarketplace(address(new NoRoyalty())),
             TREASURY,
             address(this),
-            BoardRules(60, 10, 300, 4, 10, 3600, 10, 3600, 0, 1000)
+            BoardRules(60, 10, 300, 4, 10, 3600, 10, 3600, 0, 1000, 500)
         );
         board.setWeight(NODE, 1, 0);
     }
@@ -111,7 +111,7 @@ contract MoneyProof {
     function submitted(uint96 deposited, uint96 fee) private returns (Terms memory terms) {
         vm.assume(fee >= 1000 && fee <= deposited);
         deposit(deposited);
-        terms = Terms(ALICE, fee, keccak256("spec"), 1, 1, 600, 120, 7);
+        terms = Terms(ALICE, fee, keccak256("spec"), 1, 1, 600, 120, 7, 0);
         vm.prank(ALICE);
         board.submit(terms);
     }

@@ -112,7 +112,8 @@ contract VectorsTest is Fixture {
             kind: uint8(vm.parseJsonUintArray(json, ".kind")[i]),
             claimWindow: uint32(vm.parseJsonUintArray(json, ".claimWindow")[i]),
             commitWindow: uint32(vm.parseJsonUintArray(json, ".commitWindow")[i]),
-            nonce: uint64(vm.parseJsonUintArray(json, ".nonce")[i])
+            nonce: uint64(vm.parseJsonUintArray(json, ".nonce")[i]),
+            audit: uint8(vm.parseJsonUintArray(json, ".audit")[i])
         });
     }
 
