@@ -10,7 +10,8 @@
     ├── InsufficientFunds              4   not enough fee token or gas money
     │   └── FeeTooLow                  4   no node works for this price
     ├── TaskFailed                     5   the task ended without a result
-    │   └── NoEligibleNode             5   nobody on the network can run it
+    │   ├── NoEligibleNode             5   nobody on the network can run it
+    │   └── WorkRejected               5   an audit went against the node; the fee is back
     ├── DeadlinePassed                 6   too late
     ├── Unreachable                    7   the other side does not answer
     │   └── BlobMissing                7   nobody has these bytes
@@ -149,6 +150,14 @@ class NoEligibleNode(TaskFailed):
     code = "no-eligible-node"
     default_message = "no node on the network can run this task"
     default_hint = "choose another model or a smaller size, or wait for nodes: gesso node ls"
+
+
+class WorkRejected(TaskFailed):
+    """Auditors or jurors did not accept the work: the fee is refunded, and what was delivered is not to be trusted."""
+
+    code = "work-rejected"
+    default_message = "an audit went against the node; the fee is back in the deposit"
+    default_hint = "order again; the node that cheated has lost stake"
 
 
 class DeadlinePassed(GessoError):
