@@ -20,7 +20,7 @@ from gesso_protocol.encoding import Document
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import keccak256, sha256, word
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
-from gesso_protocol.spec import Scheduler, Spec
+from gesso_protocol.spec import Scheduler, TextToImage
 
 _TENSOR = b"gesso/tensor/1"
 _HEAD = 3  # manifest, two embeddings
@@ -77,7 +77,7 @@ class Layout:
     guided: bool = False
 
     @classmethod
-    def of(cls, spec: Spec) -> Self:
+    def of(cls, spec: TextToImage) -> Self:
         """The layout that a spec demands; guidance of at most 1 has no unconditional branch."""
         return cls(spec.count, spec.steps, spec.guidance > 1)
 

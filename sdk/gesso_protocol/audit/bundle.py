@@ -1,6 +1,6 @@
 """An openings bundle: some or all leaves of a trace with their bytes and proofs, as one bounded blob.
 
-    "gesso/bundle/1\\n" ++ index length (4, big-endian) ++ index (canonical JSON) ++ tensors, joined in the index's order
+    "gesso/bundle/1\\n" ++ index length (4, big-endian) ++ index (canonical JSON) ++ tensors in that order
 
 Evidence in a dispute is such a blob; whoever has it and the trace root can check every byte without asking anybody.
 """

@@ -95,7 +95,7 @@ def seat_at(
 def may_audit(
     challenge_: bytes, task: TaskId, wallet: Address, weight: int, total_weight: int, elapsed_s: int, rules: AuditRules
 ) -> bool:
-    """Whether this wallet may commit an audit `elapsed_s` after its round began. The node and the requester never may."""
+    """Whether this wallet may commit an audit `elapsed_s` after its round. Node and requester never may."""
     since = seat_at(challenge_, task, wallet, weight, total_weight, rules.auditor_seats, rules.audit_step_s)
     return since is not None and elapsed_s >= since
 

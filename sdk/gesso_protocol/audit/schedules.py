@@ -1,7 +1,7 @@
 """Four samplers in numpy, float64: what a step does to a latent, without torch and without diffusers.
 
-Held to diffusers by `tests/unit/protocol/audit/test_schedules.py`. A sampler's arithmetic must be known exactly, because
-an auditor who only has the opened tensors proves with it that one latent follows from another.
+Held to diffusers by `tests/unit/protocol/audit/test_schedules.py`. A sampler's arithmetic must be known exactly,
+because an auditor who only has the opened tensors proves with it that one latent follows from another.
 """
 
 from __future__ import annotations
