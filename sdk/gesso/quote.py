@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
 from gesso_protocol.ids import Address
 from gesso_protocol.money import BPS, Split, Wei, format_amount, split_fee
-from gesso_protocol.policy import Offer
-from gesso_protocol.spec import TextToImage
+from gesso_protocol.policy import Offer, fits
+from gesso_protocol.spec import Spec, TrainLora
 from gesso_protocol.terms import AuditMode
 
 AuditChoice: TypeAlias = Literal["sampled", "always", "none"]
@@ -55,7 +55,7 @@ class Quote:
 
 
 def make_quote(
-    spec: TextToImage,
+    spec: Spec,
     offers: dict[Address, Offer] | None,
     *,
     fee: Wei | None,
@@ -75,7 +75,7 @@ def make_quote(
     }
     if offers and not prices:
         raise NoEligibleNode(
-            f"none of the {len(offers)} known nodes takes {spec.width}x{spec.height} pixels and {spec.steps} steps",
+            f"none of the {len(offers)} known nodes takes {_work(spec)}",
             hint="choose a smaller size or another model: gesso model ls",
         )
     cheapest = max(min(prices.values(), default=FALLBACK_FEE), min_fee)
@@ -109,15 +109,10 @@ def check_ceiling(quote: Quote, max_fee: Wei | None) -> None:
         )
 
 
-def fits(spec: TextToImage, offer: Offer) -> bool:
-    """Whether a node's public offer covers the spec. Its models are not asked for: nodes may fetch what they lack."""
-    return (
-        spec.kind in offer.kinds
-        and spec.dtype in offer.dtypes
-        and spec.width * spec.height <= offer.max_pixels
-        and spec.steps <= offer.max_steps
-        and spec.count <= offer.max_count
-    )
+def _work(spec: Spec) -> str:
+    if isinstance(spec, TrainLora):
+        return f"training of {spec.steps} steps at {spec.resolution} pixels"
+    return f"{spec.width}x{spec.height} pixels and {spec.steps} steps"
 
 
 def gross(net: Wei, taken_bps: int) -> Wei:

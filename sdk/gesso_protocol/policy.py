@@ -10,11 +10,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gesso_protocol.encoding import Document
+from gesso_protocol.fields import Dtype, KindName
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.money import BPS, Wei
-from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Dtype, Spec
+from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Spec, TrainLora
 from gesso_protocol.terms import Terms
+from gesso_protocol.training.spec import MAX_TRAINING_STEPS
 
 MEGAPIXEL_STEP = 10**6
 
@@ -53,11 +55,13 @@ class Offer(Document):
     MAX_BYTES: ClassVar[int] = 12 * 1024
 
     format: Literal["gesso/offer/1"] = "gesso/offer/1"
-    kinds: Annotated[tuple[Literal["text_to_image"], ...], Field(max_length=8, strict=False)] = ("text_to_image",)
+    kinds: Annotated[tuple[KindName, ...], Field(max_length=8, strict=False)] = ("text_to_image",)
     dtypes: Annotated[tuple[Dtype, ...], Field(max_length=3, strict=False)] = ("fp32",)
     max_pixels: Annotated[int, Field(ge=0, le=2048 * 2048)] = 1024 * 1024
     max_steps: Annotated[int, Field(ge=0, le=MAX_STEPS)] = MAX_STEPS
     max_count: Annotated[int, Field(ge=0, le=MAX_COUNT)] = MAX_COUNT
+    max_training_steps: Annotated[int, Field(ge=0, le=MAX_TRAINING_STEPS)] = 0
+    """Updates of one training task, each of at most `max_pixels` a picture; 0 where `kinds` has no training."""
     models: Annotated[tuple[BlobRef, ...], Field(max_length=64, strict=False)] = ()
     price: Price = Price()
 
@@ -119,16 +123,32 @@ def resolve_model(spec: Spec, models: Mapping[str, BlobRef]) -> BlobRef | None:
 
 
 def _unsupported(spec: Spec, terms: Terms, offer: Offer) -> Refusal | None:
-    if spec.kind not in offer.kinds or terms.kind != int(spec.task_kind):
+    if terms.kind != int(spec.task_kind):
+        return Refusal.KIND_UNSUPPORTED
+    return _unsupported_by(spec, offer)
+
+
+def _unsupported_by(spec: Spec, offer: Offer) -> Refusal | None:
+    if spec.kind not in offer.kinds:
         return Refusal.KIND_UNSUPPORTED
     return Refusal.DTYPE_UNSUPPORTED if spec.dtype not in offer.dtypes else None
 
 
+def fits(spec: Spec, offer: Offer) -> bool:
+    """Whether a public offer covers a spec's kind, type and size. Models are not asked for."""
+    return _unsupported_by(spec, offer) is None and _too_large(spec, offer) is None
+
+
 def _too_large(spec: Spec, offer: Offer) -> Refusal | None:
-    fits = (
-        spec.width * spec.height <= offer.max_pixels and spec.steps <= offer.max_steps and spec.count <= offer.max_count
-    )
-    return None if fits else Refusal.TOO_LARGE
+    if isinstance(spec, TrainLora):
+        fit = spec.resolution**2 <= offer.max_pixels and spec.steps <= offer.max_training_steps
+    else:
+        fit = (
+            spec.width * spec.height <= offer.max_pixels
+            and spec.steps <= offer.max_steps
+            and spec.count <= offer.max_count
+        )
+    return None if fit else Refusal.TOO_LARGE
 
 
 def _model(spec: Spec, capabilities: Capabilities) -> Refusal | None:

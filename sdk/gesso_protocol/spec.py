@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from gesso_protocol.encoding import MAX_SAFE_INT, Document, Json, explain
-from gesso_protocol.errors import SpecInvalid
+from gesso_protocol.encoding import Document, Json, explain, parse
+from gesso_protocol.errors import EncodingInvalid, SpecInvalid
+from gesso_protocol.fields import (
+    MAX_PROMPT_CHARS,
+    MAX_SEED,
+    MAX_SIDE_PX,
+    MAX_SPEC_BYTES,
+    Adapter,
+    Dtype,
+    ModelRef,
+    Prompt,
+    Scheduler,
+    Seed,
+    Side,
+    TaskKind,
+    Text,
+    UsedAdapter,
+    UsedAdapters,
+)
 from gesso_protocol.ids import BlobRef
+from gesso_protocol.training.spec import TrainLora
 
-MAX_SPEC_BYTES = 64 * 1024
-MAX_PROMPT_CHARS = 2000
+__all__ = [
+    "MAX_COUNT",
+    "MAX_PROMPT_CHARS",
+    "MAX_SEED",
+    "MAX_SIDE_PX",
+    "MAX_SPEC_BYTES",
+    "MAX_STEPS",
+    "Adapter",
+    "Dtype",
+    "ModelRef",
+    "Scheduler",
+    "Spec",
+    "TaskKind",
+    "Text",
+    "TextToImage",
+    "TrainLora",
+    "UsedAdapter",
+    "make_spec",
+    "parse_any_spec",
+    "parse_spec",
+    "spec_bytes",
+    "spec_ref",
+]
+
 MAX_STEPS = 200
 MAX_COUNT = 16
-MAX_SIDE_PX = 2048
-MAX_SEED = MAX_SAFE_INT
-
-Scheduler: TypeAlias = Literal["ddim", "euler", "euler_a", "dpmpp_2m"]
-Dtype: TypeAlias = Literal["fp32", "fp16", "bf16"]
-
-
-class TaskKind(enum.IntEnum):
-    """The number that stands for a spec's kind in the terms on chain (uint8). 0 is never used."""
-
-    TEXT_TO_IMAGE = 1
 
 
 def _in_thousandths(value: float) -> float:
@@ -34,17 +62,6 @@ def _in_thousandths(value: float) -> float:
     if abs(milli / 1000 - value) > 1e-9:
         raise ValueError("guidance has at most three decimals")
     return milli / 1000
-
-
-def _plain_text(value: str) -> str:
-    if any((ord(c) < 32 and c not in "\n\t") or 0xD800 <= ord(c) <= 0xDFFF for c in value):
-        raise ValueError("text holds no control characters except line break and tab")
-    return value
-
-
-Text = Annotated[str, AfterValidator(_plain_text)]
-Side = Annotated[int, Field(ge=64, le=MAX_SIDE_PX, multiple_of=8)]
-ModelRef = Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?$")]
 
 
 class TextToImage(Document):
@@ -55,8 +72,8 @@ class TextToImage(Document):
 
     format: Literal["gesso/spec/1"] = "gesso/spec/1"
     kind: Literal["text_to_image"] = "text_to_image"
-    prompt: Annotated[Text, Field(max_length=MAX_PROMPT_CHARS)]
-    negative_prompt: Annotated[Text, Field(max_length=MAX_PROMPT_CHARS)] = ""
+    prompt: Prompt
+    negative_prompt: Prompt = ""
     model: ModelRef
     model_manifest: BlobRef | None = None
     width: Side = 512
@@ -64,9 +81,10 @@ class TextToImage(Document):
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 25
     guidance: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False), AfterValidator(_in_thousandths)] = 7.5
     scheduler: Scheduler = "ddim"
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    seed: Seed = 0
     count: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 1
     dtype: Dtype = "fp32"
+    loras: UsedAdapters = ()
 
     @property
     def guidance_milli(self) -> int:
@@ -104,8 +122,10 @@ class TextToImage(Document):
         return cls.model_validate({**fields, "guidance": milli / 1000})
 
 
-# One kind so far; a second one turns this into a union discriminated by `kind`.
-Spec: TypeAlias = TextToImage
+Spec: TypeAlias = TextToImage | TrainLora
+"""Any task, told apart by `kind`."""
+
+_KINDS: dict[object, type[TextToImage] | type[TrainLora]] = {"text_to_image": TextToImage, "train_lora": TrainLora}
 
 
 def spec_bytes(spec: Spec) -> bytes:
@@ -118,12 +138,24 @@ def spec_ref(spec: Spec) -> BlobRef:
     return BlobRef.of(spec_bytes(spec))
 
 
-def parse_spec(data: bytes) -> Spec:
-    """Read a spec from anyone. At most 64 KiB; raises `SpecInvalid` for anything that is not exactly canonical."""
+def parse_any_spec(data: bytes) -> Spec:
+    """Read a spec of any kind from anyone. At most 64 KiB; raises `SpecInvalid` for anything not exactly canonical."""
+    try:
+        value = parse(data, max_bytes=MAX_SPEC_BYTES)
+    except EncodingInvalid as error:
+        raise SpecInvalid(error.message) from None
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise SpecInvalid("kind: this is not a kind of task")
+    return _KINDS[kind].decode(data)
+
+
+def parse_spec(data: bytes) -> TextToImage:
+    """Read a picture task from anyone. At most 64 KiB; raises `SpecInvalid` for anything that is not exactly one."""
     return TextToImage.decode(data)
 
 
-def make_spec(fields: Mapping[str, Any]) -> Spec:
+def make_spec(fields: Mapping[str, Any]) -> TextToImage:
     """A spec from named values as a person or a form gives them; raises `SpecInvalid` with a readable sentence."""
     try:
         return TextToImage(**fields)

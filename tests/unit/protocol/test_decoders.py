@@ -34,7 +34,7 @@ from gesso_protocol.messages import (
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Offer, Price
 from gesso_protocol.result import ImageEntry, ResultManifest
-from gesso_protocol.spec import TextToImage
+from gesso_protocol.spec import Adapter, TextToImage, TrainLora, UsedAdapter
 from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.trace import LoraUse, TraceManifest
 
@@ -47,6 +47,9 @@ OPENING = Opening(position=3, digest="00" * 32, salt="11" * 32, proof=("22" * 32
 
 EXAMPLES: list[Document] = [
     TextToImage(prompt="a red circle", model="tiny@1", model_manifest=BLOB, guidance=7.25),
+    TrainLora(model="tiny@1", dataset=BLOB, continue_from=Adapter(ref="zbx@1", manifest=BLOB), trigger="zbx"),
+    Adapter(manifest=BLOB),
+    UsedAdapter(ref="zbx@1", manifest=BLOB, strength_milli=-500),
     TERMS,
     BoardParams(challenge_window_s=20, sortition_step_s=5),
     FILE,

@@ -13,7 +13,16 @@ from pydantic import ValidationError
 from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import SpecInvalid
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.spec import MAX_SEED, TaskKind, TextToImage, make_spec, parse_spec, spec_bytes, spec_ref
+from gesso_protocol.spec import (
+    MAX_SEED,
+    TaskKind,
+    TextToImage,
+    UsedAdapter,
+    make_spec,
+    parse_spec,
+    spec_bytes,
+    spec_ref,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"], min_codepoint=32), max_size=50)
 sides = st.integers(8, 256).map(lambda n: n * 8)
@@ -57,6 +66,7 @@ def test_every_field_changes_the_hash() -> None:
     others: dict[str, Any] = {
         "prompt": "b", "negative_prompt": "b", "model": "n", "model_manifest": BlobRef(bytes(32)), "width": 64,
         "height": 64, "steps": 1, "guidance": 1.0, "scheduler": "euler", "seed": 1, "count": 2, "dtype": "fp16",
+        "loras": (UsedAdapter(manifest=BlobRef(bytes(32))),),
     }  # fmt: skip
     assert set(others) | {"kind", "format"} == set(TextToImage.model_fields)
     refs = {spec_ref(make_spec({**base, name: value})) for name, value in others.items()}

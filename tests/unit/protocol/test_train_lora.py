@@ -1,0 +1,153 @@
+"""Training specs: bounded, canonical, told apart from picture specs, priced by their work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gesso_protocol.encoding import canonical
+from gesso_protocol.errors import SpecInvalid
+from gesso_protocol.fields import Adapter
+from gesso_protocol.ids import Address, BlobRef
+from gesso_protocol.money import Wei
+from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, fits, judge
+from gesso_protocol.spec import TaskKind, TextToImage, UsedAdapter, make_spec, parse_any_spec, parse_spec, spec_bytes
+from gesso_protocol.terms import Terms
+from gesso_protocol.training.presets import make_training, preset
+from gesso_protocol.training.spec import TrainLora
+
+DATA = BlobRef(b"\x07" * 32)
+BASE = BlobRef(b"\x08" * 32)
+
+
+def training(**changes: Any) -> TrainLora:
+    return make_training(**{"model": "gesso-tiny@1", "dataset": DATA, **changes})
+
+
+@given(
+    rank=st.integers(1, 128),
+    rate=st.integers(1, 10**8),
+    steps=st.integers(1, 1000),
+    targets=st.sets(st.sampled_from(["attention", "convolution", "feed_forward", "projection"]), min_size=1),
+    start=st.booleans(),
+)
+def test_round_trip(rank: int, rate: int, steps: int, targets: set[str], start: bool) -> None:
+    spec = training(
+        rank=rank, learning_rate_nano=rate, steps=steps, targets=tuple(sorted(targets)),
+        continue_from=Adapter(ref="zbx@1", manifest=BASE) if start else None,
+    )  # fmt: skip
+    data = spec_bytes(spec)
+    assert parse_any_spec(data) == spec
+    assert b"." not in data.replace(b"zbx@1", b"").replace(b"gesso-tiny@1", b"")
+    with pytest.raises(SpecInvalid):
+        parse_spec(data)
+
+
+def test_a_reader_of_any_kind_reads_pictures_too() -> None:
+    picture = TextToImage(prompt="a", model="m")
+    assert parse_any_spec(spec_bytes(picture)) == picture
+    assert training().task_kind is TaskKind.TRAIN_LORA
+    assert int(TaskKind.TRAIN_LORA) == 2
+
+
+def test_every_field_changes_the_bytes() -> None:
+    others: dict[str, Any] = {
+        "model": "gesso-tiny@2", "model_manifest": BASE, "dataset": BASE, "continue_from": Adapter(manifest=BASE),
+        "trigger": "zbx", "rank": 3, "alpha": 3, "targets": ("attention",), "text_encoder": False,
+        "learning_rate_nano": 7, "text_learning_rate_nano": 7, "schedule": "linear", "warmup_steps": 7,
+        "weight_decay_milli": 7, "max_grad_norm_milli": 7, "steps": 7, "batch": 7, "accumulation": 7,
+        "resolution": 128, "buckets": False, "bucket_step_px": 32, "caption_dropout_milli": 7,
+        "noise_offset_milli": 7, "min_snr_milli": 7, "seed": 7, "checkpoint_every": 7, "sample_prompts": ("a",),
+        "sample_every": 7, "sample_steps": 7, "sample_guidance_milli": 7, "dtype": "bf16",
+    }  # fmt: skip
+    together: dict[str, dict[str, Any]] = {
+        "text_encoder": {"text_learning_rate_nano": 0},
+        "prior": {"prior_milli": 7, "prior_prompts": ("a",)},
+    }
+    assert set(others) | {"kind", "format", "prior_milli", "prior_prompts"} == set(TrainLora.model_fields)
+    made = [training(**{name: value}, **together.get(name, {})) for name, value in others.items()]
+    made += [training(**together["prior"]), training(**{**together["prior"], "prior_prompts": ("b",)}), training()]
+    assert len({spec_bytes(spec) for spec in made}) == len(made)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rank": 0}, {"rank": 129}, {"alpha": 0}, {"alpha": 257}, {"learning_rate_nano": 0},
+        {"learning_rate_nano": 10**8 + 1}, {"learning_rate_nano": 1e-4}, {"steps": 0}, {"steps": 20_001},
+        {"steps": 20_000, "checkpoint_every": 10}, {"batch": 0}, {"batch": 65}, {"accumulation": 65},
+        {"resolution": 63}, {"resolution": 2056}, {"resolution": 72}, {"targets": ()},
+        {"targets": ("projection", "attention")}, {"targets": ("attention", "attention")}, {"targets": ("bias",)},
+        {"caption_dropout_milli": 1001}, {"noise_offset_milli": -1}, {"min_snr_milli": 100_001},
+        {"prior_milli": 1}, {"prior_prompts": ("a",)}, {"sample_prompts": ("a",) * 5}, {"sample_prompts": ("\a",)},
+        {"sample_prompts": ("a",), "sample_every": 1}, {"trigger": "x" * 65}, {"trigger": "\0"},
+        {"text_encoder": False}, {"dtype": "fp16"}, {"seed": -1}, {"checkpoint_every": 0}, {"schedule": "step"},
+        {"dataset": None}, {"continue_from": {"ref": "../x", "manifest": BASE}}, {"surprise": 1},
+        {"prior_prompts": ("a",) * 257, "prior_milli": 1}, {"kind": "text_to_image"},
+    ],
+)  # fmt: skip
+def test_out_of_bounds(changes: dict[str, Any]) -> None:
+    with pytest.raises(SpecInvalid):
+        training(**changes)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"null", canonical({"kind": 1}), canonical({"kind": ["a"]}), b"[" * 99])
+def test_hostile_documents(data: bytes) -> None:
+    with pytest.raises(SpecInvalid):
+        parse_any_spec(data)
+
+
+@pytest.mark.parametrize("model", ["gesso-tiny@1", "sd-1.5@2", "sd-2.1@1", "sdxl@1", "unheard-of@1"])
+def test_presets_are_valid_and_audited(model: str) -> None:
+    spec = make_training(model, dataset=DATA)
+    assert spec.audited
+    assert spec.checkpoints == spec.steps // 20
+    assert not spec.changed(dtype="bf16").audited
+    assert not spec.changed(checkpoint_every=25).audited
+    assert preset(model) is not preset(model)
+
+
+def test_work_counts_updates_samples_and_the_prior() -> None:
+    spec = training(steps=10, batch=4, accumulation=2)
+    assert spec.pixel_steps == 64 * 64 * 10 * 8 * 3 // 2
+    assert spec.changed(prior_milli=1, prior_prompts=("a",)).pixel_steps == 2 * spec.pixel_steps
+    sampled = spec.changed(sample_prompts=("a", "b"), sample_every=5)
+    assert sampled.samples == 4
+    assert sampled.pixel_steps - spec.pixel_steps == 64 * 64 * 4 * spec.sample_steps
+
+
+def test_adapters_in_pictures_are_bounded() -> None:
+    one = UsedAdapter(ref="zbx@1", manifest=DATA, strength_milli=800)
+    assert one.strength == 0.8
+    spec = make_spec({"prompt": "a", "model": "m", "loras": (one,)})
+    assert parse_spec(spec_bytes(spec)) == spec
+    many = tuple(UsedAdapter(manifest=BlobRef(bytes([at]) * 32)) for at in range(6))
+    for wrong in (many, (one, one), ({"manifest": DATA, "strength_milli": 0},), ({"manifest": DATA, "ref": "a b"},)):
+        with pytest.raises(SpecInvalid):
+            make_spec({"prompt": "a", "model": "m", "loras": wrong})
+
+
+OFFER = Offer(kinds=("text_to_image", "train_lora"), models=(BASE,), max_training_steps=500, price=Price(base=Wei(9)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "offer", "kind", "refusal"),
+    [
+        ({}, OFFER, 2, None),
+        ({}, OFFER, 1, Refusal.KIND_UNSUPPORTED),
+        ({}, OFFER.model_copy(update={"kinds": ("text_to_image",)}), 2, Refusal.KIND_UNSUPPORTED),
+        ({"steps": 501}, OFFER, 2, Refusal.TOO_LARGE),
+        ({"resolution": 1040}, OFFER, 2, Refusal.TOO_LARGE),
+        ({"dtype": "bf16"}, OFFER, 2, Refusal.DTYPE_UNSUPPORTED),
+        ({"model_manifest": DATA}, OFFER, 2, Refusal.MODEL_UNKNOWN),
+    ],
+)
+def test_nodes_judge_training(changes: dict[str, Any], offer: Offer, kind: int, refusal: Refusal | None) -> None:
+    spec = training(**changes)
+    terms = Terms(requester=Address("0x" + "11" * 20), fee=Wei(10), spec=DATA, claim_window_s=60, commit_window_s=60,
+                  nonce=1, kind=kind)  # fmt: skip
+    assert judge(spec, terms, Capabilities(offer=offer, models={"gesso-tiny@1": BASE})) is refusal
+    assert fits(spec, offer) is (refusal in (None, Refusal.MODEL_UNKNOWN) or kind == 1)
