@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from gesso.audits.facts import AuditFacts
 from gesso.chain.records import Listing, TxReceipt
 from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient, Balance
 from gesso.directory import TaskRow
@@ -263,6 +264,10 @@ class Task:
         """State, parties and deadlines for printing."""
         return self._run(self._async.describe)
 
+    def audit(self) -> AuditFacts:
+        """What the audit of this task has come to, from the chain alone. Raises Unreachable, ChainError."""
+        return self._run(self._async.audit)
+
     def spec(self) -> TextToImage:
         """What was asked for, checked against the hash in the terms."""
         return self._run(self._async.spec)
@@ -275,7 +280,7 @@ class Task:
         return self._run(self._async.cancel)
 
     def events(self) -> Iterator[Event]:
-        """Everything that happens to the task, until it is settled, cancelled or expired."""
+        """Everything that happens to the task, until it is settled, cancelled or expired and no audit is open."""
         return _drain(self._portal, self._async.events())
 
     def result(
@@ -283,9 +288,9 @@ class Task:
     ) -> Result:
         """Wait for the pictures, checked against the chain; with `until="settled"` for the payment too.
 
-        Raises NoEligibleNode when nobody claimed it and TaskFailed when the node did not deliver (the fee is back in
-        the deposit in both cases), BlobCorrupt when what was delivered is not what was committed, DeadlinePassed
-        after `timeout_s` seconds.
+        Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
+        audit went against it (the fee is back in the deposit in all three cases), BlobCorrupt when what was delivered
+        is not what was committed, DeadlinePassed after `timeout_s` seconds.
         """
         return self._run(self._async.result, until=until, on_event=on_event, timeout_s=timeout_s)
 

@@ -242,6 +242,7 @@ class AsyncClient:
             found.terms,
             await self.params(),
             lambda: stream.open_past(found.task, found.block),
+            lambda: stream.past(found.task, found.block),
         )
 
     async def tasks(self, *, mine: bool = True, state: str | None = None, limit: int = 20) -> list[TaskRow]:
@@ -339,7 +340,16 @@ class AsyncClient:
         def open_stream() -> Any:
             return streams.pop() if streams else feed.open_past(task, receipt.block)
 
-        return AsyncTask(ports, task, terms, params, open_stream, spec=spec, submitted=receipt)
+        return AsyncTask(
+            ports,
+            task,
+            terms,
+            params,
+            open_stream,
+            lambda: feed.past(task, receipt.block),
+            spec=spec,
+            submitted=receipt,
+        )
 
 
 def _within(value: int, low: int, high: int) -> int:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Container
 import anyio
 from anyio.abc import TaskGroup
 
+from gesso.audits.story import told
 from gesso.chain import events as on_chain
 from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor
@@ -113,6 +114,18 @@ class TaskFeed:
         self._group.start_soon(self._follow_progress, stream)
         return stream
 
+    async def past(self, task: TaskId, from_block: int) -> list[events.Event]:
+        """What the chain has said of a task up to now. Raises Unreachable, ChainError."""
+        cursor, found = Cursor.before(from_block), list[events.Event]()
+        while (page := await self._chain.read_page(cursor)) is not None:
+            cursor = page.cursor
+            if page.reorged_to is not None:
+                cursor, found = Cursor.before(from_block), []
+                continue
+            of_task = [event for event in page.events if getattr(event, "task", None) == task]
+            found += [event for event in map(translate, of_task) if event is not None]
+        return found
+
     def _add(self, task: TaskId) -> TaskStream:
         stream = TaskStream(task, self._remove)
         self._streams.setdefault(task, []).append(stream)
@@ -199,7 +212,7 @@ def translate(found: on_chain.ContractEvent) -> events.Event | None:
         case on_chain.TaskExpired(task=task, node=node, refund=refund):
             return events.Expired(task=task, at_ms=at_ms, refund=refund, node=None if node == ZERO_ADDRESS else node)
         case _:
-            return None
+            return told(found, at_ms)
 
 
 def _from_progress(progress: ProgressEvent) -> events.Event | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gesso.audits.facts import AuditFacts
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.money import Wei, format_amount
 
@@ -44,6 +45,7 @@ class Receipt(BaseModel):
     royalty: Wei | None = None
     royalty_to: Address | None = None
     protocol_fee: Wei | None = None
+    audit: AuditFacts = Field(default_factory=AuditFacts)
     transactions: dict[str, Transaction] = Field(default_factory=dict)
 
     @property
@@ -68,6 +70,9 @@ class Receipt(BaseModel):
                 f"earned    node {format_amount(self.paid)} · royalty {format_amount(self.royalty or Wei(0))}"
                 f" · protocol {format_amount(self.protocol_fee or Wei(0))}"
             )
+        lines.append(f"audited   {self.audit.line()}")
+        if self.audit.evidence is not None:
+            lines.append(f"evidence  {self.audit.evidence}")
         if self.transactions:
             lines.append("gas       " + " · ".join(f"{step} {tx.gas_used}" for step, tx in self.transactions.items()))
         return "\n".join(lines)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
 
+from gesso.audits.facts import AuditFacts
+from gesso.audits.watch import AuditWatch
 from gesso.chain.records import TxReceipt
 from gesso.feed import TaskStream
 from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
@@ -19,11 +21,10 @@ from gesso_protocol.errors import (
     ChainReverted,
     DeadlinePassed,
     GessoError,
-    NoEligibleNode,
     TaskFailed,
     Unreachable,
 )
-from gesso_protocol.events import Cancelled, Claimed, Committed, Event, Expired, Fetched, Settled, Submitted
+from gesso_protocol.events import Claimed, Committed, Event, Fetched, Settled, Submitted
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
 from gesso_protocol.money import format_amount
@@ -77,6 +78,7 @@ class AsyncTask:
         terms: Terms,
         params: BoardParams,
         open_stream: Callable[[], TaskStream],
+        read_past: Callable[[], Awaitable[Sequence[Event]]],
         *,
         spec: TextToImage | None = None,
         submitted: TxReceipt | None = None,
@@ -86,6 +88,8 @@ class AsyncTask:
         self._ports = ports
         self._params = params
         self._open_stream = open_stream
+        self._read_past = read_past
+        self._audit = AuditWatch(ports.chain.arbiter, task, terms, params)
         self._spec = spec
         self._submitted = submitted
         self._started = time.monotonic()
@@ -115,6 +119,12 @@ class AsyncTask:
             "due": view.due,
         }
 
+    async def audit(self) -> AuditFacts:
+        """What the audit of this task has come to, from the chain alone. Raises Unreachable, ChainError."""
+        watch = AuditWatch(self._ports.chain.arbiter, self.id, self.terms, self._params)
+        watch.take(await self._read_past())
+        return await watch.facts(await self.spec())
+
     async def spec(self) -> TextToImage:
         """What was asked for, checked against the hash in the terms."""
         if self._spec is None:
@@ -139,18 +149,16 @@ class AsyncTask:
             ) from error
 
     async def events(self) -> AsyncIterator[Event]:
-        """Everything that happens to the task, until it is settled, cancelled or expired."""
+        """Everything that happens to the task, until it is settled, cancelled or expired and no audit is open."""
         stream = self._open_stream()
         try:
-            while True:
+            while not self._audit.over():
                 event = await stream.next(TICK_S)
                 if event is None:
                     await self._drive()
                     continue
                 self._note(event)
                 yield event
-                if isinstance(event, Settled | Cancelled | Expired):
-                    return
         finally:
             stream.close()
 
@@ -159,9 +167,9 @@ class AsyncTask:
     ) -> Result:
         """Wait for the pictures, checked against the chain; with `until="settled"` for the payment too.
 
-        Raises NoEligibleNode when nobody claimed it and TaskFailed when the node did not deliver (the fee is back in
-        the deposit in both cases), BlobCorrupt when what was delivered is not what was committed, DeadlinePassed
-        after `timeout_s` seconds.
+        Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
+        audit went against it (the fee is back in the deposit in all three cases), BlobCorrupt when what was delivered
+        is not what was committed, DeadlinePassed after `timeout_s` seconds.
         """
         with anyio.move_on_after(timeout_s) as scope:
             return await self._await_result(until, on_event)
@@ -181,7 +189,8 @@ class AsyncTask:
                     self._note(event)
                     if on_event is not None:
                         on_event(event)
-                    self._raise_if_over(event)
+                if (problem := self._audit.problem()) is not None:
+                    raise problem
                 if self._wants_blobs():
                     await self._try_fetch(stream, on_event)
                 if event is None:
@@ -191,13 +200,16 @@ class AsyncTask:
         return await self._result()
 
     def _complete(self, until: Until) -> bool:
-        return self._seen.delivery is not None and (until == "committed" or self._seen.settled is not None)
+        if self._seen.delivery is None:
+            return False
+        return until == "committed" or (self._seen.settled is not None and self._audit.over())
 
     def _wants_blobs(self) -> bool:
         return self._seen.commitment is not None and self._seen.delivery is None
 
     def _note(self, event: Event) -> None:
         seen = self._seen
+        self._audit.note(event)
         seen.at.setdefault(event.kind, time.monotonic() - self._started)
         if isinstance(event, Submitted | Claimed | Committed | Settled) and event.tx:
             step = {"submitted": "submit", "claimed": "claim", "committed": "commit", "settled": "settle"}[event.kind]
@@ -206,17 +218,6 @@ class AsyncTask:
             seen.commitment = Commitment(event.node, event.result_root, event.trace_root)
         if isinstance(event, Settled):
             seen.settled = event
-
-    def _raise_if_over(self, event: Event) -> None:
-        if isinstance(event, Cancelled):
-            raise TaskFailed("the task was cancelled", hint="the fee is back in the deposit")
-        if isinstance(event, Expired):
-            if event.node is None:
-                raise NoEligibleNode(
-                    "no node claimed the task in time; the fee is back in the deposit",
-                    hint="offer more with --fee, or see what nodes can do: gesso task ls --all",
-                )
-            raise TaskFailed(f"node {event.node.short} did not deliver in time; the fee is back in the deposit")
 
     async def _try_fetch(self, stream: TaskStream, on_event: OnEvent | None) -> None:
         commitment = self._seen.commitment
@@ -268,14 +269,16 @@ class AsyncTask:
         assert delivery is not None
         assert commitment is not None
         spec = await self.spec()
-        receipt = self._receipt(spec, delivery, commitment)
+        # Before the task is over the beacon has nothing to add, and nobody should wait for it.
+        audit = await self._audit.facts(spec) if self._audit.over() else self._audit.standing()
+        receipt = self._receipt(spec, delivery, commitment, audit)
         images = tuple(
             Image(data, entry.blob, entry.seed, entry.width, entry.height, spec, receipt)
             for entry, data in zip(delivery.manifest.images, delivery.images, strict=True)
         )
         return Result(images, receipt, dict(self._seen.at))
 
-    def _receipt(self, spec: TextToImage, delivery: Delivery, commitment: Commitment) -> Receipt:
+    def _receipt(self, spec: TextToImage, delivery: Delivery, commitment: Commitment, audit: AuditFacts) -> Receipt:
         manifest, settled = delivery.manifest, self._seen.settled
         return Receipt(
             task=self.id,
@@ -296,6 +299,7 @@ class AsyncTask:
             royalty=settled.royalty if settled else None,
             royalty_to=settled.royalty_to if settled else None,
             protocol_fee=settled.protocol_fee if settled else None,
+            audit=audit,
             transactions=dict(self._seen.transactions),
         )
 
