@@ -8,5 +8,7 @@ TASK_BOARD = Contract("TaskBoard")
 NODE_REGISTRY = Contract("NodeRegistry")
 MARKETPLACE = Contract("Marketplace")
 DEV_TOKEN = Contract("DevToken")
+ARBITER = Contract("Arbiter")
+BLOCK_BEACON = Contract("BlockBeacon")
 
-__all__ = ["DEV_TOKEN", "MARKETPLACE", "NODE_REGISTRY", "TASK_BOARD", "Contract"]
+__all__ = ["ARBITER", "BLOCK_BEACON", "DEV_TOKEN", "MARKETPLACE", "NODE_REGISTRY", "TASK_BOARD", "Contract"]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from gesso.chain.abi import Values, function
+from gesso.chain.arbiter import Arbiter
 from gesso.chain.cursor import Cursor, EventReader, Page
 from gesso.chain.events import (
     ChainEvent,
@@ -21,7 +22,7 @@ from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Mined, Sender
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import Wallet
-from gesso_contracts import DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_contracts import ARBITER, BLOCK_BEACON, DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
 from gesso_protocol.errors import ChainError, ConfigError, InsufficientFunds, WalletError
 from gesso_protocol.ids import NO_LISTING, Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
@@ -53,6 +54,10 @@ class Chain:
         self._permits = Permits(rpc, settings.contracts.token, chain_id)
         self._sender = None if wallet is None else Sender(rpc, wallet, chain_id, settings)
         self._params: BoardParams | None = None
+        self.arbiter: Arbiter | None = None
+        """Audits and disputes; None on a network without an arbiter."""
+        if settings.contracts.arbiter is not None:
+            self.arbiter = Arbiter(self._read, self._send, self._ready_for_bond)
 
     @classmethod
     @asynccontextmanager
@@ -176,7 +181,7 @@ class Chain:
         """The board's rules; they never change, so they are asked once."""
         if self._params is None:
             values = await self._read(TASK_BOARD, "params")
-            challenge, step, hold, claims, *windows, protocol_bps, royalty_bps, min_fee = values
+            challenge, step, hold, claims, *windows, protocol_bps, royalty_bps, min_fee, audit_fee = values
             self._params = BoardParams(
                 challenge_window_s=challenge,
                 sortition_step_s=step,
@@ -189,6 +194,7 @@ class Chain:
                 protocol_fee_bps=protocol_bps,
                 max_royalty_bps=royalty_bps,
                 min_fee=Wei(min_fee),
+                audit_fee=Wei(audit_fee),
             )
         return self._params
 
@@ -344,13 +350,18 @@ class Chain:
         return self.wallet
 
     def _home(self, contract: Contract) -> Address:
-        homes = {
+        homes: dict[str, Address | None] = {
             TASK_BOARD.name: self._contracts.task_board,
             NODE_REGISTRY.name: self._contracts.node_registry,
             MARKETPLACE.name: self._contracts.marketplace,
             DEV_TOKEN.name: self._contracts.token,
+            ARBITER.name: self._contracts.arbiter,
+            BLOCK_BEACON.name: self._contracts.beacon,
         }
-        return homes[contract.name]
+        home = homes[contract.name]
+        if home is None:
+            raise ConfigError(f"this network has no {contract.name}", hint="add its address to the network's settings")
+        return home
 
     async def _read(self, contract: Contract, name: str, *arguments: object) -> Values:
         codec = function(contract, name)
@@ -364,6 +375,13 @@ class Chain:
 
     async def _allowance(self, spender: Address) -> int:
         return int((await self._read(DEV_TOKEN, "allowance", str(self.address), str(spender)))[0])
+
+    async def _ready_for_bond(self, bond: Wei) -> None:
+        """The arbiter pulls bonds, so it needs the tokens to be there and an allowance."""
+        await self._require_tokens(bond)
+        arbiter = self._home(ARBITER)
+        if await self._allowance(arbiter) < bond:
+            await self._send(DEV_TOKEN, "approve", str(arbiter), int(bond))
 
     async def _require_tokens(self, amount: int) -> None:
         """Tokens word a failed transfer in many ways; a balance is the same everywhere."""

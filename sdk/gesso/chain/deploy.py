@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import rlp  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field
 
 from gesso.chain.abi import constructor_data, function
@@ -9,13 +10,44 @@ from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Sender
 from gesso.chain.settings import ChainSettings, ContractAddresses
 from gesso.chain.wallet import Wallet
-from gesso_contracts import DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_contracts import ARBITER, BLOCK_BEACON, DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.errors import ChainError
+from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
 
 ONE_TOKEN = 10**18
 PLACEHOLDER = Address("0x" + "00" * 20)
+
+
+PRODUCTION_AUDITS = AuditRules(
+    auditor_fee=Wei(ONE_TOKEN // 1_000),
+    juror_fee=Wei(ONE_TOKEN // 1_000),
+    auditor_penalty=Wei(ONE_TOKEN),
+    juror_penalty=Wei(ONE_TOKEN // 2),
+    challenge_bond=Wei(ONE_TOKEN),
+    reserve=Wei(10_000 * ONE_TOKEN),
+)
+DEVNET_AUDITS = PRODUCTION_AUDITS.model_copy(
+    update={
+        "vetting_audits": 5,
+        "trusted_audits": 20,
+        "audit_step_s": 1,
+        "audit_commit_window_s": 15,
+        "audit_reveal_window_s": 15,
+        "jurors": 3,
+        "quorum": 2,
+        "appeal_jurors": 3,
+        "appeal_quorum": 2,
+        "jury_step_s": 1,
+        "vote_commit_window_s": 15,
+        "vote_reveal_window_s": 15,
+        "appeal_window_s": 6,
+        "grace_s": 5,
+    }
+)
+"""Windows close as soon as all seats are taken and all is revealed; only the appeal window is always waited for."""
 
 
 class DeploySettings(BaseModel):
@@ -24,10 +56,12 @@ class DeploySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     token: Address | None = Field(default=None, description="an existing ERC-20; None deploys a DevToken")
-    treasury: Address | None = Field(default=None, description="earns the protocol fee; None is the deployer")
-    challenge_window_s: int = 600
+    treasury: Address | None = Field(
+        default=None, description="earns the protocol fee, or what the pool of audits does not need; None: the deployer"
+    )
+    challenge_window_s: int = 3_600
     sortition_step_s: int = 4
-    hold_window_s: int = 86_400
+    hold_window_s: int = 3 * 86_400
     claims_per_weight: int = 8
     min_claim_window_s: int = 10
     max_claim_window_s: int = 86_400
@@ -40,25 +74,30 @@ class DeploySettings(BaseModel):
     stake_per_weight: Wei = Wei(100 * ONE_TOKEN)
     unbonding_period_s: int = 7 * 86_400
     activation_delay_s: int = 86_400
+    audit_fee: Wei = Field(default=Wei(2 * ONE_TOKEN // 1_000), description="what a sure audit costs beside the fee")
+    audits: AuditRules | None = Field(default=PRODUCTION_AUDITS, description="None: a network without an arbiter")
+    beacon_period_s: int = Field(default=60, description="length of a round of the block beacon")
 
     @classmethod
     def devnet(cls) -> DeploySettings:
-        """Short windows, so that a laptop sees the whole life of a task within seconds."""
+        """Short windows, so that a laptop sees the whole life of a task, and of a dispute, within a minute or two."""
         return cls(
-            challenge_window_s=3,
+            challenge_window_s=8,
             sortition_step_s=1,
-            hold_window_s=60,
+            hold_window_s=300,
             claims_per_weight=64,
             min_claim_window_s=2,
             min_commit_window_s=2,
-            unbonding_period_s=10,
+            unbonding_period_s=300,
             activation_delay_s=0,
+            audits=DEVNET_AUDITS,
+            beacon_period_s=2,
         )
 
 
 async def deploy(rpc_url: str, deployer: Wallet, settings: DeploySettings) -> ContractAddresses:
-    """Deploy the contracts and introduce them to each other. The deployer pays the gas and is admin: it may name an
-    arbiter once, and mint when the token is a DevToken; it has no other power."""
+    """Deploy the contracts and introduce them to each other. The deployer pays the gas and is admin: it names the
+    arbiter, once, here if there is one, and may mint when the token is a DevToken; it has no other power."""
     blank = ContractAddresses(
         task_board=PLACEHOLDER, node_registry=PLACEHOLDER, marketplace=PLACEHOLDER, token=PLACEHOLDER
     )
@@ -66,12 +105,12 @@ async def deploy(rpc_url: str, deployer: Wallet, settings: DeploySettings) -> Co
     async with Rpc(rpc_url, timeout_s=options.request_timeout_s) as rpc:
         sender = Sender(rpc, deployer, await rpc.chain_id(), options)
         try:
-            return await _deploy(sender, deployer.address, settings)
+            return await _deploy(sender, rpc, deployer.address, settings)
         finally:
             await sender.close()
 
 
-async def _deploy(sender: Sender, admin: Address, settings: DeploySettings) -> ContractAddresses:
+async def _deploy(sender: Sender, rpc: Rpc, admin: Address, settings: DeploySettings) -> ContractAddresses:
     token = settings.token or await _create(sender, DEV_TOKEN, "Gesso Dev Token", "GDEV", admin)
     marketplace = await _create(sender, MARKETPLACE, settings.max_royalty_bps)
     registry_rules = (
@@ -92,11 +131,61 @@ async def _deploy(sender: Sender, admin: Address, settings: DeploySettings) -> C
         settings.max_commit_window_s,
         settings.protocol_fee_bps,
         settings.min_fee,
+        settings.audit_fee,
     )
+    houses = (token, registry, marketplace)
     treasury = settings.treasury or admin
-    board = await _create(sender, TASK_BOARD, token, registry, marketplace, treasury, admin, board_rules)
-    await sender.send(registry, function(NODE_REGISTRY, "setBoard").encode(board))
-    return ContractAddresses(task_board=board, node_registry=registry, marketplace=marketplace, token=token)
+    if settings.audits is None:
+        board = await _create(sender, TASK_BOARD, *houses, treasury, admin, board_rules)
+        contracts = _addresses(board, houses)
+    else:
+        contracts = await _with_arbiter(sender, rpc, admin, houses, board_rules, settings, settings.audits)
+    await sender.send(registry, function(NODE_REGISTRY, "setBoard").encode(contracts.task_board))
+    if contracts.arbiter is not None:
+        for contract, home in ((TASK_BOARD, contracts.task_board), (NODE_REGISTRY, registry)):
+            await sender.send(home, function(contract, "setArbiter").encode(contracts.arbiter))
+    return contracts
+
+
+async def _with_arbiter(
+    sender: Sender,
+    rpc: Rpc,
+    admin: Address,
+    houses: tuple[Address, Address, Address],
+    board_rules: tuple[int, ...],
+    settings: DeploySettings,
+    rules: AuditRules,
+) -> ContractAddresses:
+    """Board and arbiter name each other for ever, so the board is told an address where nothing is yet."""
+    beacon = await _create(sender, BLOCK_BEACON, settings.beacon_period_s)
+    arbiter = contract_address(admin, await rpc.nonce(admin, pending=True) + 1)
+    board = await _create(sender, TASK_BOARD, *houses, arbiter, admin, board_rules)
+    made = await _create(sender, ARBITER, board, beacon, settings.treasury or admin, rules.as_tuple())
+    if made != arbiter:
+        raise ChainError("another transaction of the deployer came between", hint="deploy again, with nothing beside")
+    return _addresses(board, houses, arbiter, beacon)
+
+
+def contract_address(creator: Address, nonce: int) -> Address:
+    """Where the contract will be that `creator` makes with its transaction number `nonce`."""
+    return Address("0x" + keccak256(rlp.encode([bytes.fromhex(creator[2:]), nonce]))[12:].hex())
+
+
+def _addresses(
+    board: Address,
+    houses: tuple[Address, Address, Address],
+    arbiter: Address | None = None,
+    beacon: Address | None = None,
+) -> ContractAddresses:
+    token, registry, marketplace = houses
+    return ContractAddresses(
+        task_board=board,
+        node_registry=registry,
+        marketplace=marketplace,
+        token=token,
+        arbiter=arbiter,
+        beacon=beacon,
+    )
 
 
 async def _create(sender: Sender, contract: Contract, *arguments: object) -> Address:

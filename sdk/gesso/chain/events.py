@@ -6,40 +6,32 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gesso.chain import audit_events
 from gesso.chain.abi import Event, events_of
+from gesso.chain.audit_events import AuditEvent
+from gesso.chain.event_base import Happened
 from gesso.chain.rpc import RawLog
 from gesso.chain.settings import ContractAddresses
-from gesso_contracts import MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_contracts import ARBITER, BLOCK_BEACON, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
 from gesso_protocol.errors import ChainError, GessoError
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.money import Wei
 from gesso_protocol.terms import Terms
 
 
-class _Event(BaseModel):
-    """Where it happened; (block hash, log index) is unique for ever."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="hex", val_json_bytes="hex")
-
-    block: int
-    block_hash: str
-    log_index: int
-    tx_hash: str
-
-
-class Deposited(_Event):
+class Deposited(Happened):
     kind: Literal["deposited"] = "deposited"
     account: Address
     amount: Wei
 
 
-class Withdrawn(_Event):
+class Withdrawn(Happened):
     kind: Literal["withdrawn"] = "withdrawn"
     account: Address
     amount: Wei
 
 
-class TaskSubmitted(_Event):
+class TaskSubmitted(Happened):
     kind: Literal["task-submitted"] = "task-submitted"
     task: TaskId
     requester: Address
@@ -48,14 +40,14 @@ class TaskSubmitted(_Event):
     at: int
 
 
-class TaskClaimed(_Event):
+class TaskClaimed(Happened):
     kind: Literal["task-claimed"] = "task-claimed"
     task: TaskId
     node: Address
     commit_by: int
 
 
-class TaskCommitted(_Event):
+class TaskCommitted(Happened):
     kind: Literal["task-committed"] = "task-committed"
     task: TaskId
     node: Address
@@ -64,7 +56,7 @@ class TaskCommitted(_Event):
     settle_after: int
 
 
-class TaskSettled(_Event):
+class TaskSettled(Happened):
     kind: Literal["task-settled"] = "task-settled"
     task: TaskId
     node: Address
@@ -74,13 +66,13 @@ class TaskSettled(_Event):
     protocol_fee: Wei
 
 
-class TaskCancelled(_Event):
+class TaskCancelled(Happened):
     kind: Literal["task-cancelled"] = "task-cancelled"
     task: TaskId
     refund: Wei
 
 
-class TaskExpired(_Event):
+class TaskExpired(Happened):
     """`node` is who failed; the zero address when nobody had claimed."""
 
     kind: Literal["task-expired"] = "task-expired"
@@ -89,24 +81,32 @@ class TaskExpired(_Event):
     refund: Wei
 
 
-class TaskSettleSkipped(_Event):
+class TaskSettleSkipped(Happened):
     kind: Literal["task-settle-skipped"] = "task-settle-skipped"
     task: TaskId
 
 
-class TaskHeld(_Event):
+class TaskHeld(Happened):
     kind: Literal["task-held"] = "task-held"
     task: TaskId
     release_at: int
 
 
-class TaskRuled(_Event):
+class TaskRuled(Happened):
     kind: Literal["task-ruled"] = "task-ruled"
     task: TaskId
     upheld: bool
 
 
-class NodeRegistered(_Event):
+class AuditFeeReturned(Happened):
+    """The task ended without an audit, so the requester has its audit fee back."""
+
+    kind: Literal["audit-fee-returned"] = "audit-fee-returned"
+    task: TaskId
+    amount: Wei
+
+
+class NodeRegistered(Happened):
     kind: Literal["node-registered"] = "node-registered"
     node: Address
     peer_id: bytes
@@ -114,55 +114,55 @@ class NodeRegistered(_Event):
     stake: Wei
 
 
-class NodeUpdated(_Event):
+class NodeUpdated(Happened):
     kind: Literal["node-updated"] = "node-updated"
     node: Address
     peer_id: bytes
     capabilities: bytes
 
 
-class NodePaused(_Event):
+class NodePaused(Happened):
     kind: Literal["node-paused"] = "node-paused"
     node: Address
 
 
-class NodeResumed(_Event):
+class NodeResumed(Happened):
     kind: Literal["node-resumed"] = "node-resumed"
     node: Address
 
 
-class NodeStakeChanged(_Event):
+class NodeStakeChanged(Happened):
     kind: Literal["node-stake-changed"] = "node-stake-changed"
     node: Address
     stake: Wei
 
 
-class NodeUnbondBegun(_Event):
+class NodeUnbondBegun(Happened):
     kind: Literal["node-unbond-begun"] = "node-unbond-begun"
     node: Address
     release_at: int
 
 
-class NodeStakeWithdrawn(_Event):
+class NodeStakeWithdrawn(Happened):
     kind: Literal["node-stake-withdrawn"] = "node-stake-withdrawn"
     node: Address
     amount: Wei
 
 
-class NodeSlashed(_Event):
+class NodeSlashed(Happened):
     kind: Literal["node-slashed"] = "node-slashed"
     node: Address
     amount: Wei
     beneficiary: Address
 
 
-class NodeStandingChanged(_Event):
+class NodeStandingChanged(Happened):
     kind: Literal["node-standing-changed"] = "node-standing-changed"
     node: Address
     standing: int
 
 
-class ListingPublished(_Event):
+class ListingPublished(Happened):
     kind: Literal["listing-published"] = "listing-published"
     listing: ListingId
     owner: Address
@@ -175,13 +175,13 @@ class ListingPublished(_Event):
     licence: bytes
 
 
-class ListingYanked(_Event):
+class ListingYanked(Happened):
     kind: Literal["listing-yanked"] = "listing-yanked"
     listing: ListingId
     yanked: bool
 
 
-class ListingTransferred(_Event):
+class ListingTransferred(Happened):
     kind: Literal["listing-transferred"] = "listing-transferred"
     listing: ListingId
     previous: Address
@@ -221,6 +221,8 @@ ContractEvent: TypeAlias = (
     | ListingPublished
     | ListingYanked
     | ListingTransferred
+    | AuditFeeReturned
+    | AuditEvent
 )
 ChainEvent: TypeAlias = Annotated[ContractEvent | Reorged, Field(discriminator="kind")]
 
@@ -246,6 +248,7 @@ _KINDS: dict[str, tuple[type[Any], dict[str, str]]] = {
     "SettleSkipped": (TaskSettleSkipped, _TASK),
     "TaskHeld": (TaskHeld, _TASK | {"releaseAt": "release_at"}),
     "Ruled": (TaskRuled, _TASK | {"upheld": "upheld"}),
+    "AuditFeeReturned": (AuditFeeReturned, _TASK | {"amount": "amount"}),
     "NodeRegistered": (
         NodeRegistered,
         _NODE | {"peerId": "peer_id", "capabilities": "capabilities", "stake": "stake"},
@@ -274,6 +277,7 @@ _KINDS: dict[str, tuple[type[Any], dict[str, str]]] = {
     ),
     "ListingYanked": (ListingYanked, {"id": "listing", "yanked": "yanked"}),
     "ListingTransferred": (ListingTransferred, {"id": "listing", "from": "previous", "to": "owner"}),
+    **audit_events.KINDS,
 }
 
 
@@ -286,6 +290,10 @@ class EventDecoder:
             contracts.node_registry: NODE_REGISTRY,
             contracts.marketplace: MARKETPLACE,
         }
+        if contracts.arbiter is not None:
+            homes[contracts.arbiter] = ARBITER
+        if contracts.beacon is not None:
+            homes[contracts.beacon] = BLOCK_BEACON
         self.addresses = tuple(str(address) for address in homes)
         self._events: dict[str, dict[bytes, Event]] = {
             address.lower(): events_of(contract) for address, contract in homes.items()
@@ -313,4 +321,6 @@ class EventDecoder:
 
 
 def _plain(value: Any) -> Any:
-    return Terms.from_tuple(value) if isinstance(value, tuple) else value
+    if not isinstance(value, tuple):
+        return value
+    return b"".join(value) if isinstance(value[0], bytes) else Terms.from_tuple(value)

@@ -12,7 +12,7 @@ RpcUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_leng
 
 
 class ContractAddresses(BaseModel):
-    """The four contracts of one gesso network."""
+    """The contracts of one gesso network; one without an arbiter has no audits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,6 +20,8 @@ class ContractAddresses(BaseModel):
     node_registry: Address
     marketplace: Address
     token: Address
+    arbiter: Address | None = None
+    beacon: Address | None = None
 
 
 class ChainSettings(BaseModel):

@@ -33,7 +33,7 @@ async def deployed(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncI
         pytest.skip(HOW_TO_GET_IT)
     async with start_chain(request.param, block_time_s=0) as chain, Rpc(chain.rpc_url, timeout_s=10) as tools:
         giver = Wallet.from_key(chain.accounts[0].key)
-        contracts = await deploy(chain.rpc_url, giver, DeploySettings.devnet())
+        contracts = await deploy(chain.rpc_url, giver, DeploySettings.devnet().model_copy(update={"challenge_window_s": 3}))
         gifts = {Wallet.from_key(account.key).address: Funds(coin=Wei(0)) for account in chain.accounts[1:7]}
         await fund(chain.rpc_url, contracts, giver, gifts)
         network = Network(chain, contracts, tools)
