@@ -1,11 +1,22 @@
-"""A task on one line: submitted ─ claimed by 0x12…ab ─ step 14/25 ─ committed ─ settled."""
+"""A task on one line: submitted ─ claimed by 0x12…ab ─ step 14/25 ─ committed ─ settled.
+
+Where it is audited, the audit has a line of its own, and so has a dispute: audit ─ picked ─ 0x34…cd checks it ─ passed.
+"""
 
 from __future__ import annotations
 
+import shutil
+
 from gesso.cli.output import Output
 from gesso_protocol import events
+from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, Ballot, DisputeOutcome, Vote
+from gesso_protocol.money import format_amount
 
 _BAR_CELLS = 16
+_VERDICTS = {AuditVerdict.PASS: "passes it", AuditVerdict.FLAG: "FLAGS it", AuditVerdict.WITHHELD: "got no openings"}
+_CLOSED = {AuditOutcome.PASSED: "passed", AuditOutcome.VOID: "nobody said anything", AuditOutcome.DISPUTED: "disputed"}
+_BALLOTS = {Ballot.GOOD: "good", Ballot.BAD: "bad", Ballot.CANNOT_TELL: "cannot tell"}
+_ENDS = {DisputeOutcome.GUILTY: "GUILTY", DisputeOutcome.INNOCENT: "innocent", DisputeOutcome.UNDECIDED: "undecided"}
 
 
 class TaskLine:
@@ -16,6 +27,7 @@ class TaskLine:
         self._stages: list[str] = []
         self._step = ""
         self._open = False
+        self._audited = False
 
     def show(self, event: events.Event) -> None:
         """Draw one event."""
@@ -29,6 +41,11 @@ class TaskLine:
         text = describe(event)
         if text is None:
             return
+        if isinstance(event, events.AuditOpened | events.DisputeOpened):
+            self._audited = True
+            self._break_line()
+        if isinstance(event, events.Expired) and self._audited:
+            text = "fee refunded"
         if self._step and self._stages[-1:] != [self._step]:
             self._stages.append(self._step)
             self._step = ""
@@ -46,8 +63,18 @@ class TaskLine:
 
     def _draw(self, tail: str) -> None:
         parts = [*self._stages, tail] if tail else self._stages
+        if len(" ─ ".join(parts)) >= shutil.get_terminal_size().columns and len(parts) > 1:
+            # A line that wraps cannot be redrawn: what does not fit begins the next one.
+            self._break_line()
+            self._stages = [] if tail else parts[-1:]
+            parts = parts[-1:]
         self._out.redraw(" ─ ".join(parts))
         self._open = True
+
+    def _break_line(self) -> None:
+        if self._out.live:
+            self.close()
+            self._stages = []
 
 
 def bar(done: int, total: int) -> str:
@@ -58,6 +85,8 @@ def bar(done: int, total: int) -> str:
 
 def describe(event: events.Event) -> str | None:
     """The word for an event on the line, or None for those that are not drawn."""
+    if (about := describe_audit(event)) is not None:
+        return about
     match event:
         case events.Submitted():
             return "submitted"
@@ -73,5 +102,32 @@ def describe(event: events.Event) -> str | None:
             return "expired, fee refunded"
         case events.Failed():
             return f"failed: {event.message}"
+        case _:
+            return None
+
+
+def describe_audit(event: events.Event) -> str | None:
+    """The same for what auditors, jurors and the arbiter do."""
+    match event:
+        case events.AuditOpened():
+            return "audit: picked"
+        case events.AuditCommitted():
+            return f"{event.auditor.short} checks it"
+        case events.AuditRevealed():
+            return f"{event.auditor.short} {_VERDICTS[event.verdict]}"
+        case events.AuditClosed():
+            return _CLOSED.get(event.outcome)
+        case events.DisputeOpened():
+            return f"{'appeal' if event.level else 'dispute'}: brought by {event.by.short}"
+        case events.VoteRevealed():
+            return f"juror {event.juror.short}: {_BALLOTS[Vote.of(event.vote).ballot]}"
+        case events.DisputeTallied():
+            return _ENDS.get(event.outcome)
+        case events.DisputeExecuted(slashed=slashed):
+            return f"slashed {format_amount(slashed)}" if slashed else "nobody slashed"
+        case events.AuditorPenalised():
+            return f"auditor {event.auditor.short} loses {format_amount(event.amount)}"
+        case events.JurorPenalised():
+            return f"juror {event.juror.short} loses {format_amount(event.amount)}"
         case _:
             return None

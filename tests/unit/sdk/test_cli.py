@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from gesso.cli.generate import names
 from gesso.cli.live import TaskLine, bar
 from gesso.cli.output import Output, columns_text, pairs
 from gesso_protocol import errors, events
+from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.ids import ZERO_ADDRESS, TaskId
 from gesso_protocol.money import Wei
 
@@ -127,3 +129,41 @@ def test_progress_bars_and_file_names() -> None:
     assert len(bar(3, 7)) == len(bar(0, 0)) == 16
     assert names(Path("out.png"), 1) == [Path("out.png")]
     assert names(Path("a/out.png"), 2) == [Path("a/out-1.png"), Path("a/out-2.png")]
+
+
+def test_a_dispute_is_told_from_the_pick_to_the_refund() -> None:
+    sink, _, err = output()
+    line = TaskLine(sink)
+    zero, who = ZERO_ADDRESS, ZERO_ADDRESS.short
+    task: dict[str, Any] = {"task": TASK, "at_ms": 1}
+    story: list[events.Event] = [
+        events.AuditOpened(**task, node=zero, challenge="0x" + "01" * 32, round=4, commit_by=9),
+        events.AuditCommitted(**task, auditor=zero),
+        events.AuditRevealed(
+            **task, auditor=zero, verdict=AuditVerdict.FLAG, profile="0x" + "02" * 32, projection=(0,) * 64
+        ),
+        events.AuditClosed(**task, outcome=AuditOutcome.DISPUTED),
+        events.DisputeOpened(**task, by=zero, level=0, round=8),
+        events.VoteRevealed(**task, juror=zero, level=0, vote=2),
+        events.DisputeTallied(**task, level=0, outcome=DisputeOutcome.GUILTY, appeal_by=99),
+        events.Expired(**task, refund=Wei(1), node=zero),
+        events.DisputeExecuted(**task, outcome=DisputeOutcome.GUILTY, slashed=Wei(10**19)),
+    ]
+    for event in story:
+        line.show(event)
+    assert err.getvalue().splitlines() == [
+        "audit: picked", f"{who} checks it", f"{who} FLAGS it", "disputed", f"dispute: brought by {who}",
+        f"juror {who}: bad", "GUILTY", "fee refunded", "slashed 10",
+    ]  # fmt: skip
+
+
+def test_a_line_that_would_wrap_goes_on_in_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, _, err = output()
+    monkeypatch.setattr(Output, "live", True)
+    monkeypatch.setenv("COLUMNS", "30")
+    line = TaskLine(sink)
+    for number in range(4):
+        line.show(events.Claimed(task=TASK, at_ms=number, node=ZERO_ADDRESS, commit_by=9))
+    line.close()
+    drawn = [part.split("\r\x1b[2K")[-1] for part in err.getvalue().split("\n")[:-1]]
+    assert drawn == [f"claimed by {ZERO_ADDRESS.short}"] * 4
