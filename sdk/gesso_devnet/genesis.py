@@ -26,6 +26,8 @@ START_DEPOSIT = Wei(1_000 * ONE)
 NODE_STAKE = Wei(100 * ONE)
 NODE_PRICE = Wei(96 * ONE // 10_000)
 """What a node wants to keep of a fee: with 3 % royalty and 1 % protocol fee a task costs 0.01 tokens."""
+CHEAP_PRICE = Wei(NODE_PRICE // 2)
+"""What a node asks that does half of the work, or none: so that it gets the next task for certain."""
 ROYALTY_BPS = 300
 BASE_KIND = 0
 
@@ -38,6 +40,7 @@ class Cast:
     submitter: Wallet
     publisher: Wallet
     nodes: tuple[Wallet, ...]
+    """Workers first, then watchers: nodes that audit and judge and take no tasks."""
 
     @classmethod
     def of(cls, accounts: Sequence[TestAccount], nodes: int) -> Cast:
@@ -68,3 +71,12 @@ async def publish(chain: Chain, model: PackedModel, blobs: BlobStore) -> Listing
     return await chain.publish_listing(
         model.manifest.name, manifest, kind=BASE_KIND, royalty_bps=ROYALTY_BPS, licence=licence
     )
+
+
+def rated(rules: DeploySettings, audit_rate: int | None) -> DeploySettings:
+    """The same rules with one audit rate for every node, in basis points; unchanged for None."""
+    if audit_rate is None or rules.audits is None:
+        return rules
+    names = ("vetting_rate_bps", "steady_rate_bps", "trusted_rate_bps")
+    audits = rules.audits.model_copy(update=dict.fromkeys(names, audit_rate))
+    return rules.model_copy(update={"audits": audits})

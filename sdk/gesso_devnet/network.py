@@ -8,7 +8,7 @@ async with Devnet.open(nodes=3, executor="fake") as net:
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,7 @@ from gesso.wiring import make_ports
 from gesso_devnet import controls, ledger
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, RunningChain, start_chain
-from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish
+from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish, rated
 from gesso_devnet.seed import stand_in
 from gesso_node.executors.fake import FakeExecutor, FakeFaults
 from gesso_node.peer import Node
@@ -156,6 +156,7 @@ class Devnet:
         self.cast = cast
         self.hub = MemoryHub()
         self.nodes: list[NodeHandle] = []
+        self.watchers: list[NodeHandle] = []
         self.relay: RelayHandle
         self.chain: Chain
         self.submitter: AsyncClient
@@ -172,6 +173,9 @@ class Devnet:
         cls,
         nodes: int = 3,
         *,
+        watchers: int = 0,
+        cheats: Mapping[int, str] | None = None,
+        audit_rate: int | None = None,
         executor: Literal["fake", "diffusers"] = "fake",
         chain: ChainKind = "embedded",
         transport: TransportKind = "memory",
@@ -181,18 +185,24 @@ class Devnet:
         reconfigure: Reconfigure | None = None,
         accounts: int = 2,
     ) -> AsyncIterator[Devnet]:
-        """Everything up and joined; `accounts` spare funded wallets beside the cast. Nothing is left behind."""
+        """Everything up and joined; `accounts` spare funded wallets beside the cast. Nothing is left behind.
+
+        `watchers` are nodes that audit and judge and take no tasks; `cheats` names what node n (from 0) does wrong;
+        `audit_rate` is the rate of sampled audits in basis points, for every node alike.
+        """
         with tempfile.TemporaryDirectory(prefix="gesso-net-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             opened = start_chain(
-                chain, block_time_s=block_time_s, accounts=3 + nodes + accounts, log=folder / "chain.log"
+                chain, block_time_s=block_time_s, accounts=3 + nodes + watchers + accounts, log=folder / "chain.log"
             )
             async with opened as running:
-                cast = Cast.of(known_accounts(3 + nodes), nodes)
-                contracts = await found(running.rpc_url, cast, rules or DeploySettings.devnet())
+                cast = Cast.of(known_accounts(3 + nodes + watchers), nodes + watchers)
+                rules = rated(rules or DeploySettings.devnet(), audit_rate)
+                contracts = await found(running.rpc_url, cast, rules)
                 settings = ChainSettings(rpc_url=running.rpc_url, contracts=contracts, receipt_poll_s=POLL_S)
                 async with cls(folder, running, settings, cast, transport) as net:
-                    await net._populate(nodes, executor, faults or FakeFaults(), reconfigure)
+                    roles = [(number, cheats.get(number) if cheats else None) for number in range(nodes)]
+                    await net._populate(roles, watchers, executor, faults or FakeFaults(), reconfigure)
                     try:
                         yield net
                     finally:
@@ -272,11 +282,18 @@ class Devnet:
     async def _wind_down(self) -> None:
         await self._users.aclose()  # outside the scope below: scopes end in the reverse order of their beginning
         with anyio.move_on_after(STOP_S, shield=True):
-            for node in self.nodes:
+            for node in (*self.nodes, *self.watchers):
                 await node.stop()
             await self.relay.stop()
 
-    async def _populate(self, nodes: int, executor: str, faults: FakeFaults, reconfigure: Reconfigure | None) -> None:
+    async def _populate(
+        self,
+        workers: list[tuple[int, str | None]],
+        watchers: int,
+        executor: str,
+        faults: FakeFaults,
+        reconfigure: Reconfigure | None,
+    ) -> None:
         transport = await self._stack.enter_async_context(self.make_transport(self.folder / "relay" / "peer.key"))
         self._bootstrap = transport.addresses
         relay_settings = RelaySettings(
@@ -287,12 +304,14 @@ class Devnet:
         async with Chain.open(self.chain_settings, self.cast.publisher) as chain, HttpBlobs(self.relay.url) as blobs:
             await publish(chain, self._model(executor), blobs)
         async with anyio.create_task_group() as starting:
-            for number in range(nodes):
-                handle = self._node(number, executor, faults, reconfigure)
-                self.nodes.append(handle)
+            for number, cheat in workers:
+                self.nodes.append(self._node(number, executor, faults, reconfigure, cheat=cheat))
+            for number in range(len(workers), len(workers) + watchers):
+                self.watchers.append(self._node(number, executor, faults, reconfigure, work=False))
+            for handle in (*self.nodes, *self.watchers):
                 starting.start_soon(handle.start)
         with anyio.fail_after(JOIN_S):
-            while await self.chain.total_weight() < nodes:  # noqa: ASYNC110 - the chain tells only who asks
+            while await self.chain.total_weight() < len(workers) + watchers:  # noqa: ASYNC110 - the chain tells only who asks
                 await anyio.sleep(POLL_S)
         self._before = await ledger.take(self.chain, self.cast.addresses)
         self.submitter = await self._users.enter_async_context(self.client())
@@ -303,18 +322,31 @@ class Devnet:
         folder = base_model_folder() if executor == "diffusers" else None
         return stand_in(self.folder / "stand-in") if folder is None else pack(folder)
 
-    def _node(self, number: int, executor: str, faults: FakeFaults, reconfigure: Reconfigure | None) -> NodeHandle:
+    def _node(
+        self,
+        number: int,
+        executor: str,
+        faults: FakeFaults,
+        reconfigure: Reconfigure | None,
+        *,
+        cheat: str | None = None,
+        work: bool = True,
+    ) -> NodeHandle:
+        wrong = {} if cheat is None else {"cheat": cheat, "allow_cheats": True}
         document: dict[str, Any] = {
             "data_dir": str(self.folder / f"node-{number + 1}"),
             "name": f"node-{number + 1}",
             "blobs": {"relays": [self.relay.url]},
-            "executor": {"engine": executor},
+            "executor": {"engine": executor, **wrong},
+            **({} if work else {"work": False}),
             "policy": {"min_fee": str(NODE_PRICE)},
             "stake": str(NODE_STAKE),
             "tick_s": 0.1,
         }
         if reconfigure is not None:
             document = reconfigure(number, document)
+        if cheat is not None:
+            faults = faults.model_copy(update={"cheat": cheat})
         return NodeHandle(self, number, self.cast.nodes[number], NodeSettings.verified(document), faults)
 
 
