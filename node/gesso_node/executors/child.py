@@ -9,17 +9,19 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,9 +30,11 @@ from gesso_node.executors.messages import (
     Cancel,
     Done,
     Failed,
+    FromChild,
     Load,
     Loaded,
     Ready,
+    ReplayDone,
     Run,
     Stepped,
     decode_from_child,
@@ -45,12 +49,16 @@ from gesso_node.executors.port import (
     OnEvent,
     Outcome,
     OutOfMemory,
+    Replayed,
+    ReplayJob,
+    ReplayOutcome,
     StepDone,
     TimedOut,
     Unfit,
 )
+from gesso_node.executors.replay_files import answered, ask
 from gesso_node.trace import RecordedTrace
-from gesso_protocol.errors import ExecutorCrashed, ExecutorTimeout
+from gesso_protocol.errors import ExecutorCrashed, ExecutorTimeout, ModelInvalid
 from gesso_protocol.spec import spec_bytes
 
 PASSED_ON = (
@@ -77,6 +85,7 @@ FIXED = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 TAIL_BYTES = 8 * 1024
+_Result = TypeVar("_Result")
 
 
 class ChildSettings(BaseModel):
@@ -146,12 +155,24 @@ class _Child:
         await self._send(encode(_run_message(self._jobs, job)))
         while True:
             message = await self._line(self._stall_s)
-            if isinstance(message, Ready | Loaded) or message.job != self._jobs:
+            if isinstance(message, Ready | Loaded | ReplayDone) or message.job != self._jobs:
                 raise ExecutorCrashed(f"unexpected {message.kind} from the child")
             if not isinstance(message, Stepped):
                 self.working = False
                 return message
             await on_event(_step(message))
+
+    async def replay(self, job: ReplayJob, folder: Path) -> Replayed | Failed:
+        """Compute parts of a task again; tensors lie in `folder`. Raises ModelInvalid for what cannot be asked."""
+        self._jobs += 1
+        asked = await anyio.to_thread.run_sync(ask, self._jobs, job, folder)
+        await self._send(encode(asked))
+        message = await self._line(self._stall_s)
+        if not isinstance(message, ReplayDone | Failed) or message.job != self._jobs:
+            raise ExecutorCrashed(f"unexpected {message.kind} from the child")
+        if isinstance(message, Failed):
+            return message
+        return await anyio.to_thread.run_sync(answered, job, message, folder)
 
     async def stop_job(self, patience_s: float) -> bool:
         """Ask for an end of the present job; true when the child gave one and can go on with another."""
@@ -188,7 +209,7 @@ class _Child:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
             raise ExecutorCrashed(f"the child is gone: {await self.describe_end()}") from error
 
-    async def _line(self, patience_s: float) -> Ready | Loaded | Stepped | Done | Failed:
+    async def _line(self, patience_s: float) -> FromChild:
         try:
             with anyio.fail_after(patience_s):
                 line = await self._lines.receive_until(b"\n", MAX_LINE_BYTES)
@@ -215,6 +236,7 @@ class ChildExecutor:
         self._lock = anyio.Lock()
         self._tasks = anyio.create_task_group()
         self._started = 0
+        self._replays = 0
         self._ended: Counter[str] = Counter()
 
     @property
@@ -261,13 +283,42 @@ class ChildExecutor:
                 await self._drop(key)
             return outcome
 
-    async def _attempt(self, key: str, job: Job, on_event: OnEvent) -> Outcome:
+    async def replay(self, job: ReplayJob) -> ReplayOutcome:
+        async with self._lock:
+            key = _key(job.model_dir)
+            self._replays += 1
+            folder = self._home / f"replay-{self._replays}"
+            outcome = await self._bounded(key, job.deadline_s, lambda child: self._replayed(child, job, folder))
+            if not isinstance(outcome, Replayed | Unfit):
+                self._ended[type(outcome).__name__] += 1
+                await self._drop(key)
+            return outcome
+
+    async def _replayed(self, child: _Child, job: ReplayJob, folder: Path) -> ReplayOutcome:
         try:
-            with anyio.fail_after(job.deadline_s):
-                child = await self._child(key)
-                return _outcome(await child.run(job, on_event), job, self._engine, child.tail())
+            answer = await child.replay(job, folder)
+        except ModelInvalid as error:
+            return Unfit(error.message)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+        return answer if isinstance(answer, Replayed) else _failure(answer, child.tail())
+
+    async def _attempt(self, key: str, job: Job, on_event: OnEvent) -> Outcome:
+        async def run(child: _Child) -> Outcome:
+            return _outcome(await child.run(job, on_event), job, self._engine, child.tail())
+
+        return await self._bounded(key, job.deadline_s, run)
+
+    async def _bounded(
+        self, key: str, deadline_s: float, work: Callable[[_Child], Awaitable[_Result]]
+    ) -> _Result | TimedOut | Crashed:
+        """`work` with the child of this key; how a child fails becomes an outcome, and a cancelled call kills it."""
+        try:
+            with anyio.fail_after(deadline_s):
+                return await work(await self._child(key))
         except TimeoutError:
-            return TimedOut("the deadline passed", job.deadline_s)
+            return TimedOut("the deadline passed", deadline_s)
         except ExecutorTimeout as error:
             return TimedOut(error.message, self._settings.stall_s)
         except ExecutorCrashed as error:
@@ -344,11 +395,15 @@ def _step(message: Stepped) -> StepDone:
     return StepDone(message.image, message.index, message.total, preview)
 
 
+def _failure(message: Failed, tail: str) -> OutOfMemory | Unfit | Crashed:
+    if message.reason == "out-of-memory":
+        return OutOfMemory(message.message)
+    return Unfit(message.message) if message.reason == "unfit" else Crashed(message.message, tail)
+
+
 def _outcome(message: Done | Failed, job: Job, engine: str, tail: str) -> Outcome:
     if isinstance(message, Failed):
-        if message.reason == "out-of-memory":
-            return OutOfMemory(message.message)
-        return Unfit(message.message) if message.reason == "unfit" else Crashed(message.message, tail)
+        return _failure(message, tail)
     images = tuple(
         ImageFile(
             index=picture.index,

@@ -141,10 +141,10 @@ def raw_bytes(tensor: torch.Tensor) -> bytes:
 class TensorSteps:
     """A `Denoiser` in raw bytes, as replays and forgeries speak."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, prompt: str | None = None) -> None:
         self._denoiser = denoiser
         self._shape = latent_shape(denoiser.pipe, denoiser.spec)
-        denoiser.condition()
+        denoiser.condition(prompt)
 
     def embed(self) -> tuple[bytes, bytes]:
         cond, uncond = self._denoiser.embed()

@@ -24,13 +24,14 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from gesso_node.executors.cheats import ENGINE_CHEATS
 from gesso_node.executors.denoiser import DTYPES, Denoiser, TensorSteps, latent_shape, make_scheduler, raw_bytes, to_rgb
 from gesso_node.executors.engine import Emit, EngineJob, EngineResult, finish_picture, run_facts
 from gesso_node.executors.folder import check_model_folder
 from gesso_node.executors.kernels import STRICT, KernelOptions, use_kernels
 from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.executors.preview import Previewer
-from gesso_node.executors.profiles import device_family, profile_key
+from gesso_node.executors.profiles import STRICT_KEY, device_family, profile_key
 from gesso_node.executors.replay import replay_with
 from gesso_node.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
@@ -95,9 +96,17 @@ class DiffusersEngine:
             _check_size(loaded.pipeline, job.spec)
             facts = run_facts(job, self._key(job.spec.dtype))
             with TraceRecorder.open(job.out_dir, job.spec, facts) as recorder:
-                images = _Run(loaded, job, recorder, emit).pictures()
+                images = self._pictures(loaded, job, recorder, emit)
                 recorder.finish()
         return EngineResult(images, self._profile(job.spec.dtype), time.perf_counter() - begun, load_seconds)
+
+    def _pictures(self, loaded: _Loaded, job: EngineJob, recorder: TraceRecorder, emit: Emit) -> tuple[ImageFile, ...]:
+        if self._options.cheat not in ENGINE_CHEATS:
+            return _Run(loaded, job, recorder, emit).pictures()
+        from gesso_node.executors.cheats.diffusers import DiffusersKit, forged_pictures
+
+        kit = DiffusersKit(loaded.pipeline, loaded.scheduler_config, job.spec, files=self._options.cheat_files)
+        return forged_pictures(self._options.cheat, kit, job, recorder, emit)
 
     def replay(self, job: ReplayJob) -> Replayed:
         if job.model_dir is None:
@@ -137,7 +146,7 @@ class DiffusersEngine:
             "engine": "diffusers",
             "device": f"{self._device.type} {device}"[:200],
             "dtype": dtype,
-            "key": self._key(dtype),
+            "key": STRICT_KEY if strict else self._key(dtype),
             "mode": "strict" if strict else "normal",
             "threads": str(1 if strict else torch.get_num_threads()),
             "torch": torch.__version__,

@@ -6,8 +6,6 @@ Everything else has the shape of real work: steps, previews, a trace with start 
 
 from __future__ import annotations
 
-import io
-import math
 import os
 import threading
 import time
@@ -18,18 +16,12 @@ from typing import Self
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-from blake3 import blake3
-from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict
 
-from gesso_node.executors.engine import (
-    Cancelled,
-    Emit,
-    EngineJob,
-    EngineResult,
-    finish_picture,
-    run_facts,
-)
+from gesso_node.executors.cheats.fake import FakeKit
+from gesso_node.executors.cheats.forgeries import forged_walk
+from gesso_node.executors.engine import Cancelled, Emit, EngineJob, EngineResult, run_facts
+from gesso_node.executors.fake_model import EMBEDDING_SHAPE, SCHEDULER_CONFIG, FakeSteps, Weights
 from gesso_node.executors.port import (
     Crashed,
     ExecutorHealth,
@@ -39,13 +31,19 @@ from gesso_node.executors.port import (
     OnEvent,
     Outcome,
     OutOfMemory,
+    Replayed,
+    ReplayJob,
+    ReplayOutcome,
     StepDone,
     TimedOut,
     Unfit,
 )
+from gesso_node.executors.profiles import FAKE_FAMILY, profile_key
+from gesso_node.executors.replay import replay_with
+from gesso_node.executors.walk import Walk
+from gesso_node.executors.walk_recorder import WalkRecorder
 from gesso_node.trace import RecordedTrace, TraceRecorder
 from gesso_protocol.errors import ModelInvalid
-from gesso_protocol.trace import LeafKind, Slot, TensorType
 
 PREVIEW_SIDE = 32
 PREVIEW_EVERY = 5
@@ -60,12 +58,14 @@ class FakeFaults(BaseModel):
     crash_at_step: int | None = None
     hang_at_step: int | None = None
     oom_at_step: int | None = None
+    cheat: str | None = None
+    """Sell forged work; see `executors/cheats`. For tests of audits."""
     once_file: Path | None = None
     """When set, the fault happens only while this file is absent, and makes it: the second try goes well."""
 
 
 class FakeEngine:
-    """Draws the same picture for the same spec and seed, everywhere."""
+    """Draws the same picture for the same spec, manifest and seed, everywhere."""
 
     name = "fake"
 
@@ -80,38 +80,30 @@ class FakeEngine:
     def run(self, job: EngineJob, emit: Emit) -> EngineResult:
         begun = time.perf_counter()
         job.out_dir.mkdir(parents=True, exist_ok=True)
-        profile = {"device": "none", "engine": "fake", "dtype": job.spec.dtype, "key": f"{job.spec.dtype}/fake"}
+        profile = _profile(job.spec.dtype)
+        steps = FakeSteps(job.spec, Weights.of(job.manifest))
+        honest = Walk(job.spec, steps, steps.schedule)
+        walk = forged_walk(self._faults.cheat, FakeKit(job.spec, job.manifest)) if self._faults.cheat else honest
         with TraceRecorder.open(job.out_dir, job.spec, run_facts(job, profile["key"])) as recorder:
-            self._embeddings(job, recorder)
-            images = tuple(self._picture(job, index, recorder, emit) for index in range(job.spec.count))
+            drawing = WalkRecorder(job, walk, steps.shape, recorder)
+            drawing.embeddings(EMBEDDING_SHAPE)
+            images = tuple(self._picture(drawing, index, emit) for index in range(job.spec.count))
             recorder.finish()
         return EngineResult(images, profile, time.perf_counter() - begun, 0.0)
 
-    def _embeddings(self, job: EngineJob, recorder: TraceRecorder) -> None:
-        for step, text in enumerate((job.spec.prompt, job.spec.negative_prompt)):
-            data = blake3(text.encode()).digest(length=128)
-            recorder.tensor(Slot(LeafKind.EMBEDDING, step=step), data, (1, 32))
+    def replay(self, job: ReplayJob) -> Replayed:
+        begun = time.perf_counter()
+        parts = replay_with(job, FakeSteps(job.spec, Weights.of(job.manifest)))
+        return parts.finished(SCHEDULER_CONFIG, _profile("fp32" if job.strict else job.spec.dtype), begun, self.name)
 
-    def _picture(self, job: EngineJob, index: int, recorder: TraceRecorder, emit: Emit) -> ImageFile:
-        spec = job.spec
-        stream = blake3(f"{spec.image_seed(index)}\n{spec.prompt}\n{spec.negative_prompt}".encode())
-        shape = (1, 4, spec.height // 8, spec.width // 8)
-        size = 4 * math.prod(shape)
-        recorder.tensor(Slot(LeafKind.NOISE, index), stream.digest(length=size), shape)
-        picture = _draw(spec.width, spec.height, stream.digest(length=64))
-        for step in range(spec.steps):
-            self._misbehave(step + 1)
+    def _picture(self, drawing: WalkRecorder, index: int, emit: Emit) -> ImageFile:
+        for step, latent in drawing.steps(index):
+            self._misbehave(step)
             if self._faults.step_s:
                 self._calm.wait(self._faults.step_s)
-            latent = stream.digest(length=size, seek=(step + 1) * size)
-            recorder.tensor(Slot(LeafKind.LATENT, index, step), latent, shape)
-            for kind in (LeafKind.COND, LeafKind.UNCOND)[: 2 if spec.guidance > 1 else 1]:
-                output = stream.digest(length=size, seek=(spec.steps + 2 * step + 2) * size)
-                recorder.tensor(Slot(kind, index, step), output, shape)
-            wanted = (step + 1) % PREVIEW_EVERY == 0
-            emit(StepDone(index, step + 1, spec.steps, _preview(picture, step + 1, spec.steps) if wanted else None))
-        recorder.tensor(Slot(LeafKind.RGB, index), picture.tobytes(), (spec.height, spec.width, 3), TensorType.UINT8)
-        return finish_picture(job, self.name, index, _png(picture), recorder)
+            preview = drawing.preview(index, latent, PREVIEW_SIDE) if step % PREVIEW_EVERY == 0 else None
+            emit(StepDone(index, step, drawing.spec.steps, preview))
+        return drawing.finish(self.name, index)
 
     def _misbehave(self, step: int) -> None:
         faults = self._faults
@@ -129,28 +121,8 @@ class FakeEngine:
         self._calm.wait()
 
 
-def _draw(width: int, height: int, entropy: bytes) -> Image.Image:
-    picture = Image.new("RGB", (width, height), tuple(entropy[:3]))
-    draw = ImageDraw.Draw(picture)
-    for at in range(3, 45, 7):
-        red, green, blue, left, top, wide, high = entropy[at : at + 7]
-        x, y = left * width // 256, top * height // 256
-        box = (x, y, x + 1 + wide * width // 512, y + 1 + high * height // 512)
-        (draw.ellipse if wide % 2 else draw.rectangle)(box, fill=(red, green, blue))
-    draw.text((2, 2), "fake", fill=(255, 255, 255), stroke_width=1, stroke_fill=(0, 0, 0))
-    return picture
-
-
-def _preview(picture: Image.Image, step: int, total: int) -> bytes:
-    small = picture.resize((PREVIEW_SIDE, PREVIEW_SIDE))
-    grey = Image.new("RGB", small.size, (128, 128, 128))
-    return _png(Image.blend(grey, small, step / total))
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+def _profile(dtype: str) -> dict[str, str]:
+    return {"device": "none", "engine": "fake", "dtype": dtype, "key": profile_key(dtype, FAKE_FAMILY)}
 
 
 class FakeExecutor:
@@ -186,6 +158,16 @@ class FakeExecutor:
 
     def health(self) -> ExecutorHealth:
         return ExecutorHealth("fake", busy=self._lock.locked(), started=self._runs, ended=dict(self._ended))
+
+    async def replay(self, job: ReplayJob) -> ReplayOutcome:
+        try:
+            async with self._lock:
+                with anyio.fail_after(job.deadline_s):
+                    return await anyio.to_thread.run_sync(FakeEngine().replay, job)
+        except TimeoutError:
+            return TimedOut("the deadline passed", job.deadline_s)
+        except ModelInvalid as error:
+            return Unfit(error.message)
 
     async def _run(self, job: Job, on_event: OnEvent) -> Outcome:
         engine = _ThreadEngine(self._faults)

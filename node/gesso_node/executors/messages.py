@@ -6,7 +6,7 @@ parse ends the child.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -14,6 +14,9 @@ from gesso_protocol.errors import ExecutorCrashed
 
 MAX_LINE_BYTES = 256 * 1024
 """Longest line in either direction; a preview is at most 12 KiB, a spec at most 64 KiB."""
+MAX_REPLAYED = 256
+"""Steps, decodes or pictures that one replay may name."""
+MAX_LATENT_BYTES = 64 * 1024 * 1024
 
 _Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Profile = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]]
@@ -33,6 +36,31 @@ class Run(_Message):
     out_dir: str
     manifest: _Hex32
     task: _Hex32
+
+
+class ReplayPlace(_Message):
+    image: int = Field(ge=0, le=64)
+    step: int = Field(ge=0, le=10_000)
+
+
+class Replay(_Message):
+    """Node to child: compute these again. Latents lie one behind the other in `inputs.bin`: checks, then decodes.
+
+    Answers are written into the same folder (see `replay_files.py`); tensors never travel in lines.
+    """
+
+    kind: Literal["replay"] = "replay"
+    job: int
+    spec: str
+    model_dir: str | None
+    folder: str
+    manifest: _Hex32
+    checks: tuple[ReplayPlace, ...] = Field(max_length=MAX_REPLAYED)
+    decode: tuple[int, ...] = Field(max_length=MAX_REPLAYED)
+    images: tuple[int, ...] = Field(max_length=MAX_REPLAYED)
+    latent_bytes: int = Field(ge=0, le=MAX_LATENT_BYTES)
+    embeddings: bool
+    strict: bool
 
 
 class Cancel(_Message):
@@ -94,6 +122,15 @@ class Done(_Message):
     load_seconds: float = Field(ge=0, default=0.0)
 
 
+class ReplayDone(_Message):
+    """Child to node: what was asked for is in the folder of the `Replay`."""
+
+    kind: Literal["replay-done"] = "replay-done"
+    job: int
+    profile: _Profile = Field(max_length=32)
+    seconds: float = Field(ge=0)
+
+
 class Failed(_Message):
     """Child to node: it did not work, and the child can still say why. `job` is None for a `Load`."""
 
@@ -103,11 +140,11 @@ class Failed(_Message):
     message: str = Field(max_length=4096)
 
 
-ToChild = Annotated[Run | Load | Cancel, Field(discriminator="kind")]
-FromChild = Annotated[Ready | Loaded | Stepped | Done | Failed, Field(discriminator="kind")]
+ToChild: TypeAlias = Run | Replay | Load | Cancel
+FromChild: TypeAlias = Ready | Loaded | Stepped | Done | ReplayDone | Failed
 
-_TO_CHILD: TypeAdapter[Run | Load | Cancel] = TypeAdapter(ToChild)
-_FROM_CHILD: TypeAdapter[Ready | Loaded | Stepped | Done | Failed] = TypeAdapter(FromChild)
+_TO_CHILD: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="kind")])
+_FROM_CHILD: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="kind")])
 
 
 def encode(message: _Message) -> bytes:
@@ -115,7 +152,7 @@ def encode(message: _Message) -> bytes:
     return message.model_dump_json().encode() + b"\n"
 
 
-def decode_to_child(line: bytes) -> Run | Load | Cancel:
+def decode_to_child(line: bytes) -> ToChild:
     """Raises ExecutorCrashed for anything that is not a message of ours."""
     try:
         return _TO_CHILD.validate_json(line)
@@ -123,7 +160,7 @@ def decode_to_child(line: bytes) -> Run | Load | Cancel:
         raise ExecutorCrashed(f"unreadable line from the node: {error.error_count()} problems") from error
 
 
-def decode_from_child(line: bytes) -> Ready | Loaded | Stepped | Done | Failed:
+def decode_from_child(line: bytes) -> FromChild:
     """Raises ExecutorCrashed for anything that is not a message of ours."""
     try:
         return _FROM_CHILD.validate_json(line)

@@ -6,6 +6,8 @@ import platform
 import re
 
 FAKE_FAMILY = "fake"
+STRICT_KEY = "fp32/strict"
+"""What jurors run: fp32 weights and arithmetic, TF32 off, one order of addition."""
 _ODD = re.compile(r"[^a-z0-9]+")
 
 
@@ -15,7 +17,7 @@ def device_family(kind: str, capability: tuple[int, int] | None = None, name: st
         return f"cpu-{platform.machine().lower()}"
     if capability is not None:
         return f"{kind}-sm{capability[0]}{capability[1]}"
-    return f"{kind}-{_ODD.sub('-', name.lower()).strip('-') or 'unknown'}"[:64]
+    return f"{kind}-{_ODD.sub('-', name.lower()).strip('-') or 'unknown'}"[:48]
 
 
 def profile_key(dtype: str, family: str) -> str:

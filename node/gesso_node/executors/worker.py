@@ -13,9 +13,9 @@ import queue
 import resource
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from gesso_node.executors.engine import Cancelled, Engine, EngineJob, EngineResult, load_engine
 from gesso_node.executors.messages import (
@@ -23,16 +23,20 @@ from gesso_node.executors.messages import (
     Cancel,
     Done,
     Failed,
+    FromChild,
     Load,
     Loaded,
     Picture,
     Ready,
+    Replay,
+    ReplayDone,
     Run,
     Stepped,
     decode_to_child,
     encode,
 )
 from gesso_node.executors.port import StepDone
+from gesso_node.executors.replay_files import answer, asked
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.spec import parse_spec
@@ -45,11 +49,11 @@ class Inbox:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._messages: queue.Queue[Run | Load] = queue.Queue(maxsize=4)
+        self._messages: queue.Queue[Run | Replay | Load] = queue.Queue(maxsize=4)
         self._cancelled: set[int] = set()
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
-    def messages(self) -> Iterator[Run | Load]:
+    def messages(self) -> Iterator[Run | Replay | Load]:
         while True:
             yield self._messages.get()
 
@@ -80,19 +84,19 @@ class Worker:
     def forever(self) -> None:
         self._send(Ready(engine=self._engine.name))
         for message in self._inbox.messages():
-            self._send(self._run(message) if isinstance(message, Run) else self._load(message))
+            self._send(self._reply(message))
 
-    def _send(self, message: Ready | Loaded | Stepped | Done | Failed) -> None:
+    def _reply(self, message: Run | Replay | Load) -> FromChild:
+        if isinstance(message, Run):
+            return self._run(message)
+        return self._replay(message) if isinstance(message, Replay) else self._load(message)
+
+    def _send(self, message: FromChild) -> None:
         self._pipe.write(encode(message))
         self._pipe.flush()
 
     def _load(self, load: Load) -> Loaded | Failed:
-        try:
-            return Loaded(seconds=self._engine.load(Path(load.model_dir)))
-        except ModelInvalid as error:
-            return Failed(job=None, reason="unfit", message=error.message[:4000])
-        except MemoryError as error:
-            return Failed(job=None, reason="out-of-memory", message=str(error)[:4000] or "out of memory")
+        return _or_failed(None, lambda: Loaded(seconds=self._engine.load(Path(load.model_dir))))
 
     def _run(self, run: Run) -> Done | Failed:
         def emit(step: StepDone) -> None:
@@ -101,14 +105,25 @@ class Worker:
             preview = base64.b64encode(step.preview).decode() if step.preview else None
             self._send(Stepped(job=run.job, image=step.image, index=step.index, total=step.total, preview=preview))
 
-        try:
-            return _done(run, self._engine.run(_job(run), emit))
-        except Cancelled:
-            return Failed(job=run.job, reason="cancelled", message="stopped at the node's request")
-        except ModelInvalid as error:
-            return Failed(job=run.job, reason="unfit", message=error.message[:4000])
-        except MemoryError as error:
-            return Failed(job=run.job, reason="out-of-memory", message=str(error)[:4000] or "out of memory")
+        return _or_failed(run.job, lambda: _done(run, self._engine.run(_job(run), emit)))
+
+    def _replay(self, replay: Replay) -> ReplayDone | Failed:
+        return _or_failed(replay.job, lambda: answer(replay, self._engine.replay(asked(replay))))
+
+
+_Reply = TypeVar("_Reply", Done, ReplayDone, Loaded)
+
+
+def _or_failed(job: int | None, work: Callable[[], _Reply]) -> _Reply | Failed:
+    """What `work` gave, or why it gave nothing; anything that is not foreseen ends the child."""
+    try:
+        return work()
+    except Cancelled:
+        return Failed(job=job, reason="cancelled", message="stopped at the node's request")
+    except ModelInvalid as error:
+        return Failed(job=job, reason="unfit", message=error.message[:4000])
+    except MemoryError as error:
+        return Failed(job=job, reason="out-of-memory", message=str(error)[:4000] or "out of memory")
 
 
 def _job(run: Run) -> EngineJob:

@@ -13,7 +13,8 @@ from gesso_protocol.errors import ConfigError
 ENGINE_CHEATS: Final[dict[str, str]] = {
     "fewer-steps": "half of the steps, the latents between them interpolated",
     "skip-steps": "every fourth step left out and filled in",
-    "feature-reuse": "every second step reuses the output of the one before",
+    "feature-reuse": "every second step reuses what the deepest layers gave in the one before",
+    "output-reuse": "every second step reuses the outputs of the one before",
     "wrong-model": "an earlier training snapshot of the denoiser",
     "missing-lora": "the adapter that was ordered is not applied",
     "low-guidance": "one branch only: guidance 1 whatever was ordered",
