@@ -64,6 +64,54 @@ MIGRATIONS = (
         kind TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (kind, name)
     ) STRICT;
     """,
+    """
+    CREATE TABLE audit (
+        task TEXT PRIMARY KEY,
+        node TEXT NOT NULL,
+        challenge BLOB NOT NULL,
+        heard_at INTEGER NOT NULL,
+        failures INTEGER NOT NULL DEFAULT 0,
+        salt BLOB,
+        projection BLOB,
+        verdict INTEGER,
+        reasons TEXT NOT NULL DEFAULT '',
+        error_ppm INTEGER,
+        evidence TEXT,
+        profile TEXT NOT NULL DEFAULT '',
+        commit_sent_at INTEGER,
+        reveal_sent_at INTEGER,
+        close_sent_at INTEGER,
+        closed TEXT,
+        closed_at INTEGER
+    ) STRICT;
+    CREATE INDEX audit_open ON audit (heard_at) WHERE closed IS NULL;
+    CREATE TABLE vote (
+        task TEXT NOT NULL,
+        level INTEGER NOT NULL,
+        round INTEGER NOT NULL,
+        heard_at INTEGER NOT NULL,
+        failures INTEGER NOT NULL DEFAULT 0,
+        salt BLOB,
+        vote INTEGER,
+        reasons TEXT NOT NULL DEFAULT '',
+        commit_sent_at INTEGER,
+        reveal_sent_at INTEGER,
+        tally_sent_at INTEGER,
+        appeal_sent_at INTEGER,
+        execute_sent_at INTEGER,
+        closed TEXT,
+        closed_at INTEGER,
+        PRIMARY KEY (task, level)
+    ) STRICT;
+    CREATE TABLE audit_money (
+        block_hash TEXT NOT NULL,
+        log_index INTEGER NOT NULL,
+        block INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        amount TEXT NOT NULL,
+        PRIMARY KEY (block_hash, log_index)
+    ) STRICT;
+    """,
 )
 
 
@@ -215,6 +263,14 @@ class Journal:
     async def set_note(self, name: str, value: str) -> None:
         """Keep a small named value."""
         await self._write("note", [(_SET_NOTE, (name, value))])
+
+    async def select(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Rows of the tables that other modules keep here; the query is the module's own text."""
+        return await self._run(lambda: self._db.execute(query, values).fetchall())
+
+    async def write(self, label: str, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        """One transaction on those tables. `label` names the write for fault tests."""
+        await self._write(label, list(statements))
 
     async def _write(self, label: str, statements: list[tuple[str, tuple[Any, ...]]]) -> None:
         def write() -> None:

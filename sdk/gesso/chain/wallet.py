@@ -15,6 +15,7 @@ from eth_account.messages import SignableMessage, encode_defunct, encode_typed_d
 from eth_account.signers.local import LocalAccount
 
 from gesso_protocol.errors import WalletError
+from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address
 
 MAX_KEYSTORE_BYTES = 64 * 1024
@@ -88,6 +89,10 @@ class Wallet:
     def sign_typed(self, document: Mapping[str, Any]) -> bytes:
         """EIP-712 signature of a full typed-data document: 65 bytes r, s, v."""
         return self._sign(encode_typed_data(full_message=dict(document)))
+
+    def derive(self, purpose: str) -> bytes:
+        """32 secret bytes for one purpose: the same from the same key on any machine, and no way back to the key."""
+        return keccak256(f"gesso/wallet/derive/1/{purpose}/".encode() + bytes(self._account.key))
 
     def _sign(self, message: SignableMessage) -> bytes:
         return bytes(self._account.sign_message(message).signature)

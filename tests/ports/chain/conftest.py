@@ -19,6 +19,10 @@ from gesso_protocol.money import Wei
 from .networks import NODE, ONE, OTHER, REQUESTER, STAKE, Network
 
 LIMIT_S = 60
+RULES = DeploySettings.devnet().model_copy(
+    update={"challenge_window_s": 3, "hold_window_s": 60, "unbonding_period_s": 10, "audits": None}
+)
+"""Without an arbiter: what a board does by itself."""
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +37,7 @@ async def deployed(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncI
         pytest.skip(HOW_TO_GET_IT)
     async with start_chain(request.param, block_time_s=0) as chain, Rpc(chain.rpc_url, timeout_s=10) as tools:
         giver = Wallet.from_key(chain.accounts[0].key)
-        contracts = await deploy(chain.rpc_url, giver, DeploySettings.devnet().model_copy(update={"challenge_window_s": 3}))
+        contracts = await deploy(chain.rpc_url, giver, RULES)
         gifts = {Wallet.from_key(account.key).address: Funds(coin=Wei(0)) for account in chain.accounts[1:7]}
         await fund(chain.rpc_url, contracts, giver, gifts)
         network = Network(chain, contracts, tools)
