@@ -7,8 +7,18 @@ from gesso_contracts.binding import Contract
 TASK_BOARD = Contract("TaskBoard")
 NODE_REGISTRY = Contract("NodeRegistry")
 MARKETPLACE = Contract("Marketplace")
-DEV_TOKEN = Contract("DevToken")
 ARBITER = Contract("Arbiter")
 BLOCK_BEACON = Contract("BlockBeacon")
+DRAND_BEACON = Contract("DrandBeacon")
+DEV_TOKEN = Contract("DevToken")
 
-__all__ = ["ARBITER", "BLOCK_BEACON", "DEV_TOKEN", "MARKETPLACE", "NODE_REGISTRY", "TASK_BOARD", "Contract"]
+__all__ = [
+    "ARBITER",
+    "BLOCK_BEACON",
+    "DEV_TOKEN",
+    "DRAND_BEACON",
+    "MARKETPLACE",
+    "NODE_REGISTRY",
+    "TASK_BOARD",
+    "Contract",
+]

@@ -242,6 +242,11 @@ contract NodeRegistry is INodeRegistry, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc INodeRegistry
+    function stakeOf(address wallet) external view returns (uint96) {
+        return _nodes[wallet].stake;
+    }
+
+    /// @inheritdoc INodeRegistry
     function walletOf(bytes calldata peerId) external view returns (address) {
         return _wallets[keccak256(peerId)];
     }

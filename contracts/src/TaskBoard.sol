@@ -311,8 +311,24 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
 
     /// @inheritdoc ITaskBoard
     function commitmentOf(bytes32 taskId) external view returns (uint184) {
+        return _commitmentOf(_tasks[taskId]);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function recordOf(bytes32 taskId)
+        external
+        view
+        returns (uint8 state, address node, uint40 stateSince, uint184 commitment)
+    {
         TaskWord task = _tasks[taskId];
-        return task.state() == TaskState.Submitted || task.state() == TaskState.Claimed ? 0 : task.commitment();
+        (state, stateSince, commitment) = (uint8(task.state()), task.since(), _commitmentOf(task));
+        if (task.state() != TaskState.Submitted) node = nodeAt[task.index()];
+    }
+
+    /// @inheritdoc ITaskBoard
+    function seatOf(address node) external view returns (uint32 weight, uint64 total, uint24 index) {
+        uint256 account = _accounts[node];
+        return (_weightOf(account), totalWeight, uint24(account >> NUMBER_AT));
     }
 
     /// @inheritdoc ITaskBoard
@@ -387,6 +403,10 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         index = ++_lastIndex;
         nodeAt[index] = node;
         emit NodeNumbered(node, index);
+    }
+
+    function _commitmentOf(TaskWord task) private pure returns (uint184) {
+        return task.state() == TaskState.Submitted || task.state() == TaskState.Claimed ? 0 : task.commitment();
     }
 
     function _weightOf(uint256 account) private view returns (uint32) {

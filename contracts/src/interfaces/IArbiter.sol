@@ -61,8 +61,8 @@ enum CreditReason {
     AuditorFee,
     JurorFee,
     Bond,
-    Refund,
-    Burn,
+    Compensation,
+    Burned,
     Surplus
 }
 
@@ -305,7 +305,7 @@ interface IArbiter {
     /// @notice Thrown when what is revealed is not what was committed, or the caller committed nothing.
     error CommitmentMismatch(address caller);
 
-    /// @notice Thrown when the caller revealed before.
+    /// @notice Thrown when a juror revealed before.
     error AlreadyRevealed(address caller);
 
     /// @notice Thrown when a verdict or a vote is no meaning.
@@ -429,7 +429,7 @@ interface IArbiter {
 
     /// @notice The audit round of a task, and its challenge.
     /// @return value Zero while the beacon has not yielded `round`.
-    /// @return round Zero when the task is neither committed nor held.
+    /// @return round Zero when the task ended without an audit. Reverts with `FilingMismatch` before the commit.
     function challengeOf(Filing calldata filing) external view returns (bytes32 value, uint64 round);
 
     /// @notice Whether a committed task's challenge picks it; false while the challenge is unknown.

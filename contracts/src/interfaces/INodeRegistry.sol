@@ -196,6 +196,9 @@ interface INodeRegistry {
             uint40 unbondAt
         );
 
+    /// @notice A node's stake, base units.
+    function stakeOf(address node) external view returns (uint96);
+
     /// @notice The wallet that a peer id is bound to; zero when none.
     function walletOf(bytes calldata peerId) external view returns (address);
 

@@ -273,6 +273,22 @@ interface ITaskBoard {
     /// for tasks that ended without a commit.
     function commitmentOf(bytes32 taskId) external view returns (uint184);
 
+    /// @notice What a task's word says from the commit on, in one call.
+    /// @return state A `TaskState`.
+    /// @return node Who claimed it; zero before, and for tasks that ended unclaimed.
+    /// @return stateSince Second at which the state was entered.
+    /// @return commitment As `commitmentOf`.
+    function recordOf(bytes32 taskId)
+        external
+        view
+        returns (uint8 state, address node, uint40 stateSince, uint184 commitment);
+
+    /// @notice What sortition needs to know of a node, in one call.
+    /// @return weight As `weightOf`.
+    /// @return total As `totalWeight`.
+    /// @return index As `indexOf`.
+    function seatOf(address node) external view returns (uint32 weight, uint64 total, uint24 index);
+
     /// @notice The permanent number of a node, from 1; zero while it never weighed anything.
     function indexOf(address node) external view returns (uint24);
 

@@ -15,7 +15,7 @@ library Bls12381 {
 
     /// @dev EIP-2537 asks 375 for an addition and 102,900 for a check of two pairs.
     uint256 private constant ADD_GAS = 3000;
-    uint256 private constant PAIRING_GAS = 200_000;
+    uint256 private constant PAIRING_GAS = 150_000;
 
     /// @dev The field's modulus p and (p - 1) / 2: upper 128 bits and lower 256.
     uint256 private constant P_HIGH = 0x1a0111ea397fe69a4b1ba7b6434bacd7;
