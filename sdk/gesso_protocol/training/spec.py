@@ -40,7 +40,7 @@ class TrainLora(Document):
     model: ModelRef
     model_manifest: BlobRef | None = None
     dataset: BlobRef
-    """Manifest of the data set (`gesso_protocol.training.dataset.DatasetManifest`)."""
+    """Manifest of kind `dataset`; what its files hold is said in `gesso_protocol.training.dataset`."""
     continue_from: Adapter | None = None
     """Start from the weights of this LoRA; its rank and targets must be this spec's."""
     trigger: Annotated[Text, Field(max_length=64)] = ""
