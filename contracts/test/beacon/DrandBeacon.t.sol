@@ -13,7 +13,7 @@ contract DrandBeaconTest {
     uint40 private constant GENESIS = 1_692_803_367;
     /// @dev What a caller may lose by a malformed signature, and by one that only the pairing finds out.
     uint256 private constant CHEAP = 60_000;
-    uint256 private constant DEAR = 300_000;
+    uint256 private constant DEAR = 250_000;
 
     DrandBeacon private beacon;
     uint64[] private rounds;

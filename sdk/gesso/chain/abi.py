@@ -10,7 +10,16 @@ from typing import Any
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 
-from gesso_contracts import ARBITER, BLOCK_BEACON, DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_contracts import (
+    ARBITER,
+    BLOCK_BEACON,
+    DEV_TOKEN,
+    DRAND_BEACON,
+    MARKETPLACE,
+    NODE_REGISTRY,
+    TASK_BOARD,
+    Contract,
+)
 from gesso_protocol.errors import ChainError
 from gesso_protocol.ids import Address
 
@@ -122,7 +131,7 @@ def _readable(types: Sequence[str], values: Sequence[Any]) -> Values:
 
 @lru_cache(maxsize=1)
 def _errors() -> dict[bytes, tuple[str, tuple[str, ...]]]:
-    contracts = (TASK_BOARD, NODE_REGISTRY, MARKETPLACE, DEV_TOKEN, ARBITER, BLOCK_BEACON)
+    contracts = (TASK_BOARD, NODE_REGISTRY, MARKETPLACE, DEV_TOKEN, ARBITER, BLOCK_BEACON, DRAND_BEACON)
     return {
         bytes.fromhex(selector.removeprefix("0x")): (entry["name"], _types(entry["inputs"]))
         for contract in contracts
