@@ -186,7 +186,7 @@ class Relay:
         }
 
     def _tell(self, news: News) -> None:
-        if news.subject == "task":
+        if news.subject in ("task", "audit"):
             self._news.publish(news.key, news)
 
     @asynccontextmanager

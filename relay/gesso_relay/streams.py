@@ -15,6 +15,7 @@ from gesso_relay.index.entries import Document, Entry, Json
 from gesso_relay.index.follow import News, Rewound
 from gesso_relay.index.queries import Queries
 from gesso_relay.replies import ServerEvent
+from gesso_relay.told import audit_event
 
 TaskHub: TypeAlias = Hub[News]
 ProgressHub: TypeAlias = Hub[ProgressEvent]
@@ -28,28 +29,42 @@ async def task_events(queries: Queries, hub: TaskHub, task: TaskId, after: int |
     An event named `rewound` says that the chain took something back: what follows it is the task's story anew.
     """
     with hub.listen(str(task)) as news:
-        seen = -1 if after is None else after
-        for entry in await queries.history("task", str(task)):
+        seen, end = -1 if after is None else after, _End()
+        for entry in await queries.history("task", str(task), "audit"):
             if entry.position > seen:
                 seen = entry.position
                 yield _chain_event(entry)
-            if entry.name in TERMINAL:
+            if end.reached(entry):
                 return
         while True:
             item = await news.next()
             if isinstance(item, Rewound):
-                seen = -1
+                seen, end = -1, _End()
                 yield ServerEvent("rewound", json.dumps({"task": str(task), "to_block": item.to_block}))
-                for entry in await queries.history("task", str(task)):
+                for entry in await queries.history("task", str(task), "audit"):
                     seen = entry.position
                     yield _chain_event(entry)
-                    if entry.name in TERMINAL:
+                    if end.reached(entry):
                         return
             elif item.position > seen:
                 seen = item.position
                 yield _chain_event(item)
-                if item.name in TERMINAL:
+                if end.reached(item):
                     return
+
+
+class _End:
+    """Whether a task's story is over. Where the arbiter rules, its last word comes after the task's, in one block."""
+
+    def __init__(self) -> None:
+        self._ruled = self._judged = self._ended = False
+
+    def reached(self, entry: Entry) -> bool:
+        self._ended = self._ended or entry.name in TERMINAL
+        self._ruled = self._ruled or entry.name == "ruled"
+        self._judged = self._judged or entry.name == "dispute-executed"
+        self._judged = self._judged or (entry.name == "audit-closed" and entry.data["outcome"] != "disputed")
+        return self._ended and (self._judged or not self._ruled)
 
 
 async def progress_events(hub: ProgressHub, task: TaskId) -> AsyncIterator[ServerEvent]:
@@ -61,6 +76,9 @@ async def progress_events(hub: ProgressHub, task: TaskId) -> AsyncIterator[Serve
 
 
 def _chain_event(entry: Entry) -> ServerEvent:
+    told = audit_event(entry) if entry.subject == "audit" else None
+    if told is not None:
+        return ServerEvent(entry.name, events.event_json(told).decode(), id=str(entry.position))
     make = _EVENTS.get(entry.name)
     if make is None:
         return ServerEvent(entry.name, json.dumps(entry.data), id=str(entry.position))

@@ -10,13 +10,13 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from gesso_protocol.money import format_amount
-from gesso_relay.index.entries import Document, Json
+from gesso_relay.index.entries import Document, Entry, Json
 from gesso_relay.index.project import TASK_STATES
 from gesso_relay.index.queries import Queries, TaskFilter
 from gesso_relay.presence import Presence
 from gesso_relay.results import Results
 from gesso_relay.routes import params
-from gesso_relay.routes.network import with_presence
+from gesso_relay.routes.network import AUDIT_STATES, with_presence
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
@@ -51,7 +51,7 @@ class Explorer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(amount=amount, short=short, ago=ago, moment=moment)
+        self._templates.filters.update(amount=amount, short=short, ago=ago, moment=moment, said=said)
 
     def table(self) -> list[web.RouteDef]:
         return [
@@ -59,6 +59,8 @@ class Explorer:
             web.get("/tasks", self.tasks),
             web.get("/tasks/{task}", self.task),
             web.get("/nodes", self.nodes),
+            web.get("/nodes/{node}", self.node),
+            web.get("/audits", self.audits),
             web.get("/models", self.models),
         ]
 
@@ -99,9 +101,10 @@ class Explorer:
         found = await self._queries.task(str(task))
         if found is None:
             raise web.HTTPNotFound(reason="this relay has seen no such task")
-        history = await self._queries.history("task", str(task))
+        history = await self._queries.history("task", str(task), "audit")
         result = await self._results.of(found)
-        return self._page("task.html", here="tasks", task=found, history=history, result=result)
+        audit = await self._queries.audit(str(task))
+        return self._page("task.html", here="tasks", task=found, history=history, result=result, audit=audit)
 
     async def nodes(self, request: web.Request) -> web.StreamResponse:
         params.known(request, "before")
@@ -109,6 +112,35 @@ class Explorer:
         older = None if page.next is None else f"/nodes?before={page.next}"
         nodes = await with_presence(self._queries, self._presence, page.items)
         return self._page("nodes.html", here="nodes", nodes=nodes, older=older)
+
+    async def node(self, request: web.Request) -> web.StreamResponse:
+        params.known(request, "before")
+        address = params.address_in_path(request, "node")
+        found = await self._queries.node(address)
+        if found is None:
+            raise web.HTTPNotFound(reason="this relay has seen no such node")
+        (shown,) = await with_presence(self._queries, self._presence, (found,))
+        page = await self._queries.audits(node=address, state=None, limit=_PAGE, before=params.before(request))
+        return self._page(
+            "node.html",
+            here="nodes",
+            node=shown,
+            audited=await self._queries.audited(address),
+            seat_counts=await self._queries.seat_counts(address),
+            seats=await self._queries.seats(address, limit=_PAGE),
+            audits=page.items,
+            older=None if page.next is None else f"/nodes/{address}?before={page.next}",
+        )
+
+    async def audits(self, request: web.Request) -> web.StreamResponse:
+        params.known(request, "before", "state")
+        state = params.one_of(request, "state", AUDIT_STATES)
+        page = await self._queries.audits(node=None, state=state, limit=_PAGE, before=params.before(request))
+        keep = {name: value for name, value in request.query.items() if name != "before"}
+        older = None if page.next is None else str(request.rel_url.with_query({**keep, "before": str(page.next)}))
+        return self._page(
+            "audits.html", here="audits", audits=page.items, older=older, states=AUDIT_STATES, wanted=state
+        )
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         params.known(request, "before")
@@ -135,6 +167,19 @@ def short(value: Json) -> str:
     """Beginning and end of a long name."""
     text = "–" if value is None else str(value)
     return f"{text[:10]}…{text[-4:]}" if len(text) > 18 else text
+
+
+def said(event: Entry) -> str:
+    """What an event of a story adds to its name: who, and what came of it."""
+    data = event.data
+    who = next((data[name] for name in ("auditor", "juror", "by", "requester") if name in data), None)
+    words = [] if who is None or event.subject != "audit" else [short(who)]
+    words += [str(data[name]) for name in ("said", "outcome") if data.get(name) is not None]
+    if "amount" in data:
+        words.append(amount(data["amount"]))
+    if "upheld" in data:
+        words.append("node upheld" if data["upheld"] else "node not upheld")
+    return " · ".join(words)
 
 
 def ago(then: Json, now: int) -> str:

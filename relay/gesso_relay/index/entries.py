@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-Subject: TypeAlias = Literal["task", "node", "model"]
+Subject: TypeAlias = Literal["task", "node", "model", "audit"]
 Json: TypeAlias = bool | int | str | list["Json"] | dict[str, "Json"] | None
 Document: TypeAlias = dict[str, Json]
+
+Fact: TypeAlias = tuple[Subject, str, str, Document]
+"""What an event says, without where it stands: whom it is about, that one's key, the event's name, its data."""
 
 _LOGS_A_BLOCK = 1 << 20
 

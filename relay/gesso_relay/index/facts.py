@@ -10,9 +10,8 @@ from gesso.transport.keys import peer_id_of_bytes
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import ZERO_ADDRESS, Address
 from gesso_protocol.manifest import LISTING_KINDS
-from gesso_relay.index.entries import Document, Entry, Subject
-
-_Fact = tuple[Subject, str, str, Document]
+from gesso_relay.index.audit_facts import audit_fact
+from gesso_relay.index.entries import Document, Entry, Fact
 
 
 def entry_of(event: ContractEvent, at: int) -> Entry | None:
@@ -25,12 +24,12 @@ def entry_of(event: ContractEvent, at: int) -> Entry | None:
 
 
 @singledispatch
-def _fact(_event: object) -> _Fact | None:
-    return None
+def _fact(event: object) -> Fact | None:
+    return audit_fact(event)
 
 
 @_fact.register(on_chain.TaskSubmitted)
-def _(event: on_chain.TaskSubmitted) -> _Fact:
+def _(event: on_chain.TaskSubmitted) -> Fact:
     terms = event.terms
     data: Document = {
         "requester": str(event.requester),
@@ -47,12 +46,12 @@ def _(event: on_chain.TaskSubmitted) -> _Fact:
 
 
 @_fact.register(on_chain.TaskClaimed)
-def _(event: on_chain.TaskClaimed) -> _Fact:
+def _(event: on_chain.TaskClaimed) -> Fact:
     return "task", str(event.task), "claimed", {"node": str(event.node), "commit_by": event.commit_by}
 
 
 @_fact.register(on_chain.TaskCommitted)
-def _(event: on_chain.TaskCommitted) -> _Fact:
+def _(event: on_chain.TaskCommitted) -> Fact:
     data: Document = {
         "node": str(event.node),
         "result_root": str(event.result_root),
@@ -63,7 +62,7 @@ def _(event: on_chain.TaskCommitted) -> _Fact:
 
 
 @_fact.register(on_chain.TaskSettled)
-def _(event: on_chain.TaskSettled) -> _Fact:
+def _(event: on_chain.TaskSettled) -> Fact:
     data: Document = {
         "node": str(event.node),
         "paid": str(int(event.paid)),
@@ -75,57 +74,77 @@ def _(event: on_chain.TaskSettled) -> _Fact:
 
 
 @_fact.register(on_chain.TaskCancelled)
-def _(event: on_chain.TaskCancelled) -> _Fact:
+def _(event: on_chain.TaskCancelled) -> Fact:
     return "task", str(event.task), "cancelled", {"refund": str(int(event.refund))}
 
 
 @_fact.register(on_chain.TaskExpired)
-def _(event: on_chain.TaskExpired) -> _Fact:
+def _(event: on_chain.TaskExpired) -> Fact:
     return "task", str(event.task), "expired", {"node": _somebody(event.node), "refund": str(int(event.refund))}
 
 
+@_fact.register(on_chain.TaskHeld)
+def _(event: on_chain.TaskHeld) -> Fact:
+    return "task", str(event.task), "held", {"release_at": event.release_at}
+
+
+@_fact.register(on_chain.TaskRuled)
+def _(event: on_chain.TaskRuled) -> Fact:
+    return "task", str(event.task), "ruled", {"upheld": event.upheld}
+
+
+@_fact.register(on_chain.AuditFeeReturned)
+def _(event: on_chain.AuditFeeReturned) -> Fact:
+    return "task", str(event.task), "audit-fee-returned", {"audit_fee_returned": str(int(event.amount))}
+
+
+@_fact.register(on_chain.NodeSlashed)
+def _(event: on_chain.NodeSlashed) -> Fact:
+    return "node", str(event.node), "slashed", {"amount": str(int(event.amount)), "to": str(event.beneficiary)}
+
+
 @_fact.register(on_chain.NodeRegistered)
-def _(event: on_chain.NodeRegistered) -> _Fact:
+def _(event: on_chain.NodeRegistered) -> Fact:
     return "node", str(event.node), "registered", {**_offer(event), "stake": str(int(event.stake))}
 
 
 @_fact.register(on_chain.NodeUpdated)
-def _(event: on_chain.NodeUpdated) -> _Fact:
+def _(event: on_chain.NodeUpdated) -> Fact:
     return "node", str(event.node), "updated", _offer(event)
 
 
 @_fact.register(on_chain.NodePaused)
-def _(event: on_chain.NodePaused) -> _Fact:
+def _(event: on_chain.NodePaused) -> Fact:
     return "node", str(event.node), "paused", {}
 
 
 @_fact.register(on_chain.NodeResumed)
-def _(event: on_chain.NodeResumed) -> _Fact:
+def _(event: on_chain.NodeResumed) -> Fact:
     return "node", str(event.node), "resumed", {}
 
 
 @_fact.register(on_chain.NodeStakeChanged)
-def _(event: on_chain.NodeStakeChanged) -> _Fact:
+def _(event: on_chain.NodeStakeChanged) -> Fact:
     return "node", str(event.node), "stake", {"stake": str(int(event.stake))}
 
 
 @_fact.register(on_chain.NodeUnbondBegun)
-def _(event: on_chain.NodeUnbondBegun) -> _Fact:
+def _(event: on_chain.NodeUnbondBegun) -> Fact:
     return "node", str(event.node), "unbonding", {"unbond_at": event.release_at}
 
 
 @_fact.register(on_chain.NodeStakeWithdrawn)
-def _(event: on_chain.NodeStakeWithdrawn) -> _Fact:
+def _(event: on_chain.NodeStakeWithdrawn) -> Fact:
     return "node", str(event.node), "left", {"stake": "0"}
 
 
 @_fact.register(on_chain.NodeStandingChanged)
-def _(event: on_chain.NodeStandingChanged) -> _Fact:
+def _(event: on_chain.NodeStandingChanged) -> Fact:
     return "node", str(event.node), "standing", {"standing": event.standing}
 
 
 @_fact.register(on_chain.ListingPublished)
-def _(event: on_chain.ListingPublished) -> _Fact:
+def _(event: on_chain.ListingPublished) -> Fact:
     data: Document = {
         "name": event.name,
         "version": event.version,
@@ -140,12 +159,12 @@ def _(event: on_chain.ListingPublished) -> _Fact:
 
 
 @_fact.register(on_chain.ListingYanked)
-def _(event: on_chain.ListingYanked) -> _Fact:
+def _(event: on_chain.ListingYanked) -> Fact:
     return "model", str(event.listing), "yanked", {"yanked": event.yanked}
 
 
 @_fact.register(on_chain.ListingTransferred)
-def _(event: on_chain.ListingTransferred) -> _Fact:
+def _(event: on_chain.ListingTransferred) -> Fact:
     return "model", str(event.listing), "transferred", {"owner": str(event.owner)}
 
 

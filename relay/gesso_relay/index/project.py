@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from gesso_relay.index.audits import advance_audit
 from gesso_relay.index.entries import Document, Entry, Subject
 
 _Step = Callable[[Document | None, Entry], Document | None]
@@ -16,10 +17,12 @@ TASK_STATES = {
     "submitted": "submitted",
     "claimed": "claimed",
     "committed": "committed",
+    "held": "held",
     "settled": "settled",
     "cancelled": "cancelled",
     "expired": "expired",
 }
+_SIDE_NOTES = ("ruled", "audit-fee-returned")
 NODE_STATES = {"paused": "paused", "resumed": "active", "unbonding": "unbonding", "left": "left"}
 
 
@@ -43,7 +46,7 @@ def _task(document: Document | None, entry: Entry) -> Document | None:
         return None
     state = TASK_STATES.get(entry.name)
     if state is None:
-        return document
+        return {**document, **entry.data} if entry.name in _SIDE_NOTES else document
     done = document["transactions"]
     transactions: Document = {**done, entry.name: entry.tx} if isinstance(done, dict) else {entry.name: entry.tx}
     return {**document, **entry.data, "state": state, f"{entry.name}_at": entry.at, "transactions": transactions}
@@ -55,9 +58,19 @@ def _node(document: Document | None, entry: Entry) -> Document | None:
         document = {"address": entry.key, "registered_at": entry.at, "standing": 0, **kept, "state": "active"}
     elif document is None:
         return None
+    if entry.name == "slashed":
+        return _slashed(document, entry)
     state = NODE_STATES.get(entry.name)
     changed: Document = {} if state is None else {"state": state}
     return {**document, **entry.data, **changed, "changed_at": entry.at}
+
+
+def _slashed(document: Document, entry: Entry) -> Document:
+    total = int(str(document.get("slashed", 0))) + int(str(entry.data["amount"]))
+    times = int(str(document.get("slashes", 0))) + 1
+    left = max(0, int(str(document.get("stake", 0))) - int(str(entry.data["amount"])))
+    counted: Document = {"slashed": str(total), "slashes": times, "slashed_at": entry.at, "stake": str(left)}
+    return {**document, **counted, "changed_at": entry.at}
 
 
 def _model(document: Document | None, entry: Entry) -> Document | None:
@@ -68,4 +81,4 @@ def _model(document: Document | None, entry: Entry) -> Document | None:
     return {**document, **entry.data, "changed_at": entry.at}
 
 
-_STEPS: dict[Subject, _Step] = {"task": _task, "node": _node, "model": _model}
+_STEPS: dict[Subject, _Step] = {"task": _task, "node": _node, "model": _model, "audit": advance_audit}

@@ -71,6 +71,39 @@ class Queries:
     async def node(self, key: str) -> Document | None:
         return await self._one(select(tables.nodes.c.document).where(tables.nodes.c.key == key))
 
+    async def audit(self, task: str) -> Document | None:
+        """The audit of a task, None when there was none."""
+        return await self._one(select(tables.audits.c.document).where(tables.audits.c.key == task))
+
+    async def audits(self, *, node: str | None, state: str | None, limit: int, before: int | None = None) -> Page:
+        """Audits, newest first."""
+        column = tables.audits.c
+        wanted = {"node": node, "state": state}
+        conditions = [column[name] == value for name, value in wanted.items() if value is not None]
+        return await self._page(tables.audits, conditions, limit, before)
+
+    async def audited(self, node: str) -> dict[str, int]:
+        """How many audits of this node's work are in each state."""
+        column = tables.audits.c
+        query = select(column.state, func.count()).where(column.node == node).group_by(column.state)
+        async with self._database.read() as db:
+            return {str(state): int(count) for state, count in (await db.execute(query)).all()}
+
+    async def seats(self, account: str, *, limit: int) -> tuple[Document, ...]:
+        """Where this account sat as auditor or juror, latest first."""
+        column = tables.seats.c
+        query = select(column.audit, column.role, column.level, column.said).where(column.account == account)
+        async with self._database.read() as db:
+            rows = (await db.execute(query.order_by(column.position.desc(), column.audit).limit(limit))).all()
+        return tuple({"task": row.audit, "role": row.role, "level": row.level, "said": row.said} for row in rows)
+
+    async def seat_counts(self, account: str) -> dict[str, int]:
+        """How many audits and juries this account took part in, by role."""
+        column = tables.seats.c
+        query = select(column.role, func.count()).where(column.account == account).group_by(column.role)
+        async with self._database.read() as db:
+            return {str(role): int(count) for role, count in (await db.execute(query)).all()}
+
     async def model(self, name: str, version: int | None) -> Document | None:
         """A listing by name; without a version the latest that is not yanked."""
         column = tables.models.c
@@ -81,10 +114,11 @@ class Queries:
     async def model_by_id(self, key: str) -> Document | None:
         return await self._one(select(tables.models.c.document).where(tables.models.c.key == key))
 
-    async def history(self, subject: Subject, key: str) -> tuple[Entry, ...]:
-        """Every event about one subject, oldest first."""
+    async def history(self, subject: Subject, key: str, *more: Subject) -> tuple[Entry, ...]:
+        """Every event about one subject, oldest first; `more` are others under the same key, such as a task's audit."""
         column = tables.entries.c
-        query = select(tables.entries).where(column.subject == subject, column.key == key).order_by(column.position)
+        query = select(tables.entries).where(column.subject.in_((subject, *more)), column.key == key)
+        query = query.order_by(column.position)
         async with self._database.read() as db:
             rows = (await db.execute(query)).mappings().all()
         return tuple(Entry(**{name: value for name, value in row.items() if name != "position"}) for row in rows)

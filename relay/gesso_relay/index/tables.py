@@ -47,6 +47,32 @@ tasks = Table(
     Index("ix_tasks_model", "model", "position"),
 )
 
+# The audit of a task, under the task's id.
+audits = Table(
+    "audits",
+    metadata,
+    Column("key", String(80), primary_key=True),
+    Column("position", BigInteger, nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("node", String(42), nullable=True),
+    Column("document", JSON, nullable=False),
+    Index("ix_audits_state", "state", "position"),
+    Index("ix_audits_node", "node", "position"),
+)
+
+# Who sat where, made anew with each audit's document: so that an auditor's or juror's own work can be asked for.
+seats = Table(
+    "seats",
+    metadata,
+    Column("audit", String(80), primary_key=True),
+    Column("role", String(8), primary_key=True),
+    Column("account", String(42), primary_key=True),
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
+    Column("said", String(16), nullable=True),
+    Index("ix_seats_account", "account", "position"),
+)
+
 nodes = Table(
     "nodes",
     metadata,

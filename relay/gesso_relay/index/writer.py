@@ -9,11 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gesso.chain.cursor import Cursor
 from gesso_relay.index import tables
+from gesso_relay.index.audits import BEGINNINGS, seats_of
 from gesso_relay.index.database import Database
 from gesso_relay.index.entries import Document, Entry, Subject
 from gesso_relay.index.project import project
 
-_TABLES: dict[Subject, Table] = {"task": tables.tasks, "node": tables.nodes, "model": tables.models}
+_TABLES: dict[Subject, Table] = {
+    "task": tables.tasks,
+    "node": tables.nodes,
+    "model": tables.models,
+    "audit": tables.audits,
+}
+_BEGINNINGS = ("submitted", "registered", "published", *BEGINNINGS)
 
 
 class Writer:
@@ -83,9 +90,24 @@ class Writer:
         table, document = _TABLES[subject], project(subject, events)
         await db.execute(delete(table).where(table.c.key == key))
         if document is not None:
-            first = next(entry for entry in events if entry.name in ("submitted", "registered", "published"))
+            first = next(entry for entry in events if entry.name in _BEGINNINGS)
             values = {"key": key, "position": first.position, "document": document}
             await db.execute(insert(table).values(**values, **_columns(subject, document)))
+        if subject == "audit":
+            await self._seat(db, key, document, events)
+
+    async def _seat(self, db: AsyncConnection, key: str, document: Document | None, events: Sequence[Entry]) -> None:
+        """Who sits in an audit, from its document: made anew each time, like the document itself."""
+        seats = tables.seats
+        await db.execute(delete(seats).where(seats.c.audit == key))
+        if document is not None:
+            last = events[-1].position
+            names = ("role", "account", "level", "said")
+            rows = [
+                {"audit": key, "position": last, **dict(zip(names, seat, strict=True))} for seat in seats_of(document)
+            ]
+            if rows:
+                await db.execute(insert(seats), rows)
 
     async def _move(self, db: AsyncConnection, cursor: Cursor) -> None:
         trail = cursor.model_dump(mode="json")["trail"]
@@ -95,7 +117,7 @@ class Writer:
             await db.execute(insert(tables.cursor).values(id=1, **values))
 
     async def _drop(self, db: AsyncConnection) -> None:
-        for table in (tables.cursor, tables.entries, *_TABLES.values()):
+        for table in (tables.cursor, tables.entries, tables.seats, *_TABLES.values()):
             await db.execute(delete(table))
 
     async def count(self) -> int:
@@ -114,6 +136,8 @@ def _row(entry: Entry) -> dict[str, object]:
 def _columns(subject: Subject, document: Document) -> dict[str, object]:
     if subject == "task":
         return {name: document.get(name) for name in ("state", "requester", "node", "model")}
+    if subject == "audit":
+        return {"state": document["state"], "node": document["node"]}
     if subject == "node":
         return {"state": document["state"]}
     return {name: document[name] for name in ("name", "version", "yanked")}

@@ -17,6 +17,7 @@ from gesso_relay.replies import json_reply
 from gesso_relay.routes import params
 from gesso_relay.routes.tasks import page_reply
 
+AUDIT_STATES = ("open", "passed", "void", "disputed", "guilty", "innocent", "undecided")
 NODE_STATES = ("active", "paused", "unbonding", "left")
 _MODEL = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9._-]{0,127})(?:@([1-9][0-9]{0,8}))?\Z")
 
@@ -40,6 +41,8 @@ class NetworkRoutes:
     def table(self) -> list[web.RouteDef]:
         return [
             web.get("/v1/nodes", self.nodes),
+            web.get("/v1/nodes/{node}", self.node),
+            web.get("/v1/audits", self.audits),
             web.get("/v1/models", self.models),
             web.get("/v1/models/{model}", self.model),
             web.get("/v1/network", self.network),
@@ -56,6 +59,30 @@ class NetworkRoutes:
                 "next": None if page.next is None else str(page.next),
             }
         )
+
+    async def node(self, request: web.Request) -> web.StreamResponse:
+        """One node: its record, the audits of its work by outcome, and where it sat as auditor or juror."""
+        params.known(request)
+        address = params.address_in_path(request, "node")
+        found = await self._queries.node(address)
+        if found is None:
+            raise web.HTTPNotFound(reason="this relay has seen no such node")
+        (shown,) = await with_presence(self._queries, self._presence, (found,))
+        shown["audited"] = {**await self._queries.audited(address)}
+        shown["seats"] = {**await self._queries.seat_counts(address)}
+        shown["latest_seats"] = list(await self._queries.seats(address, limit=params.DEFAULT_PAGE))
+        return json_reply(shown)
+
+    async def audits(self, request: web.Request) -> web.StreamResponse:
+        """Audits, newest first."""
+        params.known(request, "node", "state", "limit", "before")
+        page = await self._queries.audits(
+            node=params.address(request, "node"),
+            state=params.one_of(request, "state", AUDIT_STATES),
+            limit=params.limit(request),
+            before=params.before(request),
+        )
+        return page_reply("audits", page)
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         params.known(request, "yanked", "limit", "before")

@@ -63,3 +63,8 @@ def before(request: web.Request) -> int | None:
 def task_in_path(request: web.Request) -> TaskId:
     """The task that the path names."""
     return TaskId.parse(request.match_info["task"])
+
+
+def address_in_path(request: web.Request, name: str) -> Address:
+    """The account that the path names."""
+    return Address(request.match_info[name])

@@ -51,7 +51,8 @@ class TaskRoutes:
         found = await self._queries.task(str(task))
         if found is None:
             raise web.HTTPNotFound(reason="this relay has seen no such task")
-        return json_reply({**found, "result": await self._results.of(found)})
+        audit = await self._queries.audit(str(task))
+        return json_reply({**found, "result": await self._results.of(found), "audit": audit})
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         params.known(request)
