@@ -8,6 +8,7 @@ so an auditor who knows the spec knows where every leaf must stand.
 from __future__ import annotations
 
 import enum
+import hashlib
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ class Binding(Run):
         return self.salted_leaf(slot, digest, self.salt(slot))
 
 
-def tensor_digest(data: bytes, shape: Sequence[int], kind: TensorType = TensorType.FP32) -> bytes:
+def tensor_digest(data: bytes | memoryview, shape: Sequence[int], kind: TensorType = TensorType.FP32) -> bytes:
     """SHA-256 over a header (type, shape) and the tensor's raw bytes. Raises `EncodingInvalid` if they disagree."""
     count = 4 if kind is TensorType.FP32 else 1
     for side in shape:
@@ -212,7 +213,9 @@ def tensor_digest(data: bytes, shape: Sequence[int], kind: TensorType = TensorTy
     if len(shape) > 8 or len(data) != count:
         raise EncodingInvalid("the tensor's bytes do not match its shape")
     header = _TENSOR + struct.pack(f"<BB{len(shape)}I", int(kind), len(shape), *shape)
-    return sha256(header + data)
+    digest = hashlib.sha256(header)
+    digest.update(data)
+    return digest.digest()
 
 
 def trace_leaves(binding: Binding, layout: Layout, digests: Mapping[Slot, bytes]) -> list[bytes]:
