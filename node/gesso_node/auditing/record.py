@@ -127,7 +127,7 @@ class AuditRecords:
         return replace(entry, **changes)
 
     async def money(self, place: tuple[str, int, int], kind: str, amount: Wei) -> None:
-        """Something earned or lost, by its place on chain (block hash, log index, block); taken twice it counts once."""
+        """Earned or lost, by its place on chain (block hash, log index, block); taken twice it counts once."""
         insert = "INSERT OR IGNORE INTO audit_money (block_hash, log_index, block, kind, amount) VALUES (?, ?, ?, ?, ?)"
         await self._journal.write("audit-money", (insert, (*place, kind, str(int(amount)))))
 

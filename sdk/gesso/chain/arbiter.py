@@ -6,6 +6,7 @@ values, InsufficientFunds for a bond that the wallet cannot pay.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -56,6 +57,23 @@ class Filing:
 
 
 @dataclass(frozen=True, slots=True)
+class BeaconClock:
+    """When rounds begin, in chain seconds: round `round` at `start`, the others every `period_s`."""
+
+    round: int
+    start: int
+    period_s: int
+
+    def round_at(self, second: int) -> int:
+        """The round that is current at `second`."""
+        return self.round + (second - self.start) // self.period_s
+
+    def start_of(self, round_: int) -> int:
+        """First second of a round."""
+        return self.start + (round_ - self.round) * self.period_s
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRecord:
     """What `auditOf` answers; auditors in the order of their commitments, each with its verdict or None."""
 
@@ -94,6 +112,7 @@ class Arbiter:
         self._send = send
         self._bond = bond
         self._rules: AuditRules | None = None
+        self._clock: BeaconClock | None = None
 
     # Audits
 
@@ -242,9 +261,17 @@ class Arbiter:
         (seed,) = await self._read(BLOCK_BEACON, "seedOf", round_)
         return None if seed == NOTHING else bytes(seed)
 
-    async def poke(self) -> TxReceipt:
-        """Have a beacon of block hashes fix the present round; needless where somebody else did."""
-        return _receipt(await self._send(BLOCK_BEACON, "poke", least_gas=BEACON_LEAST_GAS))
+    async def resolve(self, round_: int) -> TxReceipt:
+        """Have a beacon of block hashes fix a round that has begun; needless where somebody else did."""
+        return _receipt(await self._send(BLOCK_BEACON, "resolve", round_, least_gas=BEACON_LEAST_GAS))
+
+    async def clock(self) -> BeaconClock:
+        """The beacon's rounds, to be computed without asking again: they are all of one length."""
+        if self._clock is None:
+            round_ = await self.round_at(int(time.time()))
+            first, second = await self.start_of(round_), await self.start_of(round_ + 1)
+            self._clock = BeaconClock(round_, first, second - first)
+        return self._clock
 
 
 def _receipt(mined: Mined) -> TxReceipt:

@@ -34,15 +34,15 @@ DEVNET_AUDITS = PRODUCTION_AUDITS.model_copy(
         "vetting_audits": 5,
         "trusted_audits": 20,
         "audit_step_s": 1,
-        "audit_commit_window_s": 15,
-        "audit_reveal_window_s": 15,
+        "audit_commit_window_s": 10,
+        "audit_reveal_window_s": 10,
         "jurors": 3,
         "quorum": 2,
         "appeal_jurors": 3,
         "appeal_quorum": 2,
         "jury_step_s": 1,
-        "vote_commit_window_s": 15,
-        "vote_reveal_window_s": 15,
+        "vote_commit_window_s": 10,
+        "vote_reveal_window_s": 10,
         "appeal_window_s": 6,
         "grace_s": 5,
     }
@@ -157,10 +157,12 @@ async def _with_arbiter(
     rules: AuditRules,
 ) -> ContractAddresses:
     """Board and arbiter name each other for ever, so the board is told an address where nothing is yet."""
+    token, registry, _ = houses
     beacon = await _create(sender, BLOCK_BEACON, settings.beacon_period_s)
     arbiter = contract_address(admin, await rpc.nonce(admin, pending=True) + 1)
     board = await _create(sender, TASK_BOARD, *houses, arbiter, admin, board_rules)
-    made = await _create(sender, ARBITER, board, beacon, settings.treasury or admin, rules.as_tuple())
+    surplus_to = settings.treasury or admin
+    made = await _create(sender, ARBITER, token, board, registry, beacon, surplus_to, rules.as_tuple())
     if made != arbiter:
         raise ChainError("another transaction of the deployer came between", hint="deploy again, with nothing beside")
     return _addresses(board, houses, arbiter, beacon)

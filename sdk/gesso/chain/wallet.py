@@ -13,6 +13,8 @@ from typing import Any, Literal, NoReturn
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
 from eth_account.signers.local import LocalAccount
+from eth_keys import keys
+from eth_keys.exceptions import BadSignature, ValidationError
 
 from gesso_protocol.errors import WalletError
 from gesso_protocol.hashing import keccak256
@@ -23,6 +25,7 @@ MAX_SCRYPT_MEMORY = 512 * 1024 * 1024
 MAX_PBKDF2_ROUNDS = 10_000_000
 SCRYPT_ROUNDS = {"standard": 1 << 18, "light": 1 << 12}
 KEY_BYTES = 32
+SIGNATURE_BYTES = 65
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,17 @@ class Wallet:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a wallet does not leave its process")
+
+
+def signer_of(digest: bytes, signature: bytes) -> Address | None:
+    """Who signed these 32 bytes; None for a signature that nobody can have made. The inverse of `Wallet.sign_typed`."""
+    if len(signature) != SIGNATURE_BYTES or signature[-1] not in (27, 28):
+        return None
+    try:
+        made = keys.Signature(signature[:-1] + bytes([signature[-1] - 27]))
+        return Address(made.recover_public_key_from_msg_hash(digest).to_checksum_address())
+    except (BadSignature, ValidationError):
+        return None
 
 
 def _read(path: Path) -> dict[str, Any]:
