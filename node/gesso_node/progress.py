@@ -16,6 +16,7 @@ import structlog
 from gesso.transport.port import PeerId, Transport
 from gesso_node.executors.port import StepDone
 from gesso_protocol.errors import EncodingInvalid, GessoError
+from gesso_protocol.handover import Handover
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.messages import PROTOCOL_PROGRESS, Preview, ProgressEvent
 
@@ -71,6 +72,11 @@ class ProgressSender:
     def stage(self, task: TaskId, stage: str, note: str = "") -> None:
         """A new stage, as `ProgressEvent.stage` names it."""
         self._put(task, stage, note=note[:200])
+
+    def hand_over(self, task: TaskId, handover: Handover) -> None:
+        """The result itself, signed. Steps of the task that still wait to be told are of no use any more."""
+        self._queue = deque(event for event in self._queue if event.task != task or event.stage != "executing")
+        self._put(task, "delivered", handover=handover)
 
     async def run(self) -> None:
         """Send until cancelled."""

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import structlog
 
 from gesso.blobs import BlobStore, LocalBlobs
+from gesso.chain import Chain
 from gesso_node.executors.port import Finished, Job
-from gesso_protocol.errors import ExecutorCrashed, GessoError
+from gesso_protocol.errors import ExecutorCrashed, GessoError, WalletError
+from gesso_protocol.handover import Handover, typed_handover
 from gesso_protocol.ids import Address
-from gesso_protocol.result import ExecutorName, ImageEntry, ResultManifest
+from gesso_protocol.result import ExecutorName, ImageEntry, ResultManifest, result_root
 from gesso_protocol.spec import spec_ref
 
 log = structlog.get_logger("gesso.node.results")
@@ -45,6 +47,16 @@ async def publish_result(blobs: BlobStore, job: Job, outcome: Finished, node: Ad
     )
     await blobs.put(manifest.encode(), expect=manifest.ref)
     return manifest
+
+
+def signed_handover(chain: Chain, result: ResultManifest) -> Handover:
+    """Our word for a result that is about to be committed. Raises WalletError when the chain was opened to read."""
+    if chain.wallet is None:
+        raise WalletError("a handover needs the node's wallet")
+    board, root = chain.settings.contracts.task_board, result_root(result)
+    document = typed_handover(chain.chain_id, board, result.task, result.ref, root, result.trace_root)
+    signature = chain.wallet.sign_typed(document).hex()
+    return Handover(manifest=result.ref, result_root=root, trace_root=result.trace_root, signature=signature)
 
 
 class Outbox:

@@ -99,11 +99,14 @@ class Client:
         fee: str | None = None,
         max_fee: str | None = None,
         audit: AuditChoice = "sampled",
-        until: Until = "committed",
+        until: Until = "delivered",
         on_event: OnEvent | None = None,
         timeout_s: float | None = None,
     ) -> Image:
-        """One picture from a prompt, paid for and checked against the chain.
+        """One picture from a prompt, in your hands as soon as it is drawn and its node has signed for it.
+
+        Its receipt says `confirmed=False` until the node's commit is on chain, a block or more later; with
+        `until="committed"` this waits for that, with `until="settled"` for the payment too.
 
         Sizes are pixels; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises what `submit` and
         `AsyncTask.result` raise.
@@ -284,16 +287,19 @@ class Task:
         return _drain(self._portal, self._async.events())
 
     def result(
-        self, *, until: Until = "committed", on_event: OnEvent | None = None, timeout_s: float | None = None
+        self, *, until: Until = "delivered", on_event: OnEvent | None = None, timeout_s: float | None = None
     ) -> Result:
-        """Wait for the pictures, checked against the chain; with `until="settled"` for the payment too.
+        """Wait for the pictures: `delivered`, checked against the signed word of the node that the chain shows as the
+        claimant (`receipt.confirmed` is False until its commit is on chain); `committed`, checked against the chain;
+        `settled`, paid for. Ask again with a later one to have the receipt brought up to date.
 
         Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
-        audit went against it (the fee is back in the deposit in all three cases), BlobCorrupt when what was delivered
-        is not what was committed, DeadlinePassed after `timeout_s` seconds.
+        audit went against it (the fee is back in the deposit in all three cases), DeliveryContradicted when the chain
+        shows another result than was delivered, BlobCorrupt when the bytes are not what was committed, DeadlinePassed
+        after `timeout_s` seconds.
         """
         return self._run(self._async.result, until=until, on_event=on_event, timeout_s=timeout_s)
 
     def images(self) -> tuple[Image, ...]:
-        """The pictures, as soon as they are committed."""
+        """The pictures, as soon as they are delivered."""
         return self._run(self._async.images)

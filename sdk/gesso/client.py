@@ -113,11 +113,14 @@ class AsyncClient:
         fee: str | None = None,
         max_fee: str | None = None,
         audit: AuditChoice = "sampled",
-        until: Until = "committed",
+        until: Until = "delivered",
         on_event: OnEvent | None = None,
         timeout_s: float | None = None,
     ) -> Image:
-        """One picture from a prompt, paid for and checked against the chain.
+        """One picture from a prompt, in your hands as soon as it is drawn and its node has signed for it.
+
+        Its receipt says `confirmed=False` until the node's commit is on chain, a block or more later; with
+        `until="committed"` this waits for that, with `until="settled"` for the payment too.
 
         Sizes are pixels; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises what `submit` and
         `AsyncTask.result` raise.

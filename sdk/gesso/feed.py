@@ -16,28 +16,35 @@ from gesso.audits.story import told
 from gesso.chain import events as on_chain
 from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor
+from gesso.chain.wallet import signer_of
 from gesso.progress import ProgressSource
 from gesso_protocol import events
 from gesso_protocol.errors import ChainError, EncodingInvalid, Unreachable
+from gesso_protocol.handover import Handover
 from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, TaskId
 from gesso_protocol.messages import ProgressEvent
 
 QUEUE = 1024
 RETRY_S = 1.0
 MAX_HINTS = 4
+MAX_HANDOVERS = 4
+Verify = Callable[[ProgressEvent], bool]
 WithGas = events.Submitted | events.Claimed | events.Committed | events.Settled
 
 
 class TaskStream:
     """The events of one task. Chain events are never dropped; the oldest progress is, when nobody reads."""
 
-    def __init__(self, task: TaskId, on_close: Callable[[TaskStream], None]) -> None:
+    def __init__(self, task: TaskId, on_close: Callable[[TaskStream], None], verify: Verify) -> None:
         self.task = task
+        self.handovers: dict[Address, Handover] = {}
+        """Results that nodes delivered ahead of their commit, each signed by the node it stands under. Bounded."""
         self.result_hints: dict[BlobRef, None] = {}
         """Where the result manifest is said to be; checked against the chain before use. Bounded, oldest first."""
         self._node: Address | None = None
         self._committed = False
         self._on_close = on_close
+        self._verify = verify
         self._queue: deque[events.Event] = deque()
         self._wake = anyio.Event()
         self.scope = anyio.CancelScope()
@@ -69,6 +76,8 @@ class TaskStream:
             return
         if progress.stage == "committed":
             self._take_hint(progress.note)
+        if progress.handover is not None and self._verify(progress):
+            self._take_handover(progress.node, progress.handover)
         event = _from_progress(progress)
         if event is not None:
             self.push(event)
@@ -77,6 +86,14 @@ class TaskStream:
         """Stop following."""
         self.scope.cancel()
         self._on_close(self)
+
+    def _take_handover(self, node: Address, handover: Handover) -> None:
+        if self.handovers.get(node) == handover:
+            return
+        while len(self.handovers) >= MAX_HANDOVERS and node not in self.handovers:
+            del self.handovers[next(iter(self.handovers))]
+        self.handovers[node] = handover
+        self._wake.set()
 
     def _take_hint(self, note: str) -> None:
         try:
@@ -96,6 +113,7 @@ class TaskFeed:
         self._progress = progress
         self._group = group
         self._poll_s = poll_s
+        self._board = chain.settings.contracts.task_board
         self._streams: dict[TaskId, list[TaskStream]] = {}
         self._reader: anyio.CancelScope | None = None
 
@@ -109,7 +127,7 @@ class TaskFeed:
 
     def open_past(self, task: TaskId, from_block: int) -> TaskStream:
         """Follow a task from the block that it was submitted in, with a reader of its own."""
-        stream = TaskStream(task, lambda _stream: None)
+        stream = TaskStream(task, lambda _stream: None, self._signed)
         self._group.start_soon(self._read_one, stream, from_block)
         self._group.start_soon(self._follow_progress, stream)
         return stream
@@ -127,10 +145,17 @@ class TaskFeed:
         return found
 
     def _add(self, task: TaskId) -> TaskStream:
-        stream = TaskStream(task, self._remove)
+        stream = TaskStream(task, self._remove, self._signed)
         self._streams.setdefault(task, []).append(stream)
         self._group.start_soon(self._follow_progress, stream)
         return stream
+
+    def _signed(self, progress: ProgressEvent) -> bool:
+        """Whether a handover is signed by the wallet of the node in whose name it comes."""
+        if progress.handover is None:
+            return False
+        digest = progress.handover.digest(self._chain.chain_id, self._board, progress.task)
+        return signer_of(digest, bytes.fromhex(progress.handover.signature)) == progress.node
 
     def _remove(self, stream: TaskStream) -> None:
         left = [other for other in self._streams.get(stream.task, ()) if other is not stream]

@@ -21,6 +21,7 @@ class Transaction(BaseModel):
 class Receipt(BaseModel):
     """Travels with every picture and inside its PNG. Money is in base units of the fee token.
 
+    `confirmed` is False while the result stands on the node's signature only: the chain has yet to show the same roots.
     `paid`, `royalty` and `protocol_fee` are known once the task has settled, after the challenge window.
     `executor` is `fake` where no model ran.
     """
@@ -46,6 +47,7 @@ class Receipt(BaseModel):
     royalty_to: Address | None = None
     protocol_fee: Wei | None = None
     audit: AuditFacts = Field(default_factory=AuditFacts)
+    confirmed: bool = True
     transactions: dict[str, Transaction] = Field(default_factory=dict)
 
     @property
@@ -65,6 +67,8 @@ class Receipt(BaseModel):
             f"result    {self.result}",
             f"fee       {format_amount(self.fee)}",
         ]
+        if not self.confirmed:
+            lines.append("confirmed not yet: the node's signed word, its commit is on the way")
         if self.paid is not None:
             lines.append(
                 f"earned    node {format_amount(self.paid)} · royalty {format_amount(self.royalty or Wei(0))}"

@@ -20,18 +20,19 @@ from gesso.wiring import Ports
 from gesso_protocol.errors import (
     ChainReverted,
     DeadlinePassed,
+    DeliveryContradicted,
     GessoError,
     TaskFailed,
     Unreachable,
 )
-from gesso_protocol.events import Claimed, Committed, Event, Fetched, Settled, Submitted
-from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.events import Claimed, Committed, Delivered, Event, Fetched, Settled, Submitted
+from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
 from gesso_protocol.money import format_amount
 from gesso_protocol.spec import MAX_SPEC_BYTES, TextToImage, parse_spec
 from gesso_protocol.terms import BoardParams, Terms
 
-Until = Literal["committed", "settled"]
+Until = Literal["delivered", "committed", "settled"]
 OnEvent = Callable[[Event], None]
 
 TICK_S = 1.0
@@ -61,8 +62,12 @@ class Result:
 class _Progress:
     """What is known so far; filled by events."""
 
+    claimant: Address | None = None
     commitment: Commitment | None = None
+    promised: Commitment | None = None
+    """What the node signed when it delivered ahead of its commit."""
     delivery: Delivery | None = None
+    contradicted: bool = False
     settled: Settled | None = None
     transactions: dict[str, Transaction] = field(default_factory=dict)
     at: dict[str, float] = field(default_factory=dict)
@@ -163,13 +168,16 @@ class AsyncTask:
             stream.close()
 
     async def result(
-        self, *, until: Until = "committed", on_event: OnEvent | None = None, timeout_s: float | None = None
+        self, *, until: Until = "delivered", on_event: OnEvent | None = None, timeout_s: float | None = None
     ) -> Result:
-        """Wait for the pictures, checked against the chain; with `until="settled"` for the payment too.
+        """Wait for the pictures: `delivered`, checked against the signed word of the node that the chain shows as the
+        claimant (`receipt.confirmed` is False until its commit is on chain); `committed`, checked against the chain;
+        `settled`, paid for. Ask again with a later one to have the receipt brought up to date.
 
         Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
-        audit went against it (the fee is back in the deposit in all three cases), BlobCorrupt when what was delivered
-        is not what was committed, DeadlinePassed after `timeout_s` seconds.
+        audit went against it (the fee is back in the deposit in all three cases), DeliveryContradicted when the chain
+        shows another result than was delivered, BlobCorrupt when the bytes are not what was committed, DeadlinePassed
+        after `timeout_s` seconds.
         """
         with anyio.move_on_after(timeout_s) as scope:
             return await self._await_result(until, on_event)
@@ -177,7 +185,7 @@ class AsyncTask:
         raise DeadlinePassed(f"no result within {timeout_s:g} s", hint=f"it goes on: gesso task watch {self.id}")
 
     async def images(self) -> tuple[Image, ...]:
-        """The pictures, as soon as they are committed."""
+        """The pictures, as soon as they are delivered."""
         return (await self.result()).images
 
     async def _await_result(self, until: Until, on_event: OnEvent | None) -> Result:
@@ -186,13 +194,13 @@ class AsyncTask:
             while not self._complete(until):
                 event = await stream.next(HINT_WAIT_S if self._wants_blobs() else TICK_S)
                 if event is not None:
-                    self._note(event)
-                    if on_event is not None:
-                        on_event(event)
+                    self._tell(event, on_event)
                 if (problem := self._audit.problem()) is not None:
                     raise problem
                 if self._wants_blobs():
                     await self._try_fetch(stream, on_event)
+                elif self._seen.commitment is None and self._seen.delivery is None:
+                    await self._try_handovers(stream, on_event)
                 if event is None:
                     await self._drive()
         finally:
@@ -202,7 +210,9 @@ class AsyncTask:
     def _complete(self, until: Until) -> bool:
         if self._seen.delivery is None:
             return False
-        return until == "committed" or (self._seen.settled is not None and self._audit.over())
+        if until == "settled":
+            return self._seen.settled is not None and self._audit.over()
+        return until == "delivered" or self._seen.commitment is not None
 
     def _wants_blobs(self) -> bool:
         return self._seen.commitment is not None and self._seen.delivery is None
@@ -214,8 +224,11 @@ class AsyncTask:
         if isinstance(event, Submitted | Claimed | Committed | Settled) and event.tx:
             step = {"submitted": "submit", "claimed": "claim", "committed": "commit", "settled": "settle"}[event.kind]
             seen.transactions[step] = Transaction(tx_hash=event.tx, gas_used=event.gas_used or 0)
+        if isinstance(event, Claimed):
+            seen.claimant = event.node
         if isinstance(event, Committed):
             seen.commitment = Commitment(event.node, event.result_root, event.trace_root)
+            self._check_promise(seen.commitment)
         if isinstance(event, Settled):
             seen.settled = event
 
@@ -230,11 +243,51 @@ class AsyncTask:
                 self._give_up_in_time(error)
                 continue
             self._seen.delivery = delivery
-            event = Fetched(task=self.id, at_ms=now_ms(), manifest=delivery.manifest.ref, images=len(delivery.images))
-            self._note(event)
-            if on_event is not None:
-                on_event(event)
+            self._tell_fetched(delivery, on_event)
             return
+
+    async def _try_handovers(self, stream: TaskStream, on_event: OnEvent | None) -> None:
+        """Take what the claimant signed; anybody else's word is worth nothing, however well it is signed."""
+        for node, handover in list(stream.handovers.items()):
+            if self._seen.claimant is None:
+                self._seen.claimant = (await self._ports.chain.task(self.id)).node
+            if self._seen.claimant != node:
+                continue
+            promised = Commitment(node, handover.result_root, handover.trace_root)
+            try:
+                delivery = await fetch_result(self._ports.blobs, handover.manifest, self.id, self.terms, promised)
+            except Unreachable:
+                continue  # the bytes may still be on their way
+            except GessoError:
+                del stream.handovers[node]  # nothing is lost: the commit decides what the result is
+                continue
+            self._seen.promised, self._seen.delivery = promised, delivery
+            count = len(delivery.images)
+            event = Delivered(task=self.id, at_ms=now_ms(), node=node, manifest=handover.manifest, images=count)
+            self._tell(event, on_event)
+
+    def _check_promise(self, commitment: Commitment) -> None:
+        """Raises DeliveryContradicted, once: what the chain says now can still be asked for, and is never settled."""
+        promised = self._seen.promised
+        if promised is None or promised == commitment:
+            return
+        self._seen.promised = self._seen.delivery = None
+        self._seen.contradicted = True
+        raise DeliveryContradicted(
+            f"node {promised.node.short} delivered a result with root {promised.result_root} and the chain shows "
+            f"{commitment.result_root} of node {commitment.node.short}"
+        )
+
+    def _tell(self, event: Event, on_event: OnEvent | None) -> None:
+        self._note(event)
+        if on_event is not None:
+            on_event(event)
+        if isinstance(event, Committed) and self._seen.delivery is not None:
+            self._tell_fetched(self._seen.delivery, on_event)
+
+    def _tell_fetched(self, delivery: Delivery, on_event: OnEvent | None) -> None:
+        count = len(delivery.images)
+        self._tell(Fetched(task=self.id, at_ms=now_ms(), manifest=delivery.manifest.ref, images=count), on_event)
 
     def _give_up_in_time(self, error: GessoError) -> None:
         waited_s = time.monotonic() - self._started - self._seen.at["committed"]
@@ -259,13 +312,13 @@ class AsyncTask:
         try:
             if isinstance(action, Expire):
                 await self._ports.chain.expire(self.terms)
-            elif isinstance(action, Settle) and late >= SETTLE_PATIENCE_S:
+            elif isinstance(action, Settle) and late >= SETTLE_PATIENCE_S and not self._seen.contradicted:
                 await self._ports.chain.settle([self.terms])
         except ChainReverted:
             return  # somebody else was first; the event is on its way
 
     async def _result(self) -> Result:
-        delivery, commitment = self._seen.delivery, self._seen.commitment
+        delivery, commitment = self._seen.delivery, self._seen.commitment or self._seen.promised
         assert delivery is not None
         assert commitment is not None
         spec = await self.spec()
@@ -300,6 +353,7 @@ class AsyncTask:
             royalty_to=settled.royalty_to if settled else None,
             protocol_fee=settled.protocol_fee if settled else None,
             audit=audit,
+            confirmed=self._seen.commitment is not None,
             transactions=dict(self._seen.transactions),
         )
 

@@ -11,7 +11,8 @@
     │   └── FeeTooLow                  4   no node works for this price
     ├── TaskFailed                     5   the task ended without a result
     │   ├── NoEligibleNode             5   nobody on the network can run it
-    │   └── WorkRejected               5   an audit went against the node; the fee is back
+    │   ├── WorkRejected               5   an audit went against the node; the fee is back
+    │   └── DeliveryContradicted       5   the node committed to another result than it delivered
     ├── DeadlinePassed                 6   too late
     ├── Unreachable                    7   the other side does not answer
     │   └── BlobMissing                7   nobody has these bytes
@@ -158,6 +159,14 @@ class WorkRejected(TaskFailed):
     code = "work-rejected"
     default_message = "an audit went against the node; the fee is back in the deposit"
     default_hint = "order again; the node that cheated has lost stake"
+
+
+class DeliveryContradicted(TaskFailed):
+    """The chain shows another result than the one that the node signed and handed over."""
+
+    code = "delivery-contradicted"
+    default_message = "the node committed to another result than it delivered"
+    default_hint = "do not pay this node again; its signature proves it: gesso task audit TASK --challenge"
 
 
 class DeadlinePassed(GessoError):

@@ -90,6 +90,15 @@ class Step(_Event):
     preview: Annotated[bytes, Field(max_length=12 * 1024)] | None = None
 
 
+class Delivered(_Event):
+    """The pictures are here on the node's signed word; what it commits to on chain must be the same, later."""
+
+    kind: Literal["delivered"] = "delivered"
+    node: Address
+    manifest: BlobRef
+    images: Annotated[int, Field(ge=1)]
+
+
 class Committed(_Event):
     """The result is bound to the chain; it can be settled from `settle_after` (chain seconds)."""
 
@@ -271,6 +280,7 @@ Event: TypeAlias = (
     | Claimed
     | Started
     | Step
+    | Delivered
     | Committed
     | Fetched
     | Settled

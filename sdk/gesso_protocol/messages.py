@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from gesso_protocol.encoding import MAX_SAFE_INT, Document
 from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.handover import Handover
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.manifest import CHUNK_BYTES, MAX_BLOB_BYTES
 from gesso_protocol.merkle import MAX_DEPTH
@@ -131,6 +132,7 @@ class ProgressEvent(Document):
     """Protocol `/gesso/progress/1`: how far a node is. `step` of `total` in `stage`; `sequence` only grows.
 
     With stage `committed`, `note` is the name of the result manifest's blob: a hint that the committed root confirms.
+    With stage `delivered`, `handover` is the node's signed word for what it is about to commit.
     """
 
     MAX_BYTES: ClassVar[int] = MAX_PROGRESS_BYTES
@@ -139,12 +141,13 @@ class ProgressEvent(Document):
     task: TaskId
     node: Address
     sequence: Annotated[int, Field(ge=0, le=MAX_SAFE_INT)]
-    stage: Literal["claimed", "loading", "executing", "uploading", "committed", "failed"]
+    stage: Literal["claimed", "loading", "executing", "uploading", "delivered", "committed", "failed"]
     step: Annotated[int, Field(ge=0, le=100_000)] = 0
     total: Annotated[int, Field(ge=0, le=100_000)] = 0
     image: Annotated[int, Field(ge=0, le=1024)] = 0
     preview: Preview | None = None
     note: Annotated[str, Field(max_length=200)] = ""
+    handover: Handover | None = None
 
     @model_validator(mode="after")
     def _step_is_within_total(self) -> Self:
@@ -152,9 +155,17 @@ class ProgressEvent(Document):
             raise ValueError("step goes up to total")
         return self
 
+    @model_validator(mode="after")
+    def _only_delivered_hands_over(self) -> Self:
+        if (self.stage == "delivered") != (self.handover is not None):
+            raise ValueError("a handover comes with stage delivered, and only with it")
+        return self
+
     @property
     def result(self) -> BlobRef | None:
-        """Where the node says that its result manifest is; None before it has committed, or if it says nothing."""
+        """Where the node says that its result manifest is; None before it has one, or if it says nothing."""
+        if self.handover is not None:
+            return self.handover.manifest
         try:
             return BlobRef.parse(self.note) if self.stage == "committed" else None
         except EncodingInvalid:
