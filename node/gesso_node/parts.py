@@ -13,6 +13,8 @@ import structlog
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain, Wallet
 from gesso.transport.port import Transport
+from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, check_cheat
+from gesso_node.executors.cheats.roots import with_cheat
 from gesso_node.executors.child import ChildExecutor
 from gesso_node.executors.port import Executor
 from gesso_node.settings import NodeSettings, WalletSection
@@ -64,9 +66,22 @@ async def open_blobs(
 
 async def open_executor(stack: AsyncExitStack, settings: NodeSettings) -> Executor:
     section = settings.executor
+    child = section.child
+    check_cheat(section.cheat, section.allow_cheats)
+    if section.cheat in ENGINE_CHEATS:
+        child = child.model_copy(update={"options": {**child.options, "cheat": section.cheat}})
     return await stack.enter_async_context(
-        ChildExecutor(section.engine, settings.data_dir.absolute() / "executor", section.child)
+        ChildExecutor(section.engine, settings.data_dir.absolute() / "executor", child)
     )
+
+
+def dishonest(settings: NodeSettings, executor: Executor) -> Executor:
+    """`executor`, or what a cheat makes of it; that is said out loud. Raises ConfigError where none is allowed."""
+    section = settings.executor
+    check_cheat(section.cheat, section.allow_cheats)
+    if section.cheat is not None:
+        log.warning("node.THIS-NODE-CHEATS", cheat=section.cheat, what=CHEATS[section.cheat])
+    return with_cheat(executor, section.cheat)
 
 
 async def open_relays(stack: AsyncExitStack, settings: NodeSettings) -> list[httpx.AsyncClient]:

@@ -23,13 +23,14 @@ from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
 from gesso_node.observe import Observer
 from gesso_node.openings import Openings
-from gesso_node.parts import open_blobs, open_chain, open_executor, open_relays, open_transport
+from gesso_node.parts import dishonest, open_blobs, open_chain, open_executor, open_relays, open_transport
 from gesso_node.policy import Policy
 from gesso_node.progress import ProgressSender
 from gesso_node.reconcile import Reconciler
 from gesso_node.results import Outbox
 from gesso_node.settings import NodeSettings
 from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
+from gesso_node.traces import Traces
 from gesso_node.work import Workbench
 from gesso_protocol.errors import GessoError
 from gesso_protocol.lifecycle import Patience
@@ -244,7 +245,11 @@ async def _build(
     chain = chain or await open_chain(stack, settings)
     transport = transport or await open_transport(stack, settings)
     local, remotes, blobs = await open_blobs(stack, settings, blobs)
-    executor = executor or await open_executor(stack, settings)
+    executor = dishonest(settings, executor or await open_executor(stack, settings))
+    kept = Traces(
+        data / "work", budget_bytes=settings.executor.trace_budget_bytes, keep_s=settings.executor.trace_keep_s
+    )
+    await kept.prune()
     relays = await open_relays(stack, settings)
     journal = await stack.enter_async_context(Journal(data / "journal.sqlite", on_write=on_write))
     tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -270,7 +275,7 @@ async def _build(
         blobs=blobs,
         progress=progress,
         metrics=metrics,
-        folder=data / "work",
+        traces=kept,
         needs_model=needs_model,
         keep_traces=settings.executor.keep_traces,
         chain_now=chain.now,

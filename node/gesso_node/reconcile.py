@@ -362,6 +362,8 @@ class Reconciler:
         await self._progress.release(known.task)
         if entry.result is None:
             await self._workbench.forget(known)
+        else:
+            await self._workbench.release(known)
 
     # Background
 

@@ -61,6 +61,13 @@ class ExecutorSection(_Section):
     engine: Literal["diffusers", "fake"] = "diffusers"
     child: ChildSettings = Field(default_factory=ChildSettings)
     keep_traces: bool = True
+    trace_budget_bytes: int = Field(default=20 * 10**9, ge=10**6)
+    """Disk for kept traces; those that may still be asked for on chain are kept beyond it."""
+    trace_keep_s: int = Field(default=3_600, ge=0, le=10**8)
+    """How long a trace stays after its task has ended, for requesters who check by themselves."""
+    cheat: str | None = None
+    """Sell work that was not done; for tests of audits, see `executors/cheats`. It costs the stake."""
+    allow_cheats: bool = False
 
 
 class PolicySection(_Section):

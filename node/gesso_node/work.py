@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 import structlog
 
 from gesso.blobs import BlobStore
@@ -20,6 +18,7 @@ from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
 from gesso_node.progress import ProgressSender
 from gesso_node.results import publish_result
+from gesso_node.traces import Traces
 from gesso_protocol.errors import ExecutorError, GessoError, ModelInvalid
 from gesso_protocol.ids import Address
 from gesso_protocol.result import result_root
@@ -46,7 +45,7 @@ class Workbench:
         blobs: BlobStore,
         progress: ProgressSender,
         metrics: Metrics,
-        folder: Path,
+        traces: Traces,
         needs_model: bool,
         keep_traces: bool,
         chain_now: Callable[[], Awaitable[int]],
@@ -60,7 +59,7 @@ class Workbench:
         self._blobs = blobs
         self._progress = progress
         self._metrics = metrics
-        self._folder = folder
+        self._traces = traces
         self._needs_model = needs_model
         self._keep_traces = keep_traces
         self._chain_now = chain_now
@@ -81,11 +80,15 @@ class Workbench:
 
     def trace_folder(self, known: Known) -> Path:
         """Where a task's pictures and trace are."""
-        return self._folder / known.task.hex()
+        return self._traces.path(known.task)
 
     async def forget(self, known: Known) -> None:
         """Remove a task's files; its result, if any, is in the blob store."""
-        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self.trace_folder(known), ignore_errors=True))
+        await self._traces.forget(known.task)
+
+    async def release(self, known: Known) -> None:
+        """The task has ended: its trace need not be kept any more."""
+        await self._traces.release(known.task)
 
     async def _attempt(self, known: Known, entry: Entry) -> None:
         logger = log.bind(task=known.task.short, attempt=entry.failures + 1)

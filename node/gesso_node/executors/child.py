@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -236,7 +237,6 @@ class ChildExecutor:
         self._lock = anyio.Lock()
         self._tasks = anyio.create_task_group()
         self._started = 0
-        self._replays = 0
         self._ended: Counter[str] = Counter()
 
     @property
@@ -286,8 +286,8 @@ class ChildExecutor:
     async def replay(self, job: ReplayJob) -> ReplayOutcome:
         async with self._lock:
             key = _key(job.model_dir)
-            self._replays += 1
-            folder = self._home / f"replay-{self._replays}"
+            # A name of its own: a node that was killed leaves its folder behind.
+            folder = self._home / f"replay-{secrets.token_hex(8)}"
             outcome = await self._bounded(key, job.deadline_s, lambda child: self._replayed(child, job, folder))
             if not isinstance(outcome, Replayed | Unfit):
                 self._ended[type(outcome).__name__] += 1

@@ -1,0 +1,85 @@
+"""Kept traces: whole while anybody may still ask for them, then for a while if there is room, then gone.
+
+One folder a task. A task that is settled, ruled or lost is *released*: nobody can be asked to open it on chain any
+more, but its requester may still want to check it. Released traces leave first by age, then by need of room, the
+oldest first; a trace that is not released never leaves, whatever the budget says.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from gesso_protocol.ids import TaskId
+
+log = structlog.get_logger("gesso.node.traces")
+RELEASED = "released"
+"""An empty file in the folder of a released trace; its time stamp is when that happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    folder: Path
+    size: int
+    released_at: float | None
+
+
+class Traces:
+    """The folder of all traces. `budget_bytes` bounds what is kept, `keep_s` how long a released trace may stay."""
+
+    def __init__(
+        self, folder: Path, *, budget_bytes: int, keep_s: float, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._folder = folder
+        self._budget = budget_bytes
+        self._keep_s = keep_s
+        self._wall = wall
+        self._turn = anyio.Lock()
+
+    def path(self, task: TaskId) -> Path:
+        """Where a task's pictures and trace are, or would be."""
+        return self._folder / task.hex()
+
+    async def forget(self, task: TaskId) -> None:
+        """Remove a task's files now: nothing was committed, or it is run again."""
+        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self.path(task), ignore_errors=True))
+
+    async def release(self, task: TaskId) -> None:
+        """No opening of this task can be demanded any more. Makes room as well."""
+        await anyio.to_thread.run_sync(self._mark, self.path(task))
+        await self.prune()
+
+    async def prune(self) -> int:
+        """Remove what is too old or too much; returns the bytes that are left. Called at the start and on release."""
+        async with self._turn:
+            left = await anyio.to_thread.run_sync(self._prune)
+        if left > self._budget:
+            log.warning("traces.over-budget", bytes=left, budget=self._budget, hint="raise executor.trace_budget_bytes")
+        return left
+
+    def _mark(self, folder: Path) -> None:
+        if folder.is_dir():
+            (folder / RELEASED).touch()
+
+    def _prune(self) -> int:
+        kept = [_measured(folder) for folder in self._folder.iterdir()] if self._folder.is_dir() else []
+        total = sum(one.size for one in kept)
+        released = sorted((one.released_at, one.folder, one.size) for one in kept if one.released_at is not None)
+        for released_at, folder, size in released:
+            if total > self._budget or released_at + self._keep_s <= self._wall():
+                shutil.rmtree(folder, ignore_errors=True)
+                total -= size
+        return total
+
+
+def _measured(folder: Path) -> _Kept:
+    marker = folder / RELEASED
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    return _Kept(folder, size, marker.lstat().st_mtime if marker.exists() else None)
