@@ -22,7 +22,7 @@ from gesso_node.metrics import Metrics
 from gesso_node.observe import Observer
 from gesso_node.policy import Policy
 from gesso_node.progress import ProgressSender
-from gesso_node.results import Outbox
+from gesso_node.results import Outbox, signed_handover
 from gesso_node.work import Workbench
 from gesso_protocol.errors import BlobMissing, ChainError, ChainReverted, GessoError, SpecInvalid, Unreachable
 from gesso_protocol.lifecycle import (
@@ -250,7 +250,7 @@ class Reconciler:
                 if not (self.draining and known.record.state is TaskState.SUBMITTED):
                     self._start(known, "execute", lambda: self._execute(known))
             case Commit(result_root, trace_root):
-                self._tell_result(known)
+                self._hand_over(known)
                 await self._send(known, "commit", now, lambda: self._chain.commit(known.terms, result_root, trace_root))
             case Expire():
                 await self._send(known, "expire", now, lambda: self._chain.expire(known.terms))
@@ -296,6 +296,13 @@ class Reconciler:
         with anyio.CancelScope() as known.execution:
             await self._workbench.run(known)
         known.execution = None
+
+    def _hand_over(self, known: Known) -> None:
+        """Give the requester its result, signed, while the commit is on its way. Only a claim that is in a block gets
+        here: before that, the requester could still cancel with the pictures in hand."""
+        if known.entry is not None and known.entry.result is not None:
+            self._progress.hand_over(known.task, signed_handover(self._chain, known.entry.result))
+        self._tell_result(known)
 
     def _tell_result(self, known: Known) -> None:
         entry = known.entry
