@@ -19,9 +19,10 @@ from pydantic import Field
 from gesso_protocol import merkle
 from gesso_protocol.encoding import Document
 from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.fields import MAX_STRENGTH_MILLI, Scheduler
 from gesso_protocol.hashing import keccak256, sha256, word
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
-from gesso_protocol.spec import Scheduler, TextToImage
+from gesso_protocol.spec import TextToImage
 
 _TENSOR = b"gesso/tensor/1"
 _HEAD = 3  # manifest, two embeddings
@@ -38,6 +39,9 @@ class LeafKind(enum.StrEnum):
     UNCOND = "uncond"
     RGB = "rgb"
     FILE = "file"
+    DATASET = "dataset"
+    CHECKPOINT = "checkpoint"
+    LOSSES = "losses"
 
     @property
     def tag(self) -> bytes:
@@ -137,10 +141,10 @@ class Layout:
 
 
 class LoraUse(Document):
-    """One adapter of a run: its manifest and its weight in thousandths."""
+    """One adapter of a run: its manifest and its strength in thousandths."""
 
     manifest: BlobRef
-    scale_milli: Annotated[int, Field(ge=-10_000, le=10_000)] = 1000
+    strength_milli: Annotated[int, Field(ge=-MAX_STRENGTH_MILLI, le=MAX_STRENGTH_MILLI)] = 1000
 
 
 class TraceManifest(Document):
@@ -157,6 +161,18 @@ class TraceManifest(Document):
     dtype: Literal["fp32", "fp16", "bf16"]
     profile: Annotated[str, Field(pattern=r"^(fp32|fp16|bf16)/[a-z0-9][a-z0-9._-]{0,47}$")]
     """The cell of the limits table: `{dtype}/{device family}`."""
+
+    @classmethod
+    def of(cls, spec: TextToImage, model_manifest: BlobRef, scheduler_config: bytes, profile: str) -> Self:
+        """What an honest run of `spec` commits to; `scheduler_config` are the bytes of the model's own file."""
+        return cls(
+            model_manifest=model_manifest,
+            loras=tuple(LoraUse(manifest=one.manifest, strength_milli=one.strength_milli) for one in spec.loras),
+            scheduler=spec.scheduler,
+            scheduler_config=sha256(scheduler_config).hex(),
+            dtype=spec.dtype,
+            profile=profile,
+        )
 
     @property
     def digest(self) -> bytes:

@@ -8,11 +8,16 @@ Run through scripts/vectors; with --check nothing is written and the exit code s
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from pathlib import Path
 from typing import Any
 
 from gesso_protocol import merkle, sortition
+from gesso_protocol.audit import challenge as audit
+from gesso_protocol.audit.compare import tensor
+from gesso_protocol.audit.projection import pack, project
+from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.encoding import Document
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
@@ -199,6 +204,83 @@ def tensor_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def audit_rows() -> list[dict[str, Any]]:
+    """All that follows from a beacon's seed, and what auditors and jurors seal. `checks` is "image/step" by blanks;
+    `outputs` are two fp32 tensors of six values each, joined."""
+    rules = AuditRules()
+    rows = []
+    for index in range(24):
+        seed, task, node = made_up("beacon", index), TaskId(made_up("task", index)), address("node", index)
+        roots = Root(made_up("result", index)), Root(made_up("trace", index))
+        value = audit.challenge(seed, task, node, *roots)
+        mode, passed = AuditMode((0, 0, 0, 1, 0, 2)[index % 6]), (0, 99, 100, 999, 1000, 2**32 - 1)[index % 6]
+        fee = (1, int(rules.large_fee) - 1, int(rules.large_fee), 0)[index % 4]
+        wallet, weight, total = address("auditor", index), (1, 3, 10, 40)[index % 4], (1, 7, 100, 2**32)[index // 6]
+        weight, level = min(weight, total), index % 2
+        images, steps = ((1, 1), (1, 8), (1, 30), (4, 20), (16, 200), (2, 4))[index % 6]
+        k = audit.checks_of(images, steps, large=index % 5 == 0)
+        entropy, salt, vote = (
+            audit.jury_entropy(seed, task, level),
+            made_up("salt", index),
+            (1, 2, 3, 6, 10, 15)[index % 6],
+        )
+        words = projection_of(value, index)
+        profile = ("fp32/cpu-x86_64", "fp16/nvidia-hopper", "bf16/amd-rdna3")[index % 3]
+        rows.append(
+            {
+                "seed": hexed(seed),
+                "taskId": hexed(task.value),
+                "node": str(node),
+                "resultRoot": hexed(roots[0].value),
+                "traceRoot": hexed(roots[1].value),
+                "challenge": hexed(value),
+                "mode": int(mode),
+                "fee": hex(fee),
+                "passed": hex(passed),
+                "rateBps": audit.rate_bps(passed, rules),
+                "picked": audit.picked(value, mode, fee, passed, rules),
+                "images": images,
+                "steps": steps,
+                "k": k,
+                "checks": " ".join(f"{image}/{step}" for image, step in audit.steps_to_check(value, images, steps, k)),
+                "wallet": str(wallet),
+                "weight": weight,
+                "totalWeight": hex(total),
+                "auditorSeats": rules.auditor_seats,
+                "auditStep": rules.audit_step_s,
+                "auditorFrom": audit.seat_at(
+                    value, task, wallet, weight, total, rules.auditor_seats, rules.audit_step_s
+                ),
+                "level": level,
+                "juryEntropy": hexed(entropy),
+                "jurySeats": rules.seats(level),
+                "juryStep": rules.jury_step_s,
+                "jurorFrom": audit.seat_at(entropy, task, wallet, weight, total, rules.seats(level), rules.jury_step_s),
+                "outputs": hexed(b"".join(made_up_outputs(index))),
+                "projection": hexed(words),
+                "salt": hexed(salt),
+                "auditCommitment": hexed(audit.audit_commitment(task, wallet, words, salt)),
+                "vote": vote,
+                "voteCommitment": hexed(audit.vote_commitment(task, level, wallet, vote, salt)),
+                "profile": profile,
+                "profileId": hexed(audit.profile_id(profile)),
+            }
+        )
+    return rows
+
+
+def made_up_outputs(index: int) -> list[bytes]:
+    """Two small fp32 tensors whose values are exact in every language."""
+    numbers = [int.from_bytes(made_up(f"output-{part}", index, 12)[at : at + 2], "big") - 2**15
+               for part in range(2) for at in range(0, 12, 2)]  # fmt: skip
+    return [struct.pack("<6f", *(number / 1024 for number in numbers[part : part + 6])) for part in (0, 6)]
+
+
+def projection_of(challenge: bytes, index: int) -> bytes:
+    outputs = [tensor(data, (1, 6)) for data in made_up_outputs(index)]
+    return b"".join(pack(project(challenge, outputs)))
+
+
 def documents() -> list[Document]:
     """One of each document that is hashed or signed somewhere."""
     spec = TextToImage(
@@ -264,6 +346,7 @@ FILES = {
     "fees": fee_rows,
     "merkle": merkle_rows,
     "trace": trace_rows,
+    "audit": audit_rows,
     "tensors": tensor_rows,
     "documents": document_rows,
 }

@@ -74,7 +74,7 @@ EXAMPLES: list[Document] = [
     OpenRequest(task=TASK, phase="inputs", positions=(0, 5), asker=NODE),
     OPENING,
     OpenReply(task=TASK, phase="outputs", trace_root=ROOT, openings=(OPENING,)),
-    LoraUse(manifest=BLOB, scale_milli=-500),
+    LoraUse(manifest=BLOB, strength_milli=-500),
     TraceManifest(
         model_manifest=BLOB, loras=(LoraUse(manifest=BLOB),), scheduler="euler", scheduler_config="00" * 32,
         dtype="fp32", profile="fp32/cpu-x86_64",
