@@ -190,6 +190,17 @@ abstract contract AuditDesk is Purse {
         else board.expire(terms);
     }
 
+    /// @dev The first round that begins after `time`. A record has 32 bits for it.
+    function _roundAfter(uint40 time) internal view returns (uint64 round) {
+        round = beacon.roundAt(time) + 1;
+        _within(round, 1, type(uint32).max);
+    }
+
+    function _seedOf(uint64 round) internal view returns (bytes32 seed) {
+        seed = beacon.seedOf(round);
+        if (seed == bytes32(0)) revert SeedUnknown(round);
+    }
+
     /// @dev Reverts unless the caller has weight and a seed draws it by now.
     /// @return number The caller's number at the board.
     function _draw(uint128 seed, bytes32 taskId, uint64 round, uint256 seats, uint256 step)
@@ -238,8 +249,7 @@ abstract contract AuditDesk is Purse {
     function _hold(bytes32 taskId, Filing calldata filing) private returns (uint256 round) {
         (address node, uint184 commitment, uint40 committedAt) = board.hold(filing.terms);
         _match(taskId, filing, node, commitment);
-        round = beacon.roundAt(committedAt) + 1;
-        _within(round, 1, type(uint32).max);
+        return _roundAfter(committedAt);
     }
 
     function _recordOf(bytes32 taskId, Filing calldata filing)
@@ -258,9 +268,7 @@ abstract contract AuditDesk is Purse {
     }
 
     function _challengeAt(uint64 round, bytes32 taskId, Filing calldata filing) private view returns (bytes32) {
-        bytes32 seed = beacon.seedOf(round);
-        if (seed == bytes32(0)) revert SeedUnknown(round);
-        return _challengeFrom(seed, taskId, filing);
+        return _challengeFrom(_seedOf(round), taskId, filing);
     }
 
     function _challengeFrom(bytes32 seed, bytes32 taskId, Filing calldata filing) private pure returns (bytes32) {

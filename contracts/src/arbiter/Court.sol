@@ -12,35 +12,34 @@ import {
     PenaltyReason
 } from "../interfaces/IArbiter.sol";
 import {AuditWord} from "../libraries/AuditWord.sol";
+import {
+    APPEAL_BY_AT,
+    BAD,
+    DisputeWord,
+    FIRST_SEATS,
+    GOOD,
+    OUTCOME_AT,
+    PHASE_AT,
+    REVEALED,
+    REVEAL_BY_AT,
+    SEATS,
+    WRONG,
+    openLevel
+} from "../libraries/DisputeWord.sol";
 import {AuditDesk} from "./AuditDesk.sol";
 
 /// @title Court
 /// @notice Disputes: jurors drawn by a later round, a count, one appeal, and what follows.
 abstract contract Court is AuditDesk {
-    /// @dev All but the addresses is one word.
     struct Dispute {
-        uint32 round;
-        uint40 commitBy;
-        uint40 revealBy;
-        uint40 appealBy;
-        uint8 level;
-        DisputePhase phase;
-        DisputeOutcome outcome;
-        uint8 seats;
-        uint8 revealed;
-        uint8 good;
-        uint8 bad;
-        uint8 wrong0;
-        uint8 wrong1;
-        /// @dev Seats that were taken at level 0, kept when an appeal starts the count anew.
-        uint8 firstSeats;
+        DisputeWord word;
         address requester;
         address appellant;
     }
 
     uint256 private constant APPEAL_FACTOR = 3;
-    uint8 private constant GOOD = 1;
-    uint8 private constant BAD = 2;
+    uint256 private constant VOTE_GOOD = 1;
+    uint256 private constant VOTE_BAD = 2;
     /// @dev A ballot: 224 bits of the commitment, a mark that the seat is taken, and the vote once it is revealed.
     uint256 private constant SEATED = 1 << 8;
     uint256 private constant SEALED_AT = 32;
@@ -59,117 +58,119 @@ abstract contract Court is AuditDesk {
     /// @inheritdoc IArbiter
     function commitVote(bytes32 taskId, bytes32 commitment) external {
         if (commitment == bytes32(0)) revert EmptyCommitment();
-        Dispute memory dispute = _expect(taskId, DisputePhase.Voting);
-        if (block.timestamp > dispute.commitBy) revert TooLate(taskId, dispute.commitBy);
-        if (dispute.seats == _seatsAt(dispute.level)) revert SeatsTaken(taskId);
-        bytes32 seed = beacon.seedOf(dispute.round);
-        if (seed == bytes32(0)) revert SeedUnknown(dispute.round);
-        uint128 draw = uint128(uint256(keccak256(abi.encode(seed, taskId, uint256(dispute.level)))));
-        uint24 number = _draw(draw, taskId, dispute.round, _seatsAt(dispute.level), _juryStep);
-        if (!_mayJudge(taskId, dispute, number)) revert NotEligible(msg.sender);
-        _ballots[taskId][dispute.level][msg.sender] = (uint256(commitment) << SEALED_AT) | SEATED;
-        uint256 word = dispute.level * WORDS_A_LEVEL + dispute.seats / NUMBERS_A_WORD;
-        _jurorNumbers[taskId][word] |= uint256(number) << (24 * (dispute.seats % NUMBERS_A_WORD));
-        ++dispute.seats;
-        if (dispute.seats == _seatsAt(dispute.level)) dispute.revealBy = uint40(block.timestamp + _voteRevealWindow);
-        _disputes[taskId] = dispute;
-        emit VoteCommitted(taskId, msg.sender, dispute.level);
+        DisputeWord word = _expect(taskId, DisputePhase.Voting);
+        (uint256 level, uint256 seat) = (word.level(), word.count(SEATS));
+        uint256 most = _seatsAt(level);
+        if (block.timestamp > word.commitBy()) revert TooLate(taskId, word.commitBy());
+        if (seat == most) revert SeatsTaken(taskId);
+        uint24 number = _drawJuror(taskId, word, level, most);
+        if (!_mayJudge(taskId, word, level, number)) revert NotEligible(msg.sender);
+        _ballots[taskId][level][msg.sender] = (uint256(commitment) << SEALED_AT) | SEATED;
+        _jurorNumbers[taskId][level * WORDS_A_LEVEL + seat / NUMBERS_A_WORD] |= uint256(number)
+        << (24 * (seat % NUMBERS_A_WORD));
+        word = word.plus(SEATS);
+        if (seat + 1 == most) word = word.with(REVEAL_BY_AT, 40, block.timestamp + _voteRevealWindow);
+        _disputes[taskId].word = word;
+        emit VoteCommitted(taskId, msg.sender, uint8(level));
     }
 
     /// @inheritdoc IArbiter
     function revealVote(bytes32 taskId, uint8 vote, bytes32 salt) external {
-        Dispute memory dispute = _expect(taskId, DisputePhase.Voting);
-        if (!_commitsOver(dispute)) revert TooEarly(taskId, dispute.commitBy + 1);
-        if (block.timestamp > dispute.revealBy) revert TooLate(taskId, dispute.revealBy);
-        if (vote & 3 == 0 || vote > 15) revert MeaningUnknown(vote);
-        uint256 ballot = _ballots[taskId][dispute.level][msg.sender];
+        DisputeWord word = _expect(taskId, DisputePhase.Voting);
+        uint8 level = word.level();
+        if (!_commitsOver(word)) revert TooEarly(taskId, word.commitBy() + 1);
+        if (block.timestamp > word.revealBy()) revert TooLate(taskId, word.revealBy());
+        uint256 opinion = vote & 3;
+        if (opinion == 0 || vote > 15) revert MeaningUnknown(vote);
+        uint256 ballot = _ballots[taskId][level][msg.sender];
         if (uint8(ballot) != 0) revert AlreadyRevealed(msg.sender);
-        bytes32 opened = keccak256(abi.encode(taskId, dispute.level, msg.sender, vote, salt));
+        bytes32 opened = keccak256(abi.encode(taskId, level, msg.sender, vote, salt));
         if (ballot != (uint256(opened) << SEALED_AT) | SEATED) revert CommitmentMismatch(msg.sender);
-        _ballots[taskId][dispute.level][msg.sender] = ballot | vote;
-        ++dispute.revealed;
-        if (vote & 3 == GOOD) ++dispute.good;
-        if (vote & 3 == BAD) ++dispute.bad;
-        if (vote & 4 != 0) ++dispute.wrong0;
-        if (vote & 8 != 0) ++dispute.wrong1;
-        _disputes[taskId] = dispute;
-        emit VoteRevealed(taskId, msg.sender, dispute.level, vote);
+        _ballots[taskId][level][msg.sender] = ballot | vote;
+        word = word.plus(REVEALED);
+        if (opinion == VOTE_GOOD) word = word.plus(GOOD);
+        if (opinion == VOTE_BAD) word = word.plus(BAD);
+        if (vote & 4 != 0) word = word.plus(WRONG);
+        if (vote & 8 != 0) word = word.plus(WRONG + 8);
+        _disputes[taskId].word = word;
+        emit VoteRevealed(taskId, msg.sender, level, vote);
     }
 
     /// @inheritdoc IArbiter
     function tally(bytes32 taskId) external {
-        Dispute storage dispute = _disputes[taskId];
-        Dispute memory seen = _expect(taskId, DisputePhase.Voting);
-        bool complete = _commitsOver(seen) && seen.revealed == seen.seats;
-        if (!complete && block.timestamp <= seen.revealBy) revert TooEarly(taskId, seen.revealBy + 1);
-        uint256 quorum = _quorumAt(seen.level);
+        DisputeWord word = _expect(taskId, DisputePhase.Voting);
+        bool complete = _commitsOver(word) && word.count(REVEALED) == word.count(SEATS);
+        if (!complete && block.timestamp <= word.revealBy()) revert TooEarly(taskId, word.revealBy() + 1);
+        uint8 level = word.level();
+        uint256 quorum = _quorumAt(level);
         DisputeOutcome outcome = DisputeOutcome.Undecided;
-        if (seen.bad >= quorum) outcome = DisputeOutcome.Guilty;
-        else if (seen.good >= quorum) outcome = DisputeOutcome.Innocent;
-        uint40 appealBy = seen.level == 0 ? uint40(block.timestamp + _appealWindow) : 0;
-        (dispute.phase, dispute.outcome, dispute.appealBy) = (DisputePhase.Tallied, outcome, appealBy);
-        emit DisputeTallied(taskId, seen.level, uint8(outcome), appealBy);
+        if (word.count(BAD) >= quorum) outcome = DisputeOutcome.Guilty;
+        else if (word.count(GOOD) >= quorum) outcome = DisputeOutcome.Innocent;
+        uint40 appealBy = level == 0 ? uint40(block.timestamp + _appealWindow) : 0;
+        word = word.with(OUTCOME_AT, 8, uint256(outcome)).with(APPEAL_BY_AT, 40, appealBy);
+        _disputes[taskId].word = word.with(PHASE_AT, 8, uint256(DisputePhase.Tallied));
+        emit DisputeTallied(taskId, level, uint8(outcome), appealBy);
     }
 
     /// @inheritdoc IArbiter
     function appeal(bytes32 taskId) external nonReentrant {
-        Dispute memory dispute = _expect(taskId, DisputePhase.Tallied);
-        if (dispute.level != 0) revert UnexpectedDisputePhase(taskId, dispute.phase);
-        if (block.timestamp > dispute.appealBy) revert TooLate(taskId, dispute.appealBy);
-        (bool accused, bool accuser) = _sidesOf(taskId, dispute, msg.sender);
-        bool lost = (accused && dispute.outcome != DisputeOutcome.Innocent)
-            || (accuser && dispute.outcome != DisputeOutcome.Guilty);
+        DisputeWord word = _expect(taskId, DisputePhase.Tallied);
+        if (word.level() != 0) revert UnexpectedDisputePhase(taskId, DisputePhase.Tallied);
+        if (block.timestamp > word.appealBy()) revert TooLate(taskId, word.appealBy());
+        (bool accused, bool accuser) = _sidesOf(taskId, msg.sender);
+        bool lost = (accused && word.outcome() != DisputeOutcome.Innocent)
+            || (accuser && word.outcome() != DisputeOutcome.Guilty);
         if (!lost) revert NotLosingParty(msg.sender);
-        Dispute memory second;
-        (second.level, second.firstSeats) = (1, dispute.seats);
-        (second.requester, second.appellant) = (dispute.requester, msg.sender);
+        _disputes[taskId].appellant = msg.sender;
         emit Appealed(taskId, msg.sender);
-        _summon(taskId, second, msg.sender);
+        _summon(taskId, 1, word.count(SEATS), msg.sender);
         _takeBond(APPEAL_FACTOR * _challengeBond);
     }
 
     /// @inheritdoc IArbiter
     function execute(Filing calldata filing) external nonReentrant {
         bytes32 taskId = _idOf(filing.terms);
-        Dispute memory dispute = _expect(taskId, DisputePhase.Tallied);
-        if (block.timestamp <= dispute.appealBy) revert TooEarly(taskId, dispute.appealBy + 1);
-        _disputes[taskId].phase = DisputePhase.Executed;
-        address node = _rule(taskId, filing.terms, dispute.outcome == DisputeOutcome.Innocent);
-        bool braked = dispute.outcome == DisputeOutcome.Guilty && _braked(taskId);
-        _punish(taskId, node, filing, dispute.outcome, braked);
-        _returnBonds(taskId, dispute);
-        _judgeAuditors(taskId, dispute, braked);
-        if (dispute.level == 1) _judgeJurors(taskId, 0, dispute.firstSeats, dispute.outcome, braked);
-        _judgeJurors(taskId, dispute.level, dispute.seats, dispute.outcome, braked);
+        DisputeWord word = _expect(taskId, DisputePhase.Tallied);
+        if (block.timestamp <= word.appealBy()) revert TooEarly(taskId, word.appealBy() + 1);
+        DisputeOutcome outcome = word.outcome();
+        _disputes[taskId].word = word.with(PHASE_AT, 8, uint256(DisputePhase.Executed));
+        address node = _rule(taskId, filing.terms, outcome == DisputeOutcome.Innocent);
+        bool braked = outcome == DisputeOutcome.Guilty && _braked(taskId);
+        _punish(taskId, node, filing, outcome, braked);
+        _returnBonds(taskId, word);
+        _judgeAuditors(taskId, word, braked);
+        if (word.level() != 0) _judgeJurors(taskId, 0, word.count(FIRST_SEATS), outcome, braked);
+        _judgeJurors(taskId, word.level(), word.count(SEATS), outcome, braked);
     }
 
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc IArbiter
     function disputeOf(bytes32 taskId) external view returns (DisputeView memory record) {
-        Dispute memory dispute = _disputes[taskId];
-        record.phase = dispute.phase;
-        record.outcome = dispute.outcome;
-        record.level = dispute.level;
-        record.round = dispute.round;
-        record.commitBy = dispute.commitBy;
-        record.revealBy = dispute.revealBy;
-        record.appealBy = dispute.appealBy;
-        record.seats = dispute.seats;
-        record.revealed = dispute.revealed;
-        record.good = dispute.good;
-        record.bad = dispute.bad;
-        record.wrong = [dispute.wrong0, dispute.wrong1];
-        record.appellant = dispute.appellant;
+        DisputeWord word = _disputes[taskId].word;
+        record.phase = word.phase();
+        record.outcome = word.outcome();
+        record.level = word.level();
+        record.round = word.round();
+        record.commitBy = word.commitBy();
+        record.revealBy = word.revealBy();
+        record.appealBy = word.appealBy();
+        record.seats = uint8(word.count(SEATS));
+        record.revealed = uint8(word.count(REVEALED));
+        record.good = uint8(word.count(GOOD));
+        record.bad = uint8(word.count(BAD));
+        record.wrong[0] = uint8(word.count(WRONG));
+        record.wrong[1] = uint8(word.count(WRONG + 8));
+        record.appellant = _disputes[taskId].appellant;
         record.profile = _profiles[taskId];
     }
 
     /// @inheritdoc IArbiter
     function jurorsOf(bytes32 taskId, uint8 level) external view returns (address[] memory jurors) {
-        Dispute memory dispute = _disputes[taskId];
-        uint256 count = level == dispute.level ? dispute.seats : level == 0 ? dispute.firstSeats : 0;
-        jurors = new address[](count);
-        for (uint256 seat; seat < count; ++seat) {
+        DisputeWord word = _disputes[taskId].word;
+        uint256 seats = level == word.level() ? word.count(SEATS) : level == 0 ? word.count(FIRST_SEATS) : 0;
+        jurors = new address[](seats);
+        for (uint256 seat; seat < seats; ++seat) {
             jurors[seat] = _jurorAt(taskId, level, seat);
         }
     }
@@ -184,21 +185,21 @@ abstract contract Court is AuditDesk {
 
     /// @inheritdoc AuditDesk
     function _openDispute(bytes32 taskId, address by, address requester) internal override {
-        Dispute memory dispute;
-        dispute.requester = requester;
-        _summon(taskId, dispute, by);
+        _disputes[taskId].requester = requester;
+        _summon(taskId, 0, 0, by);
     }
 
     /// @dev Starts the vote of a level; the jury's round begins after this call, so nobody knows who will sit.
-    function _summon(bytes32 taskId, Dispute memory dispute, address by) private {
-        uint64 round = beacon.roundAt(uint40(block.timestamp)) + 1;
-        _within(round, 1, type(uint32).max);
-        dispute.round = uint32(round);
-        dispute.phase = DisputePhase.Voting;
-        dispute.commitBy = beacon.startOf(round) + _voteCommitWindow;
-        dispute.revealBy = dispute.commitBy + _voteRevealWindow;
-        _disputes[taskId] = dispute;
-        emit DisputeOpened(taskId, by, dispute.level, round);
+    function _summon(bytes32 taskId, uint8 level, uint256 firstSeats, address by) private {
+        uint64 round = _roundAfter(uint40(block.timestamp));
+        uint40 commitBy = beacon.startOf(round) + _voteCommitWindow;
+        _disputes[taskId].word = openLevel(level, firstSeats, round, commitBy, commitBy + _voteRevealWindow);
+        emit DisputeOpened(taskId, by, level, round);
+    }
+
+    function _drawJuror(bytes32 taskId, DisputeWord word, uint256 level, uint256 seats) private view returns (uint24) {
+        bytes32 drawn = keccak256(abi.encode(_seedOf(word.round()), taskId, level));
+        return _draw(uint128(uint256(drawn)), taskId, word.round(), seats, _juryStep);
     }
 
     /// @dev Takes the penalty and splits it. Being found guilty, or not being cleared, starts vetting anew.
@@ -244,27 +245,29 @@ abstract contract Court is AuditDesk {
     }
 
     /// @dev The loser's bond goes into the pool, which pays the jurors; without a decision everyone gets theirs back.
-    function _returnBonds(bytes32 taskId, Dispute memory dispute) private {
+    function _returnBonds(bytes32 taskId, DisputeWord word) private {
+        DisputeOutcome outcome = word.outcome();
         if (_audits[taskId].challenged()) {
-            _releaseBond(dispute.requester, _challengeBond, dispute.outcome == DisputeOutcome.Innocent);
+            _releaseBond(_disputes[taskId].requester, _challengeBond, outcome == DisputeOutcome.Innocent);
         }
-        if (dispute.level == 0) return;
-        (bool accused,) = _sidesOf(taskId, dispute, dispute.appellant);
+        if (word.level() == 0) return;
+        address appellant = _disputes[taskId].appellant;
+        (bool accused,) = _sidesOf(taskId, appellant);
         DisputeOutcome hoped = accused ? DisputeOutcome.Innocent : DisputeOutcome.Guilty;
-        bool forfeited = dispute.outcome != hoped && dispute.outcome != DisputeOutcome.Undecided;
-        _releaseBond(dispute.appellant, APPEAL_FACTOR * _challengeBond, forfeited);
+        bool forfeited = outcome != hoped && outcome != DisputeOutcome.Undecided;
+        _releaseBond(appellant, APPEAL_FACTOR * _challengeBond, forfeited);
     }
 
-    function _judgeAuditors(bytes32 taskId, Dispute memory dispute, bool braked) private {
+    function _judgeAuditors(bytes32 taskId, DisputeWord word, bool braked) private {
         AuditWord audit = _audits[taskId];
-        uint256 quorum = _quorumAt(dispute.level);
+        uint256 quorum = _quorumAt(word.level());
         for (uint256 seat; seat < 2; ++seat) {
             AuditVerdict verdict = audit.verdict(seat);
             if (verdict == AuditVerdict.None) continue;
             address auditor = board.nodeAt(audit.auditor(seat));
             bool passed = verdict == AuditVerdict.Pass;
-            bool mistaken = dispute.outcome == (passed ? DisputeOutcome.Guilty : DisputeOutcome.Innocent);
-            if ((seat == 0 ? dispute.wrong0 : dispute.wrong1) >= quorum) {
+            bool mistaken = word.outcome() == (passed ? DisputeOutcome.Guilty : DisputeOutcome.Innocent);
+            if (word.count(WRONG + 8 * seat) >= quorum) {
                 _penaliseAuditor(taskId, auditor, PenaltyReason.WrongProjection);
             } else if (!mistaken) {
                 _payFee(auditor, _auditorFee, CreditReason.AuditorFee);
@@ -283,8 +286,8 @@ abstract contract Court is AuditDesk {
                 _penaliseJuror(taskId, juror, PenaltyReason.MissingReveal);
                 continue;
             }
-            if (vote != GOOD && vote != BAD) continue;
-            DisputeOutcome voted = vote == GOOD ? DisputeOutcome.Innocent : DisputeOutcome.Guilty;
+            if (vote != VOTE_GOOD && vote != VOTE_BAD) continue;
+            DisputeOutcome voted = vote == VOTE_GOOD ? DisputeOutcome.Innocent : DisputeOutcome.Guilty;
             if (outcome == DisputeOutcome.Undecided || voted == outcome) {
                 _payFee(juror, _jurorFee, CreditReason.JurorFee);
             } else if (!braked) {
@@ -297,25 +300,21 @@ abstract contract Court is AuditDesk {
         emit JurorPenalised(taskId, juror, _penalise(juror, _jurorPenalty), uint8(reason));
     }
 
-    function _mayJudge(bytes32 taskId, Dispute memory dispute, uint24 number) private view returns (bool) {
+    function _mayJudge(bytes32 taskId, DisputeWord word, uint256 level, uint24 number) private view returns (bool) {
         (, address node,,) = board.recordOf(taskId);
         AuditWord audit = _audits[taskId];
-        if (msg.sender == node || msg.sender == dispute.requester) return false;
+        if (msg.sender == node || msg.sender == _disputes[taskId].requester) return false;
         if (number == audit.auditor(0) || number == audit.auditor(1)) return false;
-        if (_ballots[taskId][dispute.level][msg.sender] != 0) return false;
-        if (dispute.level == 0 || _ballots[taskId][0][msg.sender] == 0) return true;
-        return block.timestamp > dispute.commitBy - _voteCommitWindow / 2;
+        if (_ballots[taskId][level][msg.sender] != 0) return false;
+        if (level == 0 || _ballots[taskId][0][msg.sender] == 0) return true;
+        return block.timestamp > word.commitBy() - _voteCommitWindow / 2;
     }
 
     /// @dev Who stands with the node, and who against it; the node's own word comes first if it is its own requester.
-    function _sidesOf(bytes32 taskId, Dispute memory dispute, address who)
-        private
-        view
-        returns (bool accused, bool accuser)
-    {
+    function _sidesOf(bytes32 taskId, address who) private view returns (bool accused, bool accuser) {
         (, address node,,) = board.recordOf(taskId);
         if (who == node) return (true, false);
-        if (who == dispute.requester) return (false, true);
+        if (who == _disputes[taskId].requester) return (false, true);
         uint24 number = board.indexOf(who);
         if (number == 0) return (false, false);
         AuditWord audit = _audits[taskId];
@@ -331,8 +330,8 @@ abstract contract Court is AuditDesk {
         return board.nodeAt(uint24(word >> (24 * (seat % NUMBERS_A_WORD))));
     }
 
-    function _commitsOver(Dispute memory dispute) private view returns (bool) {
-        return dispute.seats == _seatsAt(dispute.level) || block.timestamp > dispute.commitBy;
+    function _commitsOver(DisputeWord word) private view returns (bool) {
+        return word.count(SEATS) == _seatsAt(word.level()) || block.timestamp > word.commitBy();
     }
 
     function _seatsAt(uint256 level) private view returns (uint256) {
@@ -343,8 +342,8 @@ abstract contract Court is AuditDesk {
         return level == 0 ? _quorum : _appealQuorum;
     }
 
-    function _expect(bytes32 taskId, DisputePhase wanted) private view returns (Dispute memory dispute) {
-        dispute = _disputes[taskId];
-        if (dispute.phase != wanted) revert UnexpectedDisputePhase(taskId, dispute.phase);
+    function _expect(bytes32 taskId, DisputePhase wanted) private view returns (DisputeWord word) {
+        word = _disputes[taskId].word;
+        if (word.phase() != wanted) revert UnexpectedDisputePhase(taskId, word.phase());
     }
 }
