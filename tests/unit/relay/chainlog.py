@@ -45,3 +45,19 @@ def claimed(block: int, number: int, *, index: int = 0, node: str = BOB, fork: i
 
 def settled(block: int, number: int, *, index: int = 0, node: str = BOB, fork: int = 0) -> Entry:
     return entry(block, index, "task", task_key(number), "settled", {"node": node, "paid": "18"}, fork)
+
+
+def audited(block: int, number: int, turn: int, *, index: int = 0, fork: int = 0) -> Entry:
+    """The event of an audit's life at this turn; turns go round."""
+    data: tuple[tuple[str, Document], ...] = (
+        ("audit-opened", {"node": BOB, "challenge": "0x07", "round": 3, "commit_by": 9}),
+        ("audit-committed", {"auditor": ALICE}),
+        ("audit-revealed", {"auditor": ALICE, "said": "flag", "evidence": None, "profile": "0x05", "projection": ""}),
+        ("audit-closed", {"outcome": "disputed"}),
+        ("dispute-opened", {"by": ALICE, "level": 0, "round": 5}),
+        ("vote-committed", {"juror": BOB, "level": 0}),
+        ("vote-revealed", {"juror": BOB, "level": 0, "said": "bad", "vote": 2}),
+        ("juror-penalised", {"juror": BOB, "amount": "4", "reason": "incoherent"}),
+    )
+    name, told = data[turn % len(data)]
+    return entry(block, index, "audit", task_key(number), name, told, fork)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from gesso.chain import audit_events as audits
 from gesso.chain import events as on_chain
 from gesso.chain.cursor import Cursor, Page
 from gesso.chain.events import ContractEvent
 from gesso.chain.settings import ChainSettings, ContractAddresses
+from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.errors import Unreachable
 from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.money import Wei
@@ -26,6 +29,9 @@ SETTINGS = ChainSettings(rpc_url="http://127.0.0.1:8545", contracts=CONTRACTS)
 ALICE = Address("0x" + "a1" * 20)
 NODE = Address("0x" + "0e" * 20)
 GENESIS_S = 1_700_000_000
+AUDITORS = tuple(Address("0x" + pair * 20) for pair in ("c1", "c2"))
+JURORS = tuple(Address("0x" + pair * 20) for pair in ("d1", "d2", "d3"))
+EVIDENCE = BlobRef.of(b"openings")
 
 
 def block_hash(number: int, fork: int) -> str:
@@ -163,3 +169,56 @@ def published(listing: int, name: str, version: int) -> ContractEvent:
 
 def yanked(listing: int) -> ContractEvent:
     return on_chain.ListingYanked(listing=ListingId(listing), yanked=True, **NOWHERE)
+
+
+def opened(nonce: int) -> list[ContractEvent]:
+    """Held, picked, both seats taken."""
+    at: dict[str, Any] = {"task": task_of(nonce), **NOWHERE}
+    return [
+        on_chain.TaskHeld(**at, release_at=GENESIS_S + 500),
+        audits.AuditOpened(**at, node=NODE, challenge=b"\x07" * 32, round=3, commit_by=GENESIS_S + 60),
+        *(audits.AuditCommitted(**at, auditor=auditor) for auditor in AUDITORS),
+    ]
+
+
+def revealed(nonce: int, auditor: Address, verdict: AuditVerdict) -> ContractEvent:
+    at: dict[str, Any] = {"task": task_of(nonce), **NOWHERE}
+    said = {"verdict": verdict, "evidence": EVIDENCE, "profile": b"\x05" * 32, "projection": b"\xff\xfe" * 64}
+    return audits.AuditRevealed(**at, auditor=auditor, **said)
+
+
+def passed(nonce: int) -> list[ContractEvent]:
+    """An audit that both auditors pass, in the order in which the contracts log it."""
+    at: dict[str, Any] = {"task": task_of(nonce), **NOWHERE}
+    return [
+        *opened(nonce),
+        *(revealed(nonce, auditor, AuditVerdict.PASS) for auditor in AUDITORS),
+        on_chain.TaskRuled(**at, upheld=True),
+        settled(nonce),
+        audits.AuditClosed(**at, outcome=AuditOutcome.PASSED),
+    ]
+
+
+def guilty(nonce: int) -> list[ContractEvent]:
+    """One auditor flags, the other passes; two jurors find the node guilty, the third keeps silent."""
+    at: dict[str, Any] = {"task": task_of(nonce), **NOWHERE}
+    parts = {"slashed": 10, "burned": 5, "to_requester": 3, "to_pool": 2}
+    money = {name: Wei(tenths * 10**17) for name, tenths in parts.items()}
+    return [
+        *opened(nonce),
+        revealed(nonce, AUDITORS[0], AuditVerdict.FLAG),
+        revealed(nonce, AUDITORS[1], AuditVerdict.PASS),
+        audits.AuditClosed(**at, outcome=AuditOutcome.DISPUTED),
+        audits.DisputeOpened(**at, by=AUDITORS[0], level=0, round=9),
+        *(audits.VoteCommitted(**at, juror=juror, level=0) for juror in JURORS),
+        audits.VoteRevealed(**at, juror=JURORS[0], level=0, vote=2),
+        audits.VoteRevealed(**at, juror=JURORS[1], level=0, vote=6),
+        audits.DisputeTallied(**at, level=0, outcome=DisputeOutcome.GUILTY, appeal_by=GENESIS_S + 200),
+        on_chain.NodeSlashed(node=NODE, amount=Wei(10**18), beneficiary=ALICE, **NOWHERE),
+        on_chain.TaskRuled(**at, upheld=False),
+        on_chain.TaskExpired(**at, node=NODE, refund=Wei(20 * 10**15)),
+        audits.JurorPenalised(**at, juror=JURORS[2], amount=Wei(10**17), reason=1),
+        audits.DisputeExecuted(
+            **at, outcome=DisputeOutcome.GUILTY, **{name: Wei(sum_) for name, sum_ in money.items()}
+        ),
+    ]

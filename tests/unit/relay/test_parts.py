@@ -92,7 +92,7 @@ async def test_a_stream_ends_when_the_fork_that_it_tells_of_has_ended_the_task_a
     told = [first]
 
     class History:
-        async def history(self, subject: str, key: str) -> tuple[Entry, ...]:
+        async def history(self, subject: str, key: str, *more: str) -> tuple[Entry, ...]:
             return tuple(told)
 
     with anyio.fail_after(5):

@@ -18,13 +18,18 @@ from gesso_relay import Limits
 
 from .fakechain import (
     ALICE,
+    AUDITORS,
     BOARD,
+    EVIDENCE,
+    JURORS,
     NODE,
     FakeChain,
     cancelled,
     claimed,
     committed,
     expired,
+    guilty,
+    passed,
     published,
     registered,
     settled,
@@ -53,7 +58,10 @@ async def test_a_life_of_a_task_as_json(tmp_path: Path) -> None:
         assert task["terms"]["requester"] == ALICE
         assert list(task["transactions"]) == ["submitted", "claimed", "committed", "settled"]
         listed = await relay.json(f"/v1/tasks?state=settled&requester={ALICE}&node={NODE}&model=1")
-        assert listed == {"tasks": [{name: task[name] for name in task if name != "result"}], "next": None}
+        assert listed == {
+            "tasks": [{name: task[name] for name in task if name not in ("result", "audit")}],
+            "next": None,
+        }
         assert (await relay.json("/v1/tasks?state=claimed"))["tasks"] == []
 
 
@@ -65,6 +73,67 @@ async def test_other_endings(tmp_path: Path) -> None:
         first, second = [await relay.json(f"/v1/tasks/{task_of(nonce)}") for nonce in (1, 2)]
     assert (first["state"], first["refund"]) == ("cancelled", str(2 * 10**16))
     assert (second["state"], second["node"]) == ("expired", None)
+
+
+async def test_a_dispute_from_the_pick_to_the_slash_as_json(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([registered(), submitted(1), claimed(1), committed(1), *guilty(1)])
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        task = await relay.json(f"/v1/tasks/{task_of(1)}")
+        audit, node = task["audit"], await relay.json(f"/v1/nodes/{NODE}")
+        listed = await relay.json(f"/v1/audits?state=guilty&node={NODE}")
+        assert listed == {"audits": [audit], "next": None}
+        assert (await relay.json("/v1/audits?state=passed"))["audits"] == []
+        await relay.json(f"/v1/nodes/{ALICE}", 404)
+    assert (task["state"], task["upheld"], task["release_at"]) == ("expired", False, 1_700_000_500)
+    assert (audit["state"], audit["slashed"], audit["burned"]) == ("guilty", str(10**18), str(5 * 10**17))
+    assert [(seat["account"], seat["said"], seat["evidence"]) for seat in audit["auditors"]] == [
+        (AUDITORS[0], "flag", str(EVIDENCE)),
+        (AUDITORS[1], "pass", str(EVIDENCE)),
+    ]
+    assert [(seat["account"], seat["said"], seat["lost"]) for seat in audit["jurors"]] == [
+        (JURORS[0], "bad", "0"),
+        (JURORS[1], "bad", "0"),
+        (JURORS[2], None, str(10**17)),
+    ]
+    assert (node["stake"], node["slashed"], node["slashes"]) == ("0", str(10**18), 1)
+    assert node["audited"] == {"guilty": 1}
+
+
+async def test_a_fork_takes_an_audit_back_and_another_comes(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([registered(JURORS[0]), submitted(1), claimed(1), committed(1)])
+    chain.mine(guilty(1))
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        seen = await relay.json(f"/v1/nodes/{JURORS[0]}")
+        assert (seen["seats"], seen["latest_seats"][0]["said"]) == ({"juror": 1}, "bad")
+        chain.fork(1)
+        chain.mine(passed(1))
+        chain.mine()
+        await relay.indexed()
+        task = await relay.json(f"/v1/tasks/{task_of(1)}")
+        assert (task["state"], task["audit"]["state"], task["audit"]["jurors"]) == ("settled", "passed", [])
+        assert (await relay.json(f"/v1/nodes/{JURORS[0]}"))["seats"] == {}
+
+
+async def test_a_stream_tells_the_audit_too_and_ends_with_its_last_word(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([submitted(1), claimed(1), committed(1)])
+    chain.mine(guilty(1))
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        with anyio.fail_after(10):
+            async with stream(relay.client, f"/v1/tasks/{task_of(1)}/events") as sent:
+                seen = [event async for event in sent]
+    told = [event for event in seen if event.name not in ("held", "ruled", "challenged")]
+    parsed = [events.parse_event(json.dumps(event.data).encode()) for event in told]
+    assert [event.kind for event in parsed][-3:] == ["expired", "juror-penalised", "dispute-executed"]
+    verdicts = [event for event in parsed if isinstance(event, events.AuditRevealed)]
+    assert [event.verdict.name for event in verdicts] == ["FLAG", "PASS"]
+    assert verdicts[0].projection[:2] == (-2, -2)
+    assert [event.vote for event in parsed if isinstance(event, events.VoteRevealed)] == [2, 6]
 
 
 async def test_pages_of_tasks(tmp_path: Path) -> None:
@@ -377,7 +446,10 @@ async def test_without_gossip_an_announcement_is_refused_in_words(tmp_path: Path
     assert (reply.status_code, reply.json()["code"]) == (502, "unreachable")
 
 
-PAGES = ["/", "/tasks", "/tasks?state=settled", "/nodes", "/models", f"/tasks/{task_of(1)}"]
+PAGES = [
+    "/", "/tasks", "/tasks?state=settled", "/nodes", "/models", f"/tasks/{task_of(1)}", "/audits",
+    "/audits?state=guilty", f"/nodes/{NODE}", f"/nodes/{JURORS[0]}", f"/tasks/{task_of(7)}",
+]  # fmt: skip
 
 
 async def test_pages_are_drawn_and_carry_nothing_foreign(tmp_path: Path) -> None:
@@ -385,6 +457,7 @@ async def test_pages_are_drawn_and_carry_nothing_foreign(tmp_path: Path) -> None
     chain.mine([registered(), published(1, "<script>alert(1)</script>", 1)])
     for nonce in range(3):
         chain.mine([submitted(nonce), claimed(nonce), committed(nonce), settled(nonce)])
+    chain.mine([registered(JURORS[0], peer_id=b"\x02"), submitted(7), *guilty(7)])
     async with running(tmp_path, chain) as relay:
         await relay.indexed()
         for path in PAGES:
