@@ -96,6 +96,8 @@ class Bundle:
         """
         ordered = sorted(leaves, key=lambda leaf: layout.position(leaf.slot))
         shapes = tuple(sorted({leaf.shape for leaf in ordered if leaf.form is not Form.BARE}))
+        if len({leaf.slot for leaf in ordered}) != len(ordered):
+            raise EncodingInvalid("a bundle opens a leaf once")
         if len(tree) != layout.count or len(shapes) > MAX_SHAPES or not ordered:
             raise EncodingInvalid(f"a bundle has a whole tree, 1 leaf or more and at most {MAX_SHAPES} shapes")
         header = _Header(

@@ -41,8 +41,8 @@ class StepErrors:
 
     @property
     def branch(self) -> float:
-        """The larger one of the two branches."""
-        return max(self.cond, self.uncond)
+        """The larger one of the two branches; infinite for what is no number."""
+        return NO_LIMIT if np.isnan(self.cond) or np.isnan(self.uncond) else max(self.cond, self.uncond)
 
 
 def tensor(data: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -23,7 +23,9 @@ from gesso_protocol.spec import Scheduler
 
 BINS = 8
 """A run is looked at in eighths."""
-Milli = Annotated[int, Field(ge=-1000, le=100_000)]
+NUMBERS = 5
+TURNS, GAP = (1, 3), 4
+Milli = Annotated[int, Field(ge=-1001, le=100_000)]
 Edges = Annotated[tuple[Milli, ...], Field(min_length=BINS, max_length=BINS, strict=False)]
 Family = Literal["single", "multi", "ancestral"]
 _FAMILIES: dict[Scheduler, Family] = {
@@ -36,54 +38,76 @@ _FAMILIES: dict[Scheduler, Family] = {
 
 @dataclass(frozen=True)
 class Look:
-    """One step's implied noise: `norm` over sqrt(values), `turn` its cosine to that of the step before (1 at the
-    first); `at` is how much of the run is over, 0 to 1."""
+    """How one step looks; `at` is how much of the run is over, 0 to 1.
+
+    `norm`, `turn`: the guided implied noise, over sqrt(values), and its cosine to that of the step before (1 at the
+    first). `base_norm`, `base_turn`: the same of the unconditional branch, which no guidance stretches. `gap`: the
+    distance of the two branches' implied noise over sqrt(values); 0 without guidance.
+    """
 
     at: float
     norm: float
     turn: float
+    base_norm: float
+    base_turn: float
+    gap: float
 
     NONE: ClassVar[Look]
 
     @classmethod
-    def of(cls, at: float, noise: npt.NDArray[np.float64], before: npt.NDArray[np.float64] | None) -> Look:
-        """The look of flat `noise`."""
-        size = float(np.linalg.norm(noise))
-        if before is None:
-            return cls(at, size / math.sqrt(noise.size), 1.0)
-        both = size * float(np.linalg.norm(before))
-        turn = float(noise @ before) / both if both > 0 else -1.0
-        return cls(at, size / math.sqrt(noise.size), turn)
+    def of(cls, at: float, now: Noises, before: Noises | None) -> Look:
+        """The look of a step beside that of the one before it."""
+        unit = math.sqrt(now.guided.size)
+        norm, base = float(np.linalg.norm(now.guided)) / unit, float(np.linalg.norm(now.base)) / unit
+        turn = 1.0 if before is None else _cosine(now.guided, before.guided)
+        base_turn = 1.0 if before is None else _cosine(now.base, before.base)
+        return cls(at, norm, turn, base, base_turn, float(np.linalg.norm(now.cond - now.base)) / unit)
 
     @property
     def bin(self) -> int:
         """Which eighth of the run this is."""
         return min(int(self.at * BINS), BINS - 1)
 
+    @property
+    def numbers(self) -> tuple[float, float, float, float, float]:
+        """What an envelope bounds, in the order of its edges."""
+        return self.norm, self.turn, self.base_norm, self.base_turn, self.gap
 
-Look.NONE = Look(0.0, math.inf, -1.0)
+
+@dataclass(frozen=True)
+class Noises:
+    """Implied noise of one step, flat: of the guided sum, of the unconditional branch (the only one without guidance),
+    and of the conditional one."""
+
+    guided: npt.NDArray[np.float64]
+    base: npt.NDArray[np.float64]
+    cond: npt.NDArray[np.float64]
+
+
+Look.NONE = Look(0.0, math.inf, -1.0, math.inf, -1.0, math.inf)
 
 
 class EnvelopeCell(Document):
-    """The envelope of one kind of run, in thousandths, an eighth of the run each."""
+    """The envelope of one kind of run, in thousandths, an eighth of the run each: lowest and highest of each number of
+    a look. What a number cannot be too high or too low in has its natural bound there."""
 
     MAX_BYTES: ClassVar[int] = 4096
 
     family: Family
     guidance: Literal["off", "low", "high"]
     length: Literal["short", "middle", "long"]
-    norm_low: Edges
-    norm_high: Edges
-    turn_low: Edges
+    lows: Annotated[tuple[Edges, ...], Field(min_length=NUMBERS, max_length=NUMBERS, strict=False)]
+    highs: Annotated[tuple[Edges, ...], Field(min_length=NUMBERS, max_length=NUMBERS, strict=False)]
 
     def strangeness(self, look: Look) -> float:
         """0 inside; else how far outside, in units of the envelope's own width."""
-        low, high = self.norm_low[look.bin] / 1000, self.norm_high[look.bin] / 1000
-        turn = self.turn_low[look.bin] / 1000
-        if not math.isfinite(look.norm) or not math.isfinite(look.turn):
+        if not all(math.isfinite(value) for value in look.numbers):
             return math.inf
-        return max(0.0, (low - look.norm) / (high - low), (look.norm - high) / (high - low),
-                   (turn - look.turn) / (1.02 - turn))  # fmt: skip
+        worst = 0.0
+        for value, lows, highs in zip(look.numbers, self.lows, self.highs, strict=True):
+            low, high = lows[look.bin] / 1000, highs[look.bin] / 1000
+            worst = max(worst, (low - value) / (high - low), (value - high) / (high - low))
+        return worst
 
 
 class Envelope(Document):
@@ -121,21 +145,27 @@ def fit(
     family: Family, guidance: Literal["off", "low", "high"], length: Literal["short", "middle", "long"],
     runs: Iterable[Sequence[Look]], margin: float = 0.5,
 ) -> EnvelopeCell:  # fmt: skip
-    """The envelope around honest runs: what was seen, widened by `margin` of its own width and at least 0.02."""
-    norms: list[list[float]] = [[] for _ in range(BINS)]
-    turns: list[list[float]] = [[] for _ in range(BINS)]
+    """The envelope around honest runs: what was seen, widened on both sides by `margin` of its width and 0.02."""
+    seen: list[list[list[float]]] = [[[] for _ in range(BINS)] for _ in range(NUMBERS)]
     for look in (look for run in runs for look in run):
-        norms[look.bin].append(look.norm)
-        turns[look.bin].append(look.turn)
-    low, high, turn = [], [], []
-    for at in range(BINS):
-        near_norms, near_turns = _near(norms, at), _near(turns, at)
-        room = 0.02 + margin * (max(near_norms) - min(near_norms))
-        low.append(math.floor(1000 * (min(near_norms) - room)))
-        high.append(math.ceil(1000 * (max(near_norms) + room)))
-        turn.append(max(-1000, math.floor(1000 * (min(near_turns) - 0.01 - margin * (1 - min(near_turns))))))
-    return EnvelopeCell(family=family, guidance=guidance, length=length, norm_low=tuple(low), norm_high=tuple(high),
-                        turn_low=tuple(turn))  # fmt: skip
+        for number, value in enumerate(look.numbers):
+            seen[number][look.bin].append(value)
+    edges = [[_edges(_near(bins, at), margin, number) for at in range(BINS)] for number, bins in enumerate(seen)]
+    return EnvelopeCell(
+        family=family,
+        guidance=guidance,
+        length=length,
+        lows=tuple(tuple(low for low, _ in bins) for bins in edges),
+        highs=tuple(tuple(high for _, high in bins) for bins in edges),
+    )
+
+
+def _edges(seen: Sequence[float], margin: float, number: int) -> tuple[int, int]:
+    least, most = min(seen), max(seen)
+    room = 0.02 + margin * (most - least)
+    low, high = math.floor(1000 * (least - room)), math.ceil(1000 * (most + room))
+    # a cosine ends at 1, and the branches of a step cannot be too close to each other
+    return (max(-1001, low), 1001) if number in TURNS else (-1, high) if number == GAP else (low, high)
 
 
 @functools.cache
@@ -151,3 +181,8 @@ def _near(bins: list[list[float]], at: int) -> list[float]:
 
 def _sides(bins: list[list[float]], at: int, away: int) -> Iterable[list[float]]:
     return (bins[near] for near in (at - away, at + away) if 0 <= near < BINS)
+
+
+def _cosine(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    both = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / both if both > 0 else -1.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gesso_protocol.audit.compare import Branches, Tensor
-from gesso_protocol.audit.envelope import Envelope, Look, shipped_envelope
+from gesso_protocol.audit.envelope import Envelope, Look, Noises, shipped_envelope
 from gesso_protocol.audit.schedules import Schedule
 
 ARITHMETIC_LIMIT = 1e-5
@@ -95,7 +95,7 @@ def check_picture(
     guided = [output.guided(guidance) for output in picture.outputs]
     with np.errstate(all="ignore"):
         errors = [_arithmetic(i, xs, guided, picture, schedule) for i in range(schedule.steps)]
-        looks = _looks(xs, guided, schedule)
+        looks = _looks(xs, guided, picture, schedule)
     strange = (envelope or shipped_envelope()).outside(looks, schedule.name, guidance)
     return tuple(
         Transition(picture.image, i, error, look, odd)
@@ -134,11 +134,12 @@ def _arithmetic(
     return apart / size if math.isfinite(apart) and math.isfinite(size) and size > 0 else FAR
 
 
-def _looks(xs: Sequence[Tensor], guided: Sequence[Tensor], schedule: Schedule) -> list[Look]:
+def _looks(xs: Sequence[Tensor], guided: Sequence[Tensor], picture: OpenedPicture, schedule: Schedule) -> list[Look]:
     looks: list[Look] = []
     before = None
-    for i in range(schedule.steps):
-        noise = schedule.epsilon(i, xs[i], guided[i]).ravel()
-        looks.append(Look.of(i / schedule.steps, noise, before))
-        before = noise
+    for i, output in enumerate(picture.outputs):
+        base = output.cond if output.uncond is None else output.uncond
+        now = Noises(*(schedule.epsilon(i, xs[i], one).ravel() for one in (guided[i], base, output.cond)))
+        looks.append(Look.of(i / schedule.steps, now, before))
+        before = now
     return looks
