@@ -17,12 +17,13 @@ from gesso_protocol.errors import ConfigError
 from gesso_protocol.terms import BoardParams
 from gesso_relay.blobs import BlobCache
 from gesso_relay.chain import ChainView, LiveChain
+from gesso_relay.evidence import EvidenceKeeper
 from gesso_relay.explorer.pages import Explorer
 from gesso_relay.gate import gate
 from gesso_relay.gossip import GossipBridge
 from gesso_relay.hub import Hub
 from gesso_relay.index.database import Database, open_database
-from gesso_relay.index.entries import Document
+from gesso_relay.index.entries import Document, Entry
 from gesso_relay.index.follow import Follower, News
 from gesso_relay.index.queries import Queries
 from gesso_relay.index.writer import Writer
@@ -72,6 +73,7 @@ class Relay:
         self._transport = transport
         board = settings.chain.contracts.task_board
         self._gossip = None if transport is None else GossipBridge(transport, chain_id, board, self._presence)
+        self._evidence = None if transport is None else EvidenceKeeper(transport, self._cache)
         self._follower = Follower(
             chain,
             Writer(database, f"{chain_id}/{board}"),
@@ -105,6 +107,8 @@ class Relay:
                 group.start_soon(relay._cache.watch)
                 if relay._gossip is not None:
                     group.start_soon(relay._gossip.run)
+                if relay._evidence is not None:
+                    group.start_soon(relay._evidence.run)
                 try:
                     yield relay
                 except Exception as error:
@@ -188,6 +192,8 @@ class Relay:
     def _tell(self, news: News) -> None:
         if news.subject in ("task", "audit"):
             self._news.publish(news.key, news)
+        if self._evidence is not None and isinstance(news, Entry):
+            self._evidence.note(news)
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
