@@ -13,6 +13,7 @@ import structlog
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain, Wallet
 from gesso.transport.port import Transport
+from gesso_node.backup import TraceSecrets
 from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, check_cheat
 from gesso_node.executors.cheats.roots import with_cheat
 from gesso_node.executors.child import ChildExecutor
@@ -89,6 +90,13 @@ async def open_relays(stack: AsyncExitStack, settings: NodeSettings) -> list[htt
         await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
         for url in settings.blobs.relays
     ]
+
+
+def trace_secrets(chain: Chain) -> TraceSecrets:
+    """The secrets of this wallet's traces. Raises WalletError when the chain was opened to read."""
+    if chain.wallet is None:
+        raise WalletError("a node needs its wallet")
+    return TraceSecrets(chain.wallet.derive("traces"))
 
 
 def unlock(section: WalletSection) -> Wallet:

@@ -13,6 +13,7 @@ from gesso.blobs import BlobStore
 from gesso.chain import Chain, NodeState
 from gesso.transport.keys import peer_id_bytes
 from gesso.transport.port import Transport
+from gesso_node.auditing.rights import Rights
 from gesso_node.book import Book, Known
 from gesso_node.catalogue import Catalogue
 from gesso_node.discover import Adverts, Announcements
@@ -22,8 +23,17 @@ from gesso_node.journal import Entry, Journal, WriteHook
 from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
 from gesso_node.observe import Observer
+from gesso_node.opened import OwnTraces
 from gesso_node.openings import Openings
-from gesso_node.parts import dishonest, open_blobs, open_chain, open_executor, open_relays, open_transport
+from gesso_node.parts import (
+    dishonest,
+    open_blobs,
+    open_chain,
+    open_executor,
+    open_relays,
+    open_transport,
+    trace_secrets,
+)
 from gesso_node.policy import Policy
 from gesso_node.progress import ProgressSender
 from gesso_node.reconcile import Reconciler
@@ -265,6 +275,10 @@ async def _build(
     policy = Policy(settings.policy, params, catalogue, models, needs_model=needs_model)
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
     observer = Observer(chain, journal, book, catalogue, on_payment=_log_payment)
+    secrets = trace_secrets(chain)
+    own = OwnTraces(
+        journal, blobs, kept.path, secrets, chain_id=chain.chain_id, board=board, node=chain.address, lost=None
+    )
     workbench = Workbench(
         chain_id=chain.chain_id,
         board=board,
@@ -276,6 +290,8 @@ async def _build(
         progress=progress,
         metrics=metrics,
         traces=kept,
+        secrets=secrets,
+        backups=local or blobs,
         needs_model=needs_model,
         keep_traces=settings.executor.keep_traces,
         chain_now=chain.now,
@@ -308,8 +324,8 @@ async def _build(
             wake=reconciler.wake,
         )
         if local is not None:
-            traces = data / "work"
-            Openings(journal, local, traces, chain_id=chain.chain_id, board=board, node=chain.address).serve(transport)
+            withhold = settings.executor.cheat == "withhold"
+            Openings(own, Rights(chain, chain.address), local, blobs, withhold=withhold).serve(transport)
     node = kind(
         settings=settings,
         chain=chain,

@@ -11,16 +11,18 @@ from gesso.chain import Chain
 from gesso_node.executors.port import Finished, Job
 from gesso_protocol.errors import ExecutorCrashed, GessoError, WalletError
 from gesso_protocol.handover import Handover, typed_handover
-from gesso_protocol.ids import Address
+from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.result import ExecutorName, ImageEntry, ResultManifest, result_root
 from gesso_protocol.spec import spec_ref
 
 log = structlog.get_logger("gesso.node.results")
 
 
-async def publish_result(blobs: BlobStore, job: Job, outcome: Finished, node: Address) -> ResultManifest:
+async def publish_result(
+    blobs: BlobStore, job: Job, outcome: Finished, node: Address, trace_backup: BlobRef | None = None
+) -> ResultManifest:
     """Put pictures and manifest; returns the manifest. Raises what the store raises, and nothing is half put:
-    the manifest goes last, so whoever has it can have all of it.
+    the manifest goes last, so whoever has it can have all of it. `trace_backup` is only named: it may follow later.
     """
     images = []
     for image in outcome.images:
@@ -44,6 +46,7 @@ async def publish_result(blobs: BlobStore, job: Job, outcome: Finished, node: Ad
         images=tuple(images),
         profile=outcome.profile,
         trace_root=outcome.trace_root,
+        trace_backup=trace_backup,
     )
     await blobs.put(manifest.encode(), expect=manifest.ref)
     return manifest
@@ -73,7 +76,8 @@ class Outbox:
         complete = True
         for remote in self._remotes:
             try:
-                for ref in (*(image.blob for image in result.images), result.ref):
+                copy = () if result.trace_backup is None else (result.trace_backup,)
+                for ref in (*(image.blob for image in result.images), result.ref, *copy):
                     if not await remote.has(ref):
                         await remote.put(self._local.path(ref), expect=ref)
             except GessoError as error:

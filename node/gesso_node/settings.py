@@ -100,6 +100,18 @@ class ModelSection(_Section):
     """Models (`name@version`) to have loaded before the first task."""
 
 
+class AuditSection(_Section):
+    """How this node audits."""
+
+    tick_s: float = Field(default=0.5, gt=0, le=60)
+    appeal: bool = True
+    """Appeal against a verdict that our own strict re-run contradicts; costs three challenge bonds when it is lost."""
+    withdraw_at: Wei = Wei(10**18)
+    """Move earned fees from the arbiter into the wallet when there are so many; 0: never."""
+    auditor_cheat: Literal["lazy", "always-flag", "collude", "copy"] | None = None
+    """Cheat as an auditor; for tests of audits. It costs stake."""
+
+
 class NodeSettings(_Section):
     """Everything a node needs to know; see node/README.md for an example."""
 
@@ -114,6 +126,11 @@ class NodeSettings(_Section):
     executor: ExecutorSection = ExecutorSection()
     policy: PolicySection = PolicySection()
     models: ModelSection = ModelSection()
+    work: bool = True
+    """Claim tasks. A node with work off and audit on is a watcher."""
+    audit: bool = True
+    """Audit and judge other nodes' work when the beacon draws this one. Earns fees; a missed reveal costs stake."""
+    audits: AuditSection = AuditSection()
     stake: Wei = Wei(0)
     """Staked when this wallet is not registered yet; 0 leaves registration to the operator."""
     tick_s: float = Field(default=0.2, gt=0, le=60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,8 @@ import anyio
 import structlog
 
 from gesso.blobs import BlobStore
+from gesso_node import backup
+from gesso_node.backup import TraceSecrets
 from gesso_node.book import Book, Known, write_down
 from gesso_node.executors.port import Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
 from gesso_node.journal import Entry, Journal
@@ -46,6 +47,8 @@ class Workbench:
         progress: ProgressSender,
         metrics: Metrics,
         traces: Traces,
+        secrets: TraceSecrets,
+        backups: BlobStore,
         needs_model: bool,
         keep_traces: bool,
         chain_now: Callable[[], Awaitable[int]],
@@ -60,6 +63,8 @@ class Workbench:
         self._progress = progress
         self._metrics = metrics
         self._traces = traces
+        self._secrets = secrets
+        self._backups = backups
         self._needs_model = needs_model
         self._keep_traces = keep_traces
         self._chain_now = chain_now
@@ -93,7 +98,7 @@ class Workbench:
     async def _attempt(self, known: Known, entry: Entry) -> None:
         logger = log.bind(task=known.task.short, attempt=entry.failures + 1)
         try:
-            secret = entry.secret or secrets.token_bytes(32)
+            secret = entry.secret or self._secrets.salt_secret(known.task)
             if entry.secret is None:
                 await write_down(self._journal, known, "secret", secret=secret)
             outcome, job = await self._execute(known, replace(entry, secret=secret))
@@ -138,7 +143,8 @@ class Workbench:
     async def _finish(self, known: Known, job: Job, outcome: Finished) -> None:
         self._metrics.stage_seconds("load", outcome.load_seconds)
         self._metrics.stage_seconds("execute", outcome.seconds)
-        manifest = await publish_result(self._blobs, job, outcome, self._book.me)
+        copy = await backup.store(self._backups, job.out_dir, known.task, self._secrets.backup_key(known.task))
+        manifest = await publish_result(self._blobs, job, outcome, self._book.me, copy)
         root = result_root(manifest)
         log.info("work.done", task=known.task.short, seconds=round(outcome.seconds, 3), result=manifest.ref.short)
         if not self._keep_traces:

@@ -265,6 +265,8 @@ class OpenReply(Document):
     trace_root: Root | None = None
     openings: Annotated[tuple[Opening, ...], Field(max_length=MAX_OPENINGS, strict=False)] = ()
     bundle: BlobRef | None = None
+    result: BlobRef | None = None
+    """Blob of the result manifest; a hint that the committed root confirms."""
 
     @model_validator(mode="after")
     def _only_ok_carries_anything(self) -> Self:

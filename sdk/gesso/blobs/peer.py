@@ -38,7 +38,7 @@ class PeerBlobs:
         # Most peers are no nodes, or nodes that never had it: only a lie or an excess is worth telling.
         for info in self._transport.peers()[:MAX_PEERS_ASKED]:
             try:
-                return await self._from(info.peer, ref, max_bytes)
+                return await self.get_from(info.peer, ref, max_bytes=max_bytes)
             except (BlobCorrupt, BlobTooLarge) as error:
                 worst = error
             except GessoError:
@@ -69,7 +69,8 @@ class PeerBlobs:
                 continue
         raise BlobMissing(f"none of the connected peers has {ref.short}")
 
-    async def _from(self, peer: PeerId, ref: BlobRef, max_bytes: int) -> bytes:
+    async def get_from(self, peer: PeerId, ref: BlobRef, *, max_bytes: int) -> bytes:
+        """The whole verified content from this connected peer. Raises as `get` does, and what the transport raises."""
         size, _ = await self._ask(peer, ref, 0, 0)
         if size > max_bytes:
             raise BlobTooLarge(f"{ref.short} is said to have {size} bytes; at most {max_bytes} are wanted")

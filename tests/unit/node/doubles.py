@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from gesso.chain import Chain, ChainSettings, ContractAddresses, Cursor, Listing, NodeRecord, NodeState, Page, TxReceipt
 from gesso.chain import events as on_chain
+from gesso.chain.wallet import Wallet
 from gesso_protocol import sortition
 from gesso_protocol.errors import ChainReverted, DeadlinePassed, Unreachable
 from gesso_protocol.hashing import keccak256
@@ -227,6 +228,8 @@ class ChainDouble:
             rpc_url="http://localhost:1",
             contracts=ContractAddresses(task_board=BOARD, node_registry=BOARD, marketplace=BOARD, token=BOARD),
         )
+        self.wallet = Wallet.from_key(bytes([*b"double", *address.raw]).rjust(32, b"\1"))
+        self.arbiter = None
         self.native = Wei(10**18)
         self.registered = NodeState.ACTIVE
         self.fail_next: dict[str, Exception] = {}

@@ -1,0 +1,116 @@
+"""Where the nodes of tasks can be reached: what they say of themselves in gossip, else what a relay remembers of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import anyio
+import httpx
+import structlog
+from pydantic_core import from_json
+
+from gesso.chain import Chain, NodeState
+from gesso.transport.binding import peer_id_of_bytes
+from gesso.transport.port import PeerId, Transport, Verdict
+from gesso_protocol.encoding import canonical
+from gesso_protocol.errors import EncodingInvalid, GessoError, PeerUnreachable
+from gesso_protocol.ids import Address
+from gesso_protocol.messages import TOPIC_NODES, NodeAdvert
+
+log = structlog.get_logger("gesso.node.auditing")
+
+REJOIN_AFTER_S = 2.0
+MAX_KNOWN = 16_384
+MAX_DIALS = 4
+DIAL_TIMEOUT_S = 5.0
+MAX_REPLY_BYTES = 4 * 1024 * 1024
+RELAY_TIMEOUT_S = 5.0
+
+
+class Addresses:
+    """Remembers adverts by wallet, and connects. The registry says which peer a wallet is; an advert only where."""
+
+    def __init__(self, chain: Chain, transport: Transport, relays: Sequence[httpx.AsyncClient]) -> None:
+        self._chain = chain
+        self._transport = transport
+        self._relays = tuple(relays)
+        self._known: OrderedDict[Address, tuple[str, ...]] = OrderedDict()
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            try:
+                async with self._transport.subscribe(TOPIC_NODES, validator=self._judge) as messages:
+                    async for message in messages:
+                        self._note(message.data)
+            except GessoError as error:
+                log.warning("auditing.gossip-away", code=error.code)
+            await anyio.sleep(REJOIN_AFTER_S)
+
+    async def connect(self, wallet: Address) -> PeerId:
+        """The node's peer, connected. Raises PeerUnreachable, Unreachable, ChainError."""
+        record = await self._chain.node(wallet)
+        if record.state is NodeState.NONE:
+            raise PeerUnreachable(f"{wallet.short} is registered as no peer")
+        try:
+            peer = peer_id_of_bytes(record.peer_id)
+        except EncodingInvalid as error:
+            raise PeerUnreachable(f"{wallet.short} registered no peer id") from error
+        if any(known.peer == peer for known in self._transport.peers()):
+            return peer
+        for address in await self._where(wallet):
+            try:
+                if await self._transport.connect(address, timeout_s=DIAL_TIMEOUT_S) == peer:
+                    return peer
+            except GessoError as error:
+                log.debug("auditing.dial-failed", node=wallet.short, code=error.code)
+        raise PeerUnreachable(f"nobody says where {wallet.short} is, or it does not answer there")
+
+    async def _where(self, wallet: Address) -> tuple[str, ...]:
+        heard = self._known.get(wallet, ())
+        asked: tuple[str, ...] = ()
+        for relay in self._relays:
+            asked += await self._ask(relay, wallet)
+        return tuple(dict.fromkeys((*heard[:MAX_DIALS], *asked[:MAX_DIALS])))
+
+    async def _ask(self, relay: httpx.AsyncClient, wallet: Address) -> tuple[str, ...]:
+        try:
+            reply = await read_json(relay, "/v1/nodes")
+            rows = reply.get("nodes", []) if isinstance(reply, dict) else []
+            for row in rows if isinstance(rows, list) else []:
+                advert = NodeAdvert.decode(canonical(row["advert"])) if row.get("advert") else None
+                if advert is not None and advert.wallet == wallet:
+                    return advert.addresses
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, EncodingInvalid) as error:
+            log.debug("auditing.relay-silent", error=type(error).__name__)
+        return ()
+
+    def _judge(self, _: PeerId, data: bytes) -> Verdict:
+        try:
+            NodeAdvert.decode(data)
+        except EncodingInvalid:
+            return Verdict.REJECT
+        return Verdict.ACCEPT
+
+    def _note(self, data: bytes) -> None:
+        try:
+            advert = NodeAdvert.decode(data)
+        except EncodingInvalid:
+            return
+        self._known[advert.wallet] = advert.addresses
+        self._known.move_to_end(advert.wallet)
+        while len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+
+
+async def read_json(relay: httpx.AsyncClient, path: str) -> object:
+    """A relay's answer, bounded before it is parsed. Raises httpx.HTTPError, ValueError."""
+    async with relay.stream("GET", path, timeout=RELAY_TIMEOUT_S) as reply:
+        reply.raise_for_status()
+        body = bytearray()
+        async for piece in reply.aiter_raw():
+            body += piece
+            if len(body) > MAX_REPLY_BYTES:
+                raise ValueError("the relay's answer is too large")
+    return from_json(bytes(body))

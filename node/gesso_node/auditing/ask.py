@@ -1,0 +1,157 @@
+"""Getting openings: from the node itself, or from the public evidence; and the result that they belong to.
+
+Whatever comes is checked against the roots on chain before anybody looks at it, so it does not matter who gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+import structlog
+
+from gesso.blobs import BlobStore
+from gesso.blobs.peer import PeerBlobs
+from gesso.transport.port import Transport
+from gesso_node.auditing.addresses import Addresses, read_json
+from gesso_node.auditing.assignment import Assignment
+from gesso_protocol.audit.bundle import Bundle
+from gesso_protocol.errors import BlobMissing, EncodingInvalid, GessoError
+from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.messages import PROTOCOL_OPEN, OpenReply, OpenRequest
+from gesso_protocol.result import ResultManifest, result_root
+
+log = structlog.get_logger("gesso.node.auditing")
+
+ASK_TIMEOUT_S = 20.0
+"""The node may have to put a bundle together, or to fetch a backup."""
+Phase = Literal["inputs", "outputs"]
+
+
+class NotOpenedError(GessoError):
+    """The node opened nothing, or nothing that proves itself; `not_yet` when it says that it is too early."""
+
+    code = "not-opened"
+    default_message = "the node opened nothing"
+    default_hint = "it is asked again until its time is over"
+
+    def __init__(self, message: str, *, not_yet: bool = False) -> None:
+        super().__init__(message)
+        self.not_yet = not_yet
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Verified openings, where their blob is, and what the node says where its result is."""
+
+    bundle: Bundle
+    blob: BlobRef
+    data: bytes
+    result: BlobRef | None
+
+
+class Asker:
+    """Asks for openings and results. `transport` None: only relays and stores are asked."""
+
+    def __init__(
+        self,
+        me: Address,
+        blobs: BlobStore,
+        transport: Transport | None,
+        addresses: Addresses | None,
+        relays: Sequence[httpx.AsyncClient],
+    ) -> None:
+        self._me = me
+        self._blobs = blobs
+        self._transport = transport
+        self._addresses = addresses
+        self._relays = tuple(relays)
+
+    async def node(self, assignment: Assignment, phase: Phase) -> Opened:
+        """Ask the node itself. Raises NotOpenedError."""
+        try:
+            reply, data = await self._asked(assignment, phase)
+            return self._verified(assignment, reply, data)
+        except NotOpenedError:
+            raise
+        except GessoError as error:
+            raise NotOpenedError(f"{error.code}: {error.message}") from error
+
+    async def evidence(self, assignment: Assignment, refs: Iterable[BlobRef]) -> Opened:
+        """The first public bundle that opens the whole trace. Raises NotOpenedError."""
+        worst = NotOpenedError("there is no public evidence")
+        for ref in dict.fromkeys(refs):
+            try:
+                data = await self._blobs.get(ref, max_bytes=assignment.bundle_limit)
+                bundle = Bundle.decode(data, assignment.run, assignment.layout, assignment.filing.trace_root)
+                if bundle.complete:
+                    return Opened(bundle, ref, data, None)
+            except GessoError as error:
+                worst = NotOpenedError(f"{error.code}: {error.message}")
+        raise worst
+
+    async def result(self, assignment: Assignment, hint: BlobRef | None) -> ResultManifest | None:
+        """The result manifest that is bound on chain; None when nobody has it."""
+        hints = [] if hint is None else [hint]
+        for relay in self._relays:
+            hints += await result_hints(relay, assignment.task)
+        for ref in dict.fromkeys(hints):
+            try:
+                manifest = ResultManifest.decode(await self.blob(assignment, ref, ResultManifest.MAX_BYTES))
+            except GessoError:
+                continue
+            if result_root(manifest) == assignment.filing.result_root:
+                return manifest
+        return None
+
+    async def blob(self, assignment: Assignment, ref: BlobRef, max_bytes: int) -> bytes:
+        """A blob from the stores or else from the node itself. Raises what the stores raise."""
+        try:
+            return await self._blobs.get(ref, max_bytes=max_bytes)
+        except GessoError:
+            if self._transport is None or self._addresses is None:
+                raise
+            peer = await self._addresses.connect(assignment.filing.node)
+            return await PeerBlobs(self._transport).get_from(peer, ref, max_bytes=max_bytes)
+
+    async def _asked(self, assignment: Assignment, phase: Phase) -> tuple[OpenReply, bytes]:
+        if self._transport is None or self._addresses is None:
+            raise NotOpenedError("this node has no peers")
+        peer = await self._addresses.connect(assignment.filing.node)
+        question = OpenRequest(task=assignment.task, phase=phase, asker=self._me, bundle=True)
+        raw = await self._transport.request(
+            peer, PROTOCOL_OPEN, question.encode(), timeout_s=ASK_TIMEOUT_S, max_reply=OpenReply.MAX_BYTES
+        )
+        reply = OpenReply.decode(raw)
+        if reply.task != assignment.task or reply.phase != phase:
+            raise NotOpenedError("the node answered another question")
+        if reply.status != "ok" or reply.bundle is None:
+            raise NotOpenedError(f"the node says {reply.status}", not_yet=reply.status == "not-yet")
+        peers = PeerBlobs(self._transport)
+        try:
+            return reply, await peers.get_from(peer, reply.bundle, max_bytes=assignment.bundle_limit)
+        except BlobMissing:
+            return reply, await self._blobs.get(reply.bundle, max_bytes=assignment.bundle_limit)
+
+    def _verified(self, assignment: Assignment, reply: OpenReply, data: bytes) -> Opened:
+        assert reply.bundle is not None
+        try:
+            bundle = Bundle.decode(data, assignment.run, assignment.layout, assignment.filing.trace_root)
+        except EncodingInvalid as error:
+            raise NotOpenedError(f"what the node opened proves nothing: {error.message}") from error
+        if reply.phase == "outputs" and not bundle.complete:
+            raise NotOpenedError("the node did not open every leaf")
+        return Opened(bundle, reply.bundle, data, reply.result)
+
+
+async def result_hints(relay: httpx.AsyncClient, task: TaskId) -> list[BlobRef]:
+    """Where a relay says that a task's result manifest is; nothing when it does not answer."""
+    try:
+        reply = await read_json(relay, f"/v1/tasks/{task}")
+        result = reply.get("result") if isinstance(reply, dict) else None
+        hint = result.get("manifest") if isinstance(result, dict) else None
+        return [BlobRef.parse(hint)] if isinstance(hint, str) else []
+    except (httpx.HTTPError, ValueError, EncodingInvalid):
+        return []

@@ -1,0 +1,102 @@
+"""Who may see which leaves of a trace of ours, and when: decided from the chain's word, never from the asker's."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from gesso.chain import Chain
+from gesso.chain.arbiter import Arbiter
+from gesso_protocol.audit.challenge import challenge, checks_of, input_slots, picked, steps_to_check
+from gesso_protocol.audit.lifecycle import AuditPhase
+from gesso_protocol.ids import Address, Root, TaskId
+from gesso_protocol.lifecycle import TaskRecord, TaskState
+from gesso_protocol.spec import TextToImage
+from gesso_protocol.terms import Terms
+from gesso_protocol.trace import Slot
+
+Phase = Literal["inputs", "outputs"]
+REMEMBER_NO_S = 0.5
+"""A refusal is good for so long, so that asking again and again costs the asker more than us."""
+MAX_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """`status` is that of the reply; `slots` may be opened, None means all of them."""
+
+    status: Literal["ok", "unknown", "not-yet"]
+    slots: tuple[Slot, ...] | None = ()
+
+
+UNKNOWN = Right("unknown")
+NOT_YET = Right("not-yet")
+ALL = Right("ok", None)
+
+
+class Rights:
+    """Answers for tasks that this wallet committed. Raises Unreachable, ChainError when the chain cannot be asked."""
+
+    def __init__(self, chain: Chain, me: Address, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._chain = chain
+        self._me = me
+        self._clock = clock
+        self._refusals: OrderedDict[tuple[TaskId, Phase], tuple[float, Right]] = OrderedDict()
+
+    async def of(self, task: TaskId, terms: Terms, roots: tuple[Root, Root], spec: TextToImage, phase: Phase) -> Right:
+        """What may be opened of `task` in this phase now; `roots` are result and trace root as committed."""
+        remembered = self._refusals.get((task, phase))
+        if remembered is not None and self._clock() < remembered[0]:
+            return remembered[1]
+        found = await self._decide(task, terms, roots, spec, phase)
+        if found.status != "ok":
+            self._refusals[task, phase] = (self._clock() + REMEMBER_NO_S, found)
+            self._refusals.move_to_end((task, phase))
+            while len(self._refusals) > MAX_REMEMBERED:
+                self._refusals.popitem(last=False)
+        return found
+
+    async def _decide(
+        self, task: TaskId, terms: Terms, roots: tuple[Root, Root], spec: TextToImage, phase: Phase
+    ) -> Right:
+        record = await self._chain.task(task)
+        if record.node != self._me:
+            return UNKNOWN
+        if record.state.terminal:
+            return ALL
+        if record.state not in (TaskState.COMMITTED, TaskState.HELD):
+            return NOT_YET
+        arbiter = self._chain.arbiter
+        if arbiter is None:
+            return ALL
+        seed = await arbiter.seed_of(await self._round(arbiter, record))
+        if seed is None:
+            # A hold without a seed is a requester's challenge that came first: the jury needs everything.
+            return ALL if record.state is TaskState.HELD else NOT_YET
+        drawn = challenge(seed, task, self._me, *roots)
+        if await self._outputs_are_free(arbiter, record, terms, drawn):
+            return ALL
+        if phase == "outputs":
+            return NOT_YET
+        rules = await arbiter.rules()
+        count = checks_of(spec.count, spec.steps, large=terms.fee >= rules.large_fee)
+        return Right("ok", input_slots(steps_to_check(drawn, spec.count, spec.steps, count)))
+
+    async def _round(self, arbiter: Arbiter, record: TaskRecord) -> int:
+        if record.state is TaskState.HELD:
+            return (await arbiter.audit(record.task_id)).round
+        return (await arbiter.clock()).round_at(record.state_since) + 1
+
+    async def _outputs_are_free(self, arbiter: Arbiter, record: TaskRecord, terms: Terms, drawn: bytes) -> bool:
+        rules, now = await arbiter.rules(), await self._chain.now()
+        if record.state is TaskState.HELD:
+            audit = await arbiter.audit(record.task_id)
+            full = len(audit.auditors) >= rules.auditor_seats
+            over = now > record.state_since + rules.audit_commit_window_s
+            return full or over or audit.phase is not AuditPhase.OPEN
+        if now >= record.state_since + (await self._chain.params()).challenge_window_s:
+            return True
+        return not picked(drawn, terms.audit, terms.fee, await arbiter.passed_of(self._me), rules)

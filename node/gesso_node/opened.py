@@ -1,0 +1,116 @@
+"""A node's own traces, ready to be opened: from its disk, or from the encrypted copy when the disk was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from gesso.blobs import BlobStore
+from gesso_node import backup
+from gesso_node.backup import TraceSecrets
+from gesso_node.journal import Entry, Journal
+from gesso_node.trace import RecordedTrace
+from gesso_protocol.audit.bundle import Form, Leaf, open_leaf
+from gesso_protocol.errors import ExecutorCrashed, GessoError
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.spec import TextToImage
+from gesso_protocol.trace import Binding, LeafKind, Slot, trace_root
+
+log = structlog.get_logger("gesso.node.opened")
+
+Lost = Callable[[TaskId], Awaitable[Entry | None]]
+"""Rebuilds the journal's entry of a committed task of ours from the chain and the blob stores; None if it cannot."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """One trace of ours that gives the committed root. `tree` are all its leaves."""
+
+    entry: Entry
+    trace: RecordedTrace
+    binding: Binding
+    tree: tuple[bytes, ...]
+
+    def leaves(self, slots: Sequence[Slot]) -> list[Leaf]:
+        """Open these leaves: bytes from the disk, salts from the secret. Blocks."""
+        return [self._leaf(slot) for slot in slots]
+
+    def _leaf(self, slot: Slot) -> Leaf:
+        entry = self.trace.entries[slot]
+        form = _FORMS.get(slot.kind, Form.FP32)
+        data = b"" if form is Form.BARE else self.trace.bytes_of(slot)
+        return open_leaf(self.binding, slot, data, entry.shape, form, bytes.fromhex(entry.digest))
+
+
+_FORMS = {LeafKind.MANIFEST: Form.PLAIN, LeafKind.FILE: Form.BARE, LeafKind.RGB: Form.UINT8}
+
+
+class OwnTraces:
+    """Reads traces of committed tasks. What it gives always opens the root that is on chain."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        blobs: BlobStore,
+        folder: Callable[[TaskId], Path],
+        secrets: TraceSecrets,
+        *,
+        chain_id: int,
+        board: Address,
+        node: Address,
+        lost: Lost | None = None,
+    ) -> None:
+        self._journal = journal
+        self._blobs = blobs
+        self._folder = folder
+        self._secrets = secrets
+        self._chain_id = chain_id
+        self._board = board
+        self._node = node
+        self._lost = lost
+
+    async def entry(self, task: TaskId) -> Entry | None:
+        """The committed task as the journal has it, or as it can be rebuilt; None if we committed no such task."""
+        entry = await self._journal.entry(task)
+        if entry is None or entry.trace_root is None:
+            entry = None if self._lost is None else await self._lost(task)
+            if entry is not None:
+                log.warning("opened.journal-rebuilt", task=task.short)
+                await self._journal.add(entry)
+        return None if entry is None or entry.trace_root is None or entry.commit_sent_at is None else entry
+
+    async def read(self, entry: Entry) -> Own | None:
+        """The trace, restored from its backup if need be; None when nothing opens the committed root."""
+        own = self._on_disk(entry)
+        if own is None and await self._restored(entry):
+            own = self._on_disk(entry)
+        return own
+
+    def _on_disk(self, entry: Entry) -> Own | None:
+        if not isinstance(entry.spec, TextToImage):
+            return None
+        secret = entry.secret or self._secrets.salt_secret(entry.task)
+        binding = Binding(self._chain_id, self._board, entry.task, self._node, secret)
+        try:
+            trace = RecordedTrace.read(self._folder(entry.task), entry.spec)
+            tree = tuple(trace.leaves(binding))
+        except ExecutorCrashed:
+            return None
+        # Another attempt's trace, or a damaged one, would only prove that we cannot open what we committed.
+        return Own(entry, trace, binding, tree) if trace_root(tree) == entry.trace_root else None
+
+    async def _restored(self, entry: Entry) -> bool:
+        ref = None if entry.result is None else entry.result.trace_backup
+        if ref is None:
+            return False
+        try:
+            key = self._secrets.backup_key(entry.task)
+            await backup.restore(self._blobs, ref, self._folder(entry.task), entry.task, key)
+        except GessoError as error:
+            log.warning("opened.backup-unusable", task=entry.task.short, code=error.code, reason=error.message)
+            return False
+        log.warning("opened.restored-from-backup", task=entry.task.short)
+        return True
