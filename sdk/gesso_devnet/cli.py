@@ -26,6 +26,8 @@ Fault = Literal["kill", "stop", "freeze", "thaw", "restart"]
 async def up(
     *,
     nodes: int = 3,
+    watchers: int | None = None,
+    cheat: str | None = None,
     chain: Literal["auto", "anvil", "embedded"] = "auto",
     executor: ExecutorChoice = "auto",
     block_time: float = 1.0,
@@ -38,6 +40,10 @@ async def up(
     ----------
     nodes
         How many nodes, 1 to 32.
+    watchers
+        How many nodes that only audit and judge; 3 with --cheat, else none.
+    cheat
+        What the last node does wrong, such as fewer-steps or withhold; --cheat list names all.
     chain
         anvil when it is installed, else the embedded chain.
     executor
@@ -49,8 +55,22 @@ async def up(
     """
     common = common or Common()
     out = common.out
+    if cheat is not None:
+        from gesso_devnet.cheats import choose_cheat, list_cheats
+
+        if cheat == "list":
+            list_cheats(out)
+            return
+        choose_cheat(cheat)
     stack = Stack(home_folder())
-    settings = StackSettings(nodes=nodes, chain=chain, executor=executor, block_time_s=block_time)
+    settings = StackSettings(
+        nodes=nodes,
+        watchers=watchers if watchers is not None else 3 if cheat else 0,
+        cheat=cheat,
+        chain=chain,
+        executor=executor,
+        block_time_s=block_time,
+    )
     state = await stack.up(settings, out.say)
     out.result(_ready(state), human=f"ready: network {state.network.name!r}, {nodes} nodes")
     if demo:

@@ -28,7 +28,7 @@ from gesso.chain.wallet import Wallet
 from gesso.settings import Network, read_bounded, write_network
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, chain_command, choose, wait_until_up
-from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish
+from gesso_devnet.genesis import CHEAP_PRICE, NODE_PRICE, NODE_STAKE, Cast, found, publish
 from gesso_devnet.processes import Actor, Supervisor, python
 from gesso_devnet.seed import base_model_folder, pack, stand_in
 from gesso_protocol.errors import ConfigError, Unreachable
@@ -49,9 +49,28 @@ class StackSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     nodes: int = Field(default=3, ge=1, le=MAX_NODES)
+    watchers: int = Field(default=0, ge=0, le=MAX_NODES)
+    """Nodes that audit and judge and take no tasks."""
+    cheat: str | None = None
+    """What the last of the nodes does wrong, by name; it also asks for half the price, so that it gets the tasks."""
     chain: ChainKind = "auto"
     executor: ExecutorChoice = "auto"
     block_time_s: float = Field(default=1.0, gt=0, le=60)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nodes' names: workers first, then watchers, in the order of their wallets."""
+        workers = [f"node-{number + 1}" for number in range(self.nodes)]
+        return (*workers, *(f"watcher-{number + 1}" for number in range(self.watchers)))
+
+    @property
+    def cheater(self) -> str | None:
+        """Who cheats."""
+        return None if self.cheat is None else f"node-{self.nodes}"
+
+    def cast(self) -> Cast:
+        """Who is who, with the wallets of all."""
+        return Cast.of(known_accounts(3 + len(self.names)), len(self.names))
 
 
 class StackState(BaseModel):
@@ -138,8 +157,8 @@ class Stack:
         return self.folder / "stack.json"
 
     async def _bring_up(self, settings: StackSettings, say: Say) -> StackState:
-        ports = Ports.free(settings.nodes)
-        cast = Cast.of(known_accounts(3 + settings.nodes), settings.nodes)
+        names, cast = settings.names, settings.cast()
+        ports = Ports.free(len(names))
         actors: dict[str, tuple[str, ...]] = {}
         details: dict[str, dict[str, Any]] = {}
         rpc_url, chain_kind = await self._start_chain(settings, ports, actors)
@@ -153,9 +172,9 @@ class Stack:
         say(f"relay      {relay_url}")
         executor, model = await self._publish(settings, chain, cast.publisher, relay_url)
         say(f"model      {model} on the marketplace, runs on the {executor} executor")
-        names = [f"node-{number + 1}" for number in range(settings.nodes)]
         for at, name in enumerate(names):
             config = self._node_config(name, at, chain, ports, relay_url, bootstrap, executor, model)
+            config |= _role(settings, name, config)
             self._wallet(self.folder / name / "wallet.json", cast.nodes[at])
             actors[name] = python(
                 "-m", "gesso_node", "--config", str(_write(self.folder / name / "config.json", config))
@@ -163,9 +182,10 @@ class Stack:
         async with anyio.create_task_group() as group:
             for name in names:
                 group.start_soon(self._start_node, name, actors[name], details)
-        await _wait_joined(chain, settings.nodes)
+        await _wait_joined(chain, len(names))
         for at, name in enumerate(names):
-            say(f"{name:<9}  {cast.nodes[at].address}, libp2p port {ports.nodes[at]}")
+            wrong = f", cheats: {settings.cheat}" if name == settings.cheater else ""
+            say(f"{name:<9}  {cast.nodes[at].address}, libp2p port {ports.nodes[at]}{wrong}")
         self._submitter_wallet(cast.submitter)
         network = Network(
             name=NETWORK,
@@ -190,7 +210,8 @@ class Stack:
         self, settings: StackSettings, ports: Ports, actors: dict[str, tuple[str, ...]]
     ) -> tuple[str, str]:
         kind = choose(settings.chain)
-        command = chain_command(kind, port=ports.chain, block_time_s=settings.block_time_s, accounts=3 + settings.nodes)
+        accounts = 3 + len(settings.names)
+        command = chain_command(kind, port=ports.chain, block_time_s=settings.block_time_s, accounts=accounts)
         actors["chain"] = tuple(command)
         running = self.supervisor.spawn(Actor("chain", actors["chain"]))
         url = f"http://127.0.0.1:{ports.chain}"
@@ -273,9 +294,19 @@ class Stack:
         self._wallet(path, wallet)
 
     def _wallet(self, path: Path, wallet: Wallet) -> None:
-        key = next(account.key for account in known_accounts(3 + MAX_NODES) if account.address == wallet.address)
+        key = next(account.key for account in known_accounts(3 + 2 * MAX_NODES) if account.address == wallet.address)
         Wallet.create(path, PASSWORD, key=key, strength="light")
         path.with_suffix(".password").write_text(PASSWORD)
+
+
+def _role(settings: StackSettings, name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """What a watcher, and the one who cheats, have different from an honest worker."""
+    if name.startswith("watcher"):
+        return {"work": False}
+    if name != settings.cheater:
+        return {}
+    wrong = {"cheat": settings.cheat, "allow_cheats": True}
+    return {"executor": {**config["executor"], **wrong}, "policy": {"min_fee": str(CHEAP_PRICE)}}
 
 
 async def _wait_joined(chain: ChainSettings, nodes: int) -> None:
