@@ -1,0 +1,313 @@
+"""From opened tensors to what is wrong with them: run parts of a task again, then compare with what the node committed.
+
+Three replays, each of which needs no more trust than it has. *Ground*: what the spec alone gives (start noise,
+embeddings, the scheduler's table). *Steps*: the checked steps from the node's latents. *Decode*: the last latents to
+pixels. The first two need no outputs of the node, so an auditor seals its projection before it has seen any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import anyio.to_thread
+from PIL import Image
+
+from gesso import png
+from gesso_node.auditing.assignment import Assignment
+from gesso_node.executors.port import Executor, ReplayCheck, Replayed, ReplayJob, ReplayOutcome
+from gesso_node.models import ModelCache
+from gesso_protocol.audit.bundle import Bundle, Leaf
+from gesso_protocol.audit.compare import Branches, Tensor, branch_error, residual_cosine, rgb_error, step_errors, tensor
+from gesso_protocol.audit.limits import STRICT, shipped_limits
+from gesso_protocol.audit.projection import outputs_of, pack, project
+from gesso_protocol.audit.schedules import Schedule
+from gesso_protocol.audit.transitions import OpenedPicture, TransitionReport, check_transitions
+from gesso_protocol.audit.verdict import Inspection
+from gesso_protocol.errors import EncodingInvalid, GessoError
+from gesso_protocol.result import ResultManifest
+from gesso_protocol.trace import LeafKind, Slot, TraceManifest
+
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+MAX_RECHECKS = 3
+"""Steps that look wrong without a model and are run again beyond the drawn ones."""
+Place = tuple[int, int]
+
+
+class CannotRunError(GessoError):
+    """This machine cannot run the task again. `hopeless`: another try would end the same way."""
+
+    code = "cannot-run"
+    default_message = "this machine cannot run the task again"
+    default_hint = "see what the executor says in the log"
+
+    def __init__(self, message: str, *, hopeless: bool) -> None:
+        super().__init__(message)
+        self.hopeless = hopeless
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the spec alone gives, computed here. `config_sha256` is of the model's own scheduler_config.json."""
+
+    replayed: Replayed
+    schedule: Schedule
+    config_sha256: str
+
+    def noise_shape_fits(self, leaf: Leaf, image: int) -> bool:
+        """Whether an opened latent has as many bytes as ours."""
+        return len(leaf.data) == len(self.replayed.noises.get(image, b""))
+
+
+@dataclass(frozen=True)
+class Redone:
+    """The checked steps, computed here from the node's latents. `wrong` says why that could not be, by its fault."""
+
+    outputs: Mapping[Place, Branches]
+    wrong: str = ""
+
+    def projection(self, challenge: bytes, checks: Sequence[Place]) -> bytes:
+        """128 bytes as they go on chain. Raises EncodingInvalid when nothing was computed."""
+        return b"".join(pack(project(challenge, outputs_of([self.outputs[place] for place in checks]))))
+
+
+class Inspector:
+    """Runs parts of tasks again on this node's executor."""
+
+    def __init__(self, executor: Executor, models: ModelCache, *, needs_model: bool) -> None:
+        self._executor = executor
+        self._models = models
+        self._needs_model = needs_model
+
+    async def ground(self, assignment: Assignment, *, strict: bool, deadline_s: float) -> Ground:
+        """Fetch the model if it is missing, then compute what the spec alone gives. Raises CannotRunError, and what
+        the model cache raises."""
+        job = self._job(assignment, strict, deadline_s)
+        replayed = await self._replay(replace(job, images=tuple(range(assignment.spec.count)), embeddings=True))
+        try:
+            schedule = Schedule.of(replayed.scheduler_config, assignment.spec.scheduler, assignment.spec.steps)
+        except EncodingInvalid as error:
+            raise CannotRunError(f"the model's scheduler is none we know: {error.message}", hopeless=True) from error
+        return Ground(replayed, schedule, await anyio.to_thread.run_sync(self._config_hash, assignment))
+
+    async def steps(
+        self,
+        assignment: Assignment,
+        ground: Ground,
+        opened: Bundle,
+        places: Sequence[Place],
+        *,
+        strict: bool,
+        deadline_s: float,
+    ) -> Redone:
+        """Run these steps from the opened latents. Raises CannotRunError."""
+        checks = []
+        for image, step in places:
+            slot = Slot(LeafKind.LATENT, image, step - 1) if step else Slot(LeafKind.NOISE, image)
+            leaf = opened.leaf(slot)
+            if not ground.noise_shape_fits(leaf, image):
+                return Redone({}, f"the latent of picture {image} before step {step} has another size")
+            checks.append(ReplayCheck(image, step, _start(bytes(leaf.data), leaf.shape, step, ground.schedule)))
+        job = self._job(assignment, strict, deadline_s)
+        replayed = await self._replay(replace(job, checks=tuple(checks), embeddings=False))
+        shape = _shape(opened, places)
+        outputs = {place: _branches(*replayed.outputs[place], shape) for place in places}
+        return Redone(outputs)
+
+    async def decode(
+        self, assignment: Assignment, opened: Bundle, *, strict: bool, deadline_s: float
+    ) -> Mapping[int, bytes]:
+        """Pixels of every last latent. Raises CannotRunError."""
+        spec = assignment.spec
+        last = tuple(
+            (image, opened.tensor(Slot(LeafKind.LATENT, image, spec.steps - 1))) for image in range(spec.count)
+        )
+        job = self._job(assignment, strict, deadline_s)
+        return (await self._replay(replace(job, decode=last, embeddings=False))).rgb
+
+    def _job(self, assignment: Assignment, strict: bool, deadline_s: float) -> ReplayJob:
+        folder = self._models.path(assignment.manifest) if self._needs_model else None
+        return ReplayJob(
+            spec=assignment.spec,
+            model_dir=folder,
+            manifest=assignment.manifest,
+            strict=strict,
+            deadline_s=max(1.0, deadline_s),
+        )
+
+    async def _replay(self, job: ReplayJob) -> Replayed:
+        if not self._needs_model:
+            return _finished(await self._executor.replay(job))
+        await self._models.ensure(job.manifest)
+        with self._models.using(job.manifest):
+            return _finished(await self._executor.replay(job))
+
+    def _config_hash(self, assignment: Assignment) -> str:
+        path = self._models.path(assignment.manifest) / SCHEDULER_CONFIG if self._needs_model else None
+        return hashlib.sha256(path.read_bytes() if path is not None and path.is_file() else b"").hexdigest()
+
+
+@dataclass(frozen=True)
+class Files:
+    """The pictures that the result names, by number; None for one that nobody has."""
+
+    manifest: ResultManifest | None
+    data: Mapping[int, bytes | None]
+
+
+def inspect(
+    assignment: Assignment,
+    ground: Ground,
+    redone: Redone,
+    opened: Bundle,
+    rgb: Mapping[int, bytes],
+    files: Files,
+    *,
+    strict: bool,
+) -> Inspection:
+    """Compare. `opened` must be complete. Pure, but heavy: call it in a thread."""
+    try:
+        told = opened.manifest()
+    except EncodingInvalid as error:
+        return Inspection(limit=shipped_limits().row("", ""), manifest_wrong=error.message)
+    limit = shipped_limits().row(told.profile, STRICT if strict else ground.replayed.profile_key)
+    spec = assignment.spec
+    theirs = {place: opened_branches(opened, *place) for place in redone.outputs}
+    return Inspection(
+        limit=limit,
+        steps=tuple(
+            step_errors(*place, own, theirs[place], spec.guidance) for place, own in sorted(redone.outputs.items())
+        ),
+        embeddings=_embedding_errors(ground, opened),
+        rgb=tuple(rgb_error(rgb[image], opened.tensor(Slot(LeafKind.RGB, image)))[0] for image in sorted(rgb)),
+        transitions=transitions(assignment, ground, opened),
+        residual_cosine=_push(redone.outputs, theirs),
+        opening_wrong=redone.wrong,
+        manifest_wrong=_manifest_fault(assignment, ground, told),
+        noise_wrong=tuple(
+            image
+            for image, noise in sorted(ground.replayed.noises.items())
+            if opened.tensor(Slot(LeafKind.NOISE, image)) != noise
+        ),
+        files_wrong=tuple(image for image in range(spec.count) if _file_wrong(assignment, opened, files, image)),
+    )
+
+
+def transitions(assignment: Assignment, ground: Ground, opened: Bundle) -> TransitionReport:
+    """The check without a model, over every step of every picture."""
+    spec = assignment.spec
+    pictures = []
+    for image in range(spec.count):
+        shape = opened.leaf(Slot(LeafKind.NOISE, image)).shape
+        noises = {
+            step: tensor(noise, shape)
+            for (of, step), noise in ground.replayed.step_noises.items()
+            if of == image and len(noise) == len(ground.replayed.noises[image])
+        }
+        pictures.append(
+            OpenedPicture(
+                image=image,
+                noise=_tensor(opened, Slot(LeafKind.NOISE, image)),
+                latents=[_tensor(opened, Slot(LeafKind.LATENT, image, step)) for step in range(spec.steps)],
+                outputs=[opened_branches(opened, image, step) for step in range(spec.steps)],
+                step_noises=noises,
+            )
+        )
+    return check_transitions(pictures, ground.schedule, spec.guidance)
+
+
+def opened_branches(opened: Bundle, image: int, step: int) -> Branches:
+    """What the node committed as the model's outputs of one step."""
+    uncond = Slot(LeafKind.UNCOND, image, step)
+    return Branches(
+        _tensor(opened, Slot(LeafKind.COND, image, step)), _tensor(opened, uncond) if opened.layout.guided else None
+    )
+
+
+def _tensor(opened: Bundle, slot: Slot) -> Tensor:
+    leaf = opened.leaf(slot)
+    return tensor(bytes(leaf.data), leaf.shape)
+
+
+def _branches(cond: bytes, uncond: bytes | None, shape: tuple[int, ...]) -> Branches:
+    return Branches(tensor(cond, shape), None if uncond is None else tensor(uncond, shape))
+
+
+def _shape(opened: Bundle, places: Sequence[Place]) -> tuple[int, ...]:
+    image, step = places[0]
+    return opened.leaf(Slot(LeafKind.LATENT, image, step - 1) if step else Slot(LeafKind.NOISE, image)).shape
+
+
+def _start(data: bytes, shape: tuple[int, ...], step: int, schedule: Schedule) -> bytes:
+    """x before the step: the latent, or the scaled noise."""
+    if step:
+        return data
+    scaled = tensor(data, shape).astype("<f8") * schedule.init_noise_sigma
+    return scaled.astype("<f4").tobytes()
+
+
+def _embedding_errors(ground: Ground, opened: Bundle) -> tuple[float, ...]:
+    own = ground.replayed.embeddings
+    if own is None:
+        return ()
+    errors = []
+    for step, mine in enumerate(own):
+        theirs = opened.tensor(Slot(LeafKind.EMBEDDING, 0, step))
+        flat = (len(theirs) // 4,)
+        errors.append(branch_error(tensor(mine, (len(mine) // 4,)), tensor(theirs, flat)))
+    return tuple(errors)
+
+
+def _push(own: Mapping[Place, Branches], theirs: Mapping[Place, Branches]) -> float:
+    places = sorted(own)
+    if len(places) < 2:
+        return 0.0
+    first, second = places[:2]
+    return residual_cosine((own[first].cond, theirs[first].cond), (own[second].cond, theirs[second].cond))
+
+
+def _manifest_fault(assignment: Assignment, ground: Ground, told: TraceManifest) -> str:
+    spec = assignment.spec
+    expected = {
+        "model_manifest": assignment.manifest,
+        "scheduler": spec.scheduler,
+        "scheduler_config": ground.config_sha256,
+        "dtype": spec.dtype,
+    }
+    for name, wanted in expected.items():
+        if getattr(told, name) != wanted:
+            return f"{name} is {getattr(told, name)}, the task says {wanted}"
+    if told.profile.partition("/")[0] != spec.dtype:
+        return f"the profile {told.profile} is not of the task's type"
+    return ""
+
+
+def _file_wrong(assignment: Assignment, opened: Bundle, files: Files, image: int) -> bool:
+    """Whether a picture's file is not its committed pixels, or not what the result names. What nobody has is not held
+    against the node here: the requester would have noticed."""
+    spec, told = assignment.spec, files.manifest
+    pixels = opened.leaf(Slot(LeafKind.RGB, image))
+    if told is not None:
+        entry = next((entry for entry in told.images if entry.index == image), None)
+        committed = opened.leaf(Slot(LeafKind.FILE, image)).digest.hex()
+        if entry is None or entry.sha256 != committed or (entry.width, entry.height) != (spec.width, spec.height):
+            return True
+    data = files.data.get(image)
+    if data is None:
+        return False
+    try:
+        if png.dimensions(data) != (spec.width, spec.height):
+            return True
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            return picture.convert("RGB").tobytes() != bytes(pixels.data)
+    except (OSError, ValueError, SyntaxError, GessoError):
+        return True
+
+
+def _finished(outcome: ReplayOutcome) -> Replayed:
+    if isinstance(outcome, Replayed):
+        return outcome
+    kind = type(outcome).__name__
+    raise CannotRunError(f"{kind}: {outcome.reason}", hopeless=kind in ("OutOfMemory", "Unfit"))
