@@ -1,5 +1,7 @@
 """One task from prompt to paid picture on a fresh local network: `python -m gesso_devnet.demo`.
 
+With --cheat NAME one node sells work that it did not do, and is audited, judged and slashed.
+
 Everything goes through the public SDK. Data on stdout, talk on stderr; with --json exactly one document on stdout.
 """
 
@@ -28,12 +30,13 @@ from gesso.client import AsyncClient
 from gesso.settings import Settings, home_folder
 from gesso.task import Result
 from gesso_devnet import ledger
-from gesso_devnet.chain.accounts import known_accounts
-from gesso_devnet.genesis import Cast
+from gesso_devnet.cheats import choose_cheat
+from gesso_devnet.fraud import audit_document, commit_fraud, print_verdict
 from gesso_devnet.stack import NETWORK, Stack, StackSettings, StackState
+from gesso_node.executors.cheats import CHEATS
 from gesso_protocol.errors import GessoError
 from gesso_protocol.events import Event
-from gesso_protocol.money import format_amount
+from gesso_protocol.money import Wei, format_amount
 
 PROMPT = "a big red circle above a small blue square on a white background"
 SEED = 7
@@ -54,7 +57,7 @@ async def run_task(stack: Stack, state: StackState, demo: Demo, out: Output) -> 
     """Submit one task, follow it to its payment, check the money; returns the document of `--json`."""
     settings = Settings.load(network=NETWORK, environ={"GESSO_HOME": str(stack.home)})
     chain_settings = ChainSettings(rpc_url=state.network.rpc_url, contracts=state.network.contracts)
-    cast = Cast.of(known_accounts(3 + state.settings.nodes), state.settings.nodes)
+    cast = state.settings.cast()
     async with Chain.open(chain_settings) as chain, AsyncClient(settings) as client:
         before = await ledger.take(chain, cast.addresses)
         out.say(f'\n"{demo.prompt}", seed {demo.seed}, {state.model}\n')
@@ -80,6 +83,36 @@ async def run_task(stack: Stack, state: StackState, demo: Demo, out: Output) -> 
     document = describe(state, demo, result, path, gains, conserved, stages.durations(total_s))
     document["claimed_over"] = claimed_over(stack, state, result)
     _print_receipt(out, document, result, conserved)
+    return document
+
+
+async def run_fraud(stack: Stack, state: StackState, demo: Demo, out: Output) -> dict[str, Any]:
+    """Order from the node that cheats, follow the dispute to its end; returns the document of `--json`."""
+    settings = Settings.load(network=NETWORK, environ={"GESSO_HOME": str(stack.home)})
+    chain_settings = ChainSettings(rpc_url=state.network.rpc_url, contracts=state.network.contracts)
+    async with Chain.open(chain_settings) as chain, AsyncClient(settings) as client:
+        cheat = choose_cheat(state.settings.cheat or "")
+        out.say(f'\n"{demo.prompt}", seed {demo.seed}, {state.model}; {state.settings.cheater} cheats: {cheat}\n')
+        line, started = TaskLine(out), time.monotonic()
+        stages = Stages(started)
+
+        def note(event: Event) -> None:
+            stages.note(event)
+            line.show(event)
+
+        spec = await client.spec(demo.prompt, model=state.model, seed=demo.seed)
+        try:
+            verdict = await commit_fraud(chain, client, state, spec, note=note, say=out.say)
+        finally:
+            line.close()
+    spans = stages.durations(time.monotonic() - started)
+    path = verdict.result.image.save(demo.output)
+    gains = {name: format_amount(Wei(change)) for name, change in verdict.moved.items() if change > 0}
+    document = describe(state, demo, verdict.result, path, gains, verdict.conserved, spans)
+    document["claimed_over"] = claimed_over(stack, state, verdict.result)
+    document["audit"] = audit_document(state, verdict)
+    print_verdict(out, state, verdict)
+    out.say("stages    " + " · ".join(f"{name} {span:.2f} s" for name, span in spans.items()))
     return document
 
 
@@ -113,6 +146,10 @@ class Stages:
             "fetch": max(0.0, at.get("fetched", committed) - committed),
             "total": total_s,
         }
+        if (opened := at.get("audit-opened")) is not None:
+            closed = at.get("audit-closed", opened)
+            spans["audit"] = closed - committed
+            spans["dispute"] = at.get("dispute-executed", closed) - closed
         return {name: round(span, 3) for name, span in spans.items()}
 
 
@@ -143,6 +180,7 @@ def describe(
         "credits": gains,
         "conserved": conserved,
         "chain": state.chain,
+        "audit": receipt.audit.model_dump(mode="json"),
     }
 
 
@@ -184,6 +222,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompt", default=PROMPT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--cheat", metavar="NAME", help="one node cheats: " + ", ".join(CHEATS))
+    parser.add_argument("--watchers", type=int, help="nodes that only audit and judge; 3 with --cheat, else none")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the picture goes")
     parser.add_argument("--keep", action="store_true", help="leave the network up, for gesso devnet and gesso generate")
     return parser.parse_args(argv)
@@ -193,11 +233,20 @@ async def play(options: argparse.Namespace, home: Path, out: Output) -> dict[str
     """Up, one task, down."""
     stack = Stack(home)
     began = time.monotonic()
-    settings = StackSettings(nodes=options.nodes, chain=options.chain, executor=options.executor)
+    if options.cheat is not None:
+        choose_cheat(options.cheat)
+    settings = StackSettings(
+        nodes=options.nodes,
+        watchers=(3 if options.cheat else 0) if options.watchers is None else options.watchers,
+        cheat=options.cheat,
+        chain=options.chain,
+        executor=options.executor,
+    )
     state = await stack.up(settings, out.say)
     try:
         out.say(f"ready after {time.monotonic() - began:.1f} s")
-        document = await run_task(stack, state, Demo(options.prompt, options.seed, options.output), out)
+        act = run_task if options.cheat is None else run_fraud
+        document = await act(stack, state, Demo(options.prompt, options.seed, options.output), out)
     except BaseException:
         stack.down()
         raise
@@ -229,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return found.exit_code
     if options.json:
         out.result(document)
-    return 0 if document["conserved"] else 5
+    return 0 if document["conserved"] and document["audit"].get("caught", True) else 5
 
 
 if __name__ == "__main__":

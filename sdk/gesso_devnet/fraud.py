@@ -1,0 +1,182 @@
+"""A staged fraud: one node sells work that it did not do, is audited, judged and slashed; the others go on.
+
+The cheat asks for half the price, so it gets the task; the requester asks for an audit. Everything else is the
+network's own doing: who audits, which steps are run again, who judges, what it costs the cheat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from gesso.audits.facts import AuditFacts, steps_text, votes_text
+from gesso.chain.arbiter import BURN_ADDRESS
+from gesso.chain.chain import Chain
+from gesso.cli.output import Output
+from gesso.client import AsyncClient
+from gesso.task import Result
+from gesso_devnet import ledger
+from gesso_devnet.cheats import AGAIN, choose_cheat
+from gesso_devnet.genesis import CHEAP_PRICE
+from gesso_devnet.stack import StackSettings, StackState
+from gesso_protocol.errors import Unreachable
+from gesso_protocol.events import Event
+from gesso_protocol.ids import Address
+from gesso_protocol.money import Wei, format_amount
+from gesso_protocol.spec import TextToImage
+
+HEARD_S = 60.0
+DISPUTE_S = 420.0
+"""Loading a model three times on a small machine, three windows, and an appeal that nobody makes."""
+FIRST_PROMPT = "a small green triangle on a yellow background"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a staged fraud ended. `moved` is what each name gained or lost, in base units."""
+
+    result: Result
+    facts: AuditFacts
+    conserved: bool
+    caught: bool
+    unharmed: bool
+    moved: dict[str, int]
+
+
+async def commit_fraud(
+    chain: Chain,
+    client: AsyncClient,
+    state: StackState,
+    spec: TextToImage,
+    *,
+    note: Callable[[Event], None],
+    say: Callable[[str], None],
+) -> Verdict:
+    """Order from the cheat and see it through to its end. Raises what `AsyncTask` raises, Unreachable."""
+    settings = state.settings
+    cast, names = settings.cast(), name_of(settings)
+    cheater = next(address for address, name in names.items() if name == settings.cheater)
+    fee = await _cheap_fee(client, spec)
+    if settings.cheat in AGAIN:
+        say("first an honest task of the same node, whose trace it will sell again")
+        await _sold_once(client, spec, fee)
+    before = await ledger.take(chain, cast.addresses)
+    task = await client.submit(spec, fee=fee, audit="always")
+    told = Once(note)
+    with anyio.fail_after(DISPUTE_S):
+        result = await task.result(until="committed", on_event=told)
+        async for event in task.events():
+            told(event)
+        facts = await task.audit()
+    after = await ledger.take(chain, cast.addresses)
+    moved = ledger.changes(before, after)
+    honest = [wallet.address for wallet in cast.nodes if wallet.address != cheater]
+    return Verdict(
+        result=result,
+        facts=facts,
+        conserved=ledger.conserved(before, after) and await ledger.backed(chain, after),
+        caught=facts.status == "guilty" and after[cheater].stake < before[cheater].stake,
+        unharmed=all(after[node].total >= before[node].total for node in honest),
+        moved={names.get(account, _role(state, account)): change for account, change in moved.items()},
+    )
+
+
+class Once:
+    """Passes each event of a task on once, however often it is read."""
+
+    def __init__(self, note: Callable[[Event], None]) -> None:
+        self._note = note
+        self._seen: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        same = event.model_dump_json(exclude={"at_ms", "gas_used", "preview"})
+        if same not in self._seen:
+            self._seen.add(same)
+            self._note(event)
+
+
+def name_of(settings: StackSettings) -> dict[Address, str]:
+    """Wallets of the nodes and watchers to their names."""
+    wallets = [wallet.address for wallet in settings.cast().nodes]
+    return dict(zip(wallets, settings.names, strict=True))
+
+
+def audit_document(state: StackState, verdict: Verdict) -> dict[str, Any]:
+    """The `audit` object of `--json`; money in base units as text, what moved in whole tokens."""
+    return {
+        **verdict.facts.model_dump(mode="json"),
+        "cheat": state.settings.cheat,
+        "cheater": state.settings.cheater,
+        "caught": verdict.caught,
+        "honest_unharmed": verdict.unharmed,
+        "moved": {name: signed(change) for name, change in verdict.moved.items()},
+    }
+
+
+def print_verdict(out: Output, state: StackState, verdict: Verdict) -> None:
+    """Who did what, who lost what, and whether the books balance."""
+    facts, names = verdict.facts, name_of(state.settings)
+    cheat = state.settings.cheat or ""
+    out.say("")
+    out.say(f"cheat     {state.settings.cheater}: {cheat}, {choose_cheat(cheat)}")
+    out.say(f"picture   delivered all the same, and not to be trusted: {verdict.result.image.blob}")
+    checked = f"run again: {steps_text(facts.steps)}" if facts.steps else "nothing was run again"
+    out.say(f"audit     {checked}")
+    for auditor in facts.auditors:
+        lost = f", loses {format_amount(auditor.lost)}" if auditor.lost else ""
+        out.say(f"          {names.get(auditor.auditor, auditor.auditor.short):<10} {auditor.said or 'silent'}{lost}")
+    for juror in facts.jurors:
+        lost = f", loses {format_amount(juror.lost)}" if juror.lost else ""
+        who = names.get(juror.juror, juror.juror.short)
+        out.say(f"juror     {who:<10} {juror.found or 'silent'}{lost}")
+    out.say(f"verdict   {facts.status.upper()}: {votes_text(facts)} {out.mark(verdict.caught)}")
+    if facts.slashed:
+        parts = {"burned": facts.burned, "to the requester": facts.to_requester, "to the audit pool": facts.to_pool}
+        where = " + ".join(f"{format_amount(part)} {name}" for name, part in parts.items())
+        out.say(f"slashed   {format_amount(facts.slashed)} = {where}")
+    if facts.refund is not None:
+        out.say(f"refund    {format_amount(facts.refund)} to the requester")
+    for name, change in sorted(verdict.moved.items(), key=lambda entry: -entry[1]):
+        out.say(f"moved     {name:<10} {signed(change)}")
+    harm = "no other node lost anything" if verdict.unharmed else "AN HONEST NODE LOST"
+    out.say(f"honest    {harm} {out.mark(verdict.unharmed)}")
+    balance = "balances to the wei, what was burned included" if verdict.conserved else "DOES NOT BALANCE"
+    out.say(f"ledger    {balance} {out.mark(verdict.conserved)}")
+
+
+def signed(change: int) -> str:
+    """Base units as whole tokens with a sign."""
+    return ("-" if change < 0 else "+") + format_amount(Wei(abs(change)))
+
+
+def _role(state: StackState, account: Address) -> str:
+    cast = state.settings.cast()
+    roles = {
+        cast.submitter.address: "requester",
+        cast.publisher.address: "publisher",
+        cast.deployer.address: "treasury",
+        BURN_ADDRESS: "burned",
+    }
+    arbiter = state.network.contracts.arbiter
+    return "audit pool" if account == arbiter else roles.get(account, account.short)
+
+
+async def _cheap_fee(client: AsyncClient, spec: TextToImage) -> str:
+    """The price that only the cheat takes, as soon as its offer is heard."""
+    with anyio.move_on_after(HEARD_S):
+        while True:
+            quote = await client.quote(spec)
+            if quote.eligible and quote.split.node < 2 * CHEAP_PRICE:
+                return format_amount(quote.fee)
+            await anyio.sleep(0.5)
+    raise Unreachable("the cheat's offer was not heard", hint="see why: gesso devnet logs")
+
+
+async def _sold_once(client: AsyncClient, spec: TextToImage, fee: str) -> None:
+    other = spec.model_copy(update={"prompt": FIRST_PROMPT, "seed": spec.seed + 1})
+    task = await client.submit(other, fee=fee, audit="none")
+    with anyio.fail_after(DISPUTE_S):
+        await task.result(until="settled")
