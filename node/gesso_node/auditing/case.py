@@ -1,0 +1,185 @@
+"""One committed task as an auditor or juror sees it: the chain's word, and the journal's word on our part in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gesso.chain.arbiter import AuditRecord, DisputeRecord, Filing
+from gesso_node.auditing.record import AuditEntry, VoteEntry
+from gesso_protocol.audit.disputes import DisputePhase, DisputeView, JurorMemory
+from gesso_protocol.audit.lifecycle import AuditMemory, AuditPhase, AuditView
+from gesso_protocol.audit.outcomes import AuditVerdict
+from gesso_protocol.audit.rules import AuditRules
+from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.lifecycle import Patience, TaskRecord, TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class Revealed:
+    """What an auditor revealed: its word, where its evidence is, and its projection (128 bytes)."""
+
+    verdict: AuditVerdict
+    evidence: BlobRef | None
+    projection: bytes
+
+
+@dataclass(slots=True)
+class Case:
+    """A task from its commit to its end. Times are chain seconds."""
+
+    task: TaskId
+    filing: Filing
+    committed_at: int
+    block: int
+    heard_at: int
+    round: int
+    round_starts: int
+    record: TaskRecord
+    audit: AuditRecord | None = None
+    dispute: DisputeRecord | None = None
+    jurors: tuple[Address, ...] = ()
+    before: tuple[Address, ...] = ()
+    ballots: tuple[Address, ...] = ()
+    """Jurors of this level whose votes are known to be revealed."""
+    seed: bytes | None = None
+    jury_starts: int = 0
+    jury_seed: bytes | None = None
+    revealed: dict[Address, Revealed] = field(default_factory=dict)
+    stale: bool = True
+    """An event or our own transaction touched it: the chain is asked before anything is decided."""
+    asked_at: int = 0
+    not_before: int = 0
+    left: str = ""
+    """Why we have nothing to do here; it is looked at again when something happens."""
+    busy: set[str] = field(default_factory=set)
+    poked_at: int | None = None
+    jury_poked_at: int | None = None
+    withheld_since: int | None = None
+    entry: AuditEntry | None = None
+    votes: dict[int, VoteEntry] = field(default_factory=dict)
+
+    @property
+    def level(self) -> int:
+        """Of the dispute; 0 without one."""
+        return 0 if self.dispute is None else self.dispute.level
+
+    @property
+    def disputed(self) -> bool:
+        """Whether jurors are or were asked."""
+        return self.dispute is not None and self.dispute.phase is not DisputePhase.NONE
+
+    def touch(self) -> None:
+        """Something happened: ask the chain again, at once."""
+        self.stale, self.not_before, self.left = True, 0, ""
+
+    def sealed_for_another(self, challenge: bytes) -> bool:
+        """Whether our entry is of a commit that the chain took back."""
+        return self.entry is not None and self.entry.challenge != challenge
+
+    def audit_view(self, rules: AuditRules, challenge_window_s: int, passed: int) -> AuditView:
+        """As the rules of audits want it."""
+        record = self.audit
+        held = self.record.state is TaskState.HELD
+        commit_by = self.record.state_since + rules.audit_commit_window_s if held else 0
+        return AuditView(
+            task_id=self.task,
+            terms=self.filing.terms,
+            node=self.filing.node,
+            result_root=self.filing.result_root,
+            trace_root=self.filing.trace_root,
+            state=self.record.state,
+            committed_at=self.committed_at,
+            challenge_window_s=challenge_window_s,
+            rules=rules,
+            round=self.round,
+            round_starts=self.round_starts,
+            seed=self.seed,
+            passed=passed,
+            phase=AuditPhase.NONE if record is None else record.phase,
+            auditors=() if record is None else record.auditors,
+            verdicts=() if record is None else tuple(int(verdict or 0) for verdict in record.verdicts),
+            commit_by=commit_by,
+            reveal_by=commit_by + rules.audit_reveal_window_s,
+        )
+
+    def audit_memory(self, me: Address, weights: tuple[int, int], patience: Patience, *, keeper: bool) -> AuditMemory:
+        """Our side, as the rules of audits want it. `weights`: ours and all nodes' together."""
+        entry = self.entry
+        common = {
+            "me": me,
+            "heard_at": self.heard_at,
+            "weight": weights[0],
+            "total_weight": weights[1],
+            "keeper": keeper,
+            "working": bool(self.busy & {"inspect", "judge"}),
+            "poke_sent_at": self.poked_at,
+            "patience": patience,
+        }
+        if entry is None:
+            return AuditMemory(**common)  # type: ignore[arg-type]
+        return AuditMemory(
+            **common,  # type: ignore[arg-type]
+            unable=entry.closed == UNABLE,
+            failures=entry.failures,
+            sealed=entry.sealed,
+            verdict=entry.verdict,
+            commit_sent_at=entry.commit_sent_at,
+            reveal_sent_at=entry.reveal_sent_at,
+            close_sent_at=entry.close_sent_at,
+        )
+
+    def dispute_view(self, rules: AuditRules) -> DisputeView:
+        """As the rules of disputes want it."""
+        dispute = self.dispute
+        assert dispute is not None
+        return DisputeView(
+            task_id=self.task,
+            terms=self.filing.terms,
+            node=self.filing.node,
+            rules=rules,
+            phase=dispute.phase,
+            level=dispute.level,
+            round=dispute.round,
+            round_starts=self.jury_starts,
+            seed=self.jury_seed,
+            outcome=dispute.outcome,
+            auditors=() if self.audit is None else self.audit.auditors,
+            jurors=self.jurors,
+            revealed=self.jurors if dispute.revealed == dispute.seats else self.ballots,
+            before=self.before,
+            commit_by=dispute.commit_by,
+            reveal_by=dispute.reveal_by,
+            appeal_by=dispute.appeal_by,
+        )
+
+    def juror_memory(
+        self, me: Address, weights: tuple[int, int], patience: Patience, *, keeper: bool, appeal: bool
+    ) -> JurorMemory:
+        """Our side of this level, as the rules of disputes want it."""
+        entry = self.votes.get(self.level)
+        common = {
+            "me": me,
+            "weight": weights[0],
+            "total_weight": weights[1],
+            "keeper": keeper,
+            "appeal": appeal,
+            "working": "review" in self.busy,
+            "poke_sent_at": self.jury_poked_at,
+            "patience": patience,
+        }
+        if entry is None:
+            return JurorMemory(**common)  # type: ignore[arg-type]
+        return JurorMemory(
+            **common,  # type: ignore[arg-type]
+            unable=entry.closed == UNABLE,
+            failures=entry.failures,
+            vote=entry.vote,
+            commit_sent_at=entry.commit_sent_at,
+            reveal_sent_at=entry.reveal_sent_at,
+            tally_sent_at=entry.tally_sent_at,
+            appeal_sent_at=entry.appeal_sent_at,
+            execute_sent_at=entry.execute_sent_at,
+        )
+
+
+UNABLE = "unable"
