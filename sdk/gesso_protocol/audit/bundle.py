@@ -70,7 +70,9 @@ class Leaf:
         return cls(slot, Form.BARE, salt, b"", (), digest)
 
 
-class _Header(Document):
+class BundleHeader(Document):
+    """What a bundle holds: the trace's layout, the shapes of its tensors, how many leaves are opened."""
+
     MAX_BYTES: ClassVar[int] = MAX_HEADER_BYTES
 
     format: Literal["gesso/bundle/1"] = "gesso/bundle/1"
@@ -100,7 +102,7 @@ class Bundle:
             raise EncodingInvalid("a bundle opens a leaf once")
         if len(tree) != layout.count or len(shapes) > MAX_SHAPES or not ordered:
             raise EncodingInvalid(f"a bundle has a whole tree, 1 leaf or more and at most {MAX_SHAPES} shapes")
-        header = _Header(
+        header = BundleHeader(
             images=layout.images, steps=layout.steps, guided=layout.guided, shapes=shapes, leaves=len(ordered)
         ).encode()
         records = [_record(leaf, layout, shapes) for leaf in ordered]
@@ -169,17 +171,17 @@ def _record(leaf: Leaf, layout: Layout, shapes: Sequence[tuple[int, ...]]) -> by
     return _RECORD.pack(layout.position(leaf.slot), leaf.form, shape, leaf.salt, leaf.digest)
 
 
-def _read_header(view: memoryview) -> tuple[_Header, int]:
+def _read_header(view: memoryview) -> tuple[BundleHeader, int]:
     start = len(MAGIC) + 4
     if len(view) < start or bytes(view[: len(MAGIC)]) != MAGIC:
         raise EncodingInvalid("this is no bundle")
     (size,) = struct.unpack(">I", view[len(MAGIC) : start])
     if size > MAX_HEADER_BYTES or len(view) < start + size:
         raise EncodingInvalid("the bundle's header is too large or cut off")
-    return _Header.decode(bytes(view[start : start + size])), start + size
+    return BundleHeader.decode(bytes(view[start : start + size])), start + size
 
 
-def _read_leaves(view: memoryview, start: int, end: int, header: _Header, layout: Layout) -> Iterator[Leaf]:
+def _read_leaves(view: memoryview, start: int, end: int, header: BundleHeader, layout: Layout) -> Iterator[Leaf]:
     at, last = end, -1
     for offset in range(start, end, _RECORD.size):
         position, form, shape_number, salt, digest = _RECORD.unpack(view[offset : offset + _RECORD.size])
@@ -196,7 +198,7 @@ def _read_leaves(view: memoryview, start: int, end: int, header: _Header, layout
         raise EncodingInvalid("the bundle has bytes to spare")
 
 
-def _shape(form: Form, number: int, header: _Header) -> tuple[int, ...]:
+def _shape(form: Form, number: int, header: BundleHeader) -> tuple[int, ...]:
     if form is Form.BARE and number == 0:
         return ()
     if form is Form.BARE or number >= len(header.shapes):

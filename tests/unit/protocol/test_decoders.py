@@ -17,6 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gesso_protocol
+import gesso_protocol.audit
+from gesso_protocol.audit.bundle import BundleHeader
+from gesso_protocol.audit.envelope import Envelope, EnvelopeCell
+from gesso_protocol.audit.limits import Limit, LimitsTable
+from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.encoding import Document, canonical
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.manifest import BlobManifest, FileEntry, ModelManifest
@@ -45,6 +50,12 @@ FILE = FileEntry(path="unet/model.safetensors", size=3, blob=BLOB)
 IMAGE = ImageEntry(index=0, blob=BLOB, sha256="ab" * 32, width=64, height=64, seed=1)
 PREVIEW = Preview.of(b"\x89PNG\r\n\x1a\nrest")
 OPENING = Opening(position=3, digest="00" * 32, salt="11" * 32, proof=("22" * 32,) * 3, blob=BLOB)
+
+LIMIT = Limit(
+    profile="fp32/cpu-x86_64", tau_soft_ppb=1, tau_hard_ppb=2, guided_ppb=3, rgb_levels=2, calibrated=True, samples=4,
+    source="measured",
+)  # fmt: skip
+CELL = EnvelopeCell(family="single", guidance="off", length="short", lows=((0,) * 8,) * 5, highs=((9,) * 8,) * 5)
 
 EXAMPLES: list[Document] = [
     TextToImage(prompt="a red circle", model="tiny@1", model_manifest=BLOB, guidance=7.25),
@@ -75,6 +86,12 @@ EXAMPLES: list[Document] = [
     OPENING,
     OpenReply(task=TASK, phase="outputs", trace_root=ROOT, openings=(OPENING,)),
     LoraUse(manifest=BLOB, strength_milli=-500),
+    AuditRules(),
+    BundleHeader(images=1, steps=2, guided=True, shapes=((1, 4, 2, 2),), leaves=3),
+    LIMIT,
+    LimitsTable(rows=(LIMIT,)),
+    CELL,
+    Envelope(cells=(CELL,)),
     TraceManifest(
         model_manifest=BLOB, loras=(LoraUse(manifest=BLOB),), scheduler="euler", scheduler_config="00" * 32,
         dtype="fp32", profile="fp32/cpu-x86_64",
@@ -101,8 +118,9 @@ def read(kind: type[Document], data: bytes) -> Document | None:
 
 
 def test_every_document_has_an_example() -> None:
-    for module in pkgutil.iter_modules(gesso_protocol.__path__):
-        importlib.import_module(f"gesso_protocol.{module.name}")
+    for package in (gesso_protocol, gesso_protocol.audit):
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
     assert {type(example) for example in EXAMPLES} == set(subclasses(Document))
 
 
