@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {ArbiterRules, Filing} from "../src/interfaces/IArbiter.sol";
+import {AuditMode} from "../src/interfaces/ITaskBoard.sol";
+import {AuditFixture} from "./base/AuditFixture.sol";
+
+/// @dev What audits and disputes cost in a running system: everybody has been paid before. Whole transactions, committed
+/// in snapshots/. Votes differ by a few hundred gas with the seat, so the first and the last are measured.
+abstract contract AuditGas is AuditFixture {
+    uint256 private constant GOAL = 250_000;
+
+    function jurors() internal pure virtual returns (uint8);
+
+    function group() internal pure virtual returns (string memory);
+
+    function nodeCount() internal pure override returns (uint256) {
+        return 3 + 2 * uint256(jurors());
+    }
+
+    function arbiterRules() internal view override returns (ArbiterRules memory rules_) {
+        rules_ = super.arbiterRules();
+        (rules_.jurors, rules_.appealJurors) = (jurors(), jurors());
+        (rules_.quorum, rules_.appealQuorum) = (jurors() * 2 / 3, jurors() * 2 / 3);
+        rules_.voteCommitWindow = VOTE_COMMIT;
+    }
+
+    /// @dev A passed audit and a decided dispute, so that no slot of a balance is zero any more.
+    function setUp() public override {
+        super.setUp();
+        court.collect();
+        token.mint(address(this), 1);
+        audited(filed(AuditMode.Always), PASS, PASS);
+        Filing memory filing = filed(AuditMode.Always);
+        audited(filing, PASS, FLAG);
+        voted(idOf(filing), 3, votesOf(jurors(), BAD));
+        executed(filing);
+        for (uint256 i; i < 20; ++i) {
+            audited(filed(AuditMode.Always), PASS, PASS);
+        }
+        court.collect();
+    }
+
+    function test_PassingAudit() public {
+        Filing memory filing = filed();
+        bytes32 taskId = idOf(filing);
+        (, uint64 round) = court.challengeOf(filing);
+        poke(round);
+        vm.snapshotGasLastCall(group(), "poke");
+        commitAs(nodeAt(1), filing, noise(1));
+        uint256 sum = vm.snapshotGasLastCall(group(), "commit_audit_first");
+        commitAs(nodeAt(2), filing, noise(1));
+        sum += vm.snapshotGasLastCall(group(), "commit_audit_second");
+        revealAs(nodeAt(1), filing, PASS, noise(1));
+        sum += vm.snapshotGasLastCall(group(), "reveal_audit_first");
+        revealAs(nodeAt(2), filing, PASS, noise(1));
+        sum += vm.snapshotGasLastCall(group(), "reveal_audit_last");
+        vm.assertTrue(board.commitmentOf(taskId) != 0);
+        vm.assertLe(sum, GOAL, "a passing audit must stay within the gas goal");
+    }
+
+    function test_Dispute() public {
+        Filing memory filing = filed();
+        bytes32 taskId = idOf(filing);
+        audited(filing, FLAG, FLAG);
+        vm.snapshotGasLastCall(group(), "reveal_audit_disputes");
+        summoned(taskId);
+        for (uint256 i; i < jurors(); ++i) {
+            commitVoteAs(nodeAt(3 + i), taskId, BAD);
+            vm.snapshotGasLastCall(group(), string.concat("commit_vote_", vm.toString(i)));
+        }
+        for (uint256 i; i < jurors(); ++i) {
+            revealVoteAs(nodeAt(3 + i), taskId, BAD);
+            vm.snapshotGasLastCall(group(), string.concat("reveal_vote_", vm.toString(i)));
+        }
+        court.tally(taskId);
+        vm.snapshotGasLastCall(group(), "tally");
+        skip(APPEAL + 1);
+        court.execute(filing);
+        vm.snapshotGasLastCall(group(), "execute_guilty");
+    }
+
+    function test_Challenge() public {
+        Filing memory filing = filed(AuditMode.None);
+        vm.prank(carol);
+        court.challenge(filing);
+        vm.snapshotGasLastCall(group(), "challenge");
+        voted(idOf(filing), 3, votesOf(jurors(), GOOD));
+        vm.prank(carol);
+        skip(APPEAL + 1);
+        court.execute(filing);
+        vm.snapshotGasLastCall(group(), "execute_innocent");
+    }
+}
+
+contract AuditGas5Test is AuditGas {
+    function jurors() internal pure override returns (uint8) {
+        return 5;
+    }
+
+    function group() internal pure override returns (string memory) {
+        return "audit_jurors_5";
+    }
+}
+
+contract AuditGas21Test is AuditGas {
+    function jurors() internal pure override returns (uint8) {
+        return 21;
+    }
+
+    function group() internal pure override returns (string memory) {
+        return "audit_jurors_21";
+    }
+}
