@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IMarketplace, ListingKind} from "./interfaces/IMarketplace.sol";
+import {IMarketplace, ListingKind, Royalty} from "./interfaces/IMarketplace.sol";
 
 /// @title Marketplace
 /// @notice See `IMarketplace`.
@@ -10,13 +10,13 @@ contract Marketplace is IMarketplace {
     struct Listing {
         address owner;
         uint16 royaltyBps;
+        uint64 parent;
         uint8 kind;
         bool yanked;
-        uint32 version;
         bytes32 manifest;
         bytes32 licence;
         bytes32 nameHash;
-        uint64 parent;
+        uint32 version;
     }
 
     struct Name {
@@ -24,6 +24,9 @@ contract Marketplace is IMarketplace {
         uint32 versions;
         string text;
     }
+
+    /// @dev A listing and its parents: what a settlement may have to walk.
+    uint256 private constant MAX_LINEAGE = 4;
 
     /// @inheritdoc IMarketplace
     uint16 public immutable maxRoyaltyBps;
@@ -33,6 +36,8 @@ contract Marketplace is IMarketplace {
     mapping(uint64 id => Listing) private _listings;
     mapping(bytes32 nameHash => Name) private _names;
     mapping(bytes32 nameHash => mapping(uint32 version => uint64 id)) private _ids;
+    /// @inheritdoc IMarketplace
+    mapping(bytes32 manifest => uint64 id) public listingOfManifest;
 
     modifier onlyListingOwner(uint64 id) {
         address owner = _listings[id].owner;
@@ -58,20 +63,21 @@ contract Marketplace is IMarketplace {
         if (manifest == bytes32(0)) revert ManifestEmpty();
         if (kind > uint8(type(ListingKind).max)) revert KindUnknown(kind);
         if (parent > listingCount) revert ListingUnknown(parent);
-        if (royaltyBps > maxRoyaltyBps) revert RoyaltyTooHigh(royaltyBps, maxRoyaltyBps);
+        _checkLineage(parent, royaltyBps);
         bytes32 nameHash = keccak256(bytes(name));
         uint32 version = _nextVersion(name, nameHash);
         id = ++listingCount;
+        _ownManifest(manifest, id);
         _listings[id] = Listing({
             owner: msg.sender,
             royaltyBps: royaltyBps,
+            parent: parent,
             kind: kind,
             yanked: false,
-            version: version,
             manifest: manifest,
             licence: licence,
             nameHash: nameHash,
-            parent: parent
+            version: version
         });
         _ids[nameHash][version] = id;
         emit ListingPublished(id, msg.sender, name, version, manifest, kind, parent, royaltyBps, licence);
@@ -126,9 +132,18 @@ contract Marketplace is IMarketplace {
     }
 
     /// @inheritdoc IMarketplace
-    function royaltyOf(uint64 id) external view returns (address owner, uint16 royaltyBps) {
-        Listing storage listing = _listings[id];
-        return (listing.owner, listing.royaltyBps);
+    function royaltiesOf(uint64 id) public view returns (Royalty[] memory royalties) {
+        royalties = new Royalty[](MAX_LINEAGE);
+        uint256 count;
+        // Unknown listings have no owner; publish bounds the walk.
+        while (id != 0 && _listings[id].owner != address(0)) {
+            Listing storage listing = _listings[id];
+            royalties[count++] = Royalty(id, listing.owner, listing.royaltyBps);
+            id = listing.parent;
+        }
+        assembly ("memory-safe") {
+            mstore(royalties, count)
+        }
     }
 
     /// @inheritdoc IMarketplace
@@ -140,6 +155,28 @@ contract Marketplace is IMarketplace {
     function latestOf(string calldata name) external view returns (address owner, uint32 version) {
         Name storage record = _names[keccak256(bytes(name))];
         return (record.owner, record.versions);
+    }
+
+    /// @dev Bounds what every later settlement walks and pays.
+    function _checkLineage(uint64 parent, uint16 royaltyBps) private view {
+        Royalty[] memory above = royaltiesOf(parent);
+        if (above.length == MAX_LINEAGE) revert LineageTooLong(parent, MAX_LINEAGE);
+        uint256 sum = royaltyBps;
+        for (uint256 i; i < above.length; ++i) {
+            sum += above[i].bps;
+        }
+        if (sum > maxRoyaltyBps) revert RoyaltyTooHigh(sum, maxRoyaltyBps);
+    }
+
+    /// @dev The first publisher of a manifest owns it, and whoever gets that first listing; they alone may list it again.
+    function _ownManifest(bytes32 manifest, uint64 id) private {
+        uint64 first = listingOfManifest[manifest];
+        if (first == 0) {
+            listingOfManifest[manifest] = id;
+            return;
+        }
+        address owner = _listings[first].owner;
+        if (msg.sender != owner) revert ManifestTaken(manifest, first, owner);
     }
 
     /// @dev The first publisher of a name owns it; later versions are the owner's alone.

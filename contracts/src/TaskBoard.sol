@@ -5,7 +5,7 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {AuditMode, BoardRules, ITaskBoard, TaskState, Terms} from "./interfaces/ITaskBoard.sol";
-import {IMarketplace} from "./interfaces/IMarketplace.sol";
+import {IMarketplace, Royalty} from "./interfaces/IMarketplace.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {Fees} from "./libraries/Fees.sol";
 import {Sortition} from "./libraries/Sortition.sol";
@@ -181,8 +181,8 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     function settle(Terms[] calldata batch) external returns (uint256 settled) {
         uint256 protocolFees;
         uint64 model;
-        address owner;
-        uint16 royaltyBps;
+        Royalty[] memory royalties;
+        uint256[] memory owed;
         for (uint256 i; i < batch.length; ++i) {
             Terms calldata terms = batch[i];
             bytes32 taskId = taskIdOf(terms);
@@ -191,15 +191,17 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
                 emit SettleSkipped(taskId);
                 continue;
             }
-            // Batches are mostly of one model; ask the marketplace only when it changes.
+            // Batches are mostly of one model; ask the marketplace, and pay its owners, only when it changes.
             if (terms.model != model) {
+                _payRoyalties(royalties, owed);
                 model = terms.model;
-                (owner, royaltyBps) = _royaltyOf(model);
+                (royalties, owed) = _royaltiesOf(model);
             }
-            protocolFees += _pay(taskId, task, nodeAt[task.index()], terms.fee, owner, royaltyBps);
+            protocolFees += _pay(taskId, task, nodeAt[task.index()], terms.fee, royalties, owed);
             _returnAuditFee(taskId, terms);
             ++settled;
         }
+        _payRoyalties(royalties, owed);
         if (protocolFees != 0) _credit(treasury, protocolFees);
     }
 
@@ -271,8 +273,9 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         node = nodeAt[task.index()];
         emit Ruled(taskId, upheld);
         if (upheld) {
-            (address owner, uint16 royaltyBps) = _royaltyOf(terms.model);
-            _credit(treasury, _pay(taskId, task, node, terms.fee, owner, royaltyBps));
+            (Royalty[] memory royalties, uint256[] memory owed) = _royaltiesOf(terms.model);
+            _credit(treasury, _pay(taskId, task, node, terms.fee, royalties, owed));
+            _payRoyalties(royalties, owed);
         } else {
             _refund(taskId, terms, node, task.payload());
         }
@@ -413,21 +416,34 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         return block.timestamp < uint40(account >> ELIGIBLE_AT) ? 0 : uint32(account >> WEIGHT_AT);
     }
 
-    /// @dev Credits node and model owner and ends the task; the caller credits the returned protocol fee.
-    function _pay(bytes32 taskId, TaskWord task, address node, uint96 fee, address owner, uint16 royaltyBps)
-        private
-        returns (uint96 protocolFee)
-    {
+    /// @dev Credits the node and ends the task; the caller pays what royalties are `owed` and the returned protocol fee.
+    function _pay(
+        bytes32 taskId,
+        TaskWord task,
+        address node,
+        uint96 fee,
+        Royalty[] memory royalties,
+        uint256[] memory owed
+    ) private returns (uint96 protocolFee) {
         uint96 paid;
         uint96 royalty;
-        (paid, royalty, protocolFee) = Fees.split(fee, royaltyBps, _protocolFeeBps);
+        (paid, royalty, protocolFee) = Fees.split(fee, royalties, owed, _protocolFeeBps);
         _tasks[taskId] = packTask(TaskState.Settled, block.timestamp, task.payload());
         unchecked {
             // The claim made at least one ONE_CLAIM of room; balances cannot overflow, see `_accounts`.
             _accounts[node] = _accounts[node] + paid - ONE_CLAIM;
         }
-        if (royalty != 0) _credit(owner, royalty);
+        address owner = royalties.length == 0 ? address(0) : royalties[0].owner;
         emit Settled(taskId, node, paid, royalty, owner, protocolFee);
+    }
+
+    /// @dev Credits what the tasks since the last call brought each listing.
+    function _payRoyalties(Royalty[] memory royalties, uint256[] memory owed) private {
+        for (uint256 i; i < owed.length; ++i) {
+            if (owed[i] == 0) continue;
+            _credit(royalties[i].owner, owed[i]);
+            emit RoyaltyPaid(royalties[i].listing, royalties[i].owner, owed[i]);
+        }
     }
 
     /// @dev Gives the fee back and ends the task; frees the node's claim when there was one.
@@ -450,9 +466,10 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         return terms.audit == uint8(AuditMode.Always) ? _auditFee : 0;
     }
 
-    function _royaltyOf(uint64 model) private view returns (address owner, uint16 royaltyBps) {
+    function _royaltiesOf(uint64 model) private view returns (Royalty[] memory royalties, uint256[] memory owed) {
         // slither-disable-next-line calls-loop -- a fixed contract that cannot fail; once a model in a batch
-        if (model != 0) (owner, royaltyBps) = marketplace.royaltyOf(model);
+        if (model != 0) royalties = marketplace.royaltiesOf(model);
+        owed = new uint256[](royalties.length);
     }
 
     function _deposit(uint256 amount) private {

@@ -10,9 +10,17 @@ enum ListingKind {
     Dataset
 }
 
+/// @notice What one listing earns of each task.
+struct Royalty {
+    uint64 listing;
+    address owner;
+    uint16 bps;
+}
+
 /// @title IMarketplace
 /// @notice Listings of models and datasets: who owns them, what they hash to, what their owner earns.
-/// @dev A listing's manifest, royalty and licence never change. Yanking hides it from new users; running tasks go on.
+/// @dev A listing's manifest, parent, royalty and licence never change. Yanking hides it from new users; running tasks go
+/// on. A manifest belongs to its first publisher: nobody else may list the same bytes.
 interface IMarketplace {
     /// @notice A version of `name` was published.
     event ListingPublished(
@@ -46,8 +54,14 @@ interface IMarketplace {
     /// @notice Thrown when somebody else than the owner changes a listing.
     error NotListingOwner(address caller, address owner);
 
-    /// @notice Thrown when a royalty is above the marketplace's limit, basis points.
-    error RoyaltyTooHigh(uint16 royaltyBps, uint16 maxRoyaltyBps);
+    /// @notice Thrown when a royalty and those of all parents together are above the marketplace's limit, basis points.
+    error RoyaltyTooHigh(uint256 royaltyBps, uint16 maxRoyaltyBps);
+
+    /// @notice Thrown when a listing and its parents would be more than `most`.
+    error LineageTooLong(uint64 parent, uint256 most);
+
+    /// @notice Thrown when another publisher listed the same manifest before.
+    error ManifestTaken(bytes32 manifest, uint64 listing, address owner);
 
     /// @notice Thrown when a kind is not a `ListingKind`.
     error KindUnknown(uint8 kind);
@@ -63,9 +77,9 @@ interface IMarketplace {
 
     /// @notice Publishes the next version of `name`.
     /// @param name Owned by whoever published its first version.
-    /// @param manifest BLAKE3 hash of the model manifest; not zero.
+    /// @param manifest BLAKE3 hash of the model manifest; not zero, and not another publisher's.
     /// @param kind A `ListingKind`.
-    /// @param parent Listing it was made from; 0 for none.
+    /// @param parent Listing it was made from, which earns its own royalty on each task of this one; 0 for none.
     /// @param royaltyBps Owner's share of each task's fee, basis points.
     /// @param licence Hash of the licence text; zero for none given.
     /// @return id Counts up from 1.
@@ -103,8 +117,12 @@ interface IMarketplace {
             uint32 version
         );
 
-    /// @notice Who earns on a listing and how much; zeros for unknown listings. One storage read.
-    function royaltyOf(uint64 id) external view returns (address owner, uint16 royaltyBps);
+    /// @notice Who earns on a task of a listing, and how much: the listing first, then its parents. Empty for unknown
+    /// listings. One storage read a listing.
+    function royaltiesOf(uint64 id) external view returns (Royalty[] memory);
+
+    /// @notice The first listing of a manifest, whose owner owns the manifest; 0 when nobody published it.
+    function listingOfManifest(bytes32 manifest) external view returns (uint64);
 
     /// @notice Listing of a version of a name; 0 when there is none.
     function idOf(string calldata name, uint32 version) external view returns (uint64);
@@ -115,6 +133,6 @@ interface IMarketplace {
     /// @notice How many listings there are; ids are 1 to this.
     function listingCount() external view returns (uint64);
 
-    /// @notice Highest royalty a listing may ask, basis points.
+    /// @notice Highest sum of royalties along a listing and its parents, basis points.
     function maxRoyaltyBps() external view returns (uint16);
 }

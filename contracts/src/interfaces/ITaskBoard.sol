@@ -6,7 +6,7 @@ pragma solidity 0.8.37;
 /// @param requester Who pays, and who may cancel.
 /// @param fee Escrowed price in base units of the fee token.
 /// @param spec BLAKE3 hash of the canonical spec.
-/// @param model Marketplace listing whose owner earns a royalty; 0 for none.
+/// @param model Marketplace listing whose owner, and those of its parents, earn royalties; 0 for none.
 /// @param kind Kind of work; 1 is text to image. The board does not interpret it.
 /// @param claimWindow Seconds after submit in which the task may be claimed.
 /// @param commitWindow Seconds after claim in which the result must be committed.
@@ -95,10 +95,14 @@ interface ITaskBoard {
         bytes32 indexed taskId, address indexed node, bytes32 resultRoot, bytes32 traceRoot, uint40 settleAfter
     );
 
-    /// @notice The fee was split: `paid` to the node, `royalty` to `royaltyTo`, `protocolFee` to the treasury.
+    /// @notice The fee was split: `paid` to the node, `protocolFee` to the treasury, and `royalty` to the owner of the
+    /// listing that the terms name, `royaltyTo`, and the owners of its parents. `RoyaltyPaid` says who of them got what.
     event Settled(
         bytes32 indexed taskId, address indexed node, uint96 paid, uint96 royalty, address royaltyTo, uint96 protocolFee
     );
+
+    /// @notice A listing's owner was credited `amount` for the tasks that the same call settled, as named or as a parent.
+    event RoyaltyPaid(uint64 indexed listing, address indexed owner, uint256 amount);
 
     /// @notice The requester took an unclaimed task back.
     event Cancelled(bytes32 indexed taskId, uint96 refund);

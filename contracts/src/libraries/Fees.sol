@@ -1,19 +1,29 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Royalty} from "../interfaces/IMarketplace.sol";
+
 /// @title Fees
 /// @notice How a fee is split. The same rule stands in gesso_protocol/money.py; golden vectors hold the two together.
 library Fees {
-    /// @notice Royalty and protocol share round down, the node gets the rest, so the parts always sum to the fee.
-    /// @param royaltyBps Basis points; with `protocolBps` at most 10,000.
-    function split(uint96 fee, uint256 royaltyBps, uint256 protocolBps)
+    /// @notice Each royalty and the protocol's share round down, the node gets the rest, so the parts always sum to the fee.
+    /// @param royalties Along the parents of a listing; their basis points and `protocolBps` sum to at most 10,000.
+    /// @param owed As long as `royalties`: what each is due grows by its part.
+    /// @return toNode The node's part.
+    /// @return royalty Sum of all royalties.
+    /// @return protocolFee The treasury's part.
+    function split(uint96 fee, Royalty[] memory royalties, uint256[] memory owed, uint256 protocolBps)
         internal
         pure
         returns (uint96 toNode, uint96 royalty, uint96 protocolFee)
     {
-        // Neither product exceeds 96 + 14 bits, and the constructor keeps the sum of the shares under 10,000.
+        // No product exceeds 96 + 14 bits; marketplace and board keep the sum of the shares under 10,000.
         unchecked {
-            royalty = uint96(uint256(fee) * royaltyBps / 10_000);
+            for (uint256 i; i < royalties.length; ++i) {
+                uint256 part = uint256(fee) * royalties[i].bps / 10_000;
+                owed[i] += part;
+                royalty += uint96(part);
+            }
             protocolFee = uint96(uint256(fee) * protocolBps / 10_000);
             toNode = fee - royalty - protocolFee;
         }

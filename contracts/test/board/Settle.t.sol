@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Royalty} from "../../src/interfaces/IMarketplace.sol";
 import {ITaskBoard, TaskState, Terms} from "../../src/interfaces/ITaskBoard.sol";
 import {Fees} from "../../src/libraries/Fees.sol";
 import {Fixture} from "../base/Fixture.sol";
@@ -120,13 +121,23 @@ contract SettleTest is Fixture {
         vm.assertEq(board.settle(new Terms[](0)), 0);
     }
 
-    /// @dev No price, royalty or protocol share may lose or make a base unit.
-    function testFuzz_SplitIsExact(uint96 fee, uint16 royaltyBps, uint16 protocolBps) public pure {
-        royaltyBps = uint16(clamp(royaltyBps, 0, 5000));
+    /// @dev No price, royalty or protocol share may lose or make a base unit, however long the lineage.
+    function testFuzz_SplitIsExact(uint96 fee, uint16[4] memory bps, uint256 count, uint16 protocolBps) public pure {
         protocolBps = uint16(clamp(protocolBps, 0, 2000));
-        (uint96 toNode, uint96 royalty, uint96 protocolFee) = Fees.split(fee, royaltyBps, protocolBps);
+        Royalty[] memory royalties = new Royalty[](count % 5);
+        uint256[] memory owed = new uint256[](royalties.length);
+        for (uint256 i; i < royalties.length; ++i) {
+            royalties[i].bps = uint16(clamp(bps[i], 0, 5000 / royalties.length));
+            owed[i] = i;
+        }
+        (uint96 toNode, uint96 royalty, uint96 protocolFee) = Fees.split(fee, royalties, owed, protocolBps);
+        uint256 sum;
+        for (uint256 i; i < royalties.length; ++i) {
+            vm.assertEq(owed[i] - i, uint256(fee) * royalties[i].bps / 10_000);
+            sum += owed[i] - i;
+        }
+        vm.assertEq(royalty, sum);
         vm.assertEq(uint256(toNode) + royalty + protocolFee, fee);
-        vm.assertEq(royalty, uint256(fee) * royaltyBps / 10_000);
         vm.assertEq(protocolFee, uint256(fee) * protocolBps / 10_000);
     }
 

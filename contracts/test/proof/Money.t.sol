@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {TaskBoard} from "../../src/TaskBoard.sol";
 import {BoardRules, ITaskBoard, TaskState, Terms} from "../../src/interfaces/ITaskBoard.sol";
-import {IMarketplace} from "../../src/interfaces/IMarketplace.sol";
+import {IMarketplace, Royalty} from "../../src/interfaces/IMarketplace.sol";
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
 import {Sortition} from "../../src/libraries/Sortition.sol";
 import {TaskWord, packTask} from "../../src/libraries/TaskWord.sol";
@@ -145,7 +145,7 @@ contract NoRoyalty {
         return 5000;
     }
 
-    function royaltyOf(uint64) external pure returns (address, uint16) {
-        return (address(0), 0);
+    function royaltiesOf(uint64) external pure returns (Royalty[] memory) {
+        return new Royalty[](0);
     }
 }

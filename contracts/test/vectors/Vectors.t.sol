@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Royalty} from "../../src/interfaces/IMarketplace.sol";
 import {ITaskBoard, Terms} from "../../src/interfaces/ITaskBoard.sol";
 import {Fees} from "../../src/libraries/Fees.sol";
 import {Sortition} from "../../src/libraries/Sortition.sol";
@@ -77,8 +78,10 @@ contract VectorsTest is Fixture {
         uint256[] memory protocols = vm.parseJsonUintArray(json, ".protocolFee");
         vm.assertTrue(fees.length >= 50, "too few vectors");
         for (uint256 i; i < fees.length; ++i) {
+            Royalty[] memory one = new Royalty[](1);
+            one[0].bps = uint16(royaltyBps[i]);
             (uint96 toNode, uint96 royalty, uint96 protocolFee) =
-                Fees.split(uint96(fees[i]), royaltyBps[i], protocolBps[i]);
+                Fees.split(uint96(fees[i]), one, new uint256[](1), protocolBps[i]);
             vm.assertEq(toNode, nodes[i], vm.toString(i));
             vm.assertEq(royalty, royalties[i], vm.toString(i));
             vm.assertEq(protocolFee, protocols[i], vm.toString(i));
