@@ -30,7 +30,7 @@ async def test_a_prompt_becomes_a_paid_picture(net: Devnet, tmp_path: Path) -> N
     with anyio.fail_after(PATIENCE_S):
         result = await task.result(until="settled", on_event=seen.append)
 
-    kinds = [event.kind for event in seen if event.kind not in ("step", "refused", "announced")]
+    kinds = [event.kind for event in seen if event.kind not in ("step", "refused", "announced", "delivered")]
     assert kinds == ["submitted", "claimed", "committed", "fetched", "settled"]
     steps = [event for event in seen if isinstance(event, events.Step)]
     assert steps
@@ -54,6 +54,22 @@ async def test_a_prompt_becomes_a_paid_picture(net: Devnet, tmp_path: Path) -> N
     assert json.loads(texts["gesso"])["task"] == str(task.id)
     assert Image.open(path).tobytes() == Image.open(io.BytesIO(result.image.data)).tobytes()
     assert result.image.blob.of(result.image.data) == result.image.blob
+
+
+@pytest.mark.parametrize("peer", [True, False], ids=["peer", "http only"])
+async def test_pictures_are_handed_over_before_the_commit_is_mined(peer: bool) -> None:
+    kinds: list[str] = []
+    # Slow blocks: the commit takes longer to be mined than the pictures to be fetched, on any machine.
+    async with Devnet.open(nodes=1, block_time_s=3) as slow, slow.client(peer=peer) as user:
+        with anyio.fail_after(PATIENCE_S):
+            task = await user.submit(await user.spec("soon"))
+            early = await task.result(on_event=lambda event: kinds.append(event.kind))
+            assert not early.receipt.confirmed
+            late = await task.result(until="committed", on_event=lambda event: kinds.append(event.kind))
+    assert late.receipt.confirmed
+    assert [kind for kind in kinds if kind in ("delivered", "committed")] == ["delivered", "committed"]
+    assert late.receipt.result_root == early.receipt.result_root
+    assert late.image.data == early.image.data
 
 
 async def test_exactly_one_node_does_the_work_and_the_others_say_why_not(net: Devnet) -> None:

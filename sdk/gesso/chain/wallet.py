@@ -13,8 +13,9 @@ from typing import Any, Literal, NoReturn
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
 from eth_account.signers.local import LocalAccount
-from eth_keys import keys
-from eth_keys.exceptions import BadSignature, ValidationError
+from eth_keys.datatypes import Signature
+from eth_keys.exceptions import BadSignature
+from eth_utils.exceptions import ValidationError
 
 from gesso_protocol.errors import WalletError
 from gesso_protocol.hashing import keccak256
@@ -112,7 +113,7 @@ def signer_of(digest: bytes, signature: bytes) -> Address | None:
     if len(signature) != SIGNATURE_BYTES or signature[-1] not in (27, 28):
         return None
     try:
-        made = keys.Signature(signature[:-1] + bytes([signature[-1] - 27]))
+        made = Signature(signature[:-1] + bytes([signature[-1] - 27]))
         return Address(made.recover_public_key_from_msg_hash(digest).to_checksum_address())
     except (BadSignature, ValidationError):
         return None

@@ -83,6 +83,9 @@ async def generate(
         task = await client.submit(spec, fee=fee, max_fee=max_fee, audit=audit)
         line = TaskLine(out)
         try:
+            result = await task.result(until="delivered", on_event=line.show)
+            paths = [image.save(path) for image, path in zip(result.images, names(output, count), strict=True)]
+            # The picture is there to look at; the receipt inside it becomes final when the chain has said its word.
             result = await task.result(until="settled" if settle else "committed", on_event=line.show)
         finally:
             line.close()

@@ -92,6 +92,8 @@ def describe(event: events.Event) -> str | None:
             return "submitted"
         case events.Claimed():
             return f"claimed by {event.node.short}"
+        case events.Delivered():
+            return "delivered"
         case events.Committed():
             return "committed"
         case events.Settled():

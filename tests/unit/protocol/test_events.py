@@ -28,6 +28,7 @@ EVENTS: list[Event] = [
     events.Claimed(task=TASK, at_ms=1, node=NODE, commit_by=5),
     events.Started(task=TASK, at_ms=1, node=NODE),
     events.Step(task=TASK, at_ms=1, index=1, total=2, node=NODE, preview=b"\x89PNG\x00\xff"),
+    events.Delivered(task=TASK, at_ms=1, node=NODE, manifest=BlobRef(bytes(32)), images=2),
     events.Committed(task=TASK, at_ms=1, node=NODE, result_root=ROOT, trace_root=ROOT, settle_after=9),
     events.Fetched(task=TASK, at_ms=1, manifest=BlobRef(bytes(32)), images=1),
     events.Settled(task=TASK, at_ms=1, node=NODE, paid=Wei(5), royalty=Wei(1), royalty_to=NODE, protocol_fee=Wei(1)),
