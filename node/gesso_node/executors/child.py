@@ -26,6 +26,7 @@ import anyio.to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import BaseModel, ConfigDict, Field
 
+from gesso_node.executors.lora.messages import RetrainDone, TrainDone
 from gesso_node.executors.messages import (
     MAX_LINE_BYTES,
     Cancel,
@@ -156,12 +157,27 @@ class _Child:
         await self._send(encode(_run_message(self._jobs, job)))
         while True:
             message = await self._line(self._stall_s)
-            if isinstance(message, Ready | Loaded | ReplayDone) or message.job != self._jobs:
+            if not isinstance(message, Stepped | Done | Failed) or message.job != self._jobs:
                 raise ExecutorCrashed(f"unexpected {message.kind} from the child")
             if not isinstance(message, Stepped):
                 self.working = False
                 return message
             await on_event(_step(message))
+
+    async def converse(
+        self, ask: Callable[[int], BaseModel], told: Callable[[FromChild], Awaitable[bool]]
+    ) -> FromChild:
+        """Send what `ask` makes of the job's number; every answer goes to `told` until it says that it was the last."""
+        self._jobs += 1
+        self.working = True
+        await self._send(encode(ask(self._jobs)))
+        while True:
+            message = await self._line(self._stall_s)
+            if isinstance(message, Ready | Loaded) or message.job != self._jobs:
+                raise ExecutorCrashed(f"unexpected {message.kind} from the child")
+            if await told(message):
+                self.working = False
+                return message
 
     async def replay(self, job: ReplayJob, folder: Path) -> Replayed | Failed:
         """Compute parts of a task again; tensors lie in `folder`. Raises ModelInvalid for what cannot be asked."""
@@ -180,7 +196,7 @@ class _Child:
         with suppress(ExecutorCrashed, ExecutorTimeout), anyio.move_on_after(patience_s, shield=True):
             await self._send(encode(Cancel(job=self._jobs)))
             while self.working:
-                self.working = not isinstance(await self._line(patience_s), Done | Failed)
+                self.working = not isinstance(await self._line(patience_s), Done | TrainDone | RetrainDone | Failed)
         return not self.working
 
     async def kill(self) -> None:
@@ -302,7 +318,7 @@ class ChildExecutor:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-        return answer if isinstance(answer, Replayed) else _failure(answer, child.tail())
+        return answer if isinstance(answer, Replayed) else failure(answer, child.tail())
 
     async def _attempt(self, key: str, job: Job, on_event: OnEvent) -> Outcome:
         async def run(child: _Child) -> Outcome:
@@ -395,7 +411,7 @@ def _step(message: Stepped) -> StepDone:
     return StepDone(message.image, message.index, message.total, preview)
 
 
-def _failure(message: Failed, tail: str) -> OutOfMemory | Unfit | Crashed:
+def failure(message: Failed, tail: str) -> OutOfMemory | Unfit | Crashed:
     if message.reason == "out-of-memory":
         return OutOfMemory(message.message)
     return Unfit(message.message) if message.reason == "unfit" else Crashed(message.message, tail)
@@ -403,7 +419,7 @@ def _failure(message: Failed, tail: str) -> OutOfMemory | Unfit | Crashed:
 
 def _outcome(message: Done | Failed, job: Job, engine: str, tail: str) -> Outcome:
     if isinstance(message, Failed):
-        return _failure(message, tail)
+        return failure(message, tail)
     images = tuple(
         ImageFile(
             index=picture.index,

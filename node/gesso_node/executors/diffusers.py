@@ -29,13 +29,16 @@ from gesso_node.executors.denoiser import DTYPES, Denoiser, TensorSteps, latent_
 from gesso_node.executors.engine import Emit, EngineJob, EngineResult, finish_picture, run_facts
 from gesso_node.executors.folder import check_model_folder
 from gesso_node.executors.kernels import STRICT, KernelOptions, use_kernels
+from gesso_node.executors.lora.cheats import cheating
+from gesso_node.executors.lora.port import TrainingInputs
+from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.executors.preview import Previewer
 from gesso_node.executors.profiles import STRICT_KEY, device_family, profile_key
 from gesso_node.executors.replay import replay_with
 from gesso_node.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
-from gesso_protocol.spec import TextToImage
+from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.trace import LeafKind, Slot, TensorType
 
 _diffusers: Any = diffusers  # its classes carry no usable types
@@ -119,6 +122,17 @@ class DiffusersEngine:
             denoiser = Denoiser(loaded.pipeline, loaded.scheduler_config, job.spec, DTYPES[dtype])
             parts = replay_with(job, TensorSteps(denoiser))
         return parts.finished(loaded.scheduler_config, self._profile(dtype, job.strict), begun, self.name)
+
+    def trainer(self, inputs: TrainingInputs) -> Trainer:
+        if inputs.model_dir is None:
+            raise ModelInvalid("the diffusers engine needs a model folder")
+        from gesso_node.executors.lora.peft_trainer import PeftTrainer
+
+        loaded = self._pipeline(inputs.model_dir, "fp32")
+        return cheating(self._options.cheat, PeftTrainer(loaded.pipeline, loaded.scheduler_config, inputs))
+
+    def training_profile(self, spec: TrainLora) -> dict[str, str]:
+        return self._profile(spec.dtype)
 
     def _pipeline(self, model_dir: Path, dtype: str, *, strict: bool = False) -> _Loaded:
         key = (model_dir, f"{dtype} strict" if strict else dtype)

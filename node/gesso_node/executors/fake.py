@@ -22,6 +22,10 @@ from gesso_node.executors.cheats.fake import FakeKit
 from gesso_node.executors.cheats.forgeries import forged_walk
 from gesso_node.executors.engine import Cancelled, Emit, EngineJob, EngineResult, run_facts
 from gesso_node.executors.fake_model import EMBEDDING_SHAPE, SCHEDULER_CONFIG, FakeSteps, Weights
+from gesso_node.executors.lora.cheats import cheating
+from gesso_node.executors.lora.fake_trainer import FakeTrainer
+from gesso_node.executors.lora.port import TrainingInputs
+from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.executors.port import (
     Crashed,
     ExecutorHealth,
@@ -44,6 +48,7 @@ from gesso_node.executors.walk import Walk
 from gesso_node.executors.walk_recorder import WalkRecorder
 from gesso_node.trace import RecordedTrace, TraceRecorder
 from gesso_protocol.errors import ModelInvalid
+from gesso_protocol.spec import TrainLora
 
 PREVIEW_SIDE = 32
 PREVIEW_EVERY = 5
@@ -104,6 +109,12 @@ class FakeEngine:
             preview = drawing.preview(index, latent, PREVIEW_SIDE) if step % PREVIEW_EVERY == 0 else None
             emit(StepDone(index, step, drawing.spec.steps, preview))
         return drawing.finish(self.name, index)
+
+    def trainer(self, inputs: TrainingInputs) -> Trainer:
+        return cheating(self._faults.cheat, FakeTrainer(inputs))
+
+    def training_profile(self, spec: TrainLora) -> dict[str, str]:
+        return _profile(spec.dtype)
 
     def _misbehave(self, step: int) -> None:
         faults = self._faults

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from gesso_node.executors.lora.messages import Retrain, RetrainDone, Train, TrainDone, TrainStep
 from gesso_protocol.errors import ExecutorCrashed
 
 MAX_LINE_BYTES = 256 * 1024
@@ -140,14 +141,14 @@ class Failed(_Message):
     message: str = Field(max_length=4096)
 
 
-ToChild: TypeAlias = Run | Replay | Load | Cancel
-FromChild: TypeAlias = Ready | Loaded | Stepped | Done | ReplayDone | Failed
+ToChild: TypeAlias = Run | Replay | Train | Retrain | Load | Cancel
+FromChild: TypeAlias = Ready | Loaded | Stepped | Done | ReplayDone | TrainStep | TrainDone | RetrainDone | Failed
 
 _TO_CHILD: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="kind")])
 _FROM_CHILD: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="kind")])
 
 
-def encode(message: _Message) -> bytes:
+def encode(message: BaseModel) -> bytes:
     """One line, newline included."""
     return message.model_dump_json().encode() + b"\n"
 

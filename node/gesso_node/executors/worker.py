@@ -15,9 +15,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TypeAlias, TypeVar
 
 from gesso_node.executors.engine import Cancelled, Engine, EngineJob, EngineResult, load_engine
+from gesso_node.executors.lora.inside import retrain_inside, train_inside
+from gesso_node.executors.lora.messages import Retrain, RetrainDone, Train, TrainDone, TrainStep
 from gesso_node.executors.messages import (
     MAX_LINE_BYTES,
     Cancel,
@@ -44,16 +46,19 @@ from gesso_protocol.spec import parse_spec
 FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.system")
 
 
+Work: TypeAlias = Run | Replay | Train | Retrain | Load
+
+
 class Inbox:
     """Lines from the node, read in a thread so that a cancel, and the node's end, are seen during a step."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._messages: queue.Queue[Run | Replay | Load] = queue.Queue(maxsize=4)
+        self._messages: queue.Queue[Work] = queue.Queue(maxsize=4)
         self._cancelled: set[int] = set()
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
-    def messages(self) -> Iterator[Run | Replay | Load]:
+    def messages(self) -> Iterator[Work]:
         while True:
             yield self._messages.get()
 
@@ -86,9 +91,13 @@ class Worker:
         for message in self._inbox.messages():
             self._send(self._reply(message))
 
-    def _reply(self, message: Run | Replay | Load) -> FromChild:
+    def _reply(self, message: Work) -> FromChild:
         if isinstance(message, Run):
             return self._run(message)
+        if isinstance(message, Train):
+            return self._train(message)
+        if isinstance(message, Retrain):
+            return _or_failed(message.job, lambda: retrain_inside(self._engine, message))
         return self._replay(message) if isinstance(message, Replay) else self._load(message)
 
     def _send(self, message: FromChild) -> None:
@@ -107,11 +116,19 @@ class Worker:
 
         return _or_failed(run.job, lambda: _done(run, self._engine.run(_job(run), emit)))
 
+    def _train(self, train: Train) -> TrainDone | Failed:
+        def emit(step: TrainStep) -> None:
+            if self._inbox.cancelled(train.job):
+                raise Cancelled
+            self._send(step)
+
+        return _or_failed(train.job, lambda: train_inside(self._engine, train, emit))
+
     def _replay(self, replay: Replay) -> ReplayDone | Failed:
         return _or_failed(replay.job, lambda: answer(replay, self._engine.replay(asked(replay))))
 
 
-_Reply = TypeVar("_Reply", Done, ReplayDone, Loaded)
+_Reply = TypeVar("_Reply", Done, ReplayDone, TrainDone, RetrainDone, Loaded)
 
 
 def _or_failed(job: int | None, work: Callable[[], _Reply]) -> _Reply | Failed:

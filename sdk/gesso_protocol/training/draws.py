@@ -71,7 +71,7 @@ class Draws:
     def sample(
         self, step: int, slot: int, shape: Sequence[int], *, timesteps: int, dropout_milli: int, offset_milli: int
     ) -> Draw:
-        """For picture `slot` (from 0, through all batches) of update `step` (from 0); `shape`: channels, height, width."""
+        """For picture `slot` (through all batches) of update `step`, both from 0; `shape`: channels, height, width."""
         head = self._stream(b"draw", step, slot)
         count = math.prod(shape)
         noise = normals(self._stream(b"noise", step, slot, 8 * count))
@@ -137,7 +137,7 @@ def normals(raw: bytes) -> Singles:
 
 
 def _polynomial(coefficients: Sequence[float], x: Floats) -> Floats:
-    value = np.full_like(x, coefficients[0])
+    value: Floats = np.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
         value = value * x + coefficient
     return value
@@ -151,4 +151,5 @@ def _log(x: Floats) -> Floats:
     total = np.zeros_like(x)
     for odd in range(39, 0, -2):
         total = total * square + 1.0 / odd
-    return exponent * _LN2 + 2 * ratio * total
+    logarithm: Floats = exponent * _LN2 + 2 * ratio * total
+    return logarithm

@@ -43,6 +43,7 @@ from gesso_protocol.spec import Adapter, TextToImage, TrainLora, UsedAdapter
 from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.trace import LoraUse, TraceManifest
 from gesso_protocol.training.dataset import DatasetIndex, Sample
+from gesso_protocol.training.trace import TrainingFacts
 
 BLOB, TASK, ROOT, NODE = BlobRef(b"\x01" * 32), TaskId(b"\x02" * 32), Root(b"\x03" * 32), Address("0x" + "44" * 20)
 TERMS = Terms(requester=NODE, fee=Wei(9), spec=BLOB, claim_window_s=60, commit_window_s=60, nonce=5)
@@ -62,6 +63,9 @@ EXAMPLES: list[Document] = [
     TrainLora(model="tiny@1", dataset=BLOB, continue_from=Adapter(ref="zbx@1", manifest=BLOB), trigger="zbx"),
     Adapter(manifest=BLOB),
     Sample(caption="a", width=64, height=64),
+    TrainingFacts(
+        spec=BLOB, model_manifest=BLOB, dataset=BLOB, seed="00" * 32, steps_done=3, dtype="fp32", profile="fp32/fake"
+    ),
     DatasetIndex(resolution=64, samples=(Sample(caption="a", width=64, height=64),)),
     UsedAdapter(ref="zbx@1", manifest=BLOB, strength_milli=-500),
     TERMS,

@@ -1,0 +1,150 @@
+"""Training through the executor port: in a child process, or for tests in a thread of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from gesso_node.executors.child import ChildExecutor, _Child, failure
+from gesso_node.executors.engine import Cancelled
+from gesso_node.executors.fake import FakeEngine, FakeExecutor
+from gesso_node.executors.lora.inside import TrainingEngine, retrain_inside, train_inside
+from gesso_node.executors.lora.messages import RetrainDone, TrainDone, TrainStep
+from gesso_node.executors.lora.outside import retrain_message, retrained, step_of, train_message, trained
+from gesso_node.executors.lora.port import (
+    OnTraining,
+    Retrained,
+    SegmentJob,
+    SegmentOutcome,
+    Trained,
+    TrainingInputs,
+    TrainingJob,
+    TrainingOutcome,
+)
+from gesso_node.executors.messages import Failed, FromChild
+from gesso_node.executors.port import Crashed, OutOfMemory, TimedOut, Unfit
+from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
+
+_Done = TypeVar("_Done", Trained, Retrained)
+_Message = TypeVar("_Message", TrainDone, RetrainDone)
+_Outcome = TypeVar("_Outcome", TrainingOutcome, SegmentOutcome)
+
+
+@runtime_checkable
+class TrainingExecutor(Protocol):
+    """An executor that also trains. One job at a time, pictures and trainings together."""
+
+    async def train(self, job: TrainingJob, *, on_event: OnTraining) -> TrainingOutcome:
+        """Runs or goes on with `job`. Cancelling the call stops the work; what was checkpointed stays."""
+        ...
+
+    async def retrain(self, job: SegmentJob, out_dir: Path) -> SegmentOutcome:
+        """One segment again, for an audit; our end state is written to `out_dir`."""
+        ...
+
+
+class TrainingChildExecutor(ChildExecutor):
+    """A child executor whose engine can also train."""
+
+    async def train(self, job: TrainingJob, *, on_event: OnTraining) -> TrainingOutcome:
+        async def told(message: FromChild) -> bool:
+            if not isinstance(message, TrainStep):
+                return True
+            await on_event(step_of(message))
+            return False
+
+        async def work(child: _Child) -> TrainingOutcome:
+            answer = await child.converse(lambda number: train_message(number, job), told)
+            return await _ended(answer, child, TrainDone, lambda message: trained(message, job, self.name))
+
+        return await self._in_turn(job.inputs, job.deadline_s, work)
+
+    async def retrain(self, job: SegmentJob, out_dir: Path) -> SegmentOutcome:
+        async def told(_: FromChild) -> bool:
+            return True
+
+        async def work(child: _Child) -> SegmentOutcome:
+            answer = await child.converse(lambda number: retrain_message(number, job, out_dir), told)
+            return await _ended(answer, child, RetrainDone, lambda message: retrained(message, job, out_dir))
+
+        return await self._in_turn(job.inputs, job.deadline_s, work)
+
+    async def _in_turn(
+        self, inputs: TrainingInputs, deadline_s: float, work: Callable[[_Child], Awaitable[_Outcome]]
+    ) -> _Outcome | TimedOut | Crashed:
+        key = str(inputs.model_dir) if inputs.model_dir else ""
+        async with self._lock:
+            outcome = await self._bounded(key, deadline_s, work)
+            if isinstance(outcome, Crashed | OutOfMemory | TimedOut):
+                self._ended[type(outcome).__name__] += 1
+                await self._drop(key)
+            return outcome
+
+
+async def _ended(
+    answer: FromChild, child: _Child, kind: type[_Message], done: Callable[[_Message], _Done]
+) -> _Done | OutOfMemory | Unfit | Crashed:
+    if isinstance(answer, Failed):
+        return failure(answer, child.tail())
+    if not isinstance(answer, kind):
+        raise ExecutorCrashed(f"unexpected {answer.kind} from the child")
+    return await anyio.to_thread.run_sync(done, answer)
+
+
+class TrainingThreadExecutor(FakeExecutor):
+    """The fake executor with a trainer in numpy, in a thread of this process: for tests that hold whole networks.
+
+    `engine` may be any engine that trains; a real one then runs without a child.
+    """
+
+    engine: TrainingEngine | None = None
+
+    async def train(self, job: TrainingJob, *, on_event: OnTraining) -> TrainingOutcome:
+        wanted = [True]
+
+        def emit(message: TrainStep) -> None:
+            if not wanted[0]:
+                raise Cancelled
+            anyio.from_thread.run(_tell, on_event, message)
+
+        def work() -> Trained:
+            return trained(train_inside(self._training_engine(), train_message(1, job), emit), job, self.name)
+
+        try:
+            return await self._bounded_training(job.deadline_s, work)
+        finally:
+            wanted[0] = False
+
+    async def retrain(self, job: SegmentJob, out_dir: Path) -> SegmentOutcome:
+        def work() -> Retrained:
+            return retrained(retrain_inside(self._training_engine(), retrain_message(1, job, out_dir)), job, out_dir)
+
+        return await self._bounded_training(job.deadline_s, work)
+
+    def _training_engine(self) -> object:
+        return self.engine or FakeEngine()
+
+    async def _bounded_training(
+        self, deadline_s: float, work: Callable[[], _Done]
+    ) -> _Done | Crashed | OutOfMemory | TimedOut | Unfit:
+        try:
+            async with self._lock:
+                with anyio.fail_after(deadline_s):
+                    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+        except TimeoutError:
+            return TimedOut("the deadline passed", deadline_s)
+        except ModelInvalid as error:
+            return Unfit(error.message)
+        except MemoryError as error:
+            return OutOfMemory(str(error))
+        except ExecutorCrashed as error:
+            return Crashed(error.message)
+
+
+async def _tell(on_event: OnTraining, message: TrainStep) -> None:
+    await on_event(step_of(message))

@@ -1,0 +1,123 @@
+"""Adapters on a pipeline's UNet and text encoder: where they sit, how they start, how they leave without a trace.
+
+Names are those of the exported file: `unet.<module>.lora_A.weight`, `text_encoder.<module>.lora_B.weight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+from gesso_node.executors.lora.state import Array, Shapes
+from gesso_protocol.errors import ModelInvalid
+from gesso_protocol.spec import TrainLora
+from gesso_protocol.training.draws import Draws
+
+ADAPTER = "trained"
+UNET_TARGETS: Mapping[str, tuple[str, ...]] = {
+    "attention": ("to_q", "to_k", "to_v", "to_out.0"),
+    "convolution": ("conv1", "conv2", "conv_shortcut"),
+    "feed_forward": ("ff.net.0.proj", "ff.net.2"),
+    "projection": ("proj_in", "proj_out"),
+}
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+"""All six, always: readers of the kohya form silently drop attention weights when some are missing."""
+
+
+class Network:
+    """The adapters of one run. The base stays frozen; `close` takes the adapters off again."""
+
+    def __init__(self, pipe: Any, spec: TrainLora) -> None:
+        self._parts = {"unet": pipe.unet, **({"text_encoder": pipe.text_encoder} if spec.text_encoder else {})}
+        self._modes = {name: part.training for name, part in self._parts.items()}
+        for part in (pipe.unet, pipe.text_encoder, pipe.vae):
+            part.requires_grad_(False)
+        self.configs = {name: self._config(name, spec) for name in self._parts}
+        for name, part in self._parts.items():
+            part.add_adapter(self.configs[name], adapter_name=ADAPTER)
+            part.eval()
+        self.parameters = dict(self._named())
+        if not self.parameters:
+            raise ModelInvalid("the model has no layers of the kinds that the task wants to train")
+
+    @property
+    def shapes(self) -> Shapes:
+        """Names and shapes of everything that is trained."""
+        return {name: tuple(parameter.shape) for name, parameter in self.parameters.items()}
+
+    def start(self, draws: Draws) -> None:
+        """Initial weights: down-projections from the run's seed, up-projections zero, so that nothing changes yet."""
+        for name, parameter in self.parameters.items():
+            if ".lora_A." in name:
+                fan_in = parameter[0].numel()
+                values = draws.initial(name, parameter.numel(), fan_in).reshape(tuple(parameter.shape))
+                parameter.data.copy_(torch.from_numpy(values))
+            else:
+                parameter.data.zero_()
+
+    def load(self, weights: Mapping[str, Array]) -> None:
+        """Continue from these weights. Raises ModelInvalid when they are of another rank, base or choice of layers."""
+        wanted, found = dict(self.shapes), {name: array.shape for name, array in weights.items()}
+        if set(wanted) != set(found):
+            raise ModelInvalid("the LoRA to continue from adapts other layers than the task trains")
+        wrong = next((name for name in wanted if wanted[name] != found[name]), None)
+        if wrong is not None:
+            raise ModelInvalid(f"the LoRA to continue from has shape {found[wrong]} at {wrong}, not {wanted[wrong]}")
+        for name, parameter in self.parameters.items():
+            parameter.data.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
+
+    def weights(self) -> dict[str, Array]:
+        """Copies of all trained weights, sorted by name."""
+        return {name: parameter.detach().float().cpu().numpy().copy() for name, parameter in self.parameters.items()}
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """The base alone, inside the block."""
+        for part in self._parts.values():
+            part.disable_adapters()
+        try:
+            yield
+        finally:
+            for part in self._parts.values():
+                part.enable_adapters()
+
+    def close(self) -> None:
+        """Take the adapters off; nothing was ever merged, so the base is what it was, to the bit."""
+        for name, part in self._parts.items():
+            remove_adapters(part)
+            part.train(self._modes[name])
+
+    def _named(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        found = [
+            (f"{prefix}.{name.replace(f'.{ADAPTER}.', '.')}", parameter)
+            for prefix, part in self._parts.items()
+            for name, parameter in part.named_parameters()
+            if parameter.requires_grad
+        ]
+        return iter(sorted(found, key=lambda item: item[0]))
+
+    def _config(self, part: str, spec: TrainLora) -> LoraConfig:
+        layers = TEXT_TARGETS if part == "text_encoder" else [x for kind in spec.targets for x in UNET_TARGETS[kind]]
+        return LoraConfig(r=spec.rank, lora_alpha=spec.alpha, target_modules=sorted(layers), init_lora_weights=False)
+
+
+def remove_adapters(part: Any) -> None:
+    """Take every adapter off a UNet or text encoder; their layers become plain ones again."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in list(part.named_modules()):
+        if isinstance(module, LoraLayer):
+            parent, _, child = name.rpartition(".")
+            setattr(part.get_submodule(parent) if parent else part, child, module.get_base_layer())
+    part._hf_peft_config_loaded = False
+    if hasattr(part, "peft_config"):
+        del part.peft_config
+
+
+__all__ = ["ADAPTER", "Network", "get_peft_model_state_dict", "remove_adapters", "set_peft_model_state_dict"]

@@ -1,0 +1,145 @@
+"""The node's side of training: jobs become messages, answers become outcomes, files become the trace."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gesso_node.executors.lora.adapter_file import ADAPTER_FILE
+from gesso_node.executors.lora.messages import Retrain, RetrainDone, Train, TrainDone, TrainStep
+from gesso_node.executors.lora.port import Retrained, SegmentJob, Trained, TrainingInputs, TrainingJob, TrainingStep
+from gesso_node.executors.lora.run import ADAPTER_FOLDER, checkpoint_file, losses_file, read_losses
+from gesso_node.executors.port import ImageFile
+from gesso_protocol.errors import EncodingInvalid, ExecutorCrashed
+from gesso_protocol.spec import TrainLora, spec_bytes, spec_ref
+from gesso_protocol.trace import Binding, LeafKind, Slot, trace_leaves, trace_root
+from gesso_protocol.training.trace import TrainingFacts, TrainingLayout, segments
+
+FACTS_FILE = "facts.json"
+
+
+def train_message(number: int, job: TrainingJob) -> Train:
+    """Raises nothing: the job was checked when it was made."""
+    return Train(**_fields(number, job.inputs, job.out_dir), task=job.binding.task.hex())
+
+
+def retrain_message(number: int, job: SegmentJob, out_dir: Path) -> Retrain:
+    """The state's file must outlive the call."""
+    segment = job.segment
+    place = {"number": segment.number, "first": segment.first, "last": segment.last}
+    return Retrain(**_fields(number, job.inputs, out_dir), state=str(job.state), **place)
+
+
+def step_of(message: TrainStep) -> TrainingStep:
+    """Raises ExecutorCrashed for a picture that is not base64."""
+    try:
+        sample = base64.b64decode(message.sample, validate=True) if message.sample else None
+    except ValueError as error:
+        raise ExecutorCrashed("a sample is not base64") from error
+    return TrainingStep(message.index, message.total, message.loss, message.checkpoint, message.prompt, sample)
+
+
+def trained(message: TrainDone, job: TrainingJob, engine: str) -> Trained:
+    """Raises ExecutorCrashed when the child left less than it says."""
+    spec = job.inputs.spec
+    if message.steps_done > spec.steps or (message.steps_done < spec.steps and not message.stopped):
+        raise ExecutorCrashed(f"the child made {message.steps_done} updates, {spec.steps} were ordered")
+    folder = job.out_dir
+    images = tuple(
+        ImageFile(one.index, folder / one.name, bytes.fromhex(one.sha256), one.width, one.height, one.seed)
+        for one in message.pictures
+    )
+    if [image.index for image in images] != list(range(max(1, len(spec.sample_prompts)))):
+        raise ExecutorCrashed("the child made other samples than were ordered")
+    losses = tuple(loss for one in segments(spec, message.steps_done) for loss in read_losses(folder, one))
+    facts = TrainingFacts(
+        spec=spec_ref(spec),
+        model_manifest=job.inputs.manifest,
+        dataset=spec.dataset,
+        seed=job.inputs.seed.hex(),
+        start=job.start,
+        steps_done=message.steps_done,
+        dtype=spec.dtype,
+        profile=message.profile.get("key", ""),
+    )
+    (folder / FACTS_FILE).write_bytes(facts.encode())
+    root = trace_root(TrainingTrace.read(folder, spec).leaves(job.binding))
+    return Trained(
+        folder / ADAPTER_FOLDER, images, message.steps_done, losses, root, dict(message.profile), engine,
+        message.seconds, message.load_seconds, message.stopped,
+    )  # fmt: skip
+
+
+def retrained(message: RetrainDone, job: SegmentJob, out_dir: Path) -> Retrained:
+    """Raises ExecutorCrashed when the child answers for another segment."""
+    state = out_dir / "state.safetensors"
+    if len(message.losses) != job.segment.last - job.segment.first or not state.is_file():
+        raise ExecutorCrashed("the child ran another segment than was asked for")
+    return Retrained(state, message.losses, dict(message.profile), message.seconds)
+
+
+@dataclass(frozen=True)
+class TrainingTrace:
+    """The trace of a finished run on disk."""
+
+    folder: Path
+    facts: TrainingFacts
+    layout: TrainingLayout
+
+    @classmethod
+    def read(cls, folder: Path, spec: TrainLora) -> TrainingTrace:
+        """Raises ExecutorCrashed when the folder holds no finished run of this spec."""
+        path = folder / FACTS_FILE
+        try:
+            if path.stat().st_size > TrainingFacts.MAX_BYTES:
+                raise ExecutorCrashed("the facts of the run are too large")
+            facts = TrainingFacts.decode(path.read_bytes())
+        except (OSError, EncodingInvalid) as error:
+            raise ExecutorCrashed(f"there is no finished run here: {error}") from error
+        if facts.spec != spec_ref(spec):
+            raise ExecutorCrashed("the run here is one of another spec")
+        return cls(folder, facts, TrainingLayout.for_run(spec, facts.steps_done))
+
+    def leaves(self, binding: Binding) -> list[bytes]:
+        """All leaves in the tree's order. Raises ExecutorCrashed when a file is missing."""
+        try:
+            return trace_leaves(binding, self.layout, self.digests())
+        except OSError as error:
+            raise ExecutorCrashed(f"the trace is incomplete: {error}") from error
+
+    def digests(self) -> Mapping[Slot, bytes]:
+        """The digest of every leaf."""
+        return {slot: self._digest(slot) for slot in self.layout.slots()}
+
+    def path(self, slot: Slot) -> Path | None:
+        """The file whose SHA-256 a leaf is; None for the data set, whose leaf is its manifest's name."""
+        return {
+            LeafKind.MANIFEST: self.folder / FACTS_FILE,
+            LeafKind.CHECKPOINT: checkpoint_file(self.folder, slot.step),
+            LeafKind.LOSSES: losses_file(self.folder, slot.step),
+            LeafKind.FILE: self.folder / ADAPTER_FOLDER / ADAPTER_FILE,
+        }.get(slot.kind)
+
+    def _digest(self, slot: Slot) -> bytes:
+        path = self.path(slot)
+        if path is None:
+            return self.facts.dataset.value
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+
+def _fields(number: int, inputs: TrainingInputs, out_dir: Path) -> dict[str, Any]:
+    return {
+        "job": number,
+        "spec": spec_bytes(inputs.spec).decode(),
+        "model_dir": str(inputs.model_dir) if inputs.model_dir else None,
+        "dataset_dir": str(inputs.dataset_dir),
+        "start_dir": str(inputs.start_dir) if inputs.start_dir else None,
+        "manifest": inputs.manifest.hex(),
+        "seed": inputs.seed.hex(),
+        "out_dir": str(out_dir),
+    }

@@ -1,0 +1,98 @@
+"""What a training job is, what it tells while it runs, and how it can end. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from gesso_node.executors.port import Crashed, ImageFile, OutOfMemory, TimedOut, Unfit
+from gesso_protocol.ids import BlobRef, Root
+from gesso_protocol.spec import TrainLora
+from gesso_protocol.trace import Binding
+from gesso_protocol.training.trace import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingInputs:
+    """Verified folders of a run, and the seed from which it draws everything (32 bytes, from the beacon)."""
+
+    spec: TrainLora
+    model_dir: Path | None
+    """A pipeline folder; None where the engine needs no model."""
+    dataset_dir: Path
+    start_dir: Path | None
+    """The LoRA that the run continues from."""
+    manifest: BlobRef
+    seed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One run. `out_dir` may hold checkpoints of the same run: it goes on from the last whole one, bit for bit."""
+
+    inputs: TrainingInputs
+    out_dir: Path
+    deadline_s: float
+    binding: Binding
+    start: BlobRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """Update `index` of `total` (from 1) is done. `sample` is a finished sample picture (PNG) of prompt `prompt`."""
+
+    index: int
+    total: int
+    loss: float
+    checkpoint: bool = False
+    prompt: int = 0
+    sample: bytes | None = None
+
+
+OnTraining: TypeAlias = Callable[[TrainingStep], Awaitable[None]]
+"""Awaited for each update; quick, as the executor waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The run ended with an adapter. `stopped` says why when fewer updates than ordered were done (a NaN loss)."""
+
+    adapter_dir: Path
+    """`adapter.safetensors` (diffusers and peft names), `adapter_kohya.safetensors`, `adapter.json` (the card)."""
+    images: tuple[ImageFile, ...]
+    steps_done: int
+    losses: tuple[float, ...]
+    trace_root: Root
+    profile: dict[str, str]
+    executor: str
+    seconds: float
+    load_seconds: float = 0.0
+    stopped: str = ""
+
+
+TrainingOutcome: TypeAlias = Trained | Crashed | OutOfMemory | TimedOut | Unfit
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentJob:
+    """A segment of somebody's run to compute again from the state that was opened (`state`: a checkpoint file)."""
+
+    inputs: TrainingInputs
+    segment: Segment
+    state: Path
+    deadline_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """Where the re-run ended: the path of our checkpoint file, and the losses on the way."""
+
+    state: Path
+    losses: tuple[float, ...]
+    profile: dict[str, str]
+    seconds: float
+
+
+SegmentOutcome: TypeAlias = Retrained | Crashed | OutOfMemory | TimedOut | Unfit

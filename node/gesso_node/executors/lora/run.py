@@ -1,0 +1,178 @@
+"""A training run: updates, checkpoints, samples, an exported adapter and the trace; and one segment of it again.
+
+Whatever the engine is, this is the loop. It goes on from the last whole checkpoint in its folder, so a run that was
+killed loses at most one segment, and ends with the same bytes as one that never was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
+from gesso_node.executors.lora.state import read_state, write_state
+from gesso_node.executors.lora.trainer import Provenance, Trainer
+from gesso_node.executors.port import ImageFile
+from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
+from gesso_protocol.spec import TrainLora, spec_ref
+from gesso_protocol.training.trace import Segment, segments
+
+INDEX_FILE = "training.json"
+ADAPTER_FOLDER = "adapter"
+EmitTraining = Callable[[TrainingStep], None]
+"""Called after each update; raises Cancelled when the work is not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run left in its folder."""
+
+    images: tuple[ImageFile, ...]
+    steps_done: int
+    losses: tuple[float, ...]
+    stopped: str
+    seconds: float
+
+
+def checkpoint_file(folder: Path, number: int) -> Path:
+    """Where checkpoint `number` is; 0 is the start."""
+    return folder / f"checkpoint-{number:04}.safetensors"
+
+
+def losses_file(folder: Path, number: int) -> Path:
+    """Where the losses of segment `number` are: little-endian fp64, one an update."""
+    return folder / f"losses-{number:04}.bin"
+
+
+def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, emit: EmitTraining) -> Run:
+    """Run to the end, or to the first loss that is not a number. Raises what the trainer raises."""
+    begun = time.perf_counter()
+    spec = inputs.spec
+    out_dir.mkdir(parents=True, exist_ok=True)
+    number, losses = _resume(trainer, inputs, out_dir)
+    stopped = ""
+    for segment in segments(spec)[number:]:
+        stopped = _segment(trainer, spec, segment, out_dir, losses, emit)
+        if stopped:
+            break
+    done = len(losses)
+    images = _samples(trainer, spec, out_dir)
+    provenance = Provenance(
+        task=task, spec=str(spec_ref(spec)), base=spec.model, base_manifest=str(inputs.manifest),
+        dataset=str(spec.dataset), trigger=spec.trigger, steps=done, seed=spec.seed, extra={},
+    )  # fmt: skip
+    trainer.export(out_dir / ADAPTER_FOLDER, provenance)
+    return Run(images, done, tuple(losses), stopped, time.perf_counter() - begun)
+
+
+def retrain(trainer: Trainer, job: SegmentJob, out_dir: Path) -> tuple[Path, tuple[float, ...]]:
+    """One segment again, from the given state. Raises ModelInvalid when the state is not this segment's start."""
+    state = read_state(job.state, trainer.shapes)
+    if state.step != job.segment.first:
+        raise ModelInvalid(f"the state is that of step {state.step}, not of step {job.segment.first}")
+    trainer.restore(state)
+    losses = tuple(trainer.update(step) for step in range(job.segment.first, job.segment.last))
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path = out_dir / "state.safetensors"
+    write_state(path, trainer.state(job.segment.last))
+    return path, losses
+
+
+def _segment(
+    trainer: Trainer, spec: TrainLora, segment: Segment, folder: Path, losses: list[float], emit: EmitTraining
+) -> str:
+    """Run one segment and leave its checkpoint; returns why the run stops early, or nothing."""
+    before = trainer.state(segment.first)
+    own: list[float] = []
+    for step in range(segment.first, segment.last):
+        loss = trainer.update(step)
+        if not math.isfinite(loss):
+            # What was learnt before the last checkpoint stands, is handed over and is paid for.
+            trainer.restore(before)
+            return f"the loss was not a number in update {step + 1}"
+        own.append(loss)
+        last = step + 1 == segment.last
+        if last:
+            after = trainer.state(segment.last)
+            if not after.finite:
+                trainer.restore(before)
+                return f"a weight was not a number after update {step + 1}"
+            losses_file(folder, segment.number).write_bytes(struct.pack(f"<{len(own)}d", *own))
+            write_state(checkpoint_file(folder, segment.number + 1), after)
+            losses += own
+        emit(TrainingStep(step + 1, spec.steps, loss, checkpoint=last))
+        _maybe_sample(trainer, spec, step + 1, loss, emit)
+    return ""
+
+
+def _maybe_sample(trainer: Trainer, spec: TrainLora, done: int, loss: float, emit: EmitTraining) -> None:
+    if not spec.sample_every or done % spec.sample_every or done == spec.steps:
+        return
+    for at, prompt in enumerate(spec.sample_prompts):
+        picture = _png(*trainer.sample(prompt, spec.seed + at))
+        emit(TrainingStep(done, spec.steps, loss, prompt=at, sample=picture))
+
+
+def _samples(trainer: Trainer, spec: TrainLora, folder: Path) -> tuple[ImageFile, ...]:
+    """The last samples are part of the result; without sample prompts the trigger is drawn, so there is always one."""
+    images = []
+    for at, prompt in enumerate(spec.sample_prompts or (spec.trigger,)):
+        width, height, raw = trainer.sample(prompt, spec.seed + at)
+        path = folder / f"image-{at}.png"
+        data = _png(width, height, raw)
+        path.write_bytes(data)
+        images.append(ImageFile(at, path, hashlib.sha256(data).digest(), width, height, spec.seed + at))
+    return tuple(images)
+
+
+def _resume(trainer: Trainer, inputs: TrainingInputs, folder: Path) -> tuple[int, list[float]]:
+    """The number of the last whole checkpoint and the losses so far; a fresh run writes checkpoint 0."""
+    spec = inputs.spec
+    note = {"spec": str(spec_ref(spec)), "seed": inputs.seed.hex(), "manifest": str(inputs.manifest)}
+    index = folder / INDEX_FILE
+    same = index.is_file() and index.read_text() == json.dumps(note)
+    known = segments(spec)
+    for number in range(len(known), 0, -1) if same else ():
+        try:
+            state = read_state(checkpoint_file(folder, number), trainer.shapes)
+            if state.step != known[number - 1].last:
+                continue
+            losses = [loss for one in known[:number] for loss in read_losses(folder, one)]
+        except (ModelInvalid, ExecutorCrashed):
+            continue
+        trainer.restore(state)
+        return number, losses
+    write_state(checkpoint_file(folder, 0), trainer.state(0))
+    index.write_text(json.dumps(note))
+    return 0, []
+
+
+def read_losses(folder: Path, segment: Segment) -> tuple[float, ...]:
+    """The losses of one segment. Raises ExecutorCrashed when they are not there or not as many as its updates."""
+    try:
+        raw = losses_file(folder, segment.number).read_bytes()
+    except OSError as error:
+        raise ExecutorCrashed(f"the losses of segment {segment.number} are missing") from error
+    return losses_of(raw, segment.last - segment.first)
+
+
+def losses_of(raw: bytes, count: int) -> tuple[float, ...]:
+    """Losses from a leaf's bytes. Raises ExecutorCrashed when they are not `count` numbers."""
+    if len(raw) != 8 * count:
+        raise ExecutorCrashed(f"a log of {count} losses has {len(raw)} bytes")
+    return struct.unpack(f"<{count}d", raw)
+
+
+def _png(width: int, height: int, raw: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (width, height), raw).save(buffer, "PNG")
+    return buffer.getvalue()

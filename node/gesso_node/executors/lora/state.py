@@ -1,0 +1,79 @@
+"""A checkpoint: weights, both moments of AdamW and the step; nothing else is needed to go on bit for bit.
+
+The file is safetensors with `w/NAME`, `m/NAME`, `v/NAME`, all fp32, names sorted, so equal states are equal files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gesso.tensorfile import TensorFile, open_tensors, write_tensors
+from gesso_protocol.errors import ModelInvalid
+from gesso_protocol.hashing import sha256
+
+Array = NDArray[np.float32]
+Shapes = Mapping[str, tuple[int, ...]]
+MAX_STATE_BYTES = 8 * 1024**3
+_PARTS = ("w", "m", "v")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """After `step` updates. The three mappings have the same names and shapes."""
+
+    step: int
+    weights: dict[str, Array]
+    first: dict[str, Array]
+    second: dict[str, Array]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number is one."""
+        parts = (self.weights, self.first, self.second)
+        return all(bool(np.isfinite(array).all()) for part in parts for array in part.values())
+
+
+def write_state(path: Path, state: State) -> bytes:
+    """Write the file, whole or not at all; returns its SHA-256."""
+    parts = zip(_PARTS, (state.weights, state.first, state.second), strict=True)
+    rows = [
+        (f"{part}/{name}", "F32", array.shape, np.ascontiguousarray(array, dtype="<f4").tobytes())
+        for part, arrays in parts
+        for name, array in sorted(arrays.items())
+    ]
+    write_tensors(path, rows, {"format": "gesso/checkpoint/1", "step": str(state.step)})
+    return sha256(path.read_bytes())
+
+
+def read_state(path: Path, shapes: Shapes | None = None) -> State:
+    """Raises ModelInvalid unless the file is a checkpoint of exactly these parameters (any, when None)."""
+    file = open_tensors(path, max_bytes=MAX_STATE_BYTES)
+    step = file.metadata.get("step", "")
+    if file.metadata.get("format") != "gesso/checkpoint/1" or not step.isdigit() or len(step) > 6:
+        raise ModelInvalid(f"{path.name} is not a checkpoint of a training run")
+    weights, first, second = (_part(file, part) for part in _PARTS)
+    found = {name: array.shape for name, array in weights.items()}
+    if any({name: array.shape for name, array in part.items()} != found for part in (first, second)):
+        raise ModelInvalid(f"{path.name} has moments that do not fit its weights")
+    if shapes is not None and found != dict(shapes):
+        raise ModelInvalid(f"{path.name} is a checkpoint of another network")
+    state = State(int(step), weights, first, second)
+    if not state.finite:
+        raise ModelInvalid(f"{path.name} holds values that are not numbers")
+    return state
+
+
+def _part(file: TensorFile, part: str) -> dict[str, Array]:
+    arrays = {}
+    for name, info in file.tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind not in _PARTS or not rest or info.dtype != "F32":
+            raise ModelInvalid(f"{file.path.name}: {name} has no place in a checkpoint")
+        if kind == part:
+            arrays[rest] = np.frombuffer(file.read(name), dtype="<f4").reshape(info.shape)
+    return dict(sorted(arrays.items()))
