@@ -37,7 +37,10 @@ STRICT = KernelOptions(attention="math")
 
 
 def use_kernels(unet: Any, options: KernelOptions) -> None:
-    """Make `unet` compute that way from now on. Call once, on a freshly loaded model."""
+    """Make `unet` compute that way from now on, and answer in fp32. Call once, on a freshly loaded model."""
+    if unet.dtype != torch.float32:
+        # Guidance multiplies rounding: both branches are summed in fp32, and from what is committed.
+        unet.register_forward_hook(lambda _module, _args, output: (output[0].float(),))
     if options.channels_last:
         unet.to(memory_format=torch.channels_last)
     if options.attention == "bmm":

@@ -23,3 +23,8 @@ def path() -> Path:
 def early_unet_path() -> Path:
     """The UNet of an earlier training step, fp16 safetensors: same shapes, other numbers, worse pictures."""
     return Path(__file__).parent / "early_unet.safetensors"
+
+
+def calibration_path() -> Path:
+    """Calibration vectors of this model: inputs of single steps and what strict fp32 gives for them."""
+    return Path(__file__).parent / "calibration.npz"

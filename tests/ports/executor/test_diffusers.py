@@ -22,6 +22,9 @@ from gesso_node.executors.engine import EngineJob, EngineResult  # noqa: E402
 from gesso_node.executors.folder import check_model_folder  # noqa: E402
 from gesso_node.executors.port import Job, ReplayCheck, ReplayJob, StepDone  # noqa: E402
 from gesso_node.trace import RecordedTrace  # noqa: E402
+from gesso_protocol.audit.compare import Branches  # noqa: E402
+from gesso_protocol.audit.schedules import Schedule  # noqa: E402
+from gesso_protocol.audit.transitions import OpenedPicture, check_transitions  # noqa: E402
 from gesso_protocol.errors import ModelInvalid  # noqa: E402
 from gesso_protocol.trace import LeafKind, Slot, TraceManifest  # noqa: E402
 
@@ -231,6 +234,27 @@ def test_places_that_the_task_does_not_have_are_a_typed_error(
     job = make_job()
     with pytest.raises(ModelInvalid, match="the task has"):
         engine.replay(ReplayJob(job.spec, job.model_dir, job.manifest, (ReplayCheck(*place, bytes(4096)),)))
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+def test_narrow_weights_leave_arithmetic_that_can_be_checked(
+    engine: DiffusersEngine, make_job: MakeJob, dtype: str, scheduler: str
+) -> None:
+    """Every latent follows from the committed branches in fp32, however coarse the model that made them is."""
+    job = make_job(guidance=5.0, dtype=dtype, scheduler=scheduler)
+    run(engine, job)
+    trace = RecordedTrace.read(job.out_dir, job.spec)
+    own = engine.replay(replay_job(job, trace, range(0)))
+    schedule = Schedule.of(own.scheduler_config, job.spec.scheduler, 6)
+    picture = OpenedPicture(
+        0,
+        latent(trace, LeafKind.NOISE),
+        [latent(trace, LeafKind.LATENT, step) for step in range(6)],
+        [Branches(latent(trace, LeafKind.COND, at), latent(trace, LeafKind.UNCOND, at)) for at in range(6)],
+        {at: np.frombuffer(noise, "<f4").reshape(1, 4, 16, 16) for (_, at), noise in own.step_noises.items()},
+    )
+    assert check_transitions([picture], schedule, 5.0).mismatches == ()
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
