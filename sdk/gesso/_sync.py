@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from gesso.audits.facts import AuditFacts
+from gesso.audits.recheck import Recheck, Replayer
 from gesso.chain.records import Listing, TxReceipt
 from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient, Balance
 from gesso.directory import TaskRow
@@ -270,6 +271,16 @@ class Task:
     def audit(self) -> AuditFacts:
         """What the audit of this task has come to, from the chain alone. Raises Unreachable, ChainError."""
         return self._run(self._async.audit)
+
+    def recheck(self, *, replayer: Replayer | None = None, steps: int | None = None) -> Recheck:
+        """Check this task again on this machine, from its public openings: the steps that the beacon drew, or as many
+        of its own drawing. Without a replayer only what needs no model. Raises TaskFailed, UsageError, Unreachable."""
+        return self._run(self._async.recheck, replayer=replayer, steps=steps)
+
+    def challenge(self) -> TxReceipt:
+        """Bring this task before jurors; pulls the arbiter's challenge bond from the wallet, which comes back when the
+        node is found guilty. Raises InsufficientFunds, UsageError without an arbiter, ChainReverted when too late."""
+        return self._run(self._async.challenge)
 
     def spec(self) -> TextToImage:
         """What was asked for, checked against the hash in the terms."""

@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 import anyio
 
+from gesso.audits.examine import examine
 from gesso.audits.facts import AuditFacts
+from gesso.audits.recheck import Recheck, Replayer
 from gesso.audits.watch import AuditWatch
+from gesso.chain.arbiter import Filing
 from gesso.chain.records import TxReceipt
 from gesso.feed import TaskStream
 from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
@@ -24,6 +27,7 @@ from gesso_protocol.errors import (
     GessoError,
     TaskFailed,
     Unreachable,
+    UsageError,
 )
 from gesso_protocol.events import Claimed, Committed, Delivered, Event, Fetched, Settled, Submitted
 from gesso_protocol.ids import Address, BlobRef, TaskId
@@ -129,6 +133,22 @@ class AsyncTask:
         watch = AuditWatch(self._ports.chain.arbiter, self.id, self.terms, self._params)
         watch.take(await self._read_past())
         return await watch.facts(await self.spec())
+
+    async def recheck(self, *, replayer: Replayer | None = None, steps: int | None = None) -> Recheck:
+        """Check this task again on this machine, from its public openings: the steps that the beacon drew, or as many
+        of its own drawing. Without a replayer only what needs no model. Raises TaskFailed, UsageError, Unreachable."""
+        past = await self._read_past()
+        return await examine(self._ports, self.id, self.terms, await self.spec(), past, replayer=replayer, steps=steps)
+
+    async def challenge(self) -> TxReceipt:
+        """Bring this task before jurors; pulls the arbiter's challenge bond from the wallet, which comes back when the
+        node is found guilty. Raises InsufficientFunds, UsageError without an arbiter, ChainReverted when too late."""
+        arbiter = self._ports.chain.arbiter
+        done = [event for event in await self._read_past() if isinstance(event, Committed)]
+        if arbiter is None or not done:
+            raise UsageError("there is nothing to challenge: no arbiter, or no commit of this task")
+        last = done[-1]
+        return await arbiter.challenge(Filing(self.terms, last.node, last.result_root, last.trace_root))
 
     async def spec(self) -> TextToImage:
         """What was asked for, checked against the hash in the terms."""

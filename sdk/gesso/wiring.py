@@ -12,6 +12,7 @@ import httpx
 from anyio import to_thread
 
 from gesso.announce import Announcer, PeerAnnouncer, RelayAnnouncer
+from gesso.audits.openings import OpeningSource, PeerOpenings, RelayOpenings
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.blobs.peer import PeerBlobs, PeersFirst
 from gesso.chain.chain import Chain
@@ -45,6 +46,8 @@ class Ports:
     """A URL where nodes find the spec's blob."""
     max_fee: str | None = None
     poll_s: float = POLL_S
+    openings: tuple[OpeningSource, ...] = ()
+    """Who is asked for a task's openings, in this order, where no auditor has published them."""
 
     @property
     def can_send(self) -> bool:
@@ -109,12 +112,15 @@ def make_ports(
     """The ports from their parts; used for real networks and for the one in a test's process."""
     announcers: list[Announcer] = []
     sources: list[ProgressSource] = []
+    openings: list[OpeningSource] = []
     if transport is not None:
         blobs = PeersFirst(blobs, PeerBlobs(transport))
         announcers.append(PeerAnnouncer(transport))
+        openings.append(PeerOpenings(transport, chain, relay))
         sources.append(PeerProgress(transport, PeerBinding(chain.node_of_peer)))
     if relay is not None:
         announcers.append(RelayAnnouncer(relay))
+        openings.append(RelayOpenings(relay, blobs))
         sources.append(RelayProgress(relay))
     return Ports(
         chain=chain,
@@ -128,6 +134,7 @@ def make_ports(
         spec_from=relay_url,
         max_fee=max_fee,
         poll_s=poll_s,
+        openings=tuple(openings),
     )
 
 
