@@ -1,0 +1,252 @@
+"""What cheating, laziness and collusion pay, in closed form: the reasons behind the shipped parameters.
+
+Everything is in prices of one task (P = 1). The same actors are played out at random in `simulation.py`; the bench
+`economics` prints both. None of this is consulted when a node acts: it is documentation that computes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Market:
+    """What an honest network looks like. Shares and costs are of the price."""
+
+    cost: float = 0.6
+    """What computing a task costs its node."""
+    steps: int = 30
+    checked: int = 2
+    rate: float = 0.05
+    """Share of tasks that are audited."""
+    sees: float = 0.98
+    """An honest auditor flags a bad step that it runs."""
+    sticks: float = 0.95
+    """A flag ends in a penalty: the jury reaches its quorum."""
+    penalty: float = 1000.0
+    stake: float = 10_000.0
+    overhead: float = 0.12
+    """What an audit costs beside its steps (embeddings, decode, transfer), as a share of the task's cost."""
+
+    @property
+    def honest_profit(self) -> float:
+        """A task's price less its cost."""
+        return 1 - self.cost
+
+    @property
+    def audit_cost(self) -> float:
+        """What one auditor's work on one task costs."""
+        return self.cost * (self.checked / self.steps + self.overhead)
+
+
+@dataclass(frozen=True)
+class Cheat:
+    """A node's strategy: the share of its cost that it saves, and the share of transitions that are bad.
+
+    `plain`: the exact checks or the ones without a model find it whatever steps are drawn.
+    """
+
+    name: str
+    saves: float
+    bad: float
+    plain: bool = False
+
+    def detection(self, market: Market) -> float:
+        """Chance that an audit of such a task ends in a penalty."""
+        seen = 1.0 if self.plain else drawn_bad(market.steps, round(self.bad * market.steps), market.checked)
+        return market.sees * market.sticks * seen
+
+    def profit(self, market: Market) -> float:
+        """Expected profit of one task."""
+        caught = market.rate * self.detection(market)
+        return (1 - caught) - market.cost * (1 - self.saves) - caught * market.penalty
+
+    def break_even(self, market: Market) -> float:
+        """The penalty from which honest work pays more."""
+        caught = market.rate * self.detection(market)
+        return market.cost * self.saves / caught - 1 if caught > 0 else math.inf
+
+
+CHEATS = (
+    Cheat("fewer-steps", 0.5, 0.5),
+    Cheat("skip-steps", 0.1, 0.1),
+    Cheat("skip one step", 1 / 30, 1 / 30),
+    Cheat("feature-reuse", 0.45, 0.5),
+    Cheat("wrong-model", 0.7, 1.0),
+    Cheat("missing-lora", 0.05, 1.0),
+    Cheat("low-guidance", 0.5, 1.0),
+    Cheat("other-prompt", 0.05, 1.0),
+    Cheat("int8 (fp32 or fp16 task)", 0.3, 1.0),
+    Cheat("int4", 0.6, 1.0),
+    Cheat("cached, one jump", 1.0, 1 / 30, plain=True),
+    Cheat("spread-jump", 1.0, 1.0),
+    Cheat("bridge", 1.0, 1.0),
+    Cheat("swap-image", 1.0, 0.0, plain=True),
+    Cheat("wrong-noise", 0.3, 0.0, plain=True),
+    Cheat("copied-root", 1.0, 1.0, plain=True),
+    Cheat("sold-twice", 0.5, 1.0, plain=True),
+    Cheat("withhold", 1.0, 1.0, plain=True),
+)
+"""The corpus that the tests run, with what each saves; where a cheat comes in strengths, a typical one."""
+
+
+def drawn_bad(steps: int, bad: int, checked: int) -> float:
+    """Chance that at least one of `checked` distinct steps is one of `bad`."""
+    if checked > steps - bad:
+        return 1.0 if bad else 0.0
+    return 1 - math.comb(steps - bad, checked) / math.comb(steps, checked)
+
+
+def fair_majority(seats: int, needed: int, share: float) -> float:
+    """Chance that a party with this share of stake gets `needed` of `seats` when lots alone decide (binomial)."""
+    terms = (math.comb(seats, won) * share**won * (1 - share) ** (seats - won) for won in range(needed, seats + 1))
+    return sum(terms)
+
+
+def racing_majority(seats: int, needed: int, share: float, start: float = 1.0) -> float:
+    """The same where seats go to the first who commit, and this party is always first.
+
+    Wallets become eligible as a threshold doubles: `seats * start` are expected at once, as many more in the next step,
+    twice that in the one after. In each step the fast party takes what it can before the others. Exact for many small
+    wallets (eligible numbers are then Poisson).
+    """
+    return _race(seats, needed, share, seats * start, seats * start)
+
+
+def _race(seats: int, needed: int, share: float, mean: float, so_far: float) -> float:
+    # state: seats taken by the party and by others; a step ends with at least one new seat or the next doubling
+    chances: dict[tuple[int, int], float] = {(0, 0): 1.0}
+    won = 0.0
+    for _ in range(40):
+        after: dict[tuple[int, int], float] = {}
+        for (ours, theirs), chance in chances.items():
+            for (more, others), part in _step(seats - ours - theirs, mean * share, mean * (1 - share)):
+                now = (ours + more, theirs + others)
+                if now[0] >= needed:
+                    won += chance * part
+                elif sum(now) < seats:
+                    after[now] = after.get(now, 0.0) + chance * part
+        chances, mean, so_far = after, so_far, 2 * so_far
+        if sum(chances.values()) < 1e-15:
+            break
+    return won
+
+
+def _step(free: int, ours: float, theirs: float) -> Iterator[tuple[tuple[int, int], float]]:
+    """How many of the free seats each side takes in one step, the fast side first, and how likely that is."""
+    for more, p in _capped(free, ours):
+        for others, q in _capped(free - more, theirs):
+            yield (more, others), p * q
+
+
+def _capped(cap: int, mean: float) -> Iterator[tuple[int, float]]:
+    """A Poisson number with everything beyond `cap` counted as `cap`."""
+    rest = 1.0
+    for value in range(cap):
+        part = math.exp(-mean + value * math.log(mean) - math.lgamma(value + 1)) if mean > 0 else float(value == 0)
+        rest -= part
+        yield value, part
+    yield cap, max(rest, 0.0)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where the audit pool's money comes from and goes to. Amounts are in the fee token, gas in the same money."""
+
+    fee: float
+    """What a task pays."""
+    protocol_bps: int
+    auditor_fee: float
+    gas_cost: float
+    """What one auditor pays for its two transactions."""
+    work_cost: float
+    """What one auditor pays for its computing."""
+    rate: float = 0.05
+    seats: int = 2
+
+    @property
+    def income(self) -> float:
+        """A task's protocol fee."""
+        return self.fee * self.protocol_bps / 10_000
+
+    @property
+    def outgo(self) -> float:
+        """What audits cost the pool a task."""
+        return self.rate * self.seats * self.auditor_fee
+
+    @property
+    def solvent(self) -> bool:
+        """Whether fees alone pay the auditors."""
+        return self.income >= self.outgo
+
+    @property
+    def auditor_earns(self) -> float:
+        """What an auditor has left of one audit."""
+        return self.auditor_fee - self.gas_cost - self.work_cost
+
+    @property
+    def smallest_fee(self) -> float:
+        """The mean fee from which the pool is solvent."""
+        return self.outgo * 10_000 / self.protocol_bps
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What auditors and jurors win and lose, in prices of a task."""
+
+    auditor_fee: float = 0.5
+    auditor_penalty: float = 1000.0
+    juror_fee: float = 5.0
+    juror_penalty: float = 200.0
+    juror_cost: float = 0.3
+    bond: float = 200.0
+    appeal_factor: int = 3
+
+    def auditor(self, market: Market, honest: float) -> Mapping[str, float]:
+        """Profit of one audit a strategy, when the other seat is honest with this chance and the node is honest.
+
+        Idle pairs that share a made-up projection are counted as undetected, which is the worst case.
+        """
+        lose = market.sticks * honest * self.auditor_penalty
+        return MappingProxyType(
+            {
+                "honest": self.auditor_fee - market.audit_cost,
+                "lazy: guesses": self.auditor_fee * (1 - honest) - lose,
+                "lazy: copies the node": self.auditor_fee * (1 - honest) - lose,
+                "copies the other's seal": self.auditor_fee * (1 - honest) - lose,
+                "always flags": -market.sticks * self.auditor_penalty - market.audit_cost,
+                "commits and is silent": -self.auditor_penalty,
+            }
+        )
+
+    def juror(self, honest_majority: float) -> Mapping[str, float]:
+        """Profit of one seat a strategy, when the honest vote wins with this chance."""
+        win, lose = self.juror_fee, self.juror_penalty
+        return MappingProxyType(
+            {
+                "honest": honest_majority * win - (1 - honest_majority) * lose - self.juror_cost,
+                "votes at random": 0.5 * (win - lose),
+                "always cannot tell": 0.0,
+                "silent": -lose,
+            }
+        )
+
+    def requester(self, honest_majority: float) -> Mapping[str, float]:
+        """Profit of one challenge of an honest task: the bond against the fee that an unfair jury would refund."""
+        return MappingProxyType({"challenges everything": (1 - honest_majority) * 1.0 - honest_majority * self.bond})
+
+
+def collusion(market: Market, share: float, saves: float = 1.0) -> float:
+    """Profit of a task for a node that cheats at every step and whose friends hold this share of stake.
+
+    Its friends are always first to a free seat. It is safe while both seats are theirs; one honest auditor flags, and
+    then only a jury without quorum against it helps.
+    """
+    both = racing_majority(2, 2, share)
+    blocked = racing_majority(21, 8, share)
+    caught = market.rate * (1 - both) * market.sees * (1 - blocked)
+    unpaid = market.rate * (1 - both) * market.sees
+    return (1 - unpaid) - market.cost * (1 - saves) - caught * market.penalty
