@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gesso.chain import Chain, Listing
 from gesso_protocol.ids import BlobRef, ListingId
+from gesso_protocol.money import MAX_LINEAGE
 
 BASE_MODEL_KIND = 0
 MAX_LISTINGS = 100_000
@@ -38,6 +39,14 @@ class Catalogue:
         return found
 
     def royalty_bps(self, listing: ListingId) -> int:
-        """What the model's owner gets of a fee; 0 for no listing or one we have not seen."""
-        known = self._listings.get(listing)
-        return known.royalty_bps if known else 0
+        """What the owners of the model and of its parents get of a fee; 0 for no listing or one we have not seen."""
+        sum_bps = 0
+        for _ in range(MAX_LINEAGE):
+            known = self._listings.get(listing)
+            if known is None:
+                break
+            sum_bps += known.royalty_bps
+            if known.parent is None:
+                break
+            listing = known.parent
+        return sum_bps

@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from gesso import wiring
 from gesso.announce import announce_all
+from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.directory import TaskRow
 from gesso.families import family_of
@@ -191,7 +192,7 @@ class AsyncClient:
             offers,
             fee=None if fee is None else parse_amount(fee),
             min_fee=params.min_fee,
-            royalty_bps=listing.royalty_bps,
+            royalty_bps=sum(share.bps for share in await self._ports.chain.royalties(listing.id)),
             protocol_bps=params.protocol_fee_bps,
             audit=audit,
             audit_fee=params.audit_fee,
@@ -298,6 +299,11 @@ class AsyncClient:
         if wanted == 0 or wanted > have:
             raise InsufficientFunds(f"the deposit has {format_amount(have)} fee tokens", hint="gesso wallet show")
         return await self._ports.chain.withdraw(wanted)
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Where this client reads and puts content by hash."""
+        return self._ports.blobs
 
     async def params(self) -> BoardParams:
         """The board's windows and fees; read once, they do not change."""

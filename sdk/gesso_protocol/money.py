@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -98,3 +99,37 @@ def split_fee(fee: int, royalty_bps: int, protocol_bps: int) -> Split:
     royalty = Wei(int(whole) * royalty_bps // BPS)
     protocol = Wei(int(whole) * protocol_bps // BPS)
     return Split(node=whole - royalty - protocol, royalty=royalty, protocol=protocol)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Where one fee goes when the model has parents; `royalties` in the order of the lineage, all add up exactly."""
+
+    node: Wei
+    royalties: tuple[Wei, ...]
+    protocol: Wei
+
+    @property
+    def royalty(self) -> Wei:
+        """What the chain's log calls the royalty: the sum of all."""
+        return Wei(sum(self.royalties))
+
+
+MAX_LINEAGE = 4
+"""A listing and its parents, at most."""
+
+
+def split_along(fee: int, royalties_bps: Sequence[int], protocol_bps: int) -> Shares:
+    """Divide a fee among the listing's lineage (its own royalty first, then each parent's), protocol and node.
+
+    Every share but the node's is rounded down by itself, so a lineage never takes more than its basis points' sum.
+    Raises `UsageError` for shares below zero or above 10,000 together, and for more than `MAX_LINEAGE` royalties.
+    """
+    if len(royalties_bps) > MAX_LINEAGE:
+        raise UsageError(f"a listing has at most {MAX_LINEAGE - 1} parents above it")
+    if min(*royalties_bps, protocol_bps, 0) < 0 or sum(royalties_bps) + protocol_bps > BPS:
+        raise UsageError("royalties and protocol fee together are at most 10000 basis points")
+    whole = Wei(fee)
+    royalties = tuple(Wei(int(whole) * bps // BPS) for bps in royalties_bps)
+    protocol = Wei(int(whole) * protocol_bps // BPS)
+    return Shares(node=whole - sum(royalties) - protocol, royalties=royalties, protocol=protocol)

@@ -23,7 +23,7 @@ from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.manifest import CHUNK_BYTES, BlobManifest, FileEntry, ModelManifest
 from gesso_protocol.messages import TaskAnnouncement
-from gesso_protocol.money import MAX_FEE, Wei, split_fee
+from gesso_protocol.money import MAX_FEE, Wei, split_along, split_fee
 from gesso_protocol.policy import Offer
 from gesso_protocol.result import ImageEntry, ResultManifest, result_root
 from gesso_protocol.spec import TextToImage, spec_ref
@@ -132,6 +132,33 @@ def fee_rows() -> list[dict[str, Any]]:
                     "toNode": hex(split.node),
                     "royalty": hex(split.royalty),
                     "protocolFee": hex(split.protocol),
+                }
+            )
+    return rows
+
+
+def royalty_rows() -> list[dict[str, Any]]:
+    """Splits along a listing and its parents; `royaltyBps` and `royalties` are words, the listing's own first."""
+    rows = []
+    for fee in (0, 1, 9_999, 20_000, 20_000_000_000_000_000, 123_456_789_123_456_789, MAX_FEE):
+        for lineage, protocol in (
+            ((), 250),
+            ((500,), 250),
+            ((500, 300), 100),
+            ((1, 9_998), 1),
+            ((333, 0, 667), 2_000),
+            ((1250, 1250, 1250, 1250), 2_000),
+            ((0, 0, 0, 1), 0),
+        ):
+            shares = split_along(fee, lineage, protocol)
+            rows.append(
+                {
+                    "fee": hex(fee),
+                    "royaltyBps": hexed(b"".join(bps.to_bytes(32, "big") for bps in lineage)),
+                    "protocolBps": protocol,
+                    "toNode": hex(shares.node),
+                    "royalties": hexed(b"".join(part.to_bytes(32, "big") for part in shares.royalties)),
+                    "protocolFee": hex(shares.protocol),
                 }
             )
     return rows
@@ -344,6 +371,7 @@ FILES = {
     "terms": terms_rows,
     "sortition": sortition_rows,
     "fees": fee_rows,
+    "royalties": royalty_rows,
     "merkle": merkle_rows,
     "trace": trace_rows,
     "audit": audit_rows,

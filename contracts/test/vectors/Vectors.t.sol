@@ -88,6 +88,29 @@ contract VectorsTest is Fixture {
         }
     }
 
+    function test_RoyaltiesAlongParents() public view {
+        string memory json = load("royalties");
+        uint256[] memory fees = vm.parseJsonUintArray(json, ".fee");
+        bytes[] memory lineages = vm.parseJsonBytesArray(json, ".royaltyBps");
+        uint256[] memory protocolBps = vm.parseJsonUintArray(json, ".protocolBps");
+        uint256[] memory nodes = vm.parseJsonUintArray(json, ".toNode");
+        bytes[] memory parts = vm.parseJsonBytesArray(json, ".royalties");
+        uint256[] memory protocols = vm.parseJsonUintArray(json, ".protocolFee");
+        vm.assertTrue(fees.length >= 40, "too few vectors");
+        for (uint256 i; i < fees.length; ++i) {
+            bytes32[] memory lineage = words(lineages[i]);
+            Royalty[] memory royalties = new Royalty[](lineage.length);
+            for (uint256 k; k < lineage.length; ++k) {
+                royalties[k].bps = uint16(uint256(lineage[k]));
+            }
+            uint256[] memory owed = new uint256[](lineage.length);
+            (uint96 toNode,, uint96 protocolFee) = Fees.split(uint96(fees[i]), royalties, owed, protocolBps[i]);
+            vm.assertEq(toNode, nodes[i], vm.toString(i));
+            vm.assertEq(protocolFee, protocols[i], vm.toString(i));
+            vm.assertEq(abi.encodePacked(owed), parts[i]);
+        }
+    }
+
     function test_MerkleProofs() public view {
         string memory json = load("merkle");
         bytes32[] memory roots = vm.parseJsonBytes32Array(json, ".root");

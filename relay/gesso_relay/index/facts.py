@@ -163,6 +163,11 @@ def _(event: on_chain.ListingYanked) -> Fact:
     return "model", str(event.listing), "yanked", {"yanked": event.yanked}
 
 
+@_fact.register(on_chain.RoyaltyPaid)
+def _(event: on_chain.RoyaltyPaid) -> Fact:
+    return "model", str(event.listing), "royalty", {"to": str(event.owner), "amount": str(int(event.amount))}
+
+
 @_fact.register(on_chain.ListingTransferred)
 def _(event: on_chain.ListingTransferred) -> Fact:
     return "model", str(event.listing), "transferred", {"owner": str(event.owner)}

@@ -78,6 +78,9 @@ def _model(document: Document | None, entry: Entry) -> Document | None:
         document = {"id": entry.key, "published_at": entry.at, "yanked": False}
     elif document is None:
         return None
+    if entry.name == "royalty":
+        earned = int(str(document.get("earned", 0))) + int(str(entry.data["amount"]))
+        return {**document, "earned": str(earned), "earned_at": entry.at}
     return {**document, **entry.data, "changed_at": entry.at}
 
 

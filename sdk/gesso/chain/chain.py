@@ -17,7 +17,7 @@ from gesso.chain.events import (
     TaskSettleSkipped,
 )
 from gesso.chain.permits import Permits
-from gesso.chain.records import Listing, NodeRecord, NodeState, TxReceipt
+from gesso.chain.records import Listing, NodeRecord, NodeState, Royalty, TxReceipt
 from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Mined, Sender
 from gesso.chain.settings import ChainSettings
@@ -294,6 +294,20 @@ class Chain:
             name=name,
             version=version,
         )
+
+    async def royalties(self, listing: ListingId) -> tuple[Royalty, ...]:
+        """Who earns on a task of the listing: its owner first, then those of its parents. Empty for an unknown one."""
+        (found,) = await self._read(MARKETPLACE, "royaltiesOf", int(listing))
+        return tuple(Royalty(listing=ListingId(number), owner=Address(owner), bps=bps) for number, owner, bps in found)
+
+    async def transfer_listing(self, listing: ListingId, to: Address) -> TxReceipt:
+        """Give a listing and its royalties away, from the next settlement on."""
+        return _receipt(await self._send(MARKETPLACE, "transferListing", int(listing), str(to)))
+
+    async def listing_of_manifest(self, manifest: BlobRef) -> ListingId | None:
+        """The first listing of these bytes: its owner alone may list them again."""
+        (found,) = await self._read(MARKETPLACE, "listingOfManifest", manifest.value)
+        return ListingId(found) if found else None
 
     async def listing_id(self, name: str, version: int) -> ListingId | None:
         (found,) = await self._read(MARKETPLACE, "idOf", name, version)

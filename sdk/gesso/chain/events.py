@@ -66,6 +66,15 @@ class TaskSettled(Happened):
     protocol_fee: Wei
 
 
+class RoyaltyPaid(Happened):
+    """A listing earned `amount` by the tasks that this transaction settled, named by them or as a parent."""
+
+    kind: Literal["royalty-paid"] = "royalty-paid"
+    listing: ListingId
+    owner: Address
+    amount: Wei
+
+
 class TaskCancelled(Happened):
     kind: Literal["task-cancelled"] = "task-cancelled"
     task: TaskId
@@ -204,6 +213,7 @@ ContractEvent: TypeAlias = (
     | TaskClaimed
     | TaskCommitted
     | TaskSettled
+    | RoyaltyPaid
     | TaskCancelled
     | TaskExpired
     | TaskSettleSkipped
@@ -243,6 +253,7 @@ _KINDS: dict[str, tuple[type[Any], dict[str, str]]] = {
         | _NODE
         | {"paid": "paid", "royalty": "royalty", "royaltyTo": "royalty_to", "protocolFee": "protocol_fee"},
     ),
+    "RoyaltyPaid": (RoyaltyPaid, {"listing": "listing", "owner": "owner", "amount": "amount"}),
     "Cancelled": (TaskCancelled, _TASK | {"refund": "refund"}),
     "Expired": (TaskExpired, _TASK | _NODE | {"refund": "refund"}),
     "SettleSkipped": (TaskSettleSkipped, _TASK),

@@ -53,6 +53,14 @@ class NodeRecord(_Record):
     unbond_at: int
 
 
+class Royalty(_Record):
+    """What one listing earns of each task that names it or a descendant; basis points."""
+
+    listing: ListingId
+    owner: Address
+    bps: int
+
+
 class Listing(_Record):
     """One version of one model on the marketplace."""
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from gesso_protocol.errors import EncodingInvalid, UsageError
-from gesso_protocol.money import BPS, MAX_FEE, Wei, format_amount, parse_amount, split_fee
+from gesso_protocol.money import BPS, MAX_FEE, Wei, format_amount, parse_amount, split_along, split_fee
 
 amounts = st.integers(min_value=0, max_value=2**256 - 1)
 fees = st.integers(min_value=0, max_value=MAX_FEE)
@@ -26,6 +26,30 @@ def test_a_split_loses_nothing(fee: int, royalty: int, protocol: int) -> None:
     assert split.node + split.royalty + split.protocol == fee
     assert 0 <= fee * royalty - split.royalty * BPS < BPS
     assert 0 <= fee * protocol - split.protocol * BPS < BPS
+
+
+@given(fee=fees, lineage=st.lists(st.integers(0, 1250), max_size=4), protocol=st.integers(0, 5000))
+def test_a_split_along_parents_loses_nothing(fee: int, lineage: list[int], protocol: int) -> None:
+    shares = split_along(fee, lineage, protocol)
+    assert shares.node + sum(shares.royalties) + shares.protocol == fee
+    assert shares.royalty == sum(shares.royalties)
+    for part, bps in zip(shares.royalties, lineage, strict=True):
+        assert 0 <= fee * bps - part * BPS < BPS
+    together = split_fee(fee, sum(lineage), protocol)
+    assert 0 <= shares.node - together.node <= len(lineage)
+
+
+def test_a_lineage_of_one_is_a_plain_split() -> None:
+    one, plain = split_along(12_345_678, [333], 100), split_fee(12_345_678, 333, 100)
+    assert (one.node, one.royalties, one.protocol) == (plain.node, (plain.royalty,), plain.protocol)
+
+
+@pytest.mark.parametrize(
+    ("lineage", "protocol"), [([-1], 0), ([], -1), ([5000, 5001], 0), ([1] * 5, 0), ([5000, 4000], 1001)]
+)
+def test_impossible_lineages(lineage: list[int], protocol: int) -> None:
+    with pytest.raises(UsageError):
+        split_along(1, lineage, protocol)
 
 
 @pytest.mark.parametrize(("royalty", "protocol"), [(-1, 0), (0, -1), (10_001, 0)])

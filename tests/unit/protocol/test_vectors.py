@@ -15,7 +15,7 @@ from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.manifest import BlobManifest, ModelManifest
 from gesso_protocol.messages import TaskAnnouncement
-from gesso_protocol.money import Wei, split_fee
+from gesso_protocol.money import Wei, split_along, split_fee
 from gesso_protocol.policy import Offer
 from gesso_protocol.result import ResultManifest, result_root
 from gesso_protocol.spec import TextToImage
@@ -104,6 +104,15 @@ def test_fees() -> None:
         split = split_fee(number(row["fee"]), row["royaltyBps"], row["protocolBps"])
         parts = tuple(number(row[name]) for name in ("toNode", "royalty", "protocolFee"))
         assert parts == (split.node, split.royalty, split.protocol)
+
+
+def test_royalties() -> None:
+    for row in rows("royalties"):
+        lineage = [int.from_bytes(word, "big") for word in words(row["royaltyBps"])]
+        shares = split_along(number(row["fee"]), lineage, row["protocolBps"])
+        assert shares.node == number(row["toNode"])
+        assert list(shares.royalties) == [int.from_bytes(word, "big") for word in words(row["royalties"])]
+        assert shares.protocol == number(row["protocolFee"])
 
 
 def test_merkle() -> None:
