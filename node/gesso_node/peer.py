@@ -13,6 +13,7 @@ from gesso.blobs import BlobStore
 from gesso.chain import Chain, NodeState
 from gesso.transport.keys import peer_id_bytes
 from gesso.transport.port import Transport
+from gesso_node.auditing.parts import AuditParts, open_auditing
 from gesso_node.auditing.rights import Rights
 from gesso_node.book import Book, Known
 from gesso_node.catalogue import Catalogue
@@ -73,6 +74,7 @@ class Node:
         reconciler: Reconciler,
         announcements: Announcements | None,
         metrics: Metrics,
+        audits: AuditParts,
     ) -> None:
         self.settings = settings
         self.address = book.me
@@ -91,6 +93,7 @@ class Node:
         self._progress = progress
         self._reconciler = reconciler
         self._announcements = announcements
+        self._audits = audits
         self._begun = time.monotonic()
 
     @classmethod
@@ -128,6 +131,10 @@ class Node:
                 tasks.start_soon(adverts.run)
             tasks.start_soon(self._progress.run)
             tasks.start_soon(self._prefetch)
+            if self._audits.addresses is not None:
+                tasks.start_soon(self._audits.addresses.run)
+            if self._audits.loop is not None:
+                tasks.start_soon(self._audits.loop.forever, self.settings.audits.tick_s)
             tasks.start_soon(self._reconciler.forever, self.settings.tick_s)
             await self._until_drained()
             await self._progress.flush(FLUSH_S)
@@ -276,8 +283,28 @@ async def _build(
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
     observer = Observer(chain, journal, book, catalogue, on_payment=_log_payment)
     secrets = trace_secrets(chain)
+    audits = await open_auditing(
+        settings,
+        chain,
+        journal,
+        transport=transport,
+        blobs=blobs,
+        relays=relays,
+        executor=executor,
+        models=models,
+        catalogue=catalogue,
+        metrics=metrics,
+        tasks=tasks,
+    )
     own = OwnTraces(
-        journal, blobs, kept.path, secrets, chain_id=chain.chain_id, board=board, node=chain.address, lost=None
+        journal,
+        blobs,
+        kept.path,
+        secrets,
+        chain_id=chain.chain_id,
+        board=board,
+        node=chain.address,
+        lost=audits.lost_entry,
     )
     workbench = Workbench(
         chain_id=chain.chain_id,
@@ -311,6 +338,7 @@ async def _build(
         slots=settings.policy.max_waiting,
         settle_batch=settings.settle_batch if settings.settle else None,
         settle_wait_s=settings.settle_wait_s,
+        working=settings.work,
     )
     announcements = None
     if transport is not None:
@@ -342,6 +370,7 @@ async def _build(
         reconciler=reconciler,
         announcements=announcements,
         metrics=metrics,
+        audits=audits,
     )
     await node.register()
     await observer.restore(await chain.now())

@@ -79,6 +79,7 @@ class Reconciler:
         slots: int,
         settle_batch: int | None,
         settle_wait_s: int,
+        working: bool = True,
     ) -> None:
         self._chain = chain
         self._journal = journal
@@ -94,6 +95,7 @@ class Reconciler:
         self._slots = slots
         self._settle_batch = settle_batch
         self._settle_wait_s = settle_wait_s
+        self._working = working
         self._wake = anyio.Event()
         self._now = 0
         self._passed = anyio.Event()
@@ -177,7 +179,7 @@ class Reconciler:
                 self._book.drop(known)
         elif known.record.state is not TaskState.SUBMITTED or view.due is None or now >= view.due:
             self._book.drop(known)
-        elif known.not_before <= now and not self.draining:
+        elif known.not_before <= now and self._working and not self.draining:
             turn = self._book.turn(known)
             if turn is not None and turn > now + JUDGE_AHEAD_S:
                 # Most tasks are somebody else's: reading every spec on the network would be for nothing.
@@ -312,7 +314,8 @@ class Reconciler:
     def _offer(self, known: Known, now: int) -> None:
         """A committed result is offered again until every store has it: a relay may have been away."""
         entry = known.entry
-        if known.record.state is not TaskState.COMMITTED or entry is None or entry.result is None:
+        bound = known.record.state in (TaskState.COMMITTED, TaskState.HELD)
+        if not bound or entry is None or entry.result is None:
             return
         if "offered" not in known.told and known.offer_at <= now:
             result = entry.result

@@ -14,6 +14,7 @@ import structlog
 
 from gesso.blobs import BlobStore
 from gesso.blobs.peer import PeerBlobs
+from gesso.chain.arbiter import Filing
 from gesso.transport.port import Transport
 from gesso_node.auditing.addresses import Addresses, read_json
 from gesso_node.auditing.assignment import Assignment
@@ -92,28 +93,28 @@ class Asker:
                 worst = NotOpenedError(f"{error.code}: {error.message}")
         raise worst
 
-    async def result(self, assignment: Assignment, hint: BlobRef | None) -> ResultManifest | None:
+    async def result(self, task: TaskId, filing: Filing, hint: BlobRef | None) -> ResultManifest | None:
         """The result manifest that is bound on chain; None when nobody has it."""
         hints = [] if hint is None else [hint]
         for relay in self._relays:
-            hints += await result_hints(relay, assignment.task)
+            hints += await result_hints(relay, task)
         for ref in dict.fromkeys(hints):
             try:
-                manifest = ResultManifest.decode(await self.blob(assignment, ref, ResultManifest.MAX_BYTES))
+                manifest = ResultManifest.decode(await self.blob(filing.node, ref, ResultManifest.MAX_BYTES))
             except GessoError:
                 continue
-            if result_root(manifest) == assignment.filing.result_root:
+            if result_root(manifest) == filing.result_root:
                 return manifest
         return None
 
-    async def blob(self, assignment: Assignment, ref: BlobRef, max_bytes: int) -> bytes:
+    async def blob(self, node: Address, ref: BlobRef, max_bytes: int) -> bytes:
         """A blob from the stores or else from the node itself. Raises what the stores raise."""
         try:
             return await self._blobs.get(ref, max_bytes=max_bytes)
         except GessoError:
-            if self._transport is None or self._addresses is None:
+            if self._transport is None or self._addresses is None or node == self._me:
                 raise
-            peer = await self._addresses.connect(assignment.filing.node)
+            peer = await self._addresses.connect(node)
             return await PeerBlobs(self._transport).get_from(peer, ref, max_bytes=max_bytes)
 
     async def _asked(self, assignment: Assignment, phase: Phase) -> tuple[OpenReply, bytes]:

@@ -1,0 +1,100 @@
+"""One dispute before a juror: open everything, run the drawn steps again in strict fp32, and say what that shows."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from gesso_node.auditing.ask import Asker, NotOpenedError, Opened
+from gesso_node.auditing.assignment import Assignment
+from gesso_node.auditing.auditor import MAX_REASON_CHARS, Examiner, Finding
+from gesso_node.auditing.case import UNABLE, Case
+from gesso_node.auditing.inspect import CannotRunError
+from gesso_node.auditing.record import AuditRecords, VoteEntry
+from gesso_protocol.audit.outcomes import Ballot, Vote
+from gesso_protocol.audit.projection import differ, unpack
+from gesso_protocol.audit.verdict import projection_wrong
+from gesso_protocol.audit.verdict import vote as ballot_of
+from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.ids import Address
+
+log = structlog.get_logger("gesso.node.auditing")
+
+Clock = Callable[[], Awaitable[int]]
+
+
+class Juror:
+    """Reviews disputes; the vote and its salt are in the journal before it returns."""
+
+    def __init__(self, records: AuditRecords, asker: Asker, examiner: Examiner, now: Clock) -> None:
+        self._records = records
+        self._asker = asker
+        self._examiner = examiner
+        self._now = now
+
+    async def review(self, case: Case, assignment: Assignment, *, by: int) -> None:
+        """Write a vote down. Openings that nobody has by chain second `by` count against the node: it had from its
+        commit until now. Raises NotOpenedError to be called again, and what stores and chain raise."""
+        entry = case.votes[case.level]
+        now = await self._now()
+        try:
+            opened = await self._open(case, assignment)
+        except NotOpenedError as error:
+            if now < by:
+                raise
+            await self._voted(case, entry, Vote(Ballot.BAD), f"nobody opens it: {error.message}")
+            return
+        try:
+            seconds = max(by - now, 1)
+            ground = await self._examiner.ground(assignment, strict=True, deadline_s=seconds)
+            finding = await self._examiner.examine(assignment, opened, ground, None, strict=True, deadline_s=seconds)
+        except CannotRunError as error:
+            await self._failed(case, entry, error)
+            return
+        wrong = self._wrong(case, assignment, finding)
+        reasons = "; ".join(map(str, finding.verdict.reasons))
+        await self._voted(case, entry, Vote(ballot_of(finding.verdict), wrong), reasons)
+
+    async def _open(self, case: Case, assignment: Assignment) -> Opened:
+        """What an auditor published, or what the node opens now."""
+        public = [told.evidence for told in case.revealed.values() if told.evidence is not None]
+        try:
+            return await self._asker.evidence(assignment, public)
+        except NotOpenedError:
+            return await self._asker.node(assignment, "outputs")
+
+    def _wrong(self, case: Case, assignment: Assignment, finding: Finding) -> tuple[bool, bool]:
+        """Which auditors' projections are not of these steps, by seat."""
+        seats = () if case.audit is None else case.audit.auditors
+        try:
+            ours = _numbers(finding.redone.projection(assignment.challenge, assignment.checks))
+        except (EncodingInvalid, KeyError):
+            return (False, False)
+        verdicts = [self._is_wrong(case, auditor, ours, assignment.rules.projection_tolerance) for auditor in seats]
+        first, second = (*verdicts, False, False)[:2]
+        return first, second
+
+    def _is_wrong(self, case: Case, auditor: Address, ours: tuple[int, ...], tolerance: int) -> bool:
+        told = case.revealed.get(auditor)
+        return told is not None and projection_wrong(differ(ours, _numbers(told.projection)), tolerance, told.verdict)
+
+    async def _voted(self, case: Case, entry: VoteEntry, vote: Vote, reasons: str) -> None:
+        log.info("dispute.reviewed", task=case.task.short, level=entry.level, vote=vote.ballot.name.lower(),
+                 wrong=vote.wrong, reasons=reasons[:200])  # fmt: skip
+        case.votes[entry.level] = await self._records.change_vote(
+            entry, "vote-seal", vote=vote, salt=secrets.token_bytes(32), reasons=reasons[:MAX_REASON_CHARS]
+        )
+
+    async def _failed(self, case: Case, entry: VoteEntry, error: CannotRunError) -> None:
+        log.warning("dispute.cannot-run", task=case.task.short, reason=error.message)
+        if error.hopeless:
+            # A juror that cannot run the step may say so, which costs nothing and takes the seat of nobody who can.
+            case.votes[entry.level] = await self._records.change_vote(entry, "vote-failure", closed=UNABLE)
+            return
+        case.votes[entry.level] = await self._records.change_vote(entry, "vote-failure", failures=entry.failures + 1)
+
+
+def _numbers(packed: bytes) -> tuple[int, ...]:
+    return unpack([packed[at : at + 32] for at in range(0, 128, 32)])

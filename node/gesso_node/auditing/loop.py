@@ -1,0 +1,376 @@
+"""The loop of audits and disputes: watch, decide with pure rules, do at most one thing a case, write it down first.
+
+It is a loop of its own beside that of tasks, so that neither can hold the other up; `once(now)` is its whole body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from gesso.blobs import BlobStore
+from gesso.chain import Chain
+from gesso.chain.arbiter import Arbiter
+from gesso_node.auditing.ask import NotOpenedError
+from gesso_node.auditing.assignment import Assignment
+from gesso_node.auditing.auditor import Auditor
+from gesso_node.auditing.case import UNABLE, Case
+from gesso_node.auditing.juror import Juror
+from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
+from gesso_node.auditing.sending import Sending
+from gesso_node.auditing.watch import Watch
+from gesso_node.catalogue import Catalogue
+from gesso_protocol.audit import disputes, lifecycle
+from gesso_protocol.audit.disputes import DisputeView, may_appeal
+from gesso_protocol.audit.lifecycle import AuditView, LeaveWhy
+from gesso_protocol.audit.outcomes import AuditVerdict, Ballot, DisputeOutcome
+from gesso_protocol.audit.rules import AuditRules
+from gesso_protocol.errors import ChainError, GessoError, Unreachable
+from gesso_protocol.hashing import keccak256, word
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.lifecycle import Patience, TaskState, Wait
+from gesso_protocol.money import Wei
+from gesso_protocol.policy import resolve_model
+from gesso_protocol.spec import MAX_SPEC_BYTES, TaskKind, parse_spec
+from gesso_protocol.trace import Run
+
+log = structlog.get_logger("gesso.node.auditing")
+
+MAX_PAUSE_S = 10.0
+POKE_SPREAD_S = 2
+"""Watchers make the beacon speak one after the other within so many seconds, so that most of them need not."""
+LATE_S = 10
+"""Longer than any window that nobody closed: then whoever watches closes it."""
+LATE_SPREAD_S = 8
+WITHDRAW_EVERY_S = 60
+MAX_ASSIGNMENTS = 256
+_LOOKING = ("inspect", "judge", "review")
+
+
+class Auditing:
+    """Owns all cases while the node runs. `tasks` is where its background work lives."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        arbiter: Arbiter,
+        records: AuditRecords,
+        watch: Watch,
+        auditor: Auditor,
+        juror: Juror,
+        sending: Callable[[Callable[[Case, str, Callable[[], Awaitable[None]]], None]], Sending],
+        catalogue: Catalogue,
+        blobs: BlobStore,
+        tasks: TaskGroup,
+        me: Address,
+        patience: Patience,
+        seats: bool,
+        appeal: bool,
+        withdraw_at: Wei,
+    ) -> None:
+        self._chain = chain
+        self._arbiter = arbiter
+        self._records = records
+        self._watch = watch
+        self._auditor = auditor
+        self._juror = juror
+        self._sending = sending(self._start)
+        self._catalogue = catalogue
+        self._blobs = blobs
+        self._tasks = tasks
+        self._me = me
+        self._patience = patience
+        self._seats = seats
+        self._appeal = appeal
+        self._withdraw_at = withdraw_at
+        self._withdrawn_at = 0
+        self._wake = anyio.Event()
+        self._entries: dict[TaskId, AuditEntry] = {}
+        self._votes: dict[tuple[TaskId, int], VoteEntry] = {}
+        self._assignments: dict[TaskId, Assignment] = {}
+
+    # The loop
+
+    async def restore(self) -> None:
+        """After a start: what we had sealed, and where reading goes on. Raises Unreachable."""
+        self._entries = {entry.task: entry for entry in await self._records.audits()}
+        self._votes = {(entry.task, entry.level): entry for entry in await self._records.votes()}
+        await self._watch.restore()
+
+    async def forever(self, tick_s: float) -> None:
+        """Until cancelled. An endpoint that is away only slows it down."""
+        pause_s = tick_s
+        while True:
+            self._wake = anyio.Event()
+            try:
+                await self.once(await self._chain.now())
+                pause_s = tick_s
+            except (Unreachable, ChainError) as error:
+                pause_s = min(max(pause_s * 2, 0.5), MAX_PAUSE_S)
+                log.warning("auditing.chain-away", code=error.code, reason=error.message, pause_s=pause_s)
+            with anyio.move_on_after(pause_s):
+                await self._wake.wait()
+
+    async def once(self, now: int) -> None:
+        """One pass at chain second `now`. Raises Unreachable, ChainError; a pass that failed is simply done again."""
+        await self._watch.pull(now)
+        for case in list(self._watch.cases.values()):
+            if case.not_before <= now and not case.left:
+                await self._step(case, now)
+        await self._withdraw(now)
+
+    async def quiesce(self) -> None:
+        """Wait until nothing is being done in the background. For tests."""
+        while any(case.busy for case in self._watch.cases.values()):
+            self._wake = anyio.Event()
+            await self._wake.wait()
+
+    # Deciding
+
+    async def _step(self, case: Case, now: int) -> None:
+        await self._watch.refresh(case, now)
+        rules = await self._arbiter.rules()
+        window = (await self._chain.params()).challenge_window_s
+        view = case.audit_view(rules, window, await self._watch.passed(case.filing.node))
+        self._attach(case, view)
+        keeper = self._is_keeper(case, rules, now)
+        if case.disputed and not case.record.state.terminal:
+            await self._dispute(case, view, keeper, now)
+            return
+        memory = case.audit_memory(self._me, self._weights(), self._patience, keeper=keeper)
+        action = lifecycle.next_audit_action(view, memory, now)
+        match action:
+            case Wait(until):
+                case.not_before = until
+            case lifecycle.Poke(round_):
+                case.poked_at = self._poke(case, round_, case.round_starts, case.poked_at, now)
+            case lifecycle.Inspect():
+                await self._inspect(case, view, now)
+            case lifecycle.CommitAudit():
+                await self._sending.commit_audit(case, now)
+            case lifecycle.Judge():
+                await self._judge(case, view, now)
+            case lifecycle.RevealAudit(verdict):
+                await self._sending.reveal_audit(case, verdict, now)
+            case lifecycle.CloseAudit():
+                await self._sending.close_audit(case, now)
+            case lifecycle.Leave(why):
+                await self._leave(case, why, rules, now)
+
+    async def _dispute(self, case: Case, view: AuditView, keeper: bool, now: int) -> None:
+        dispute = case.dispute_view(view.rules)
+        if case.seed is None and now >= case.round_starts:
+            # The requester was quicker than the beacon; jurors need the audit's own draw too.
+            case.poked_at = self._poke(case, case.round, case.round_starts, case.poked_at, now)
+            return
+        wants = await self._wants_appeal(case, dispute, view, now)
+        memory = case.juror_memory(self._me, self._weights(), self._patience, keeper=keeper, appeal=wants)
+        match disputes.next_juror_action(dispute, memory, now):
+            case Wait(until):
+                case.not_before = until
+            case lifecycle.Poke(round_):
+                case.jury_poked_at = self._poke(case, round_, case.jury_starts, case.jury_poked_at, now)
+            case disputes.Review():
+                await self._review(case, view, dispute.commit_by, now)
+            case disputes.CommitVote():
+                await self._sending.commit_vote(case, now)
+            case disputes.RevealVote():
+                await self._sending.reveal_vote(case, now)
+            case disputes.Tally():
+                await self._sending.tally(case, await self._vote_entry(case, now), now)
+            case disputes.Appeal():
+                await self._sending.appeal(case, await self._vote_entry(case, now), now)
+            case disputes.ExecuteDispute():
+                await self._sending.execute(case, await self._vote_entry(case, now), now)
+            case lifecycle.Leave(why):
+                await self._leave(case, why, view.rules, now)
+
+    def _weights(self) -> tuple[int, int]:
+        """A node that does not audit draws with no weight; it still moves its own tasks on."""
+        mine, total = self._watch.weights
+        return (mine if self._seats else 0, total)
+
+    def _attach(self, case: Case, view: AuditView) -> None:
+        """What the journal knows of this case, unless it is of a commit that the chain took back."""
+        if case.entry is None and case.task in self._entries:
+            case.entry = self._entries.pop(case.task)
+        if view.challenge is not None and case.sealed_for_another(view.challenge):
+            log.warning("audit.seal-of-another-chain", task=case.task.short)
+            case.entry = None
+        entry = case.votes.get(case.level) or self._votes.pop((case.task, case.level), None)
+        if entry is not None and case.dispute is not None and entry.round == case.dispute.round:
+            case.votes[case.level] = entry
+        elif case.level in case.votes and case.dispute is not None:
+            del case.votes[case.level]  # that jury was drawn on blocks that are gone
+
+    def _is_keeper(self, case: Case, rules: AuditRules, now: int) -> bool:
+        """Parties move things on; others only when nobody did for a while."""
+        if case.filing.node == self._me or (case.entry is not None and case.entry.commit_sent_at is not None):
+            return True
+        if case.record.state is not TaskState.HELD:
+            return False
+        return now >= self._late(case, rules)
+
+    def _late(self, case: Case, rules: AuditRules) -> int:
+        windows = rules.audit_commit_window_s + rules.audit_reveal_window_s
+        if case.dispute is not None:
+            windows = max(case.dispute.reveal_by, case.dispute.appeal_by) - case.record.state_since
+        spread = int.from_bytes(keccak256(case.task.value + word(int(self._me, 16)))[-2:], "big") % LATE_SPREAD_S
+        return case.record.state_since + windows + LATE_S + spread
+
+    async def _leave(self, case: Case, why: LeaveWhy, rules: AuditRules, now: int) -> None:
+        over = why is LeaveWhy.OVER and case.record.state.terminal
+        if over or why is LeaveWhy.NOT_ON_CHAIN:
+            await self._end(case, str(why), now)
+            self._watch.drop(case)
+            return
+        if case.record.state is TaskState.HELD and now < self._late(case, rules):
+            case.not_before = self._late(case, rules)
+            return
+        case.left = str(why)
+        if case.entry is not None and case.entry.closed is None and case.entry.commit_sent_at is None:
+            case.entry = await self._records.change_audit(case.entry, "audit-left", closed=str(why), closed_at=now)
+
+    async def _end(self, case: Case, why: str, now: int) -> None:
+        if case.entry is not None and case.entry.closed is None:
+            await self._records.change_audit(case.entry, "audit-closed", closed=why, closed_at=now)
+        for entry in case.votes.values():
+            if entry.closed is None:
+                await self._records.change_vote(entry, "vote-closed", closed=why, closed_at=now)
+        self._auditor.forget(case.task)
+        self._assignments.pop(case.task, None)
+        await self._records.forget_oldest()
+
+    # Doing
+
+    async def _inspect(self, case: Case, view: AuditView, now: int) -> None:
+        assignment = await self._assignment(case, view)
+        if assignment is None:
+            case.left = UNABLE if not case.not_before > now else ""
+            return
+        if case.entry is None:
+            case.entry = AuditEntry(case.task, case.filing.node, assignment.challenge, now)
+            await self._records.begin_audit(case.entry)
+        margin = max(2, (view.seats_by - view.round_starts) // 4)
+        by = view.seats_by - margin
+        self._start(case, "inspect", lambda: self._auditor.prepare(case, assignment, by=by))
+
+    async def _judge(self, case: Case, view: AuditView, now: int) -> None:
+        if not view.full and now <= view.commit_by:
+            case.not_before = min(view.commit_by + 1, now + 2)
+            return
+        assignment = await self._assignment(case, view)
+        if assignment is not None:
+            by = view.reveal_by - max(3, view.rules.audit_reveal_window_s // 3)
+            self._start(case, "judge", lambda: self._auditor.judge(case, assignment, by=by))
+
+    async def _review(self, case: Case, view: AuditView, commit_by: int, now: int) -> None:
+        assignment = await self._assignment(case, view)
+        if assignment is None:
+            return
+        await self._vote_entry(case, now)
+        by = commit_by - max(3, view.rules.vote_commit_window_s // 3)
+        self._start(case, "review", lambda: self._juror.review(case, assignment, by=by))
+
+    async def _vote_entry(self, case: Case, now: int) -> VoteEntry:
+        entry = case.votes.get(case.level)
+        if entry is None:
+            assert case.dispute is not None
+            entry = case.votes[case.level] = VoteEntry(case.task, case.level, case.dispute.round, now)
+            await self._records.begin_vote(entry)
+        return entry
+
+    async def _wants_appeal(self, case: Case, dispute: DisputeView, view: AuditView, now: int) -> bool:
+        """Whether we lost, and our own strict re-run says that the jury was wrong."""
+        said = case.revealed.get(self._me)
+        flagged = said is not None and said.verdict is not AuditVerdict.PASS
+        if not self._appeal or dispute.outcome is DisputeOutcome.UNDECIDED:
+            return False
+        if not may_appeal(dispute, self._me, flagged, now):
+            return False
+        entry = case.votes.get(0)
+        if entry is None or entry.vote is None:
+            assignment = await self._assignment(case, view)
+            if assignment is not None and (entry is None or entry.failures < self._patience.attempts):
+                await self._vote_entry(case, now)
+                self._start(case, "review", lambda: self._juror.review(case, assignment, by=dispute.appeal_by))
+            return False
+        right = Ballot.GOOD if dispute.outcome is DisputeOutcome.GUILTY else Ballot.BAD
+        return entry.vote.ballot is right
+
+    def _poke(self, case: Case, round_: int, starts: int, sent_at: int | None, now: int) -> int | None:
+        mark = keccak256(word(round_) + word(int(self._me, 16)))[-1]
+        turn = starts + mark % (POKE_SPREAD_S + 1)
+        if now < turn:
+            case.not_before = turn
+            return sent_at
+        self._sending.resolve(case, round_, now)
+        return now
+
+    async def _assignment(self, case: Case, view: AuditView) -> Assignment | None:
+        """What we look at; None for a task that cannot be re-run here, or whose spec cannot be read yet."""
+        known = self._assignments.get(case.task)
+        if view.challenge is None or case.filing.terms.kind != TaskKind.TEXT_TO_IMAGE:
+            return None
+        if known is not None and known.challenge == view.challenge:
+            return known
+        try:
+            spec = parse_spec(await self._blobs.get(case.filing.terms.spec, max_bytes=MAX_SPEC_BYTES))
+        except GessoError as error:
+            log.info("auditing.spec-away", task=case.task.short, code=error.code)
+            case.not_before = await self._chain.now() + 1
+            return None
+        manifest = resolve_model(spec, self._catalogue.models())
+        if manifest is None:
+            return None
+        run = Run(self._chain.chain_id, self._chain.settings.contracts.task_board, case.task, case.filing.node)
+        found = Assignment(run, case.filing, spec, manifest, view.challenge, view.rules)
+        self._assignments[case.task] = found
+        while len(self._assignments) > MAX_ASSIGNMENTS:
+            self._assignments.pop(next(iter(self._assignments)))
+        return found
+
+    async def _withdraw(self, now: int) -> None:
+        if not self._withdraw_at or now < self._withdrawn_at + WITHDRAW_EVERY_S:
+            return
+        self._withdrawn_at = now
+        credit = await self._arbiter.credit_of(self._me)
+        if credit >= self._withdraw_at:
+            try:
+                await self._arbiter.withdraw()
+                log.info("auditing.withdrawn", amount=str(credit))
+            except GessoError as error:
+                log.warning("auditing.withdraw-failed", code=error.code, reason=error.message)
+
+    # Background
+
+    def _start(self, case: Case, verb: str, step: Callable[[], Awaitable[None]]) -> None:
+        if verb in case.busy:
+            return
+        case.busy.add(verb)
+        self._tasks.start_soon(self._background, case, verb, step)
+
+    async def _background(self, case: Case, verb: str, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+            if verb in _LOOKING:
+                case.not_before = 0
+        except NotOpenedError as error:
+            log.info("auditing.not-opened", task=case.task.short, verb=verb, reason=error.message)
+            case.not_before = await self._later()
+        except GessoError as error:
+            log.warning("auditing.step-failed", task=case.task.short, verb=verb, code=error.code, reason=error.message)
+            case.not_before = await self._later()
+        finally:
+            case.busy.discard(verb)
+            self._wake.set()
+
+    async def _later(self) -> int:
+        try:
+            return await self._chain.now() + 1
+        except GessoError:
+            return 0

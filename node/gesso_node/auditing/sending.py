@@ -1,0 +1,168 @@
+"""Transactions of audits and disputes: written down, then sent in the background, and what a refusal means."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from gesso.chain import revert_name
+from gesso.chain.arbiter import Arbiter
+from gesso_node.auditing.case import Case
+from gesso_node.auditing.cheats import AuditorCheat
+from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
+from gesso_node.metrics import Metrics
+from gesso_protocol.audit.challenge import audit_commitment, profile_id, vote_commitment
+from gesso_protocol.audit.outcomes import AuditVerdict
+from gesso_protocol.errors import ChainReverted, GessoError
+from gesso_protocol.ids import Address
+
+log = structlog.get_logger("gesso.node.auditing")
+
+_AGAIN = {"SortitionNotReached", "SeedUnknown", "TooEarly", "RoundAhead"}
+"""The contract's clock was a moment behind ours; nothing was lost by asking."""
+Send = Callable[[], Awaitable[object]]
+Start = Callable[[Case, str, Callable[[], Awaitable[None]]], None]
+
+
+class Sending:
+    """Sends for one wallet. `start` runs something in the background of a case, one of a kind at a time."""
+
+    def __init__(
+        self,
+        arbiter: Arbiter,
+        records: AuditRecords,
+        metrics: Metrics,
+        me: Address,
+        start: Start,
+        *,
+        cheat: AuditorCheat | None,
+    ) -> None:
+        self._arbiter = arbiter
+        self._records = records
+        self._metrics = metrics
+        self._me = me
+        self._start = start
+        self._cheat = cheat
+
+    async def commit_audit(self, case: Case, now: int) -> None:
+        """Seal the projection on chain."""
+        entry = case.entry
+        assert entry is not None
+        assert entry.salt is not None
+        assert entry.projection is not None
+        commitment = audit_commitment(case.task, self._me, entry.projection, entry.salt)
+        await self._audit(case, entry, "commit", now, lambda: self._arbiter.commit_audit(case.filing, commitment))
+
+    async def reveal_audit(self, case: Case, verdict: AuditVerdict, now: int) -> None:
+        """Say the verdict, with the projection and its salt."""
+        entry = case.entry
+        assert entry is not None
+        assert entry.salt is not None
+        salt, packed = entry.salt, self._told_projection(case, entry)
+        words = (packed[:32], packed[32:64], packed[64:96], packed[96:])
+        profile = profile_id(entry.profile)
+
+        async def send() -> None:
+            await self._arbiter.reveal_audit(
+                case.filing, verdict, words, salt, evidence=entry.evidence, profile=profile
+            )
+
+        await self._audit(case, entry, "reveal", now, send)
+
+    async def close_audit(self, case: Case, now: int) -> None:
+        """End an audit whose windows are over."""
+        if case.entry is not None:
+            await self._audit(case, case.entry, "close", now, lambda: self._arbiter.close_audit(case.filing))
+        else:
+            self._begin(case, "close", now, lambda: self._arbiter.close_audit(case.filing))
+
+    async def commit_vote(self, case: Case, now: int) -> None:
+        """Seal the vote on chain."""
+        entry = case.votes[case.level]
+        assert entry.vote is not None
+        assert entry.salt is not None
+        sealed = vote_commitment(case.task, entry.level, self._me, entry.vote.code, entry.salt)
+        await self._vote(case, entry, "commit", now, lambda: self._arbiter.commit_vote(case.task, sealed))
+
+    async def reveal_vote(self, case: Case, now: int) -> None:
+        """Say the vote, with its salt."""
+        entry = case.votes[case.level]
+        assert entry.vote is not None
+        assert entry.salt is not None
+        code, salt = entry.vote.code, entry.salt
+        await self._vote(case, entry, "reveal", now, lambda: self._arbiter.reveal_vote(case.task, code, salt))
+
+    async def tally(self, case: Case, entry: VoteEntry, now: int) -> None:
+        """Count the votes of this level."""
+        await self._vote(case, entry, "tally", now, lambda: self._arbiter.tally(case.task))
+
+    async def appeal(self, case: Case, entry: VoteEntry, now: int) -> None:
+        """Ask for the larger jury, at the price of its bond."""
+        await self._vote(case, entry, "appeal", now, lambda: self._arbiter.appeal(case.task))
+
+    async def execute(self, case: Case, entry: VoteEntry, now: int) -> None:
+        """Carry out the outcome."""
+        await self._vote(case, entry, "execute", now, lambda: self._arbiter.execute(case.filing))
+
+    def resolve(self, case: Case, round_: int, now: int) -> None:
+        """Have the beacon fix a round."""
+        self._begin(case, "beacon", now, lambda: self._arbiter.resolve(round_))
+
+    async def _audit(self, case: Case, entry: AuditEntry, verb: str, now: int, send: Send) -> None:
+        if verb in case.busy:
+            return
+        case.entry = await self._records.change_audit(entry, f"audit-{verb}", **{f"{verb}_sent_at": now})
+
+        async def undo() -> None:
+            if case.entry is not None:
+                case.entry = await self._records.change_audit(
+                    case.entry, f"audit-{verb}-undone", **{f"{verb}_sent_at": None}
+                )
+
+        self._begin(case, verb, now, send, undo)
+
+    async def _vote(self, case: Case, entry: VoteEntry, verb: str, now: int, send: Send) -> None:
+        if verb in case.busy:
+            return
+        changes: dict[str, Any] = {f"{verb}_sent_at": now}
+        case.votes[entry.level] = await self._records.change_vote(entry, f"vote-{verb}", **changes)
+
+        async def undo() -> None:
+            known = case.votes[entry.level]
+            case.votes[entry.level] = await self._records.change_vote(
+                known, f"vote-{verb}-undone", **{f"{verb}_sent_at": None}
+            )
+
+        self._begin(case, verb, now, send, undo)
+
+    def _begin(
+        self, case: Case, verb: str, now: int, send: Send, undo: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        async def work() -> None:
+            try:
+                await send()
+            except GessoError as error:
+                name = revert_name(error)
+                self._metrics.sent(f"audit-{verb}", name or error.code)
+                log.info(f"auditing.{verb}-refused", task=case.task.short, reason=name or error.message)
+                if name is None and not isinstance(error, ChainReverted):
+                    return  # it may have been sent; the rules ask again when it stays unseen
+                if name in _AGAIN and undo is not None:
+                    await undo()
+                case.touch()
+                case.not_before = now + 1
+                return
+            self._metrics.sent(f"audit-{verb}", "ok")
+            log.info(f"auditing.{verb}", task=case.task.short)
+            case.touch()
+
+        self._start(case, verb, work)
+
+    def _told_projection(self, case: Case, entry: AuditEntry) -> bytes:
+        assert entry.projection is not None
+        if self._cheat is not None and self._cheat.copies:
+            others = [told.projection for who, told in case.revealed.items() if who != self._me]
+            return others[0] if others else entry.projection
+        return entry.projection
