@@ -9,17 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from pydantic_core import from_json
-from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.exceptions import Web3Exception
-from web3.types import RPCEndpoint
 
+from gesso.chain.post import Poster
 from gesso.chain.reverts import reverted
 from gesso_protocol.errors import ChainError, GessoError, InsufficientFunds, Unreachable
 
 LATEST = "latest"
-MAX_REPLY_BYTES = 64 << 20
-"""An answer longer than this is not read: a page of logs is a few megabytes, a block's receipts less."""
 _REVERT_CODE = 3
 _READS = ("eth_get", "eth_call", "eth_estimate", "eth_block", "eth_chain", "eth_fee")
 
@@ -62,16 +58,13 @@ class Rpc:
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._url = url
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._web3 = AsyncWeb3(AsyncHTTPProvider(url, exception_retry_configuration=None))
-        self._session: aiohttp.ClientSession | None = None
+        self._poster = Poster(url, timeout_s=timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._poster.__aexit__(kind, error, trace)
 
     async def request(self, method: str, *params: Any) -> Any:
         """The `result` of one request. Raises Unreachable, RpcRefused, or what `reverted` makes of a revert."""
@@ -88,7 +81,7 @@ class Rpc:
         while True:
             attempts -= 1
             try:
-                return await self._ask(method, params)
+                return await self._poster.ask(method, params)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 # A kept-alive connection may die under a request; a read is simply asked again, once.
                 if attempts and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
@@ -99,24 +92,6 @@ class Rpc:
                 ) from error
             except (Web3Exception, ValueError) as error:
                 raise ChainError(f"the chain's answer to {method} cannot be read") from error
-
-    async def _ask(self, method: str, params: Sequence[Any]) -> Any:
-        """Our own session around the provider's encoding: the provider takes a thread lock for each request, which a
-        caller that is cancelled while waiting for it leaves locked for ever."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
-        provider: Any = self._web3.provider
-        body = provider.encode_rpc_request(RPCEndpoint(method), params)
-        async with self._session.post(self._url, data=body, headers={"Content-Type": "application/json"}) as reply:
-            reply.raise_for_status()
-            data = bytearray()
-            async for piece in reply.content.iter_any():
-                data += piece
-                if len(data) > MAX_REPLY_BYTES:
-                    raise ChainError(f"the chain's answer to {method} is too long")
-            # Not the provider's reader: a library under web3 lifts Python's recursion limit, and with it a deeply
-            # nested answer ends the process. This one bounds the depth itself.
-            return from_json(bytes(data))
 
     async def chain_id(self) -> int:
         return number(await self.request("eth_chainId"))

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from eth_abi.abi import encode
 
-from gesso.chain import rpc as rpc_module
+from gesso.chain import post as post_module
 from gesso.chain.cursor import Cursor, EventReader
 from gesso.chain.events import EventDecoder
 from gesso.chain.fees import FeeOracle
@@ -78,7 +78,7 @@ async def test_a_body_that_is_no_answer_is_a_typed_error(body: bytes) -> None:
 
 
 async def test_an_endless_answer_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc_module, "MAX_REPLY_BYTES", 10_000)
+    monkeypatch.setattr(post_module, "MAX_REPLY_BYTES", 10_000)
     async with endpoint(lambda _: result("0x" + "00" * 20_000)) as rpc:
         with pytest.raises(ChainError, match="too long"):
             await rpc.code(A)

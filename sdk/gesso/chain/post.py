@@ -1,0 +1,134 @@
+"""Posting JSON-RPC: one request travels at once, and whatever is asked while others are on their way goes as a batch.
+
+So a quiet client waits for nothing, and a busy one pays for a post once for many requests. An endpoint that takes no
+batches is told one request at a time from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from pydantic_core import from_json
+from web3 import AsyncHTTPProvider
+from web3.types import RPCEndpoint
+
+from gesso_protocol.errors import ChainError
+
+MAX_REPLY_BYTES = 64 << 20
+"""An answer longer than this is not read: a page of logs is a few megabytes, a block's receipts less."""
+MAX_BATCH = 32
+MAX_POSTS = 4
+_HEAVY = frozenset({"eth_getLogs", "eth_getBlockReceipts"})
+"""Long answers, which nobody else should have to wait for."""
+_HEADERS = {"Content-Type": "application/json"}
+
+
+@dataclass(slots=True)
+class _Asked:
+    method: str
+    body: bytes
+    id: int
+    future: asyncio.Future[Any]
+
+
+class Poster:
+    """Replies to single requests, as parsed JSON of any shape; the session it posts with is its own."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self._url = url
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._provider: Any = AsyncHTTPProvider(url, exception_retry_configuration=None)
+        self._session: aiohttp.ClientSession | None = None
+        self._waiting: deque[_Asked] = deque()
+        self._posts: set[asyncio.Task[None]] = set()
+        self._batches = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        for post in list(self._posts):
+            post.cancel()
+        await asyncio.gather(*self._posts, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, method: str, params: Sequence[Any]) -> Any:
+        """Our own session around the provider's encoding: the provider takes a thread lock for each request, which a
+        caller that is cancelled while waiting for it leaves locked for ever.
+
+        Raises what aiohttp raises, ValueError for a body that is no JSON, ChainError for one that is too long.
+        """
+        request = self._provider.form_request(RPCEndpoint(method), params)
+        body: bytes = self._provider.encode_rpc_dict(request)
+        if not self._batches or method in _HEAVY:
+            return await self._post(method, body)
+        asked = _Asked(method, body, request["id"], asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        self._send_waiting()
+        return await asked.future
+
+    def _send_waiting(self) -> None:
+        while self._waiting and len(self._posts) < MAX_POSTS:
+            wave = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+            post = asyncio.create_task(self._deliver([asked for asked in wave if not asked.future.done()]))
+            self._posts.add(post)
+            post.add_done_callback(self._posted)
+
+    def _posted(self, post: asyncio.Task[None]) -> None:
+        self._posts.discard(post)
+        if not post.cancelled():
+            self._send_waiting()
+
+    async def _deliver(self, wave: list[_Asked]) -> None:
+        try:
+            if len(wave) == 1:
+                _answer(wave[0], await self._post(wave[0].method, wave[0].body))
+            elif wave:
+                await self._deliver_batch(wave)
+        except Exception as error:
+            for asked in wave:
+                if not asked.future.done():
+                    asked.future.set_exception(error)
+        finally:
+            for asked in wave:
+                asked.future.cancel()
+
+    async def _deliver_batch(self, wave: list[_Asked]) -> None:
+        replies: Any = None
+        with suppress(aiohttp.ClientResponseError):
+            replies = await self._post("a batch", b"[" + b",".join(asked.body for asked in wave) + b"]")
+        if not isinstance(replies, list):
+            self._batches = False
+            replies = []
+        by_id = {reply.get("id"): reply for reply in replies if isinstance(reply, Mapping)}
+        for asked in wave:
+            # What a batch leaves out is asked once more by itself; a transaction that arrived twice is known.
+            reply = by_id.get(asked.id)
+            _answer(asked, await self._post(asked.method, asked.body) if reply is None else reply)
+
+    async def _post(self, what: str, body: bytes) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        async with self._session.post(self._url, data=body, headers=_HEADERS) as reply:
+            reply.raise_for_status()
+            data = bytearray()
+            async for piece in reply.content.iter_any():
+                data += piece
+                if len(data) > MAX_REPLY_BYTES:
+                    raise ChainError(f"the chain's answer to {what} is too long")
+            # Not the provider's reader: a library under web3 lifts Python's recursion limit, and with it a deeply
+            # nested answer ends the process. This one bounds the depth itself.
+            return from_json(bytes(data))
+
+
+def _answer(asked: _Asked, reply: Any) -> None:
+    if not asked.future.done():
+        asked.future.set_result(reply)
