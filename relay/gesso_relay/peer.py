@@ -34,6 +34,7 @@ from gesso_relay.routes.blobs import BlobRoutes
 from gesso_relay.routes.hints import HintRoutes
 from gesso_relay.routes.metrics import MetricsRoutes
 from gesso_relay.routes.network import NetworkRoutes
+from gesso_relay.routes.openings import OpeningRoutes
 from gesso_relay.routes.tasks import TaskRoutes
 from gesso_relay.settings import RelaySettings
 from gesso_relay.streams import ProgressHub, TaskHub
@@ -219,7 +220,8 @@ class Relay:
         hints = HintRoutes(self._queries, self._results, self._progress, self._seats, limits, self._gossip)
         network = NetworkRoutes(self._queries, self._presence, network=self.network, health=self.health)
         app.add_routes(BlobRoutes(self._cache, limits, self.settings.upload_token()).table())
-        for routes in (tasks, hints, network, MetricsRoutes(self.health)):
+        openings = OpeningRoutes(self._queries, self._presence, self._cache, self._transport)
+        for routes in (tasks, hints, network, openings, MetricsRoutes(self.health)):
             app.add_routes(routes.table())
         explorer = Explorer(self._queries, self._results, self._presence, network=self.network, health=self.health)
         app.add_routes(explorer.table())

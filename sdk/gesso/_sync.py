@@ -15,6 +15,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from gesso.audits.facts import AuditFacts
 from gesso.audits.recheck import Recheck, Replayer
+from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient, Balance
 from gesso.directory import TaskRow
@@ -229,6 +230,11 @@ class Client:
     def withdraw(self, amount: str | None = None) -> TxReceipt:
         """Move tokens from the deposit, where earnings arrive too, to the wallet; everything when None."""
         return self._run(self._async.withdraw, amount)
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Where this client reads and puts content by hash."""
+        return self._async.blobs
 
     def params(self) -> BoardParams:
         """The board's windows and fees; read once, they do not change."""

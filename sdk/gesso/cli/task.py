@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
 from gesso.cli.session import client_for
+from gesso.settings import home_folder
+
+if TYPE_CHECKING:
+    from gesso.audits.recheck import Recheck, Replayer
+    from gesso.client import AsyncClient
+
+_REPLAYER = "gesso_node.recheck"
+"""Comes with gesso[node,gpu]; named by string, because nothing here may import what lies above it."""
+_NEEDED = ("gesso_node", "torch", "diffusers", "structlog")
 
 
 async def ls(
@@ -48,6 +61,9 @@ async def show(task: str, /, *, common: Common | None = None) -> None:
     async with client_for(common, read_only=True) as client:
         handle = await client.task(task)
         document = await handle.describe()
+        if document["state"] in ("committed", "held", "settled", "expired"):
+            audit = await handle.audit()
+            document["audit"] = audit.line() if common.format == "human" else audit.model_dump(mode="json")
     common.out.result(document)
     if document["state"] in ("submitted", "claimed", "committed"):
         common.out.hint(f"gesso task watch {document['task']}")
@@ -90,3 +106,70 @@ async def cancel(task: str, /, *, common: Common | None = None) -> None:
         receipt = await handle.cancel()
     document = {"task": str(handle.id), "state": "cancelled", "refund": handle.fee, "tx": receipt.tx_hash}
     common.out.result(document)
+
+
+async def audit(
+    task: str,
+    /,
+    *,
+    steps: int | None = None,
+    plain: bool = False,
+    challenge: bool = False,
+    yes: bool = False,
+    common: Common | None = None,
+) -> int:
+    """Check a task again on this machine, from what its node opened.
+
+    Exits with 0 when nothing speaks against the work, 5 when something does, 7 when nobody opens it, 8 when this
+    machine cannot tell. Running steps again needs gesso[node,gpu]; without it only what needs no model is checked.
+
+    Parameters
+    ----------
+    task
+        A task id, or enough of its beginning to name it.
+    steps
+        Run this many steps, drawn by this machine; those that the beacon drew when left out.
+    plain
+        Run no step even where that is possible.
+    challenge
+        Bring the task before jurors if the check goes against it; needs the wallet that paid for it, and a bond.
+    yes
+        Do not ask before the bond is sent.
+    """
+    common = common or Common()
+    async with client_for(common, read_only=not challenge) as client:
+        handle = await client.task(task)
+        async with _replayer(client, wanted=not plain) as replayer:
+            report = await handle.recheck(replayer=replayer, steps=steps)
+        document = {"task": str(handle.id), **report.document()}
+        _print_report(common, document, report)
+        if challenge and report.exit_code not in (0, 8):
+            from gesso.cli.wallet import confirm
+
+            confirm(f"challenge {handle.id} before jurors, with a bond?", yes)
+            receipt = await handle.challenge()
+            common.out.say(f"challenged in {receipt.tx_hash}")
+            common.out.hint(f"gesso task watch {handle.id}")
+    return report.exit_code
+
+
+def _print_report(common: Common, document: dict[str, object], report: Recheck) -> None:
+    out = common.out
+    if out.form == "json":
+        out.result(document)
+        return
+    out.table([row.document() for row in report.rows], ["check", "result", "detail"], empty="nothing was checked")
+    share = "" if report.error_of_limit is None else f", largest error {report.error_of_limit:.2g} of its limit"
+    out.say(f"{report.verdict.upper()}{share}")
+
+
+@asynccontextmanager
+async def _replayer(client: AsyncClient, *, wanted: bool) -> AsyncIterator[Replayer | None]:
+    """What runs steps again, where it is installed; None otherwise."""
+    if not wanted or any(importlib.util.find_spec(name) is None for name in _NEEDED):
+        yield None
+        return
+    importlib.import_module("gesso_node.logs").configure_logs("human", "warning", node="audit")
+    home = importlib.import_module(_REPLAYER)
+    async with home.open_replayer(home_folder(), client.blobs) as replayer:
+        yield replayer
