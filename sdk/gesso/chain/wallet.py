@@ -13,10 +13,11 @@ from typing import Any, Literal, NoReturn
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
 from eth_account.signers.local import LocalAccount
-from eth_keys.datatypes import Signature
+from eth_keys.datatypes import PrivateKey, Signature
 from eth_keys.exceptions import BadSignature
 from eth_utils.exceptions import ValidationError
 
+from gesso.chain.transaction import is_plain, sign
 from gesso_protocol.errors import WalletError
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address
@@ -40,10 +41,11 @@ class SignedTransaction:
 class Wallet:
     """An unlocked key in memory. Unlocking costs about a second once; signing costs under a millisecond."""
 
-    __slots__ = ("_account", "address")
+    __slots__ = ("_account", "_key", "address")
 
     def __init__(self, account: LocalAccount) -> None:
         self._account = account
+        self._key = PrivateKey(bytes(account.key))
         self.address = Address(account.address)
 
     @classmethod
@@ -83,6 +85,9 @@ class Wallet:
 
     def sign_transaction(self, fields: Mapping[str, Any]) -> SignedTransaction:
         """Sign a transaction given in eth-account's field names."""
+        if is_plain(fields):
+            raw, hashed = sign(fields, self._key)
+            return SignedTransaction(raw, "0x" + hashed.hex())
         signed = self._account.sign_transaction(dict(fields))
         return SignedTransaction(bytes(signed.raw_transaction), "0x" + bytes(signed.hash).hex())
 
