@@ -37,7 +37,7 @@ from gesso_protocol.trace import Slot
 
 log = structlog.get_logger("gesso.node.openings")
 
-MAX_BUILDING = 2
+MAX_BUILDING = 4
 """Bundles that are put together at a time; who comes meanwhile is told to come again."""
 MAX_REMEMBERED = 256
 ASKS = Rate(per_s=4, burst=16)
