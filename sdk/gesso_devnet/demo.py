@@ -31,7 +31,7 @@ from gesso.settings import Settings, home_folder
 from gesso.task import Result
 from gesso_devnet import ledger
 from gesso_devnet.cheats import choose_cheat
-from gesso_devnet.fraud import audit_document, commit_fraud, print_verdict
+from gesso_devnet.fraud import audit_document, commit_fraud, name_of, print_verdict
 from gesso_devnet.stack import NETWORK, Stack, StackSettings, StackState
 from gesso_node.executors.cheats import CHEATS
 from gesso_protocol.errors import GessoError
@@ -93,7 +93,7 @@ async def run_fraud(stack: Stack, state: StackState, demo: Demo, out: Output) ->
     async with Chain.open(chain_settings) as chain, AsyncClient(settings) as client:
         cheat = choose_cheat(state.settings.cheat or "")
         out.say(f'\n"{demo.prompt}", seed {demo.seed}, {state.model}; {state.settings.cheater} cheats: {cheat}\n')
-        line, started = TaskLine(out), time.monotonic()
+        line, started = TaskLine(out, name_of(state.settings)), time.monotonic()
         stages = Stages(started)
 
         def note(event: Event) -> None:

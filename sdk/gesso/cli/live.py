@@ -6,10 +6,12 @@ Where it is audited, the audit has a line of its own, and so has a dispute: audi
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 
 from gesso.cli.output import Output
 from gesso_protocol import events
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, Ballot, DisputeOutcome, Vote
+from gesso_protocol.ids import Address
 from gesso_protocol.money import format_amount
 
 _BAR_CELLS = 16
@@ -22,8 +24,10 @@ _ENDS = {DisputeOutcome.GUILTY: "GUILTY", DisputeOutcome.INNOCENT: "innocent", D
 class TaskLine:
     """Feed it events; it redraws one line on a terminal and writes one line a stage elsewhere."""
 
-    def __init__(self, out: Output) -> None:
+    def __init__(self, out: Output, names: Mapping[Address, str] | None = None) -> None:
+        """`names` are shown instead of addresses that they are given for."""
         self._out = out
+        self._names = {address.short: name for address, name in (names or {}).items()}
         self._stages: list[str] = []
         self._step = ""
         self._open = False
@@ -46,6 +50,8 @@ class TaskLine:
             self._break_line()
         if isinstance(event, events.Expired) and self._audited:
             text = "fee refunded"
+        for short, name in self._names.items():
+            text = text.replace(short, name)
         if self._step and self._stages[-1:] != [self._step]:
             self._stages.append(self._step)
             self._step = ""
