@@ -16,6 +16,8 @@ from gesso.chain.events import (
     TaskSettled,
     TaskSettleSkipped,
 )
+from gesso.chain.fees import FeeOracle
+from gesso.chain.inclusion import Inclusion
 from gesso.chain.permits import Permits
 from gesso.chain.records import Listing, NodeRecord, NodeState, Royalty, TxReceipt
 from gesso.chain.rpc import Rpc
@@ -44,7 +46,16 @@ class Chain:
     FeeTooLow, DeadlinePassed where the name is well known.
     """
 
-    def __init__(self, settings: ChainSettings, rpc: Rpc, chain_id: int, wallet: Wallet | None) -> None:
+    def __init__(
+        self,
+        settings: ChainSettings,
+        rpc: Rpc,
+        chain_id: int,
+        wallet: Wallet | None,
+        *,
+        fees: FeeOracle | None = None,
+        inclusion: Inclusion | None = None,
+    ) -> None:
         self.settings = settings
         self.chain_id = chain_id
         self.wallet = wallet
@@ -52,7 +63,11 @@ class Chain:
         self._contracts = settings.contracts
         self._decoder = EventDecoder(settings.contracts)
         self._permits = Permits(rpc, settings.contracts.token, chain_id)
-        self._sender = None if wallet is None else Sender(rpc, wallet, chain_id, settings)
+        self._fees = fees or FeeOracle(rpc, most=settings.max_gas_price_wei)
+        self._inclusion = inclusion or Inclusion(rpc, settings.receipt_poll_s)
+        self._sender = None
+        if wallet is not None:
+            self._sender = Sender(rpc, wallet, chain_id, settings, fees=self._fees, inclusion=self._inclusion)
         self._params: BoardParams | None = None
         self.arbiter: Arbiter | None = None
         """Audits and disputes; None on a network without an arbiter."""
@@ -73,8 +88,14 @@ class Chain:
             try:
                 yield chain
             finally:
-                if chain._sender is not None:
-                    await chain._sender.close()
+                await chain._inclusion.close()
+
+    def beside(self, wallet: Wallet) -> Chain:
+        """Another wallet on the same connection, for as long as this one is open: it shares posts, prices and the
+        watch for receipts, which is most of what a client costs."""
+        beside = Chain(self.settings, self._rpc, self.chain_id, wallet, fees=self._fees, inclusion=self._inclusion)
+        beside._params = self._params
+        return beside
 
     @property
     def address(self) -> Address:
@@ -126,7 +147,7 @@ class Chain:
 
     async def submit(self, terms: Terms) -> TxReceipt:
         """Escrow the fee and open the task."""
-        mined = await self._send(TASK_BOARD, "submit", terms.as_tuple())
+        mined = await self._send(TASK_BOARD, "submit", terms.as_tuple(), alike=True)
         return _receipt(mined, task=self.task_id(terms))
 
     async def claim(self, terms: Terms) -> TxReceipt:
@@ -134,7 +155,7 @@ class Chain:
 
     async def commit(self, terms: Terms, result_root: Root, trace_root: Root) -> TxReceipt:
         arguments = (terms.as_tuple(), result_root.value, trace_root.value)
-        return _receipt(await self._send(TASK_BOARD, "commit", *arguments), task=self.task_id(terms))
+        return _receipt(await self._send(TASK_BOARD, "commit", *arguments, alike=True), task=self.task_id(terms))
 
     async def settle(self, batch: Sequence[Terms]) -> TxReceipt:
         """Pay out tasks whose challenge window is over, at most 100 a call. Those that cannot be settled are skipped:
@@ -381,11 +402,15 @@ class Chain:
         codec = function(contract, name)
         return codec.decode(await self._rpc.call(self._home(contract), codec.encode(*arguments)))
 
-    async def _send(self, contract: Contract, name: str, *arguments: object, least_gas: int = 0) -> Mined:
+    async def _send(
+        self, contract: Contract, name: str, *arguments: object, least_gas: int = 0, alike: bool = False
+    ) -> Mined:
+        """`alike`: calls of this function use about the same gas, whatever their arguments."""
         self._signing_wallet()
         assert self._sender is not None
         data = function(contract, name).encode(*arguments)
-        return await self._sender.send(self._home(contract), data, least_gas=least_gas)
+        kind = name if alike and self.settings.learn_gas else None
+        return await self._sender.send(self._home(contract), data, least_gas=least_gas, kind=kind)
 
     async def _allowance(self, spender: Address) -> int:
         return int((await self._read(DEV_TOKEN, "allowance", str(self.address), str(spender)))[0])

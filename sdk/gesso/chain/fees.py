@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gesso.chain.rpc import Rpc, number, readable
+from gesso_protocol.errors import ChainError
 
 HISTORY_BLOCKS = 5
 LEAST_TIP = 10**6
 FRESH_FOR_S = 1.0
 BUMP_PERCENT = 130
+MOST = 10**13
+"""10,000 gwei: no chain that we know has ever asked for as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,20 @@ def price(base_fees: Sequence[int], rewards: Sequence[int]) -> Fee:
 
 
 class FeeOracle:
-    """The latest price, cached for a moment so that a burst of transactions asks once."""
+    """The latest price, cached for a moment so that a burst of transactions asks once; never more than `most`."""
 
-    def __init__(self, rpc: Rpc) -> None:
+    def __init__(self, rpc: Rpc, *, most: int = MOST) -> None:
         self._rpc = rpc
+        self._most = most
         self._known: tuple[float, Fee] | None = None
 
+    def within(self, fee: Fee) -> Fee:
+        """As much of it as is allowed: a stuck transaction is not worth any price."""
+        return Fee(min(fee.most, self._most), min(fee.tip, self._most))
+
     async def current(self) -> Fee:
+        """What to pay now. Raises ChainError for a price that is no price: an endpoint may say anything, and whoever
+        makes blocks keeps the tips."""
         now = time.monotonic()
         if self._known is not None and now - self._known[0] < FRESH_FOR_S:
             return self._known[1]
@@ -54,5 +64,10 @@ class FeeOracle:
             base_fees = [number(fee) for fee in history["baseFeePerGas"]]
             rewards = [number(row[0]) for row in history.get("reward") or [] if row]
         fee = price(base_fees, rewards)
+        if fee.most > self._most:
+            raise ChainError(
+                f"the chain asks for {fee.most} wei a unit of gas; at most {self._most} is allowed",
+                hint="ask another endpoint, or raise `max_gas_price_wei` in the chain's settings",
+            )
         self._known = (now, fee)
         return fee

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gesso.chain.fees import Fee, FeeOracle
+from gesso.chain.gas import GasLimits
 from gesso.chain.inclusion import Inclusion, Receipt
 from gesso.chain.rpc import RawLog, Rpc, RpcRefused, number, raw_log, readable
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import SignedTransaction, Wallet
 from gesso_protocol.errors import ChainError, ChainReverted, GessoError, NonceConflict, Unreachable
 
-GAS_MARGIN_PERCENT = 130
-LEAST_GAS_MARGIN = 30_000
 TRANSFER_GAS = 21_000
 BROADCAST_ATTEMPTS = 8
 PUSH_ATTEMPTS = 3
@@ -61,13 +60,23 @@ class _Flight:
 class Sender:
     """All sending of one wallet through one client. Safe to use from many tasks at once."""
 
-    def __init__(self, rpc: Rpc, wallet: Wallet, chain_id: int, settings: ChainSettings) -> None:
+    def __init__(
+        self,
+        rpc: Rpc,
+        wallet: Wallet,
+        chain_id: int,
+        settings: ChainSettings,
+        *,
+        fees: FeeOracle | None = None,
+        inclusion: Inclusion | None = None,
+    ) -> None:
         self._rpc = rpc
         self._wallet = wallet
         self._chain_id = chain_id
         self._settings = settings
-        self._fees = FeeOracle(rpc)
-        self._inclusion = Inclusion(rpc, settings.receipt_poll_s)
+        self._gas = GasLimits(rpc, settings.max_gas)
+        self._fees = fees or FeeOracle(rpc, most=settings.max_gas_price_wei)
+        self._inclusion = inclusion or Inclusion(rpc, settings.receipt_poll_s)
         self._lock = asyncio.Lock()
         self._next: int | None = None
         self._flights: dict[int, _Flight] = {}
@@ -75,16 +84,18 @@ class Sender:
     async def close(self) -> None:
         await self._inclusion.close()
 
-    async def send(self, to: str | None, data: bytes, *, value: int = 0, least_gas: int = 0) -> Mined:
+    async def send(
+        self, to: str | None, data: bytes, *, value: int = 0, least_gas: int = 0, kind: str | None = None
+    ) -> Mined:
         """Send and wait until it is mined. `to` None creates a contract. Raises what the contract threw, before
-        anything is paid if the chain can tell already, InsufficientFunds, NonceConflict, Unreachable or ChainError."""
+        anything is paid if the chain can tell already, InsufficientFunds, NonceConflict, Unreachable or ChainError.
+        Transactions of one `kind` use about the same gas: after a few of them it is not asked for any more."""
         message: dict[str, Any] = {"from": str(self._wallet.address), "data": "0x" + data.hex()}
         if to is not None:
             message["to"] = to
         if value:
             message["value"] = hex(value)
-        estimate = await self._rpc.estimate(message)
-        gas = max(estimate * GAS_MARGIN_PERCENT // 100, estimate + LEAST_GAS_MARGIN, least_gas)
+        gas = await self._gas.of(message, least=least_gas, kind=kind)
         flight = await self._broadcast({"to": to or "", "data": data, "gas": gas, "value": value})
         try:
             receipt = await self._landed(flight)
@@ -97,7 +108,9 @@ class Sender:
         with readable("a receipt"):
             succeeded, mined = number(receipt["status"]) == 1, _mined(receipt)
         if not succeeded:
+            self._gas.forget(kind)
             raise await self._why(message, gas, receipt)
+        self._gas.learn(kind, mined.gas_used)
         return mined
 
     # Broadcasting
@@ -206,7 +219,7 @@ class Sender:
                     await self._fill(nonce)
                 elif not await self._push(ours) and nonce == reached:
                     # The pool has it and it does not move: it must pay too little.
-                    ours.fee = ours.fee.bumped().at_least(await self._fees.current())
+                    ours.fee = self._fees.within(ours.fee.bumped().at_least(await self._fees.current()))
                     await self._push(ours)
         except (Unreachable, RpcRefused):
             return  # the next round tries again, until the deadline
@@ -235,7 +248,7 @@ class Sender:
             except RpcRefused as error:
                 if not _says(error, _UNDERPRICED):
                     raise
-                fee = fee.bumped().bumped()
+                fee = self._fees.within(fee.bumped().bumped())
             finally:
                 self._inclusion.forget(signed.hash for signed in filler.sent)
 

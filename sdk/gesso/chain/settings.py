@@ -36,4 +36,10 @@ class ChainSettings(BaseModel):
     receipt_timeout_s: float = Field(default=90.0, gt=0, le=3600, description="give up on a transaction after this")
     receipt_poll_s: float = Field(default=0.1, gt=0, le=10)
     stuck_after_s: float = Field(default=20.0, gt=0, le=3600, description="resend with a higher fee after this")
+    max_gas: int = Field(default=30_000_000, ge=21_000, description="gas limit that no transaction of ours exceeds")
+    max_gas_price_wei: int = Field(default=10**13, ge=1, description="price of a unit of gas that we do not pay")
+    learn_gas: bool = Field(
+        default=False,
+        description="take the gas of a submit or commit from earlier ones; faster, and a refused one then costs gas",
+    )
     max_log_range: int = Field(default=2000, ge=1, le=100_000, description="blocks a log query may span")
