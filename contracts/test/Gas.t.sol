@@ -93,6 +93,30 @@ contract GasTest is Fixture {
         settleOf(50);
     }
 
+    /// @dev A LoRA on a base, and the longest lineage there may be: what parents add to a settlement.
+    function test_SettleWithParents() public {
+        uint64 base = model;
+        string[3] memory names = ["parents_1", "parents_2", "parents_3"];
+        for (uint256 i; i < names.length; ++i) {
+            address owner = address(uint160(0x5000 + i));
+            vm.prank(owner);
+            model = marketplace.publish(names[i], keccak256(bytes(names[i])), 1, model, 200, bytes32(0));
+        }
+        for (uint256 i; i < 3; ++i) {
+            join(nodeAt(i));
+        }
+        Terms[] memory batch = committedBatch(10, 3);
+        skip(CHALLENGE);
+        board.settle(batch);
+        for (uint256 parents = 3; parents > 0; --parents) {
+            batch = committedBatch(10, 3);
+            skip(CHALLENGE);
+            board.settle(batch);
+            vm.snapshotGasLastCall("settle", string.concat("settle_10_", names[parents - 1]));
+            model = uint64(base + parents - 1);
+        }
+    }
+
     /// @dev A later task of a node among `count`, step by step, settled with nine others of three nodes.
     function lifecycle(uint256 count, string memory group) private {
         for (uint256 i; i < count; ++i) {

@@ -108,6 +108,84 @@ contract SettleTest is Fixture {
         vm.assertEq(board.balanceOf(treasury), 0.1 ether);
     }
 
+    /// @dev One call may settle tasks of a LoRA, of its base and of none; each owner gets the sum of its shares.
+    function test_RoyaltiesGoAlongTheLineage() public {
+        uint64 lora = derive(bob, "lora", model, 500);
+        Terms[] memory batch = new Terms[](4);
+        batch[0] = committed(alice, lora, node);
+        batch[1] = committed(alice, lora, node);
+        batch[2] = committed(alice, model, node);
+        batch[3] = committed(alice, 0, node);
+        skip(CHALLENGE);
+        expectSettled(batch[0], 0.825 ether, 0.15 ether, bob);
+        expectSettled(batch[1], 0.825 ether, 0.15 ether, bob);
+        expectRoyalty(lora, bob, 0.1 ether);
+        expectRoyalty(model, publisher, 0.2 ether);
+        expectSettled(batch[2], 0.875 ether, 0.1 ether, publisher);
+        expectRoyalty(model, publisher, 0.1 ether);
+        expectSettled(batch[3], 0.975 ether, 0, address(0));
+        vm.assertEq(board.settle(batch), 4);
+        vm.assertEq(board.balanceOf(bob), 0.1 ether);
+        vm.assertEq(board.balanceOf(publisher), 0.3 ether);
+        vm.assertEq(board.balanceOf(treasury), 0.1 ether);
+        vm.assertEq(board.balanceOf(node), 2 * 0.825 ether + 0.875 ether + 0.975 ether);
+    }
+
+    function test_AnUpheldRulingPaysTheLineage() public {
+        setArbiters();
+        Terms memory terms = committed(alice, derive(bob, "lora", model, 500), node);
+        vm.prank(arbiter);
+        board.hold(terms);
+        vm.prank(arbiter);
+        board.rule(terms, true);
+        board.settle(one(terms));
+        vm.assertEq(board.balanceOf(bob), 0.05 ether);
+        vm.assertEq(board.balanceOf(publisher), 0.1 ether);
+        vm.assertEq(board.balanceOf(node), 0.825 ether);
+    }
+
+    /// @dev Yanked parents, owners who are one and the same, listings that ask for nothing.
+    function test_AYankOfParentsBreaksNoSettlement() public {
+        uint64 free = derive(bob, "free", model, 0);
+        uint64 lora = derive(publisher, "lora", free, 500);
+        Terms memory terms = committed(alice, lora, node);
+        vm.prank(publisher);
+        marketplace.yank(model);
+        vm.prank(bob);
+        marketplace.yank(free);
+        skip(CHALLENGE);
+        board.settle(one(terms));
+        vm.assertEq(board.balanceOf(publisher), 0.15 ether);
+        vm.assertEq(board.balanceOf(bob), 0);
+        vm.assertEq(board.balanceOf(node), 0.825 ether);
+    }
+
+    function testFuzz_ALineageIsPaidToTheBaseUnit(uint96 fee, uint16[4] memory bps, uint256 depth) public {
+        depth = clamp(depth, 1, 4);
+        uint64 id;
+        for (uint256 i; i < depth; ++i) {
+            bps[i] = uint16(clamp(bps[i], 0, 500));
+            id = derive(address(uint160(0x5000 + i)), vm.toString(i), id, bps[i]);
+        }
+        Terms memory terms = termsOf(alice, id);
+        terms.fee = uint96(clamp(fee, 1000, 50 ether));
+        vm.prank(alice);
+        board.submit(terms);
+        vm.prank(node);
+        board.claim(terms);
+        vm.prank(node);
+        board.commit(terms, RESULT, TRACE);
+        skip(CHALLENGE);
+        board.settle(one(terms));
+        uint256 sum = board.balanceOf(node) + board.balanceOf(treasury);
+        for (uint256 i; i < depth; ++i) {
+            uint256 share = board.balanceOf(address(uint160(0x5000 + i)));
+            vm.assertEq(share, uint256(terms.fee) * bps[i] / 10_000);
+            sum += share;
+        }
+        vm.assertEq(sum, terms.fee);
+    }
+
     function test_SettleIsNotOpenOneSecondEarly() public {
         Terms memory terms = committed(alice, model, node);
         skip(CHALLENGE - 1);
@@ -156,6 +234,22 @@ contract SettleTest is Fixture {
         board.settle(one(terms));
         vm.assertEq(board.balanceOf(node) + board.balanceOf(publisher) + board.balanceOf(treasury), fee);
         vm.assertEq(board.balanceOf(alice), 100 ether);
+    }
+
+    function derive(address owner, string memory name, uint64 parent, uint16 bps) private returns (uint64) {
+        vm.prank(owner);
+        return marketplace.publish(name, keccak256(bytes(name)), 1, parent, bps, bytes32(0));
+    }
+
+    function expectSettled(Terms memory terms, uint96 paid, uint96 royalty, address to) private {
+        bytes32 taskId = board.taskIdOf(terms);
+        vm.expectEmit(address(board));
+        emit ITaskBoard.Settled(taskId, node, paid, royalty, to, 0.025 ether);
+    }
+
+    function expectRoyalty(uint64 listing, address to, uint256 amount) private {
+        vm.expectEmit(address(board));
+        emit ITaskBoard.RoyaltyPaid(listing, to, amount);
     }
 
     function expectSkip(Terms memory terms) private {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Royalty} from "../../src/interfaces/IMarketplace.sol";
 import {NodeState} from "../../src/interfaces/INodeRegistry.sol";
 import {TaskState, Terms} from "../../src/interfaces/ITaskBoard.sol";
 import {Fixture} from "../base/Fixture.sol";
+import {MarketHandler} from "./MarketHandler.sol";
 import {NodeHandler} from "./NodeHandler.sol";
 import {TaskHandler} from "./TaskHandler.sol";
 import {World} from "./World.sol";
@@ -13,19 +15,21 @@ contract InvariantsTest is Fixture {
     World private world;
     TaskHandler private tasks;
     NodeHandler private members;
+    MarketHandler private market;
 
     function setUp() public override {
         super.setUp();
         setArbiters();
-        world = new World(token, registry, board, publish(), publisher);
+        world = new World(token, registry, board);
         tasks = new TaskHandler(world, arbiter);
         members = new NodeHandler(world, arbiter);
+        market = new MarketHandler(world);
         token.transferOwnership(address(world));
     }
 
     function targetContracts() public view returns (address[] memory targets) {
-        targets = new address[](2);
-        (targets[0], targets[1]) = (address(tasks), address(members));
+        targets = new address[](3);
+        (targets[0], targets[1], targets[2]) = (address(tasks), address(members), address(market));
     }
 
     /// @dev Invariants over handlers that never get anywhere prove nothing: random walks must take every step.
@@ -33,10 +37,13 @@ contract InvariantsTest is Fixture {
         for (uint256 i; i < 60; ++i) {
             tasks.deposit(draw(), uint96(draw()), draw());
             members.register(draw(), uint96(draw()), draw());
-            tasks.submit(draw(), uint96(draw()), uint32(draw()), draw() % 2 == 0, draw());
+            tasks.submit(draw(), uint96(draw()), uint32(draw()), uint64(draw()), draw());
             tasks.claim(draw(), draw(), draw());
             tasks.commit(draw(), bytes32(draw()), draw());
-            tasks.hold(draw(), draw());
+            // At once and more than once: few tasks are young enough.
+            tasks.hold(draw(), 0);
+            tasks.hold(draw(), 0);
+            tasks.hold(draw(), 0);
             tasks.rule(draw(), draw() % 2 == 0, draw());
             tasks.settle(draw(), draw(), draw());
             tasks.expire(draw(), draw(), draw());
@@ -45,8 +52,24 @@ contract InvariantsTest is Fixture {
             members.pauseOrResume(draw(), draw());
             members.unbond(draw(), draw());
             members.leave(draw(), draw());
+            market.publish(draw(), uint64(draw()), uint16(draw()), draw());
+            market.transfer(uint64(draw()), draw(), draw());
+            market.yank(uint64(draw()), draw());
         }
-        string[9] memory steps = ["submit", "claim", "commit", "hold", "rule", "settle", "expire", "cancel", "leave"];
+        string[12] memory steps = [
+            "submit",
+            "claim",
+            "commit",
+            "hold",
+            "rule",
+            "settle",
+            "expire",
+            "cancel",
+            "leave",
+            "derive",
+            "transfer",
+            "yank"
+        ];
         for (uint256 i; i < steps.length; ++i) {
             vm.assertGe(world.done(steps[i]), 1, steps[i]);
         }
@@ -62,6 +85,29 @@ contract InvariantsTest is Fixture {
         uint256 held = token.balanceOf(address(board));
         vm.assertEq(held, world.balances() + world.escrow(), "balances and escrow");
         vm.assertEq(held, world.deposited() - world.withdrawn(), "deposits less withdrawals");
+    }
+
+    /// @dev Each owner along a lineage, and the treasury, got its share of each paid fee to the base unit; since batches
+    /// pay out exactly their fees, so did the nodes.
+    function invariant_SharesAreExact() public view {
+        for (uint256 i; i < 4; ++i) {
+            address account = i < 3 ? world.publishers(i) : board.treasury();
+            vm.assertEq(board.balanceOf(account) + world.taken(account), world.earned(account), "share");
+        }
+    }
+
+    /// @dev What a settlement may have to walk and to pay stays bounded, and nobody's manifest changes hands alone.
+    function invariant_LineagesAreBounded() public view {
+        uint64 count = marketplace.listingCount();
+        for (uint64 id = 1; id <= count; ++id) {
+            Royalty[] memory royalties = marketplace.royaltiesOf(id);
+            vm.assertTrue(royalties.length >= 1 && royalties.length <= 4, "length");
+            uint256 sum;
+            for (uint256 i; i < royalties.length; ++i) {
+                sum += royalties[i].bps;
+            }
+            vm.assertLe(sum, marketplace.maxRoyaltyBps(), "sum of royalties");
+        }
     }
 
     /// @dev [1, 5] Stake is conserved, and a slash takes nothing from others.
@@ -124,10 +170,15 @@ contract InvariantsTest is Fixture {
                 uint8 state = world.stateOf(id);
                 if (!world.isOpen(state)) continue;
                 vm.prank(bob);
-                if (state == uint8(TaskState.Committed)) board.settle(one(terms));
-                else board.expire(terms);
+                if (state == uint8(TaskState.Committed)) {
+                    board.settle(one(terms));
+                    world.noteShares(terms);
+                } else {
+                    board.expire(terms);
+                }
                 vm.assertTrue(!world.isOpen(world.stateOf(id)), "a task is stuck");
             }
+            invariant_SharesAreExact();
             empty();
         }
         vm.assertEq(token.balanceOf(address(board)), 0, "money is stuck in the board");
@@ -142,6 +193,7 @@ contract InvariantsTest is Fixture {
             if (balance == 0) continue;
             vm.prank(all[i]);
             board.withdraw(balance);
+            world.noteWithdrawal(all[i], balance);
         }
         for (uint256 i; i < 4; ++i) {
             address node = world.nodes(i);

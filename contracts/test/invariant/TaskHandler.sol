@@ -35,17 +35,18 @@ contract TaskHandler is Actor {
         amount = clamp(amount, 1, balance);
         vm.prank(account);
         board.withdraw(amount);
-        world.noteWithdrawal(amount);
+        world.noteWithdrawal(account, amount);
     }
 
-    function submit(uint256 who, uint96 fee, uint32 windows, bool listed, uint256 time) external after_(time) {
+    function submit(uint256 who, uint96 fee, uint32 windows, uint64 model, uint256 time) external after_(time) {
         address account = requesterAt(who);
         uint256 balance = board.balanceOf(account);
         if (balance < 1000 || world.taskCount() >= 40) return;
         uint256 most = balance < 10 ether ? balance : 10 ether;
         uint32 claimWindow = uint32(clamp(windows, 10, 300));
         uint32 commitWindow = uint32(clamp(windows >> 16, 10, 300));
-        uint64 model = listed ? world.model() : 0;
+        // Any listing, none, or one that is not there yet.
+        model %= world.marketplace().listingCount() + 2;
         Terms memory terms = Terms(
             account, uint96(clamp(fee, 1000, most)), keccak256("spec"), model, 1, claimWindow, commitWindow, ++nonce, 0
         );
@@ -94,6 +95,7 @@ contract TaskHandler is Actor {
         for (uint256 i; i < batch.length; ++i) {
             if (!open[i] || world.stateOf(ids[i]) != uint8(TaskState.Settled) || seenBefore(ids, i)) continue;
             expected += batch[i].fee;
+            world.noteShares(batch[i]);
             world.noteEnd(ids[i], true);
             world.noteStep("settle");
         }
@@ -138,9 +140,13 @@ contract TaskHandler is Actor {
         uint256 before = world.balances();
         vm.prank(arbiter);
         board.rule(terms, upheld);
-        vm.assertEq(world.balances() - before, terms.fee, "a ruling moves the fee once");
-        world.noteEnd(id, upheld);
         world.noteStep("rule");
+        uint8 state = world.stateOf(id);
+        bool ended = !world.isOpen(state);
+        vm.assertEq(world.balances() - before, ended ? terms.fee : 0, "a ruling moves the fee at most once");
+        if (!ended) return;
+        if (state == uint8(TaskState.Settled)) world.noteShares(terms);
+        world.noteEnd(id, state == uint8(TaskState.Settled));
     }
 
     /// @dev Somebody with no business there tries every step on any task; only the open ones may work, and here none is.

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {DevToken} from "../../src/DevToken.sol";
+import {Marketplace} from "../../src/Marketplace.sol";
 import {NodeRegistry} from "../../src/NodeRegistry.sol";
 import {TaskBoard} from "../../src/TaskBoard.sol";
 import {TaskState, Terms} from "../../src/interfaces/ITaskBoard.sol";
@@ -11,10 +12,12 @@ contract World {
     DevToken public immutable token;
     NodeRegistry public immutable registry;
     TaskBoard public immutable board;
-    uint64 public immutable model;
-    address public immutable publisher;
+    Marketplace public immutable marketplace;
+    uint16 private immutable _protocolBps;
 
     address[] public requesters;
+    /// @dev They never deposit: all that they ever have is royalties.
+    address[] public publishers;
     address[] public nodes;
     Terms[] private _tasks;
 
@@ -29,11 +32,17 @@ contract World {
     mapping(bytes32 taskId => uint256) public refunded;
     mapping(bytes32 taskId => uint8) public ended;
     mapping(string step => uint256) public done;
+    /// @dev What publishers and treasury are due by the listings' own words, and what they took out.
+    mapping(address account => uint256) public earned;
+    mapping(address account => uint256) public taken;
 
-    constructor(DevToken token_, NodeRegistry registry_, TaskBoard board_, uint64 model_, address publisher_) {
-        (token, registry, board, model, publisher) = (token_, registry_, board_, model_, publisher_);
+    constructor(DevToken token_, NodeRegistry registry_, TaskBoard board_) {
+        (token, registry, board) = (token_, registry_, board_);
+        marketplace = Marketplace(address(board_.marketplace()));
+        (,,,,,,,, _protocolBps,,,) = board_.params();
         for (uint256 i; i < 3; ++i) {
             requesters.push(address(uint160(0x1000 + i)));
+            publishers.push(address(uint160(0x3000 + i)));
         }
         for (uint256 i; i < 4; ++i) {
             nodes.push(address(uint160(0x2000 + i)));
@@ -54,8 +63,20 @@ contract World {
         deposited += amount;
     }
 
-    function noteWithdrawal(uint256 amount) external {
+    function noteWithdrawal(address account, uint256 amount) external {
         withdrawn += amount;
+        taken[account] += amount;
+    }
+
+    /// @dev Walks up from the listing that a task names, without asking what the board asks.
+    function noteShares(Terms calldata terms) external {
+        earned[board.treasury()] += uint256(terms.fee) * _protocolBps / 10_000;
+        uint64 id = terms.model;
+        while (id != 0 && id <= marketplace.listingCount()) {
+            (address owner,,, uint64 parent, uint16 royaltyBps,,,,) = marketplace.listingOf(id);
+            earned[owner] += uint256(terms.fee) * royaltyBps / 10_000;
+            id = parent;
+        }
     }
 
     function noteStake(uint256 amount) external {
@@ -97,15 +118,15 @@ contract World {
 
     /// @dev Every account that can hold an internal balance.
     function accounts() public view returns (address[] memory all) {
-        all = new address[](9);
+        all = new address[](11);
         for (uint256 i; i < 3; ++i) {
             all[i] = requesters[i];
+            all[8 + i] = publishers[i];
         }
         for (uint256 i; i < 4; ++i) {
             all[3 + i] = nodes[i];
         }
-        all[7] = publisher;
-        all[8] = board.treasury();
+        all[7] = board.treasury();
     }
 
     function balances() public view returns (uint256 sum) {

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Marketplace} from "../../src/Marketplace.sol";
-import {IMarketplace} from "../../src/interfaces/IMarketplace.sol";
+import {IMarketplace, Royalty} from "../../src/interfaces/IMarketplace.sol";
 import {Fixture} from "../base/Fixture.sol";
 
 contract MarketplaceTest is Fixture {
@@ -90,6 +90,82 @@ contract MarketplaceTest is Fixture {
         );
     }
 
+    // ------------------------------------------------------------------ lineages
+
+    function test_RoyaltiesOfALineage() public {
+        uint64 base = list(alice, "base");
+        uint64 lora = derive(bob, "lora", base, 300);
+        uint64 again = derive(alice, "again", lora, 200);
+        Royalty[] memory royalties = marketplace.royaltiesOf(again);
+        vm.assertEq(royalties.length, 3);
+        (uint64[3] memory ids, uint16[3] memory bps) = ([again, lora, base], [uint16(200), 300, 100]);
+        for (uint256 i; i < 3; ++i) {
+            vm.assertEq(royalties[i].listing, ids[i]);
+            vm.assertEq(royalties[i].owner, i == 1 ? bob : alice);
+            vm.assertEq(royalties[i].bps, bps[i]);
+        }
+        vm.assertEq(marketplace.royaltiesOf(base).length, 1);
+        vm.assertEq(marketplace.royaltiesOf(0).length, 0);
+        vm.assertEq(marketplace.royaltiesOf(99).length, 0);
+    }
+
+    function test_RevertWhen_TheLineageIsTooLong() public {
+        uint64 parent = list(alice, "base");
+        parent = derive(alice, "one", parent, 0);
+        parent = derive(alice, "two", parent, 0);
+        parent = derive(alice, "three", parent, 0);
+        vm.assertEq(marketplace.royaltiesOf(parent).length, 4);
+        refuse("a", MANIFEST, 1, parent, 0, abi.encodeWithSelector(IMarketplace.LineageTooLong.selector, parent, 4));
+    }
+
+    /// @dev The limit holds for the sum, to the last basis point.
+    function testFuzz_RoyaltiesOfALineageAreBoundedTogether(uint16 first, uint16 second, uint16 third) public {
+        first = uint16(clamp(first, 0, 2000));
+        second = uint16(clamp(second, 0, 2000 - first));
+        third = uint16(clamp(third, 0, 2000));
+        uint64 parent = derive(bob, "b", derive(alice, "a", 0, first), second);
+        uint256 sum = uint256(first) + second + third;
+        if (sum > 2000) vm.expectRevert(abi.encodeWithSelector(IMarketplace.RoyaltyTooHigh.selector, sum, 2000));
+        vm.prank(alice);
+        marketplace.publish("c", keccak256("c"), 1, parent, third, LICENCE);
+    }
+
+    /// @dev A yank advises users; it takes nothing from those who built on the listing.
+    function test_AYankedParentStillEarnsAndMayBeBuiltOn() public {
+        uint64 base = list(alice, "base");
+        vm.prank(alice);
+        marketplace.yank(base);
+        uint64 lora = derive(bob, "lora", base, 300);
+        vm.assertEq(marketplace.royaltiesOf(lora).length, 2);
+    }
+
+    // ------------------------------------------------------------------ manifests
+
+    function test_RevertWhen_AnotherPublishedTheManifest() public {
+        uint64 id = list(alice, "a");
+        vm.assertEq(marketplace.listingOfManifest(manifestOf("a")), id);
+        bytes32 manifest = manifestOf("a");
+        refuse("b", manifest, 0, 0, 0, abi.encodeWithSelector(IMarketplace.ManifestTaken.selector, manifest, id, alice));
+    }
+
+    function test_ItsOwnerMayListAManifestAgain() public {
+        list(alice, "a");
+        vm.assertEq(list(alice, "a"), 2);
+        vm.assertEq(marketplace.listingOfManifest(manifestOf("a")), 1);
+    }
+
+    function test_AManifestGoesWithItsFirstListing() public {
+        uint64 id = list(alice, "a");
+        vm.prank(alice);
+        marketplace.transferListing(id, bob);
+        bytes32 manifest = manifestOf("a");
+        vm.prank(bob);
+        vm.assertEq(marketplace.publish("bobs", manifest, 0, 0, 0, LICENCE), 2);
+        vm.expectRevert(abi.encodeWithSelector(IMarketplace.ManifestTaken.selector, manifest, 1, bob));
+        vm.prank(alice);
+        marketplace.publish("a", manifest, 0, 0, 0, LICENCE);
+    }
+
     function test_YankAndUnyank() public {
         uint64 id = list(alice, "a");
         vm.prank(alice);
@@ -147,7 +223,16 @@ contract MarketplaceTest is Fixture {
 
     function list(address owner, string memory name) private returns (uint64) {
         vm.prank(owner);
-        return marketplace.publish(name, MANIFEST, 0, 0, 100, LICENCE);
+        return marketplace.publish(name, manifestOf(name), 0, 0, 100, LICENCE);
+    }
+
+    function derive(address owner, string memory name, uint64 parent, uint16 royaltyBps) private returns (uint64) {
+        vm.prank(owner);
+        return marketplace.publish(name, manifestOf(name), 1, parent, royaltyBps, LICENCE);
+    }
+
+    function manifestOf(string memory name) private pure returns (bytes32) {
+        return keccak256(bytes(name));
     }
 
     function refuse(string memory name, bytes32 manifest, uint8 kind, uint64 parent, uint16 royalty, bytes memory why)
