@@ -197,33 +197,35 @@ class Pool:
 class Bench:
     """What auditors and jurors win and lose, in prices of a task."""
 
-    auditor_fee: float = 0.5
-    auditor_penalty: float = 1000.0
-    juror_fee: float = 5.0
-    juror_penalty: float = 200.0
+    auditor_fee: float = 0.25
+    auditor_penalty: float = 80.0
+    auditor_gas: float = 0.06
+    juror_fee: float = 1.0
+    juror_penalty: float = 40.0
     juror_cost: float = 0.3
-    bond: float = 200.0
-    appeal_factor: int = 3
+    bond: float = 80.0
 
     def auditor(self, market: Market, honest: float) -> Mapping[str, float]:
         """Profit of one audit a strategy, when the other seat is honest with this chance and the node is honest.
 
         Idle pairs that share a made-up projection are counted as undetected, which is the worst case.
         """
-        lose = market.sticks * honest * self.auditor_penalty
+        fee, lose = self.auditor_fee - self.auditor_gas, market.sticks * honest * self.auditor_penalty
         return MappingProxyType(
             {
-                "honest": self.auditor_fee - market.audit_cost,
-                "lazy: guesses": self.auditor_fee * (1 - honest) - lose,
-                "lazy: copies the node": self.auditor_fee * (1 - honest) - lose,
-                "copies the other's seal": self.auditor_fee * (1 - honest) - lose,
-                "always flags": -market.sticks * self.auditor_penalty - market.audit_cost,
-                "commits and is silent": -self.auditor_penalty,
+                "honest": fee - market.audit_cost,
+                "lazy: guesses": fee - self.auditor_fee * honest - lose,
+                "copies the other's seal": fee - self.auditor_fee * honest - lose,
+                "always flags": -self.auditor_gas - market.audit_cost - market.sticks * self.auditor_penalty,
+                "commits and is silent": -self.auditor_gas / 2 - self.auditor_penalty,
             }
         )
 
     def juror(self, honest_majority: float) -> Mapping[str, float]:
-        """Profit of one seat a strategy, when the honest vote wins with this chance."""
+        """Profit of one seat a strategy, when the honest vote wins with this chance and else the false one does.
+
+        `juror_cost` is the gas of two transactions and a few steps in fp32; only who votes honestly pays for the steps.
+        """
         win, lose = self.juror_fee, self.juror_penalty
         return MappingProxyType(
             {

@@ -20,6 +20,8 @@ from gesso_protocol.audit.schedules import Schedule
 
 ARITHMETIC_LIMIT = 1e-5
 """Largest honest relative difference between a recorded latent and the same step computed in float64."""
+SUSPICIOUS = 0.1
+"""How far outside the envelope, in its own widths, a step must lie to be run again: the envelope is of few runs."""
 FAR = math.inf
 
 
@@ -53,8 +55,8 @@ class TransitionReport:
 
     @property
     def suspects(self) -> tuple[tuple[int, int], ...]:
-        """(image, step) outside the envelope, the strangest first."""
-        strange = [step for step in self.steps if step.strange > 0]
+        """(image, step) well outside the envelope, the strangest first."""
+        strange = [step for step in self.steps if step.strange > SUSPICIOUS]
         return tuple(step.place for step in sorted(strange, key=lambda step: (-step.strange, step.place)))
 
     @property

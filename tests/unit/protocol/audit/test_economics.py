@@ -1,0 +1,165 @@
+"""What strategies pay: the closed forms against brute force and against the simulation, and honest work on top."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gesso_protocol.audit.economics import (
+    CHEATS,
+    Bench,
+    Cheat,
+    Market,
+    Pool,
+    collusion,
+    drawn_bad,
+    fair_majority,
+    racing_majority,
+)
+from gesso_protocol.audit.rules import AuditRules
+from gesso_protocol.audit.simulation import HONEST, World, play
+
+MARKET = Market()
+STEADY = AuditRules(vetting_rate_bps=500, steady_rate_bps=500, trusted_rate_bps=500)
+
+
+@given(steps=st.integers(1, 9), data=st.data())
+def test_the_lot_against_every_draw(steps: int, data: st.DataObject) -> None:
+    bad, checked = data.draw(st.integers(0, steps)), data.draw(st.integers(1, steps))
+    draws = list(itertools.combinations(range(steps), checked))
+    hit = sum(any(step < bad for step in draw) for draw in draws) / len(draws)
+    assert drawn_bad(steps, bad, checked) == pytest.approx(hit)
+
+
+def test_the_worked_example() -> None:
+    """Thirty steps, two checked, one task in twenty audited: the break-evens of the design."""
+    by_name = {cheat.name: cheat.break_even(MARKET) for cheat in CHEATS}
+    assert by_name["wrong-model"] == pytest.approx(8.0, abs=0.05)
+    assert by_name["bridge"] == pytest.approx(11.9, abs=0.05)
+    assert by_name["fewer-steps"] == pytest.approx(7.5, abs=0.05)
+    assert by_name["skip-steps"] == pytest.approx(5.7, abs=0.05)
+
+
+@pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.name)
+def test_no_cheat_beats_honest_work(cheat: Cheat) -> None:
+    assert cheat.profit(MARKET) < MARKET.honest_profit
+    assert MARKET.penalty > 50 * cheat.break_even(MARKET)
+    assert cheat.profit(replace(MARKET, rate=0.02)) < MARKET.honest_profit
+
+
+def test_a_cheat_pays_below_its_break_even_and_not_above() -> None:
+    for cheat in CHEATS:
+        even = cheat.break_even(MARKET)
+        if even <= 0:
+            continue
+        for factor, better in ((0.9, True), (1.1, False)):
+            market = replace(MARKET, penalty=even * factor)
+            assert (cheat.profit(market) > market.honest_profit) == better
+
+
+def test_without_penalties_cheating_pays() -> None:
+    assert CHEATS[4].profit(replace(MARKET, penalty=0.0)) > MARKET.honest_profit
+
+
+def test_fair_seats_are_binomial() -> None:
+    rng = np.random.default_rng(4)
+    won = rng.binomial(21, 0.33, 200_000)
+    assert fair_majority(21, 8, 0.33) == pytest.approx(float((won >= 8).mean()), abs=0.005)
+    assert fair_majority(21, 14, 0.2) == pytest.approx(4.5e-6, rel=0.02)
+
+
+def race(rng: np.random.Generator, seats: int, share: float, wallets: int) -> int:
+    """Seats of the fast party, wallet by wallet: scores, doubling thresholds, ours before theirs in every step."""
+    ours = rng.random(wallets) < share
+    first = seats / wallets
+    step = np.maximum(np.ceil(np.log2(rng.random(wallets) / first)), 0)
+    order = np.lexsort((~ours, step))
+    return int(ours[order][:seats].sum())
+
+
+@pytest.mark.parametrize(("seats", "needed", "share"), [(2, 2, 0.3), (21, 8, 0.2), (21, 12, 0.4)])
+def test_races_against_wallets_one_by_one(seats: int, needed: int, share: float) -> None:
+    rng = np.random.default_rng(9)
+    trials = 4000
+    hits = sum(race(rng, seats, share, 3000) >= needed for _ in range(trials)) / trials
+    exact = racing_majority(seats, needed, share)
+    assert hits == pytest.approx(exact, abs=4 * (exact * (1 - exact) / trials) ** 0.5 + 0.002)
+
+
+@given(share=st.floats(0.01, 0.6), seats=st.integers(1, 12), data=st.data())
+def test_being_first_never_hurts(share: float, seats: int, data: st.DataObject) -> None:
+    needed = data.draw(st.integers(1, seats))
+    racing = racing_majority(seats, needed, share)
+    assert 0 <= racing <= 1 + 1e-9
+    assert racing >= fair_majority(seats, needed, share) * 0.999
+
+
+def test_the_ends_of_a_race() -> None:
+    assert racing_majority(5, 3, 0.0) == 0
+    assert racing_majority(5, 3, 1.0) == pytest.approx(1.0)
+
+
+def test_auditors_and_jurors_do_best_by_working() -> None:
+    bench = Bench()
+    for profits in (bench.auditor(MARKET, honest=0.5), bench.juror(0.99)):
+        assert max(profits, key=lambda name: profits[name]) == "honest"
+        assert profits["honest"] > 0
+        assert all(value <= 0 for name, value in profits.items() if name != "honest")
+    assert bench.requester(0.9)["challenges everything"] < 0
+
+
+def test_collusion_needs_nearly_half_of_the_stake() -> None:
+    profits = [collusion(MARKET, share) for share in (0.0, 0.1, 0.2, 0.33, 0.4)]
+    assert profits == sorted(profits)
+    assert max(profits) < MARKET.honest_profit
+
+
+def test_pools() -> None:
+    pool = Pool(fee=0.012, protocol_bps=300, auditor_fee=0.003, gas_cost=0.00075, work_cost=0.00134)
+    assert pool.solvent
+    assert pool.auditor_earns > 0
+    assert pool.smallest_fee == pytest.approx(0.01)
+    assert not replace(pool, fee=0.0099).solvent
+
+
+@pytest.mark.parametrize("name", ["wrong-model", "fewer-steps", "withhold"])
+def test_the_simulation_agrees_with_the_closed_form(name: str) -> None:
+    cheat = next(cheat for cheat in CHEATS if cheat.name == name)
+    market = replace(MARKET, stake=10**9, penalty=20.0, sees=1.0)
+    # a stake that is never exhausted, and a fine that is not a share of it
+    world = World(market, STEADY)
+    found = play(cheat, replace(world, market=replace(market, stake=300.0)), nodes=1500, tasks=60, seed=3)
+    expected = market.rate * cheat.detection(market)
+    assert found.caught == pytest.approx(expected, rel=0.12)
+    assert found.audited == pytest.approx(0.05, rel=0.1)
+
+
+def test_honest_nodes_keep_what_they_earn() -> None:
+    found = play(HONEST, World(), nodes=50, tasks=400)
+    assert found.profit == pytest.approx(MARKET.honest_profit)
+    assert (found.caught, found.unpaid) == (0, 0)
+
+
+def test_hostile_and_idle_auditors_cost_honest_nodes_little() -> None:
+    found = play(HONEST, World(hostile=0.05, idle=0.2), nodes=100, tasks=500)
+    assert found.caught == 0
+    assert found.profit > 0.95 * MARKET.honest_profit
+
+
+def test_rates_rise_for_those_who_were_caught() -> None:
+    cheat = next(cheat for cheat in CHEATS if cheat.name == "skip-steps")
+    caught = play(cheat, World(), nodes=100, tasks=800)
+    honest = play(HONEST, World(), nodes=100, tasks=800)
+    assert caught.until_caught < 60
+    assert honest.audited < 0.2
+
+
+def test_the_same_seed_is_the_same_history() -> None:
+    cheat = CHEATS[0]
+    assert play(cheat, World(), nodes=20, tasks=50, seed=5) == play(cheat, World(), nodes=20, tasks=50, seed=5)
+    assert play(cheat, World(), nodes=20, tasks=50, seed=5) != play(cheat, World(), nodes=20, tasks=50, seed=6)
