@@ -105,7 +105,9 @@ class ProgressSender:
 
     async def _send(self, event: ProgressEvent) -> None:
         data = event.encode()
-        if not await self._to_peer(event.task, data):
+        heard = await self._to_peer(event.task, data)
+        # Where a result is must be found by others than its requester: auditors, jurors, us after a lost disk.
+        if not heard or event.stage == "committed":
             for relay in self._relays:
                 await self._to_relay(relay, event.task, data)
 

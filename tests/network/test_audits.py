@@ -2,51 +2,69 @@
 
 from __future__ import annotations
 
-import anyio
 import pytest
-from network_acts import PATIENCE_S, until_state
+from audit_acts import ALWAYS, arbiter_of, ended, order, stake
 
-from gesso.chain.arbiter import AuditRecord
 from gesso_devnet import Devnet
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.outcomes import AuditVerdict, DisputeOutcome
-from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.terms import AuditMode
 
 pytestmark = pytest.mark.anyio
 
 
-async def audit_of(net: Devnet, task: TaskId) -> AuditRecord:
-    assert net.chain.arbiter is not None
-    return await net.chain.arbiter.audit(task)
-
-
 async def test_an_honest_audit_passes_and_everybody_is_paid() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=10_000) as net:
-        assert net.chain.arbiter is not None
-        task = await net.submitter.submit(await net.submitter.spec("an honest lighthouse"))
-        with anyio.fail_after(PATIENCE_S):
-            await until_state(net, task.id, TaskState.SETTLED)
-            audit = await audit_of(net, task.id)
+    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS) as net:
+        node = net.nodes[0].address
+        task = await order(net, "an honest lighthouse")
+        assert await ended(net, task) is TaskState.SETTLED
+        audit = await arbiter_of(net).audit(task)
         assert audit.phase is AuditPhase.CLOSED
         assert set(audit.auditors) == {watcher.address for watcher in net.watchers}
         assert audit.verdicts == (AuditVerdict.PASS, AuditVerdict.PASS)
-        assert await net.chain.arbiter.passed_of(net.nodes[0].address) == 1
-        assert await net.earned(net.nodes[0].address) > 0
+        assert await arbiter_of(net).passed_of(node) == 1
+        assert await net.earned(node) > 0
         assert await net.balanced()
 
 
-async def test_a_node_that_runs_fewer_steps_is_slashed_and_the_requester_refunded() -> None:
-    async with Devnet.open(nodes=1, watchers=5, audit_rate=10_000, cheats={0: "fewer-steps"}) as net:
-        assert net.chain.arbiter is not None
-        before = (await net.submitter.balance()).deposit
-        stake = (await net.chain.node(net.nodes[0].address)).stake
-        task = await net.submitter.submit(await net.submitter.spec("half a lighthouse"))
-        with anyio.fail_after(PATIENCE_S):
-            await until_state(net, task.id, TaskState.EXPIRED)
-        dispute = await net.chain.arbiter.dispute(task.id)
+@pytest.mark.parametrize(
+    "cheat",
+    ["wrong-model", "fewer-steps", "low-guidance", "other-prompt", "wrong-noise", "swap-image", "withhold",
+     "copied-root"],
+)  # fmt: skip
+async def test_a_cheat_is_caught_slashed_and_refunded(cheat: str) -> None:
+    async with Devnet.open(nodes=1, watchers=5, audit_rate=ALWAYS, cheats={0: cheat}) as net:
+        node = net.nodes[0].address
+        before, staked = await net.earned(net.cast.submitter.address), await stake(net, node)
+        honest = {watcher.address: await stake(net, watcher.address) for watcher in net.watchers}
+        task = await order(net, "a lighthouse that was never drawn")
+        assert await ended(net, task) is TaskState.EXPIRED
+        dispute = await arbiter_of(net).dispute(task)
         assert dispute.outcome is DisputeOutcome.GUILTY
-        assert (await net.chain.node(net.nodes[0].address)).stake < stake
-        assert (await net.submitter.balance()).deposit == before
-        assert await net.chain.arbiter.credit_of(net.cast.submitter.address) > 0
+        rules, fee = await arbiter_of(net).rules(), 10**16
+        slashed = max(rules.penalty_factor * fee, staked * rules.penalty_bps // 10_000)
+        assert staked - await stake(net, node) == slashed
+        assert await net.earned(net.cast.submitter.address) - before == slashed * rules.requester_bps // 10_000
+        assert {watcher: await stake(net, watcher) for watcher in honest} == honest
+        assert await arbiter_of(net).passed_of(node) == 0
         assert await net.balanced()
+
+
+async def test_a_trace_sold_twice_is_caught_the_second_time() -> None:
+    async with Devnet.open(nodes=1, watchers=5, audit_rate=ALWAYS, cheats={0: "sold-twice"}) as net:
+        staked = await stake(net, net.nodes[0].address)
+        assert await ended(net, await order(net, "the first buyer", seed=1)) is TaskState.SETTLED
+        assert await ended(net, await order(net, "the second buyer", seed=2)) is TaskState.EXPIRED
+        assert await stake(net, net.nodes[0].address) < staked
+        assert await net.balanced()
+
+
+async def test_a_task_without_audits_is_paid_without_one() -> None:
+    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS) as net:
+        spec = await net.submitter.spec("no questions asked", steps=10)
+        task = (await net.submitter.submit(spec, audit="none")).id
+        assert await ended(net, task) is TaskState.SETTLED
+        assert (await arbiter_of(net).audit(task)).phase is AuditPhase.NONE
+        assert (await net.chain.task(task)).state is TaskState.SETTLED
+        assert AuditMode.NONE is AuditMode(2)
