@@ -22,7 +22,7 @@ START = 1_000_000
 PERIOD = 10
 CHALLENGE_WINDOW = 60
 RULES = AuditRules(
-    audit_step_s=4, audit_commit_window_s=30, audit_reveal_window_s=20, jurors=3, quorum=2, appeal_jurors=5,
+    audit_step_s=4, audit_commit_window_s=80, audit_reveal_window_s=20, jurors=3, quorum=2, appeal_jurors=5,
     appeal_quorum=3, jury_step_s=4, vote_commit_window_s=40, vote_reveal_window_s=20, appeal_window_s=15,
 )  # fmt: skip
 
@@ -69,7 +69,6 @@ class Court:
     phase: AuditPhase = AuditPhase.NONE
     auditors: list[Address] = field(default_factory=list)
     verdicts: dict[Address, int] = field(default_factory=dict)
-    opened_at: int = 0
     filled_at: int | None = None
     dispute: Dispute | None = None
     task: TaskId = TaskId(keccak256(b"task"))  # noqa: RUF009 - immutable
@@ -107,11 +106,11 @@ class Court:
 
     @property
     def commit_by(self) -> int:
-        return self.opened_at + RULES.audit_commit_window_s
+        return self.round_of(START) * PERIOD + RULES.audit_commit_window_s
 
     @property
     def reveal_by(self) -> int:
-        return (self.commit_by if self.filled_at is None else self.filled_at) + RULES.audit_reveal_window_s
+        return self.commit_by + RULES.audit_reveal_window_s
 
     def commit_audit(self, who: Address) -> None:
         view = self.view()
@@ -127,7 +126,7 @@ class Court:
                         RULES.audit_step_s)  # fmt: skip
         require(since is not None and self.now >= view.round_starts + since)
         if self.phase is AuditPhase.NONE:
-            self.phase, self.state, self.opened_at = AuditPhase.OPEN, TaskState.HELD, self.now
+            self.phase, self.state = AuditPhase.OPEN, TaskState.HELD
         self.auditors.append(who)
         if len(self.auditors) == RULES.auditor_seats:
             self.filled_at = self.now

@@ -198,7 +198,7 @@ def test_one_honest_keeper_ends_everything(seed: int, cast: list[Actor]) -> None
         fate.__post_init__()
         actors.append(fate)
     run(court, [*actors, keeper()])
-    longest = CHALLENGE_WINDOW + 30 + 20 + 2 * (PERIOD + 40 + 20 + 15) + 30
+    longest = PERIOD + 80 + 20 + 2 * (PERIOD + 40 + 20 + 15) + 30
     assert court.now <= START + longest
     assert court.state.terminal or court.unopened
 
