@@ -1,0 +1,222 @@
+"""One process of the throughput bench: some nodes and a requester on one connection. Talks JSON lines on its pipes.
+
+It is told its wallets, joins, says that it is ready, begins when told to, and ends when the chain's log shows every
+task of every process settled. Run by `throughput`, not by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import _venv  # noqa: F401
+from gesso.chain import Chain, ChainSettings, Cursor, Wallet
+from gesso.chain import abi as abi_module
+from gesso.chain import post as post_module
+from gesso.chain.events import EventDecoder, TaskClaimed, TaskCommitted, TaskSettled, TaskSubmitted
+from gesso.chain.reverts import revert_name
+from gesso_protocol.errors import GessoError
+from gesso_protocol.ids import BlobRef, Root, TaskId
+from gesso_protocol.money import Wei
+from gesso_protocol.sortition import may_claim_at, score, seed_bytes
+from gesso_protocol.terms import Terms
+
+ONE = 10**18
+FEE = Wei(ONE // 100)
+SUBMITTING_AT_ONCE = 64
+SETTLE_BATCH = 50
+SETTLE_AFTER_S = 0.5
+"""A payment that is due waits this long for others to share its transaction with."""
+POLL_S = 0.05
+LIMIT_S = 300.0
+
+
+class Spent:
+    """Processor seconds inside functions that do not wait."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    def watch(self, name: str, owner: Any, attribute: str) -> None:
+        plain: Callable[..., Any] = getattr(owner, attribute)
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            begun = time.thread_time()
+            try:
+                return plain(*arguments, **named)
+            finally:
+                self.seconds[name] += time.thread_time() - begun
+
+        setattr(owner, attribute, timed)
+
+
+@dataclass
+class Tally:
+    """What the chain's log says."""
+
+    submitted: set[TaskId] = field(default_factory=set)
+    claims: Counter[TaskId] = field(default_factory=Counter)
+    settled: Counter[TaskId] = field(default_factory=Counter)
+    lost_races: int = 0
+
+
+class BenchNode:
+    """A worker without an executor: its result is ready the moment its claim is mined."""
+
+    def __init__(self, chain: Chain, total_weight: int, step_s: int, tally: Tally, group: asyncio.TaskGroup) -> None:
+        self.chain = chain
+        self._total = total_weight
+        self._step_s = step_s
+        self._tally = tally
+        self._group = group
+        self._turns: list[tuple[int, TaskSubmitted]] = []
+        self._ripe: deque[tuple[int, float, Terms]] = deque()
+        self._now = 0
+
+    def heard(self, event: TaskSubmitted) -> None:
+        drawn = score(seed_bytes(event.seed), event.task, self.chain.address)
+        wait_s = may_claim_at(drawn, self._total, 1, self._step_s)
+        if wait_s is not None:
+            self._turns.append((event.at + wait_s, event))
+
+    def act(self, now: int, challenge_s: int) -> None:
+        """Claim everything whose time has come and that nobody has; pay out what is due, many at once."""
+        self._now = now
+        free = [(at, event) for at, event in self._turns if not self._tally.claims[event.task]]
+        self._turns = [(at, event) for at, event in free if at > now]
+        for at, event in free:
+            if at <= now:
+                self._group.create_task(self._work(event))
+        due = [entry for entry in self._ripe if entry[0] + challenge_s <= now]
+        if len(due) >= SETTLE_BATCH or (due and time.monotonic() - due[0][1] > SETTLE_AFTER_S):
+            batch = due[:SETTLE_BATCH]
+            for entry in batch:
+                self._ripe.remove(entry)
+            self._group.create_task(self._settle(batch))
+
+    async def _work(self, event: TaskSubmitted) -> None:
+        try:
+            await self.chain.claim(event.terms)
+        except GessoError as error:
+            if revert_name(error) != "UnexpectedState":
+                raise
+            self._tally.lost_races += 1
+            return
+        await self.chain.commit(event.terms, Root(event.task.value), Root(bytes(32)))
+        self._ripe.append((self._now, time.monotonic(), event.terms))
+
+    async def _settle(self, batch: list[tuple[int, float, Terms]]) -> None:
+        receipt = await self.chain.settle([terms for _, _, terms in batch])
+        paid = set(receipt.settled)
+        self._ripe.extend(entry for entry in batch if self.chain.task_id(entry[2]) not in paid)
+
+
+async def work(told: dict[str, Any]) -> None:
+    """Join, wait for the start, work until everything is settled, report."""
+    settings = ChainSettings.model_validate(told["settings"])
+    tasks, everything = told["tasks"], told["all_tasks"]
+    async with Chain.open(settings, Wallet.from_key(told["requester"])) as client, asyncio.TaskGroup() as group:
+        await client.deposit(Wei(FEE * tasks))
+        chains = [client.beside(Wallet.from_key(key)) for key in told["nodes"]]
+        for place, chain in enumerate(chains):
+            await chain.register_node(f"bench-{told['process']}-{place}".encode(), bytes(32), Wei(100 * ONE))
+        params = await client.params()
+        spent, tally = Spent(), Tally()
+        watch(spent)
+        say({"ready": True})
+        await asyncio.to_thread(sys.stdin.readline)
+        total = await client.total_weight()
+        nodes = [BenchNode(chain, total, params.sortition_step_s, tally, group) for chain in chains]
+        cursor = Cursor.before(await client.block_number() + 1)
+        spent.seconds.clear()
+        begun, begun_cpu_s = time.monotonic(), cpu_s()
+        group.create_task(submit_all(client, told["process"], tasks, group))
+        while len(tally.settled) < everything and time.monotonic() - begun < LIMIT_S:
+            page = await client.read_page(cursor)
+            if page is not None:
+                cursor = page.cursor
+                note(page.events, tally, nodes)
+                now = await client.now()
+                for node in nodes:
+                    node.act(now, params.challenge_window_s)
+            else:
+                await asyncio.sleep(POLL_S)
+        ended, ended_cpu_s = time.monotonic(), cpu_s()
+    say(
+        {
+            "begun": begun,
+            "ended": ended,
+            "cpu_s": ended_cpu_s - begun_cpu_s,
+            "spent": dict(spent.seconds),
+            "submitted": len(tally.submitted),
+            "settled": len(tally.settled),
+            "doubled": sum(n > 1 for n in tally.claims.values()) + sum(n > 1 for n in tally.settled.values()),
+            "lost_races": tally.lost_races,
+        }
+    )
+
+
+async def submit_all(client: Chain, process: int, tasks: int, group: asyncio.TaskGroup) -> None:
+    """All of this process's tasks, so many on their way at once."""
+    gate = asyncio.Semaphore(SUBMITTING_AT_ONCE)
+
+    async def submit(terms: Terms) -> None:
+        try:
+            await client.submit(terms)
+        finally:
+            gate.release()
+
+    for number in range(tasks):
+        await gate.acquire()
+        terms = Terms(
+            requester=client.address,
+            fee=FEE,
+            spec=BlobRef.of(b"bench"),
+            claim_window_s=3600,
+            commit_window_s=3600,
+            nonce=process * 10**9 + number,
+        )
+        group.create_task(submit(terms))
+
+
+def note(events: Any, tally: Tally, nodes: list[BenchNode]) -> None:
+    """Take a page of the log; every node of this process hears of every task."""
+    for event in events:
+        if isinstance(event, TaskSubmitted):
+            tally.submitted.add(event.task)
+            for node in nodes:
+                node.heard(event)
+        elif isinstance(event, TaskClaimed):
+            tally.claims[event.task] += 1
+        elif isinstance(event, TaskCommitted):
+            continue
+        elif isinstance(event, TaskSettled):
+            tally.settled[event.task] += 1
+
+
+def watch(spent: Spent) -> None:
+    """Count where the processor's time goes."""
+    spent.watch("signing", Wallet, "sign_transaction")
+    spent.watch("decoding the log", EventDecoder, "decode")
+    spent.watch("reading JSON", post_module, "from_json")
+    spent.watch("encoding calls", abi_module.Function, "encode")
+
+
+def cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def say(document: dict[str, Any]) -> None:
+    print(json.dumps(document), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(work(json.loads(sys.stdin.readline())))
