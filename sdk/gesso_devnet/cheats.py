@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import difflib
 
+from typing import Any
+
 from gesso.cli.output import Output
+from gesso_devnet.seed import base_model_folder
 from gesso_node.executors.cheats import CHEATS
 from gesso_protocol.errors import UsageError
 
 AGAIN = ("sold-twice",)
 """Cheats that need a task of the same node before."""
+
+
+def cheating_executor(engine: str, name: str) -> dict[str, Any]:
+    """The executor section of a node that cheats so; with the early weights that a wrong model needs."""
+    section: dict[str, Any] = {"engine": engine, "cheat": name, "allow_cheats": True}
+    if engine == "diffusers" and base_model_folder() is not None:
+        from gesso_devnet import model
+
+        section["child"] = {"options": {"cheat_files": {"early_unet": str(model.early_unet_path())}}}
+    return section
 
 
 def choose_cheat(name: str) -> str:

@@ -22,13 +22,14 @@ from gesso_devnet import ledger
 from gesso_devnet.cheats import AGAIN, choose_cheat
 from gesso_devnet.genesis import CHEAP_PRICE
 from gesso_devnet.stack import StackSettings, StackState
-from gesso_protocol.errors import Unreachable
+from gesso_protocol.errors import DeadlinePassed, Unreachable
 from gesso_protocol.events import Event
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei, format_amount
 from gesso_protocol.spec import TextToImage
 
 HEARD_S = 60.0
+WORK_S = 180
 DISPUTE_S = 420.0
 """Loading a model three times on a small machine, three windows, and an appeal that nobody makes."""
 FIRST_PROMPT = "a small green triangle on a yellow background"
@@ -64,13 +65,15 @@ async def commit_fraud(
         say("first an honest task of the same node, whose trace it will sell again")
         await _sold_once(client, spec, fee)
     before = await ledger.take(chain, cast.addresses)
-    task = await client.submit(spec, fee=fee, audit="always")
+    task = await client.submit(spec, fee=fee, audit="always", commit_window_s=WORK_S)
     told = Once(note)
-    with anyio.fail_after(DISPUTE_S):
+    with anyio.move_on_after(DISPUTE_S) as scope:
         result = await task.result(until="committed", on_event=told)
         async for event in task.events():
             told(event)
         facts = await task.audit()
+    if scope.cancelled_caught:
+        raise DeadlinePassed(f"the dispute did not end within {DISPUTE_S:g} s", hint="see why: gesso devnet logs")
     after = await ledger.take(chain, cast.addresses)
     moved = ledger.changes(before, after)
     honest = [wallet.address for wallet in cast.nodes if wallet.address != cheater]
@@ -178,5 +181,4 @@ async def _cheap_fee(client: AsyncClient, spec: TextToImage) -> str:
 async def _sold_once(client: AsyncClient, spec: TextToImage, fee: str) -> None:
     other = spec.model_copy(update={"prompt": FIRST_PROMPT, "seed": spec.seed + 1})
     task = await client.submit(other, fee=fee, audit="none")
-    with anyio.fail_after(DISPUTE_S):
-        await task.result(until="settled")
+    await task.result(until="settled", timeout_s=DISPUTE_S)

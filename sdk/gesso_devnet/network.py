@@ -31,6 +31,7 @@ from gesso.wiring import make_ports
 from gesso_devnet import controls, ledger
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, RunningChain, start_chain
+from gesso_devnet.cheats import cheating_executor
 from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish, rated
 from gesso_devnet.seed import stand_in
 from gesso_node.executors.fake import FakeExecutor, FakeFaults
@@ -332,12 +333,11 @@ class Devnet:
         cheat: str | None = None,
         work: bool = True,
     ) -> NodeHandle:
-        wrong = {} if cheat is None else {"cheat": cheat, "allow_cheats": True}
         document: dict[str, Any] = {
             "data_dir": str(self.folder / f"node-{number + 1}"),
             "name": f"node-{number + 1}",
             "blobs": {"relays": [self.relay.url]},
-            "executor": {"engine": executor, **wrong},
+            "executor": {"engine": executor} if cheat is None else cheating_executor(executor, cheat),
             **({} if work else {"work": False}),
             "policy": {"min_fee": str(NODE_PRICE)},
             "stake": str(NODE_STAKE),

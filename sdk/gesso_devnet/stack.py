@@ -28,6 +28,7 @@ from gesso.chain.wallet import Wallet
 from gesso.settings import Network, read_bounded, write_network
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, chain_command, choose, wait_until_up
+from gesso_devnet.cheats import cheating_executor
 from gesso_devnet.genesis import CHEAP_PRICE, NODE_PRICE, NODE_STAKE, Cast, found, publish
 from gesso_devnet.processes import Actor, Supervisor, python
 from gesso_devnet.seed import base_model_folder, pack, stand_in
@@ -305,8 +306,9 @@ def _role(settings: StackSettings, name: str, config: dict[str, Any]) -> dict[st
         return {"work": False}
     if name != settings.cheater:
         return {}
-    wrong = {"cheat": settings.cheat, "allow_cheats": True}
-    return {"executor": {**config["executor"], **wrong}, "policy": {"min_fee": str(CHEAP_PRICE)}}
+    assert settings.cheat is not None
+    wrong = cheating_executor(config["executor"]["engine"], settings.cheat)
+    return {"executor": wrong, "policy": {"min_fee": str(CHEAP_PRICE)}}
 
 
 async def _wait_joined(chain: ChainSettings, nodes: int) -> None:
