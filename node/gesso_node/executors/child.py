@@ -400,6 +400,7 @@ def _run_message(number: int, job: Job) -> Run:
         out_dir=str(job.out_dir),
         manifest=job.manifest.hex(),
         task=job.binding.task.hex(),
+        loras=tuple(map(str, job.loras)),
     )
 
 

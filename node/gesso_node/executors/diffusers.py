@@ -32,6 +32,7 @@ from gesso_node.executors.kernels import STRICT, KernelOptions, use_kernels
 from gesso_node.executors.lora.cheats import cheating
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Trainer
+from gesso_node.executors.lora.use import AdapterSet, strengths
 from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.executors.preview import Previewer
 from gesso_node.executors.profiles import STRICT_KEY, device_family, profile_key
@@ -67,6 +68,7 @@ class _Loaded:
     scheduler_config: dict[str, Any]
     """As the publisher gave it; every job's scheduler is made from this one, not from the job before."""
     previewer: Previewer
+    adapters: AdapterSet
 
 
 class DiffusersEngine:
@@ -98,7 +100,10 @@ class DiffusersEngine:
             loaded = self._pipeline(job.model_dir, job.spec.dtype)
             _check_size(loaded.pipeline, job.spec)
             facts = run_facts(job, self._key(job.spec.dtype))
-            with TraceRecorder.open(job.out_dir, job.spec, facts) as recorder:
+            with (
+                loaded.adapters.applied(strengths(job.spec, job.loras)),
+                TraceRecorder.open(job.out_dir, job.spec, facts) as recorder,
+            ):
                 images = self._pictures(loaded, job, recorder, emit)
                 recorder.finish()
         return EngineResult(images, self._profile(job.spec.dtype), time.perf_counter() - begun, load_seconds)
@@ -108,7 +113,17 @@ class DiffusersEngine:
             return _Run(loaded, job, recorder, emit).pictures()
         from gesso_node.executors.cheats.diffusers import DiffusersKit, forged_pictures
 
-        kit = DiffusersKit(loaded.pipeline, loaded.scheduler_config, job.spec, files=self._options.cheat_files)
+        def without_loras() -> Any:
+            loaded.adapters.off()
+            return loaded.pipeline
+
+        kit = DiffusersKit(
+            loaded.pipeline,
+            loaded.scheduler_config,
+            job.spec,
+            files=self._options.cheat_files,
+            without_loras=without_loras,
+        )
         return forged_pictures(self._options.cheat, kit, job, recorder, emit)
 
     def replay(self, job: ReplayJob) -> Replayed:
@@ -119,8 +134,9 @@ class DiffusersEngine:
         with _MemoryErrors(), _one_thread(job.strict):
             loaded = self._pipeline(job.model_dir, dtype, strict=job.strict)
             _check_size(loaded.pipeline, job.spec)
-            denoiser = Denoiser(loaded.pipeline, loaded.scheduler_config, job.spec, DTYPES[dtype])
-            parts = replay_with(job, TensorSteps(denoiser))
+            with loaded.adapters.applied(strengths(job.spec, job.loras)):
+                denoiser = Denoiser(loaded.pipeline, loaded.scheduler_config, job.spec, DTYPES[dtype])
+                parts = replay_with(job, TensorSteps(denoiser))
         return parts.finished(loaded.scheduler_config, self._profile(dtype, job.strict), begun, self.name)
 
     def trainer(self, inputs: TrainingInputs) -> Trainer:
@@ -129,6 +145,7 @@ class DiffusersEngine:
         from gesso_node.executors.lora.peft_trainer import PeftTrainer
 
         loaded = self._pipeline(inputs.model_dir, "fp32")
+        loaded.adapters.clear()
         return cheating(self._options.cheat, PeftTrainer(loaded.pipeline, loaded.scheduler_config, inputs))
 
     def training_profile(self, spec: TrainLora) -> dict[str, str]:
@@ -144,7 +161,7 @@ class DiffusersEngine:
             self._loaded.popitem(last=False)
         pipeline = _open_pipeline(model_dir, DTYPES[dtype], self._device)
         use_kernels(pipeline.unet, STRICT if strict else self._options.kernels)
-        loaded = _Loaded(pipeline, dict(pipeline.scheduler.config), Previewer.of(pipeline))
+        loaded = _Loaded(pipeline, dict(pipeline.scheduler.config), Previewer.of(pipeline), AdapterSet(pipeline))
         self._loaded[key] = loaded
         return loaded
 

@@ -36,6 +36,7 @@ class EngineJob:
     out_dir: Path
     manifest: BlobRef
     task: TaskId
+    loras: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class FakeEngine:
         begun = time.perf_counter()
         job.out_dir.mkdir(parents=True, exist_ok=True)
         profile = _profile(job.spec.dtype)
-        steps = FakeSteps(job.spec, Weights.of(job.manifest))
+        steps = FakeSteps(job.spec, Weights.for_task(job.manifest, job.spec))
         honest = Walk(job.spec, steps, steps.schedule)
         walk = forged_walk(self._faults.cheat, FakeKit(job.spec, job.manifest)) if self._faults.cheat else honest
         with TraceRecorder.open(job.out_dir, job.spec, run_facts(job, profile["key"])) as recorder:
@@ -98,7 +98,7 @@ class FakeEngine:
 
     def replay(self, job: ReplayJob) -> Replayed:
         begun = time.perf_counter()
-        parts = replay_with(job, FakeSteps(job.spec, Weights.of(job.manifest)))
+        parts = replay_with(job, FakeSteps(job.spec, Weights.for_task(job.manifest, job.spec)))
         return parts.finished(SCHEDULER_CONFIG, _profile("fp32" if job.strict else job.spec.dtype), begun, self.name)
 
     def _picture(self, drawing: WalkRecorder, index: int, emit: Emit) -> ImageFile:

@@ -62,6 +62,16 @@ class Weights:
             colours=draw((3, CHANNELS), dtype=np.float32) * np.float32(0.5),
         )
 
+    @classmethod
+    def for_task(cls, manifest: BlobRef, spec: TextToImage) -> Weights:
+        """The model with the task's LoRAs, each by its strength."""
+        weights = cls.of(manifest)
+        for lora in spec.loras:
+            change = cls.of(lora.manifest)
+            mix = weights.mix + np.float32(0.2 * lora.strength) * change.mix
+            weights = replace(weights, mix=mix.astype(np.float32))
+        return weights
+
     def rounded(self, bits: int) -> Weights:
         """Each row rounded to so many bits, as quantised weights are."""
         return replace(self, words=_rounded(self.words, bits), mix=_rounded(self.mix, bits))

@@ -37,6 +37,7 @@ class Run(_Message):
     out_dir: str
     manifest: _Hex32
     task: _Hex32
+    loras: tuple[str, ...] = Field(default=(), max_length=5)
 
 
 class ReplayPlace(_Message):
@@ -62,6 +63,7 @@ class Replay(_Message):
     latent_bytes: int = Field(ge=0, le=MAX_LATENT_BYTES)
     embeddings: bool
     strict: bool
+    loras: tuple[str, ...] = Field(default=(), max_length=5)
 
 
 class Cancel(_Message):

@@ -31,6 +31,8 @@ class Job:
     """The model manifest that `model_dir` was checked against; it goes into trace and receipt."""
     binding: Binding
     """Ties the trace to chain, task and wallet. Its secret never reaches the child."""
+    loras: tuple[Path, ...] = ()
+    """Verified folders of the spec's LoRAs, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class ReplayJob:
     """Weights and arithmetic in fp32 whatever the spec's dtype, one thread, plain kernels: what jurors use."""
     images: tuple[int, ...] = ()
     deadline_s: float = 600.0
+    loras: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def _message(number: int, job: ReplayJob, folder: Path, size: int) -> Replay:
         latent_bytes=size,
         embeddings=job.embeddings,
         strict=job.strict,
+        loras=tuple(map(str, job.loras)),
     )
 
 
@@ -89,6 +90,7 @@ def asked(message: Replay) -> ReplayJob:
         embeddings=message.embeddings,
         strict=message.strict,
         images=message.images,
+        loras=tuple(map(Path, message.loras)),
     )
 
 

@@ -150,6 +150,7 @@ def _job(run: Run) -> EngineJob:
         out_dir=Path(run.out_dir),
         manifest=BlobRef(bytes.fromhex(run.manifest)),
         task=TaskId(bytes.fromhex(run.task)),
+        loras=tuple(map(Path, run.loras)),
     )
 
 

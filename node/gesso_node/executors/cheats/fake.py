@@ -30,9 +30,11 @@ class FakeKit:
         return made(spec or self.spec, self._weights(variant), prompt=prompt)
 
     def _weights(self, variant: str | None) -> Weights:
-        weights = Weights.of(self._manifest)
-        if variant is None or known_variant(variant, VARIANTS) in (*NODE_CHEATS, "feature-reuse", "missing-lora"):
+        weights = Weights.for_task(self._manifest, self.spec)
+        if variant is None or known_variant(variant, VARIANTS) in (*NODE_CHEATS, "feature-reuse"):
             return weights
+        if variant == "missing-lora":
+            return Weights.of(self._manifest)
         if variant == "wrong-model":
             return replace(Weights.of(BlobRef.of(self._manifest.value)), colours=weights.colours)
         return weights.rounded(8 if variant == "int8" else 4)

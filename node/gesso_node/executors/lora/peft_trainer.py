@@ -191,7 +191,7 @@ class PeftTrainer:
         return output.float()
 
     def _embed(self, captions: Sequence[str], *, fresh: bool = False) -> torch.Tensor:
-        if self._words and not fresh:
+        if not fresh and self._words:
             return torch.stack([self._words[caption] for caption in captions])
         with self._autocast():
             output: torch.Tensor = self._pipe.text_encoder(self._tokens(captions))[0]
