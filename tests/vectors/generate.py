@@ -263,6 +263,7 @@ def audit_rows() -> list[dict[str, Any]]:
                 "challenge": hexed(value),
                 "mode": int(mode),
                 "fee": hex(fee),
+                "largeFee": hex(rules.large_fee),
                 "passed": hex(passed),
                 "rateBps": audit.rate_bps(passed, rules),
                 "picked": audit.picked(value, mode, fee, passed, rules),

@@ -30,7 +30,8 @@ class AuditRules(Document):
     trusted_rate_bps: Bps = 200
     vetting_audits: U32 = 100
     trusted_audits: U32 = 1000
-    large_fee: Amount = Wei(10 * TOKEN)
+    large_fee: Amount = Wei(TOKEN)
+    """So far below the least stake that losing that outweighs any gain at the lowest rate; see `economics.py`."""
     auditor_seats: Annotated[int, Field(ge=1, le=2)] = 2
     audit_step_s: Step = 30
     audit_commit_window_s: U32 = HOUR

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gesso.chain.deploy import DeploySettings
 from gesso_protocol.audit.economics import (
     CHEATS,
     Bench,
@@ -50,6 +51,15 @@ def test_no_cheat_beats_honest_work(cheat: Cheat) -> None:
     assert cheat.profit(MARKET) < MARKET.honest_profit
     assert MARKET.penalty > 50 * cheat.break_even(MARKET)
     assert cheat.profit(replace(MARKET, rate=0.02)) < MARKET.honest_profit
+
+
+def test_the_least_stake_outweighs_the_largest_fee_that_is_not_always_audited() -> None:
+    """A node with the least stake cannot lose 1000 times a large fee: what it can lose must be enough at any rate."""
+    rules, least = AuditRules(), DeploySettings().min_stake
+    trusted = replace(MARKET, rate=rules.trusted_rate_bps / 10_000)
+    hardest = max(cheat.break_even(trusted) for cheat in CHEATS)
+    assert 25 < hardest < least / rules.large_fee
+    assert hardest > least / (10 * rules.large_fee), "ten times the large fee would pay a cheat: no room to waste"
 
 
 def test_a_cheat_pays_below_its_break_even_and_not_above() -> None:
