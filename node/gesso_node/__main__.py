@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
 async def _serve(settings: NodeSettings) -> int:
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(Node.open(settings))
-        url = await stack.enter_async_context(open_api(settings.status_port, node.status, node.examine, node.metrics))
+        opened = open_api(settings.status_port, node.status, node.examine, node.metrics, node.audits)
+        url = await stack.enter_async_context(opened)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_obey_signals, node, tasks.cancel_scope)
             _announce(node, url)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gesso_node.auditing.report import AuditsReport
 from gesso_node.doctor import Finding
 from gesso_node.metrics import Metrics
 from gesso_node.status import NodeStatus
@@ -22,6 +23,7 @@ async def open_api(
     status: Callable[[], Awaitable[NodeStatus]],
     doctor: Callable[[], Awaitable[tuple[Finding, ...]]],
     metrics: Metrics,
+    audits: Callable[[], Awaitable[AuditsReport]],
 ) -> AsyncIterator[str]:
     """Serve until left; gives the base URL. Port 0 takes a free one. Raises ConfigError when the port is taken."""
 
@@ -43,6 +45,9 @@ async def open_api(
         findings = await doctor()
         return web.json_response({"findings": [finding.model_dump() for finding in findings]})
 
+    async def show_audits(_: web.Request) -> web.Response:
+        return web.json_response(text=(await audits()).model_dump_json())
+
     app = web.Application(middlewares=[_local_only], client_max_size=1024)
     app.add_routes(
         [
@@ -50,6 +55,7 @@ async def open_api(
             web.get("/v1/status", show_status),
             web.get("/v1/health", show_health),
             web.get("/v1/doctor", show_doctor),
+            web.get("/v1/audits", show_audits),
             web.get("/metrics", show_metrics),
         ]
     )

@@ -13,9 +13,12 @@ import httpx
 
 from gesso.cli.output import Common
 from gesso.settings import Network, home_folder, read_network
+from gesso_node.audit_cli import audits, calibrate
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError, Unreachable
 from gesso_protocol.money import parse_amount
+
+__all__ = ["ask", "audits", "calibrate", "doctor", "init", "run", "settings_of", "status"]
 
 DEFAULT_NAME = "node"
 STATUS_PORT = 7717
@@ -94,8 +97,8 @@ async def status(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
         A settings file elsewhere.
     """
     common = common or Common()
-    settings = NodeSettings.load(_config(name, config))
-    document = await _ask(settings, "/v1/status")
+    settings = settings_of(name, config)
+    document = await ask(settings, "/v1/status")
     human = None
     if common.format == "human":
         from gesso_node.status import NodeStatus
@@ -117,9 +120,9 @@ async def doctor(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
     from gesso_node.doctor import Finding
 
     common = common or Common()
-    settings = NodeSettings.load(_config(name, config))
+    settings = settings_of(name, config)
     try:
-        findings = [Finding.model_validate(found) for found in (await _ask(settings, "/v1/doctor"))["findings"]]
+        findings = [Finding.model_validate(found) for found in (await ask(settings, "/v1/doctor"))["findings"]]
     except Unreachable:
         findings = await _examine(settings)
     document = {"findings": [finding.model_dump() for finding in findings]}
@@ -135,6 +138,11 @@ async def _examine(settings: NodeSettings) -> list[Any]:
         return list(await node.examine())
 
 
+def settings_of(name: str, given: Path | None) -> NodeSettings:
+    """The verified settings of a node. Raises ConfigError."""
+    return NodeSettings.load(_config(name, given))
+
+
 def _config(name: str, given: Path | None) -> Path:
     path = given or home_folder() / "nodes" / name / "config.json"
     if not path.is_file():
@@ -142,7 +150,8 @@ def _config(name: str, given: Path | None) -> Path:
     return path
 
 
-async def _ask(settings: NodeSettings, path: str) -> dict[str, Any]:
+async def ask(settings: NodeSettings, path: str) -> dict[str, Any]:
+    """What the running node answers. Raises Unreachable."""
     if not settings.status_port:
         raise Unreachable("this node has no fixed status port", hint="set status_port in its settings")
     try:

@@ -14,13 +14,15 @@ from gesso.chain import Chain, NodeState
 from gesso.transport.keys import peer_id_bytes
 from gesso.transport.port import Transport
 from gesso_node.auditing.parts import AuditParts, open_auditing
+from gesso_node.auditing.report import AuditsReport, audits_report
 from gesso_node.auditing.rights import Rights
 from gesso_node.book import Book, Known
 from gesso_node.catalogue import Catalogue
 from gesso_node.discover import Adverts, Announcements
 from gesso_node.doctor import Doctor, Finding
 from gesso_node.executors.port import Executor
-from gesso_node.journal import Entry, Journal, WriteHook
+from gesso_node.journal import Journal, WriteHook
+from gesso_node.lines import ended_line, task_line
 from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
 from gesso_node.observe import Observer
@@ -184,8 +186,8 @@ class Node:
             uptime_s=int(time.monotonic() - self._begun),
             earned=money(earned),
             current=self._current(),
-            open_tasks=tuple(_line(known) for known in self._book if known.entry is not None)[:100],
-            recent=tuple(_ended_line(entry) for entry in await self._journal.recent(RECENT)),
+            open_tasks=tuple(task_line(known) for known in self._book if known.entry is not None)[:100],
+            recent=tuple(ended_line(entry) for entry in await self._journal.recent(RECENT)),
             refused=await self._journal.tally("refused"),
             ended=await self._journal.tally("ended"),
             failed=await self._journal.tally("failed"),
@@ -195,7 +197,13 @@ class Node:
                 engine=health.name, busy=health.busy, warm=health.warm, started=health.started, ended=health.ended
             ),
             heard=self._announcements.heard if self._announcements else 0,
+            roles=self.settings.roles,
+            auditing=(await self.audits()).totals,
         )
+
+    async def audits(self) -> AuditsReport:
+        """What `gesso node audits` shows."""
+        return await audits_report(self._audits.records, self.settings.roles)
 
     async def examine(self) -> tuple[Finding, ...]:
         """What `gesso node doctor` shows."""
@@ -220,7 +228,7 @@ class Node:
         if self._workbench.current is None:
             return None
         known, step = self._workbench.current
-        line = _line(known)
+        line = task_line(known)
         return line if step is None else line.model_copy(update={"step": step.index, "total": step.total})
 
     async def _prefetch(self) -> None:
@@ -380,25 +388,3 @@ async def _build(
 def _log_payment(known: Known) -> None:
     paid = known.entry.paid if known.entry else None
     log.info("node.paid", task=known.task.short, amount=money(paid or 0))
-
-
-def _line(known: Known) -> TaskLine:
-    entry = known.entry
-    return TaskLine(
-        task=str(known.task),
-        state=known.record.state.name.lower(),
-        doing=tuple(sorted(known.busy)),
-        model=entry.spec.model if entry and entry.spec else "",
-        failure=entry.last_failure if entry else "",
-    )
-
-
-def _ended_line(entry: Entry) -> TaskLine:
-    return TaskLine(
-        task=str(entry.task),
-        state="closed",
-        model=entry.spec.model if entry.spec else "",
-        ended=str(entry.closed),
-        paid=money(entry.paid) if entry.paid is not None else "",
-        failure=entry.last_failure or str(entry.refusal or ""),
-    )

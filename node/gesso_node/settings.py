@@ -146,6 +146,11 @@ class NodeSettings(_Section):
     log_format: Literal["human", "json"] = "human"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What this node does: `worker`, `auditor`, both, or nothing but moving its own tasks on."""
+        return (("worker",) if self.work else ()) + (("auditor",) if self.audit else ())
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read and verify a file. Raises ConfigError that names the key, and the nearest one if it is unknown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from gesso_node.auditing.report import AuditTotals
 from gesso_protocol.money import format_amount
 
 VERSION = "0.1.0"
@@ -66,6 +67,8 @@ class NodeStatus(_View):
     model_bytes: int
     executor: ExecutorLine
     heard: int
+    roles: tuple[str, ...] = ("worker",)
+    auditing: AuditTotals = AuditTotals()
 
     def summary(self) -> str:
         """A screenful for people."""
@@ -80,11 +83,21 @@ class NodeStatus(_View):
             f"Earned  {self.earned}",
             f"Ended   {ended}",
             f"Passed  {passed}",
+            f"Audits  {self._audits()}",
             f"Models  {' '.join(self.models) or 'none'}   {self.model_bytes / 1e9:.2f} GB",
         ]
         if self.weight == 0:
             lines.append("Next    this node has no stake, so it cannot claim: set `stake` in its settings")
         return "\n".join(lines)
+
+
+    def _audits(self) -> str:
+        if "auditor" not in self.roles:
+            return "off"
+        totals = self.auditing
+        return f"{totals.audits} done, {totals.open} under way, {totals.votes} votes   earned {totals.fees}" + (
+            f"   lost {totals.penalties}" if totals.penalties != "0" else ""
+        )
 
 
 def money(amount: int) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 import anyio
 from network_acts import PATIENCE_S, until_state
@@ -19,6 +19,7 @@ from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.terms import Terms
 
+Seen = TypeVar("Seen")
 ALWAYS = 10_000
 LOOK_S = 0.1
 
@@ -38,38 +39,35 @@ async def order(net: Devnet, prompt: str, **fields: Any) -> TaskId:
     return (await net.submitter.submit(await net.submitter.spec(prompt, steps=10, **fields))).id
 
 
+async def poll(look: Callable[[], Awaitable[Seen]], wanted: Callable[[Seen], bool]) -> Seen:
+    """Look until it is as wanted; the chain tells only who asks."""
+    with anyio.fail_after(PATIENCE_S):
+        while not wanted(seen := await look()):  # noqa: ASYNC110
+            await anyio.sleep(LOOK_S)
+        return seen
+
+
 async def ended(net: Devnet, task: TaskId) -> TaskState:
     """How the task ended, once it has, and its dispute with it if there was one."""
-    with anyio.fail_after(PATIENCE_S):
-        while not (state := (await net.chain.task(task)).state).terminal:
-            await anyio.sleep(LOOK_S)
-        while (await arbiter_of(net).dispute(task)).phase not in (DisputePhase.NONE, DisputePhase.EXECUTED):
-            await anyio.sleep(LOOK_S)
-        return state
+    record = await poll(lambda: net.chain.task(task), lambda seen: seen.state.terminal)
+    over = (DisputePhase.NONE, DisputePhase.EXECUTED)
+    await poll(lambda: arbiter_of(net).dispute(task), lambda seen: seen.phase in over)
+    return record.state
 
 
 async def until_sealed(net: Devnet, task: TaskId, seats: int) -> AuditRecord:
     """Wait until so many auditors have committed."""
-    with anyio.fail_after(PATIENCE_S):
-        while len((audit := await arbiter_of(net).audit(task)).auditors) < seats:
-            await anyio.sleep(LOOK_S)
-        return audit
+    return await poll(lambda: arbiter_of(net).audit(task), lambda seen: len(seen.auditors) >= seats)
 
 
 async def until_phase(net: Devnet, task: TaskId, phase: AuditPhase) -> AuditRecord:
     """Wait until the audit is there or beyond."""
-    with anyio.fail_after(PATIENCE_S):
-        while (audit := await arbiter_of(net).audit(task)).phase < phase:
-            await anyio.sleep(LOOK_S)
-        return audit
+    return await poll(lambda: arbiter_of(net).audit(task), lambda seen: seen.phase >= phase)
 
 
 async def until_jurors(net: Devnet, task: TaskId, count: int) -> DisputeRecord:
     """Wait until so many jurors have committed."""
-    with anyio.fail_after(PATIENCE_S):
-        while (dispute := await arbiter_of(net).dispute(task)).seats < count:
-            await anyio.sleep(LOOK_S)
-        return dispute
+    return await poll(lambda: arbiter_of(net).dispute(task), lambda seen: seen.seats >= count)
 
 
 async def stop(handles: Iterable[NodeHandle]) -> None:

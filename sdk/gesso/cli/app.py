@@ -65,6 +65,8 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "init": "Make keys, configuration and registration for a node.",
             "run": "Run the node; Ctrl-C stops it.",
             "status": "What the running node is doing.",
+            "audits": "Audits and votes: what it found, earned and lost.",
+            "calibrate": "Measure this machine's arithmetic against the limits.",
             "doctor": "Check everything a node needs, with a fix for each problem.",
         },
     ),

@@ -173,7 +173,7 @@ async def test_the_status_api_shows_the_read_model_to_this_machine_only(world: W
     node = await world.add_node()
     await world.turn()
     async with (
-        open_api(0, node.status, node.examine, node.metrics) as url,
+        open_api(0, node.status, node.examine, node.metrics, node.audits) as url,
         httpx.AsyncClient(trust_env=False) as client,
     ):
         status = (await client.get(f"{url}/v1/status")).json()
