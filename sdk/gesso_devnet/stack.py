@@ -29,7 +29,7 @@ from gesso.settings import Network, read_bounded, write_network
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, chain_command, choose, wait_until_up
 from gesso_devnet.cheats import cheating_executor
-from gesso_devnet.genesis import CHEAP_PRICE, NODE_PRICE, NODE_STAKE, Cast, found, publish
+from gesso_devnet.genesis import CHEAP_PRICE, NODE_PRICE, NODE_STAKE, Cast, found, publish, unhurried
 from gesso_devnet.processes import Actor, Supervisor, python
 from gesso_devnet.seed import base_model_folder, pack, stand_in
 from gesso_protocol.errors import ConfigError, Unreachable
@@ -164,7 +164,9 @@ class Stack:
         details: dict[str, dict[str, Any]] = {}
         rpc_url, chain_kind = await self._start_chain(settings, ports, actors)
         say(f"chain      {chain_kind} at {rpc_url}, a block every {settings.block_time_s:g} s")
-        contracts = await found(rpc_url, cast, DeploySettings.devnet())
+        rules = DeploySettings.devnet()
+        real = settings.executor == "diffusers" or (settings.executor == "auto" and base_model_folder() is not None)
+        contracts = await found(rpc_url, cast, unhurried(rules) if real and settings.watchers else rules)
         say(f"contracts  task board {contracts.task_board}")
         chain = ChainSettings(rpc_url=rpc_url, contracts=contracts)
         relay_url = f"http://127.0.0.1:{ports.relay}"
