@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from gesso_protocol.audit.economics import (
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.simulation import HONEST, World, play
 
+STORY = Path(__file__).parents[4] / "node" / "AUDITS.md"
 MARKET = Market()
 STEADY = AuditRules(vetting_rate_bps=500, steady_rate_bps=500, trusted_rate_bps=500)
 
@@ -173,3 +175,20 @@ def test_the_same_seed_is_the_same_history() -> None:
     cheat = CHEATS[0]
     assert play(cheat, World(), nodes=20, tasks=50, seed=5) == play(cheat, World(), nodes=20, tasks=50, seed=5)
     assert play(cheat, World(), nodes=20, tasks=50, seed=5) != play(cheat, World(), nodes=20, tasks=50, seed=6)
+
+
+def test_the_design_story_shows_what_is_computed() -> None:
+    rows = [line.strip("| ").split(" | ") for line in STORY.read_text().splitlines() if line.startswith("| ")]
+    cells = {row[0]: row for row in rows}
+    for cheat in CHEATS:
+        shown = [float(value) for value in cells[cheat.name][1:7]]
+        even = max(cheat.break_even(MARKET), 0.0)
+        computed = [cheat.saves, cheat.bad, MARKET.rate * cheat.detection(MARKET), cheat.profit(MARKET), shown[4], even]
+        assert shown == pytest.approx(computed, rel=5e-3)
+    for name, seats, needed in (("14 of 21: convicts", 21, 14), ("both auditors", 2, 2), ("8 of 21: blocks", 21, 8)):
+        for share in (0.1, 0.2, 0.33):
+            fair, racing = (float(value) for value in cells[f"{name}, {share:.0%} of stake"][1:3])
+            assert fair == pytest.approx(fair_majority(seats, needed, share), rel=5e-3)
+            assert racing == pytest.approx(racing_majority(seats, needed, share), rel=5e-3)
+    for name, profit in Bench().auditor(MARKET, honest=0.8).items():
+        assert float(cells[name][1]) == pytest.approx(profit, rel=5e-3) or name == "honest"
