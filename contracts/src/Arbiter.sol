@@ -27,13 +27,13 @@ contract Arbiter is Court {
         ArbiterRules memory rules
     ) Rulebook(rules) Purse(token_, board_, registry_, treasury_) AuditDesk(beacon_) {
         if (board_.treasury() != address(this)) revert NotTreasury(board_.treasury());
-        uint64 round = beacon_.roundAt(uint40(block.timestamp));
-        uint256 period = beacon_.startOf(round + 1) - beacon_.startOf(round);
-        uint256 longest = _longestDispute(period);
+        uint256 longest = _longestDispute(_period);
         (uint32 challengeWindow,, uint32 holdWindow,,,,,,,,,) = board_.params();
         (,, uint32 unbondingPeriod,) = registry_.params();
         // An audit round begins up to a period after the commit; as much again for somebody to open the audit.
-        _within(challengeWindow, 2 * period, type(uint32).max);
+        _within(challengeWindow, 2 * uint256(_period), type(uint32).max);
+        // The first auditor may come as late as the challenge window ends; the second still needs time.
+        _within(_auditCommitWindow, uint256(challengeWindow) + _grace, type(uint32).max);
         _within(holdWindow, longest, type(uint32).max);
         _within(unbondingPeriod, longest, type(uint32).max);
     }

@@ -198,7 +198,7 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
                 (royalties, owed) = _royaltiesOf(model);
             }
             protocolFees += _pay(taskId, task, nodeAt[task.index()], terms.fee, royalties, owed);
-            _returnAuditFee(taskId, terms);
+            if (!task.wasHeld()) _returnAuditFee(taskId, terms);
             ++settled;
         }
         _payRoyalties(royalties, owed);
@@ -250,11 +250,15 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ITaskBoard
-    function hold(Terms calldata terms) external returns (address node, uint184 commitment, uint40 committedAt) {
+    function hold(Terms calldata terms)
+        external
+        returns (uint24 index, address node, uint184 commitment, uint40 committedAt)
+    {
         if (msg.sender != arbiter) revert NotArbiter(msg.sender);
         bytes32 taskId = taskIdOf(terms);
         TaskWord task = _expect(taskId, TaskState.Committed);
-        (node, commitment, committedAt) = (nodeAt[task.index()], task.commitment(), task.since());
+        (index, commitment, committedAt) = (task.index(), task.commitment(), task.since());
+        node = nodeAt[index];
         uint40 closes = committedAt + _challengeWindow;
         if (block.timestamp >= closes) revert WindowClosed(taskId, closes);
         _tasks[taskId] = packTask(TaskState.Held, block.timestamp, task.payload());
@@ -264,21 +268,20 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ITaskBoard
-    function rule(Terms calldata terms, bool upheld) external returns (address node) {
+    function rule(Terms calldata terms, bool upheld) external returns (uint24 index) {
         if (msg.sender != arbiter) revert NotArbiter(msg.sender);
         bytes32 taskId = taskIdOf(terms);
-        TaskWord task = _expect(taskId, TaskState.Held);
-        uint40 closes = task.since() + _holdWindow;
-        if (block.timestamp > closes) revert WindowClosed(taskId, closes);
-        node = nodeAt[task.index()];
+        TaskWord task = _tasks[taskId];
+        index = task.index();
+        if (task.state() != TaskState.Held) return index;
+        upheld = upheld && block.timestamp <= task.since() + _holdWindow;
         emit Ruled(taskId, upheld);
-        if (upheld) {
-            (Royalty[] memory royalties, uint256[] memory owed) = _royaltiesOf(terms.model);
-            _credit(treasury, _pay(taskId, task, node, terms.fee, royalties, owed));
-            _payRoyalties(royalties, owed);
-        } else {
-            _refund(taskId, terms, node, task.payload());
+        if (!upheld) {
+            _refund(taskId, terms, nodeAt[index], task.payload());
+            return index;
         }
+        uint256 since = block.timestamp - _challengeWindow;
+        _tasks[taskId] = packTask(TaskState.Committed, since, task.payload()).withHeld();
     }
 
     // ------------------------------------------------------------------ registry

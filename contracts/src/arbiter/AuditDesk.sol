@@ -22,15 +22,28 @@ import {Purse} from "./Purse.sol";
 /// @title AuditDesk
 /// @notice Audits: who is picked, who looks, and what two auditors said.
 abstract contract AuditDesk is Purse {
+    uint256 private constant NOBODY = 2;
+
     IBeacon public immutable beacon;
 
     mapping(bytes32 taskId => AuditWord) internal _audits;
+    /// @dev Audits passed since the last setback, by the board's number of the node.
+    mapping(uint24 node => uint32) internal _passed;
     /// @dev Compute profile that the first flag named.
     mapping(bytes32 taskId => bytes32) internal _profiles;
+
+    /// @dev Rounds have one length, so that one round known is all known, and no call needs to ask.
+    uint64 private immutable _originRound;
+    uint40 private immutable _originStart;
+    uint40 internal immutable _period;
 
     constructor(IBeacon beacon_) {
         if (address(beacon_) == address(0)) revert ZeroAddress();
         beacon = beacon_;
+        _originRound = beacon_.roundAt(uint40(block.timestamp));
+        _originStart = beacon_.startOf(_originRound);
+        _period = beacon_.startOf(_originRound + 1) - _originStart;
+        _within(_period, 1, 1 days);
     }
 
     // ------------------------------------------------------------------ steps
@@ -40,25 +53,27 @@ abstract contract AuditDesk is Purse {
         if (commitment == bytes32(0)) revert EmptyCommitment();
         bytes32 taskId = _idOf(filing.terms);
         AuditWord audit = _audits[taskId];
+        uint64 round = audit.round();
+        uint256 seat = 1;
         bytes32 drawn;
-        uint256 seat;
         if (audit.phase() == AuditPhase.None) {
-            audit = openAudit(_hold(taskId, filing), AuditPhase.Open);
-            drawn = _challengeAt(audit.round(), taskId, filing);
-            if (!_picks(drawn, filing)) revert NotPicked(taskId);
-            uint40 commitBy = uint40(block.timestamp + _auditCommitWindow);
-            emit AuditOpened(taskId, filing.node, drawn, audit.round(), commitBy);
+            uint24 node;
+            (node, round) = _hold(taskId, filing);
+            seat = 0;
+            drawn = _challengeAt(round, taskId, filing);
+            if (!_picks(drawn, filing.terms, node)) revert NotPicked(taskId);
+            audit = openAudit(round, AuditPhase.Open, drawn);
+            emit AuditOpened(taskId, filing.node, drawn, round, _startOf(round) + _auditCommitWindow);
         } else {
             if (audit.phase() != AuditPhase.Open) revert UnexpectedAuditPhase(taskId, audit.phase());
             if (_full(audit)) revert SeatsTaken(taskId);
-            (uint8 state,, uint40 since,) = _recordOf(taskId, filing);
-            uint40 closes = since + _auditCommitWindow;
-            if (state != uint8(TaskState.Held) || block.timestamp > closes) revert TooLate(taskId, closes);
-            drawn = _challengeAt(audit.round(), taskId, filing);
-            seat = 1;
+            uint40 closes = _startOf(round) + _auditCommitWindow;
+            if (block.timestamp > closes) revert TooLate(taskId, closes);
+            drawn = _challengeAt(round, taskId, filing);
+            if (uint80(uint256(drawn)) != audit.kept(1)) revert FilingMismatch(taskId);
         }
         if (msg.sender == filing.node || msg.sender == filing.terms.requester) revert NotEligible(msg.sender);
-        uint24 number = _draw(uint128(uint256(drawn)), taskId, audit.round(), _auditorSeats, _auditStep);
+        uint24 number = _draw(uint128(uint256(drawn)), taskId, round, _auditorSeats, _auditStep);
         if (number == audit.auditor(0)) revert NotEligible(msg.sender);
         _audits[taskId] = audit.withAuditor(seat, number, commitment);
         emit AuditCommitted(taskId, msg.sender);
@@ -79,16 +94,15 @@ abstract contract AuditDesk is Purse {
         bytes32 opened = keccak256(abi.encode(taskId, msg.sender, keccak256(abi.encode(projection)), salt));
         uint256 seat = _seatOf(audit, uint80(uint256(opened)));
         if (!_full(audit)) {
-            (uint8 state,, uint40 since,) = board.recordOf(taskId);
-            uint40 closes = since + _auditCommitWindow;
-            if (state == uint8(TaskState.Held) && block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
+            uint40 closes = _startOf(audit.round()) + _auditCommitWindow;
+            if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
         }
         audit = audit.withReveal(seat, verdict, uint80(uint256(projection[0]) >> 176));
         if (verdict != uint8(AuditVerdict.Pass) && _profiles[taskId] == bytes32(0)) _profiles[taskId] = profile;
         emit AuditRevealed(taskId, msg.sender, verdict, evidence, profile, projection);
         uint256 other = 1 - seat;
         if (audit.auditor(other) == 0 || audit.verdict(other) != AuditVerdict.None) {
-            _finish(taskId, filing.terms, audit);
+            _finish(taskId, filing.terms, audit, seat);
         } else {
             _audits[taskId] = audit;
         }
@@ -98,16 +112,13 @@ abstract contract AuditDesk is Purse {
     function closeAudit(Filing calldata filing) external nonReentrant {
         bytes32 taskId = _idOf(filing.terms);
         AuditWord audit = _expectOpen(taskId);
-        (uint8 state,, uint40 since,) = board.recordOf(taskId);
-        if (state == uint8(TaskState.Held)) {
-            uint40 closes = since + _auditCommitWindow + _auditRevealWindow;
-            if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
-        }
+        uint40 closes = _startOf(audit.round()) + _auditCommitWindow + _auditRevealWindow;
+        if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
         for (uint256 seat; seat < 2; ++seat) {
-            if (audit.auditor(seat) == 0 || audit.verdict(seat) != AuditVerdict.None) continue;
+            if (!_silent(audit, seat)) continue;
             _penaliseAuditor(taskId, board.nodeAt(audit.auditor(seat)), PenaltyReason.MissingReveal);
         }
-        _finish(taskId, filing.terms, audit);
+        _finish(taskId, filing.terms, audit, NOBODY);
     }
 
     /// @inheritdoc IArbiter
@@ -118,7 +129,8 @@ abstract contract AuditDesk is Purse {
         if (audit.challenged()) revert AlreadyChallenged(taskId);
         emit Challenged(taskId, msg.sender, _challengeBond);
         if (audit.phase() == AuditPhase.None) {
-            _audits[taskId] = openAudit(_hold(taskId, filing), AuditPhase.Disputed).withChallenge();
+            (, uint64 round) = _hold(taskId, filing);
+            _audits[taskId] = openAudit(round, AuditPhase.Disputed, 0).withChallenge();
             _openDispute(taskId, msg.sender, msg.sender);
         } else if (audit.phase() == AuditPhase.Open) {
             _audits[taskId] = audit.withChallenge();
@@ -132,12 +144,16 @@ abstract contract AuditDesk is Purse {
 
     /// @inheritdoc IArbiter
     function passedOf(address node) external view returns (uint32) {
-        return _accounts[node].passed;
+        return _passed[board.indexOf(node)];
     }
 
     /// @inheritdoc IArbiter
-    function rateBpsOf(address node) public view returns (uint16) {
-        uint32 passed = _accounts[node].passed;
+    function rateBpsOf(address node) external view returns (uint16) {
+        return _rateBpsOf(board.indexOf(node));
+    }
+
+    function _rateBpsOf(uint24 number) private view returns (uint16) {
+        uint32 passed = _passed[number];
         if (passed < _vettingAudits) return _vettingRateBps;
         return passed < _trustedAudits ? _steadyRateBps : _trustedRateBps;
     }
@@ -147,7 +163,7 @@ abstract contract AuditDesk is Purse {
         bytes32 taskId = _idOf(filing.terms);
         round = _audits[taskId].round();
         (uint8 state,, uint40 since,) = _recordOf(taskId, filing);
-        if (round == 0 && state == uint8(TaskState.Committed)) round = beacon.roundAt(since) + 1;
+        if (round == 0 && state == uint8(TaskState.Committed)) round = _roundAfter(since);
         bytes32 seed = round == 0 ? bytes32(0) : beacon.seedOf(round);
         if (seed != 0) value = _challengeFrom(seed, taskId, filing);
     }
@@ -155,7 +171,7 @@ abstract contract AuditDesk is Purse {
     /// @inheritdoc IArbiter
     function picked(Filing calldata filing) external view returns (bool) {
         (bytes32 value,) = challengeOf(filing);
-        return value != 0 && _picks(value, filing);
+        return value != 0 && _picks(value, filing.terms, board.indexOf(filing.node));
     }
 
     /// @inheritdoc IArbiter
@@ -178,22 +194,15 @@ abstract contract AuditDesk is Purse {
         return TaskHash.idOf(terms, address(board));
     }
 
-    /// @dev Gives the fee to the node or back; if nobody ruled within the board's hold window, it goes back.
-    /// @return node Who committed.
-    function _rule(bytes32 taskId, Terms calldata terms, bool upheld) internal returns (address node) {
-        uint8 state;
-        uint40 since;
-        (state, node, since,) = board.recordOf(taskId);
-        if (state != uint8(TaskState.Held)) return node;
-        (,, uint32 holdWindow,,,,,,,,,) = board.params();
-        if (block.timestamp <= since + holdWindow) board.rule(terms, upheld);
-        else board.expire(terms);
-    }
-
     /// @dev The first round that begins after `time`. A record has 32 bits for it.
     function _roundAfter(uint40 time) internal view returns (uint64 round) {
-        round = beacon.roundAt(time) + 1;
+        // No task is older than this contract, since the board knows no other arbiter.
+        round = _originRound + (time - _originStart) / _period + 1;
         _within(round, 1, type(uint32).max);
+    }
+
+    function _startOf(uint64 round) internal view returns (uint40) {
+        return uint40(_originStart + uint256(round - _originRound) * _period);
     }
 
     function _seedOf(uint64 round) internal view returns (bytes32 seed) {
@@ -215,14 +224,15 @@ abstract contract AuditDesk is Purse {
         uint256 share = weight * seats;
         uint256 score = Sortition.score(seed, taskId, msg.sender);
         uint256 limit =
-            Sortition.threshold(total, share < total ? share : total, block.timestamp - beacon.startOf(round), step);
+            Sortition.threshold(total, share < total ? share : total, block.timestamp - _startOf(round), step);
         if (score > limit) revert SortitionNotReached(score, limit);
     }
 
     // ------------------------------------------------------------------ internals
 
-    /// @dev Ends an audit: pays, or brings the task before jurors.
-    function _finish(bytes32 taskId, Terms calldata terms, AuditWord audit) private {
+    /// @dev Ends an audit: lets the node be paid, or brings the task before jurors.
+    /// @param mine The caller's seat, whose address needs no looking up; `NOBODY` for a caller without one.
+    function _finish(bytes32 taskId, Terms calldata terms, AuditWord audit, uint256 mine) private {
         (AuditVerdict first, AuditVerdict second) = (audit.verdict(0), audit.verdict(1));
         bool both = first != AuditVerdict.None && second != AuditVerdict.None;
         bool apart = both && differ(audit.kept(0), audit.kept(1), _projectionTolerance);
@@ -232,24 +242,31 @@ abstract contract AuditDesk is Purse {
             _openDispute(taskId, audit.challenged() ? terms.requester : msg.sender, terms.requester);
             return;
         }
-        _audits[taskId] = audit.withPhase(AuditPhase.Closed);
+        // A closed audit leaves only its log: the board holds no task twice, so there can be no second one.
+        _audits[taskId] = AuditWord.wrap(0);
         bool passed = first != AuditVerdict.None || second != AuditVerdict.None;
         emit AuditClosed(taskId, uint8(passed ? AuditOutcome.Passed : AuditOutcome.Void));
-        address node = _rule(taskId, terms, true);
+        uint24 node = board.rule(terms, true);
         if (!passed) return;
-        ++_accounts[node].passed;
+        // Counting on would change no rate any more.
+        if (_passed[node] < _trustedAudits) ++_passed[node];
         for (uint256 seat; seat < 2; ++seat) {
             if (audit.verdict(seat) == AuditVerdict.None) continue;
-            _payFee(board.nodeAt(audit.auditor(seat)), _auditorFee, CreditReason.AuditorFee);
+            address auditor = seat == mine ? msg.sender : board.nodeAt(audit.auditor(seat));
+            _payFee(auditor, _auditorFee, CreditReason.AuditorFee);
         }
     }
 
     /// @dev Holds the task at the board and checks what the caller says about it.
+    /// @return number The node's.
     /// @return round The task's audit round.
-    function _hold(bytes32 taskId, Filing calldata filing) private returns (uint256 round) {
-        (address node, uint184 commitment, uint40 committedAt) = board.hold(filing.terms);
+    function _hold(bytes32 taskId, Filing calldata filing) private returns (uint24 number, uint64 round) {
+        address node;
+        uint184 commitment;
+        uint40 committedAt;
+        (number, node, commitment, committedAt) = board.hold(filing.terms);
         _match(taskId, filing, node, commitment);
-        return _roundAfter(committedAt);
+        round = _roundAfter(committedAt);
     }
 
     function _recordOf(bytes32 taskId, Filing calldata filing)
@@ -275,9 +292,9 @@ abstract contract AuditDesk is Purse {
         return keccak256(abi.encode(seed, taskId, filing.node, filing.resultRoot, filing.traceRoot));
     }
 
-    function _picks(bytes32 drawn, Filing calldata filing) private view returns (bool) {
-        if (filing.terms.audit != uint8(AuditMode.Sampled)) return filing.terms.audit == uint8(AuditMode.Always);
-        return filing.terms.fee >= _largeFee || uint64(uint256(drawn)) % BPS < rateBpsOf(filing.node);
+    function _picks(bytes32 drawn, Terms calldata terms, uint24 node) private view returns (bool) {
+        if (terms.audit != uint8(AuditMode.Sampled)) return terms.audit == uint8(AuditMode.Always);
+        return terms.fee >= _largeFee || uint64(uint256(drawn)) % BPS < _rateBpsOf(node);
     }
 
     function _expectOpen(bytes32 taskId) private view returns (AuditWord audit) {
@@ -289,12 +306,14 @@ abstract contract AuditDesk is Purse {
         return audit.auditor(_auditorSeats - 1) != 0;
     }
 
+    function _silent(AuditWord audit, uint256 seat) private pure returns (bool) {
+        return audit.auditor(seat) != 0 && audit.verdict(seat) == AuditVerdict.None;
+    }
+
     /// @dev The commitment names its auditor, so whoever opens it holds the seat.
     function _seatOf(AuditWord audit, uint80 opened) private view returns (uint256) {
-        for (uint256 seat; seat < 2; ++seat) {
-            bool silent = audit.auditor(seat) != 0 && audit.verdict(seat) == AuditVerdict.None;
-            if (silent && audit.kept(seat) == opened) return seat;
-        }
+        if (_silent(audit, 0) && audit.kept(0) == opened) return 0;
+        if (_silent(audit, 1) && audit.kept(1) == opened) return 1;
         revert CommitmentMismatch(msg.sender);
     }
 }

@@ -11,6 +11,7 @@ import {
     IArbiter,
     PenaltyReason
 } from "../interfaces/IArbiter.sol";
+import {Terms} from "../interfaces/ITaskBoard.sol";
 import {AuditWord} from "../libraries/AuditWord.sol";
 import {
     APPEAL_BY_AT,
@@ -134,9 +135,9 @@ abstract contract Court is AuditDesk {
         if (block.timestamp <= word.appealBy()) revert TooEarly(taskId, word.appealBy() + 1);
         DisputeOutcome outcome = word.outcome();
         _disputes[taskId].word = word.with(PHASE_AT, 8, uint256(DisputePhase.Executed));
-        address node = _rule(taskId, filing.terms, outcome == DisputeOutcome.Innocent);
+        uint24 node = board.rule(filing.terms, outcome == DisputeOutcome.Innocent);
         bool braked = outcome == DisputeOutcome.Guilty && _braked(taskId);
-        _punish(taskId, node, filing, outcome, braked);
+        _punish(taskId, node, filing.terms, outcome, braked);
         _returnBonds(taskId, word);
         _judgeAuditors(taskId, word, braked);
         if (word.level() != 0) _judgeJurors(taskId, 0, word.count(FIRST_SEATS), outcome, braked);
@@ -192,7 +193,7 @@ abstract contract Court is AuditDesk {
     /// @dev Starts the vote of a level; the jury's round begins after this call, so nobody knows who will sit.
     function _summon(bytes32 taskId, uint8 level, uint256 firstSeats, address by) private {
         uint64 round = _roundAfter(uint40(block.timestamp));
-        uint40 commitBy = beacon.startOf(round) + _voteCommitWindow;
+        uint40 commitBy = _startOf(round) + _voteCommitWindow;
         _disputes[taskId].word = openLevel(level, firstSeats, round, commitBy, commitBy + _voteRevealWindow);
         emit DisputeOpened(taskId, by, level, round);
     }
@@ -203,19 +204,18 @@ abstract contract Court is AuditDesk {
     }
 
     /// @dev Takes the penalty and splits it. Being found guilty, or not being cleared, starts vetting anew.
-    function _punish(bytes32 taskId, address node, Filing calldata filing, DisputeOutcome outcome, bool braked)
-        private
-    {
+    function _punish(bytes32 taskId, uint24 number, Terms calldata terms, DisputeOutcome outcome, bool braked) private {
         uint96 slashed;
         uint96 burned;
         uint96 toRequester;
-        if (outcome != DisputeOutcome.Innocent) _accounts[node].passed = 0;
+        if (outcome != DisputeOutcome.Innocent) _passed[number] = 0;
         if (outcome == DisputeOutcome.Guilty && !braked) {
-            slashed = registry.slash(node, _penaltyOf(node, filing.terms.fee), address(this));
+            address node = board.nodeAt(number);
+            slashed = registry.slash(node, _penaltyOf(node, terms.fee), address(this));
             burned = uint96(uint256(slashed) * _burnBps / BPS);
             toRequester = uint96(uint256(slashed) * _requesterBps / BPS);
             _credit(BURN, burned, CreditReason.Burned);
-            _credit(filing.terms.requester, toRequester, CreditReason.Compensation);
+            _credit(terms.requester, toRequester, CreditReason.Compensation);
             _pool += slashed - burned - toRequester;
         }
         uint96 toPool = slashed - burned - toRequester;

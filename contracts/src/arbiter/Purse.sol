@@ -16,13 +16,6 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using TokenPull for IERC20;
 
-    /// @dev One word.
-    struct Account {
-        uint128 credit;
-        /// @dev Audits passed since the last setback.
-        uint32 passed;
-    }
-
     /// @dev Tokens without a burn function are burned by sending them where nobody has a key.
     address internal constant BURN = 0x000000000000000000000000000000000000dEaD;
 
@@ -34,7 +27,7 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
 
     uint128 internal _pool;
     uint128 internal _bonds;
-    mapping(address account => Account) internal _accounts;
+    mapping(address account => uint256) private _credits;
 
     constructor(IERC20 token_, ITaskBoard board_, INodeRegistry registry_, address treasury_) {
         if (
@@ -68,7 +61,7 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
 
     /// @inheritdoc IArbiter
     function creditOf(address account) external view returns (uint256) {
-        return _accounts[account].credit;
+        return _credits[account];
     }
 
     /// @inheritdoc IArbiter
@@ -84,9 +77,9 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
     // ------------------------------------------------------------------ internals
 
     function _push(address account) private {
-        uint256 amount = _accounts[account].credit;
+        uint256 amount = _credits[account];
         if (amount == 0) revert NothingToWithdraw(account);
-        _accounts[account].credit = 0;
+        _credits[account] = 0;
         emit CreditWithdrawn(account, amount);
         token.safeTransfer(account, amount);
     }
@@ -95,7 +88,7 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
     function _credit(address account, uint256 amount, CreditReason reason) internal {
         if (amount == 0) return;
         unchecked {
-            _accounts[account].credit += uint128(amount);
+            _credits[account] += amount;
         }
         emit Credited(account, amount, uint8(reason));
     }

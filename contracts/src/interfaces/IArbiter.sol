@@ -84,7 +84,8 @@ enum PenaltyReason {
 /// @param largeFee Fees from here on are always audited.
 /// @param auditorSeats Auditors of an audit: 1 or 2.
 /// @param auditStep Seconds in which the threshold of auditors doubles.
-/// @param auditCommitWindow Seconds from the first commitment in which seats may be taken.
+/// @param auditCommitWindow Seconds from the start of the audit round in which seats may be taken; at least the board's
+/// challenge window and `grace`, because the first auditor may come as late as that.
 /// @param auditRevealWindow Seconds after that in which auditors owe their reveal.
 /// @param projectionTolerance Largest difference of two honest auditors' projections in any compared number.
 /// @param auditorFee What an auditor earns.
@@ -340,7 +341,7 @@ interface IArbiter {
     /// @notice Takes an auditor's seat. The first one opens the audit and holds the task.
     /// @dev Open to whom the challenge draws: `Sortition.score(uint128(uint256(challenge)), taskId, caller)` within the
     /// threshold of `min(totalWeight, weight * auditorSeats)`, doubling every `auditStep` from the round's start. The
-    /// first commitment must fall into the board's challenge window, the others into `auditCommitWindow` after it.
+    /// first commitment must fall into the board's challenge window, all into `auditCommitWindow` from the round's start.
     /// Eighty bits of the commitment are kept: opening it to numbers learnt later takes a second preimage.
     /// @param commitment keccak256(abi.encode(taskId, caller, keccak256(abi.encode(projection)), salt)); a fresh random
     /// salt keeps others from testing guesses.
@@ -349,7 +350,8 @@ interface IArbiter {
     /// @notice Reveals verdict and projection, once all seats are taken or `auditCommitWindow` is over. The last
     /// auditor to reveal closes the audit in the same call.
     /// @dev A late reveal counts until somebody has closed the audit. The first five of the 64 numbers are compared
-    /// between auditors on chain; jurors compare all of them from the logs. Only `filing.terms` is read here.
+    /// between auditors on chain; jurors compare all of them from the logs. Only `filing.terms` is read here and in the
+    /// calls that follow; the rest of the filing may be zero, which is cheaper.
     /// @param verdict An `AuditVerdict` other than None.
     /// @param projection 64 signed numbers of 16 bits: projection[0] holds the first sixteen, the very first in its
     /// highest bits.

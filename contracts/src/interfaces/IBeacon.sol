@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 /// @title IBeacon
 /// @notice A clock of rounds, each of which yields 32 bytes that nobody knew before the round began.
-/// @dev Rounds are numbered without gaps; `roundAt` never falls as time goes on, and `startOf(roundAt(t)) <= t`.
+/// @dev Rounds are numbered without gaps and have one length for ever; `startOf(roundAt(t)) <= t`.
 interface IBeacon {
     /// @notice The seed of a round is known from now on, and never changes again.
     event SeedFixed(uint64 indexed round, bytes32 seed);

@@ -122,7 +122,7 @@ interface ITaskBoard {
     /// @notice The arbiter stopped a settlement; without a ruling anyone may refund after `releaseAt`.
     event TaskHeld(bytes32 indexed taskId, uint40 releaseAt);
 
-    /// @notice The arbiter decided a held task: upheld means paid, otherwise refunded.
+    /// @notice The arbiter decided a held task: upheld means that it may be settled at once, otherwise it is refunded.
     event Ruled(bytes32 indexed taskId, bool upheld);
 
     /// @notice The one arbiter this board will ever have.
@@ -246,14 +246,19 @@ interface ITaskBoard {
 
     /// @notice Stops a committed task from settling. Arbiter only, within the challenge window, once a task. The audit
     /// fee, if one was paid, is the arbiter's from now on.
+    /// @return index Number of the node.
     /// @return node Who committed.
     /// @return commitment As `commitmentOf`.
     /// @return committedAt Second of the commit.
-    function hold(Terms calldata terms) external returns (address node, uint184 commitment, uint40 committedAt);
+    function hold(Terms calldata terms)
+        external
+        returns (uint24 index, address node, uint184 commitment, uint40 committedAt);
 
-    /// @notice Decides a held task: paid when `upheld`, refunded otherwise. Arbiter only, within the hold window.
-    /// @return node Who committed.
-    function rule(Terms calldata terms, bool upheld) external returns (address node);
+    /// @notice Decides a held task. Upheld: committed again, past its challenge window, so that anyone may settle it at
+    /// once and nobody may hold it again. Otherwise, or after the hold window: refunded. Arbiter only.
+    /// @dev Does nothing for a task that is not held, so that an arbiter can always finish its own part.
+    /// @return index Number of the node that committed.
+    function rule(Terms calldata terms, bool upheld) external returns (uint24 index);
 
     // ------------------------------------------------------------------ registry
 

@@ -5,7 +5,8 @@ import {AuditPhase, AuditVerdict} from "../interfaces/IArbiter.sol";
 
 /// @notice All that the arbiter stores of an audit, in one word: beacon round (32 bits), 9 unused, challenged (1), two
 /// verdicts (2 each), phase (2), the numbers of two auditors (24 each), and for each of them 80 bits: of its commitment
-/// until it reveals, and then the first five numbers of its projection.
+/// until it reveals, and then the first five numbers of its projection. While the second seat is free, its 80 bits are of
+/// the challenge, which spares the next auditor's call a look at the board.
 /// @dev Eighty bits are enough against an auditor that learns the right numbers later: it would need a second preimage.
 /// A collision is no use to it, because the numbers are unknown when it commits.
 type AuditWord is uint256;
@@ -30,8 +31,9 @@ uint256 constant PHASE_AT = 208;
 uint256 constant AUDITOR_AT = 160;
 uint256 constant SEALED = type(uint80).max;
 
-function openAudit(uint256 round_, AuditPhase phase_) pure returns (AuditWord) {
-    return AuditWord.wrap((round_ << ROUND_AT) | (uint256(phase_) << PHASE_AT));
+function openAudit(uint256 round_, AuditPhase phase_, bytes32 challenge) pure returns (AuditWord) {
+    uint256 seen = (uint256(challenge) & SEALED) << 80;
+    return AuditWord.wrap((round_ << ROUND_AT) | (uint256(phase_) << PHASE_AT) | seen);
 }
 
 function round(AuditWord word) pure returns (uint64) {
@@ -47,17 +49,23 @@ function phase(AuditWord word) pure returns (AuditPhase) {
 }
 
 function verdict(AuditWord word, uint256 seat) pure returns (AuditVerdict) {
-    return AuditVerdict((AuditWord.unwrap(word) >> (VERDICT_AT + 2 * seat)) & 3);
+    unchecked {
+        return AuditVerdict((AuditWord.unwrap(word) >> (VERDICT_AT + 2 * seat)) & 3);
+    }
 }
 
 /// @dev The board's number of the node in a seat; zero when the seat is free.
 function auditor(AuditWord word, uint256 seat) pure returns (uint24) {
-    return uint24(AuditWord.unwrap(word) >> (AUDITOR_AT + 24 * seat));
+    unchecked {
+        return uint24(AuditWord.unwrap(word) >> (AUDITOR_AT + 24 * seat));
+    }
 }
 
-/// @dev Eighty bits of a seat: of the commitment, or of the projection once there is a verdict.
+/// @dev Eighty bits of a seat: of the commitment, of the projection once there is a verdict, or of the challenge.
 function kept(AuditWord word, uint256 seat) pure returns (uint80) {
-    return uint80(AuditWord.unwrap(word) >> (80 * seat));
+    unchecked {
+        return uint80(AuditWord.unwrap(word) >> (80 * seat));
+    }
 }
 
 function withPhase(AuditWord word, AuditPhase phase_) pure returns (AuditWord) {
@@ -70,22 +78,33 @@ function withChallenge(AuditWord word) pure returns (AuditWord) {
 
 /// @dev For a free seat.
 function withAuditor(AuditWord word, uint256 seat, uint24 number, bytes32 commitment) pure returns (AuditWord) {
-    uint256 taken =
-        (uint256(number) << (AUDITOR_AT + 24 * seat)) | (uint256(uint80(uint256(commitment))) << (80 * seat));
-    return AuditWord.wrap(AuditWord.unwrap(word) | taken);
+    return withKept(word, seat, uint256(number) << AUDITOR_AT << (24 * seat), uint80(uint256(commitment)));
 }
 
 /// @dev For a seat that has not revealed.
 function withReveal(AuditWord word, uint256 seat, uint8 verdict_, uint80 numbers) pure returns (AuditWord) {
-    uint256 rest = AuditWord.unwrap(word) & ~(SEALED << (80 * seat));
-    return AuditWord.wrap(rest | (uint256(verdict_) << (VERDICT_AT + 2 * seat)) | (uint256(numbers) << (80 * seat)));
+    return withKept(word, seat, uint256(verdict_) << VERDICT_AT << (2 * seat), numbers);
+}
+
+/// @dev Replaces a seat's eighty bits and sets bits that are clear.
+function withKept(AuditWord word, uint256 seat, uint256 added, uint80 kept_) pure returns (AuditWord) {
+    unchecked {
+        uint256 rest = AuditWord.unwrap(word) & ~(SEALED << (80 * seat));
+        return AuditWord.wrap(rest | added | (uint256(kept_) << (80 * seat)));
+    }
 }
 
 /// @notice Whether any of the five numbers of two projections differ by more than `tolerance`.
+/// @param tolerance At most 32,767.
 function differ(uint80 left, uint80 right, uint256 tolerance) pure returns (bool) {
-    for (uint256 shift; shift < 80; shift += 16) {
-        int256 gap = int256(int16(uint16(left >> shift))) - int256(int16(uint16(right >> shift)));
-        if (uint256(gap < 0 ? -gap : gap) > tolerance) return true;
+    unchecked {
+        // Equal projections are the rule.
+        if (left == right) return false;
+        for (uint256 shift; shift < 80; shift += 16) {
+            int256 gap = int256(int16(uint16(left >> shift))) - int256(int16(uint16(right >> shift)));
+            // Within [-tolerance, tolerance] exactly when the sum is within [0, 2 * tolerance].
+            if (uint256(gap + int256(tolerance)) > 2 * tolerance) return true;
+        }
+        return false;
     }
-    return false;
 }

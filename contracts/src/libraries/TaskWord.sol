@@ -3,8 +3,8 @@ pragma solidity 0.8.37;
 
 import {TaskState} from "../interfaces/ITaskBoard.sol";
 
-/// @notice All that the board stores of a task, in one word: state (8 bits), second it was entered (40), and 208 bits
-/// whose meaning follows the state.
+/// @notice All that the board stores of a task, in one word: whether it was held (1 bit), state (7), second it was entered
+/// (40), and 208 bits whose meaning follows the state.
 ///
 /// | state | 208 bits |
 /// |---|---|
@@ -15,8 +15,9 @@ import {TaskState} from "../interfaces/ITaskBoard.sol";
 /// | Cancelled | empty |
 type TaskWord is uint256;
 
-using {state, since, index, node, seed, commitment, payload} for TaskWord global;
+using {state, since, index, node, seed, commitment, payload, wasHeld, withHeld} for TaskWord global;
 
+uint256 constant HELD = 1 << 255;
 uint256 constant STATE_AT = 248;
 uint256 constant SINCE_AT = 208;
 uint256 constant INDEX_AT = 184;
@@ -26,7 +27,7 @@ function packTask(TaskState state_, uint256 since_, uint256 payload_) pure retur
 }
 
 function state(TaskWord word) pure returns (TaskState) {
-    return TaskState(TaskWord.unwrap(word) >> STATE_AT);
+    return TaskState((TaskWord.unwrap(word) & ~HELD) >> STATE_AT);
 }
 
 function since(TaskWord word) pure returns (uint40) {
@@ -56,6 +57,15 @@ function commitment(TaskWord word) pure returns (uint184) {
 /// @dev The 208 bits that a later state takes over.
 function payload(TaskWord word) pure returns (uint208) {
     return uint208(TaskWord.unwrap(word));
+}
+
+/// @dev The arbiter has the audit fee of a task that it held, whatever becomes of the task.
+function wasHeld(TaskWord word) pure returns (bool) {
+    return TaskWord.unwrap(word) & HELD != 0;
+}
+
+function withHeld(TaskWord word) pure returns (TaskWord) {
+    return TaskWord.wrap(TaskWord.unwrap(word) | HELD);
 }
 
 /// @notice What a commit leaves on chain of its two roots.

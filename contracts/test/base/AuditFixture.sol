@@ -23,7 +23,7 @@ import {Fixture} from "./Fixture.sol";
 /// @dev A network with an arbiter: node 0 works, all others audit and judge. Steps of an audit as one-liners.
 abstract contract AuditFixture is Fixture {
     uint32 internal constant PERIOD = 3;
-    uint32 internal constant AUDIT_COMMIT = 60;
+    uint32 internal constant AUDIT_COMMIT = 90;
     uint32 internal constant AUDIT_REVEAL = 50;
     uint32 internal constant VOTE_COMMIT = 80;
     uint32 internal constant VOTE_REVEAL = 70;
@@ -63,7 +63,8 @@ abstract contract AuditFixture is Fixture {
         vm.prank(carol);
         token.approve(address(court), type(uint256).max);
         for (uint256 i; i < nodeCount(); ++i) {
-            join(nodeAt(i));
+            // More than the least, so that a penalty does not pause anybody.
+            join(nodeAt(i), i == 0 ? 8 * STAKE : 2 * STAKE);
         }
     }
 

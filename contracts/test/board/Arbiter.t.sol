@@ -31,18 +31,63 @@ contract ArbiterTest is Fixture {
         board.hold(terms);
     }
 
-    function test_UpheldIsPaid() public {
+    /// @dev An upheld task goes the way of all others from there on, and at once.
+    function test_UpheldMayBeSettledAtOnce() public {
         uint64 model = publish();
         Terms memory terms = committed(alice, model, node);
         vm.prank(arbiter);
         board.hold(terms);
+        vm.expectEmit(address(board));
+        emit ITaskBoard.Ruled(board.taskIdOf(terms), true);
         vm.prank(arbiter);
-        board.rule(terms, true);
+        vm.assertEq(board.rule(terms, true), 1);
+        assertState(terms, TaskState.Committed);
+        vm.assertEq(board.settle(one(terms)), 1);
         assertState(terms, TaskState.Settled);
         vm.assertEq(board.balanceOf(node), 0.875 ether);
         vm.assertEq(board.balanceOf(publisher), 0.1 ether);
         vm.assertEq(board.balanceOf(treasury), 0.025 ether);
         vm.assertEq(board.activeClaimsOf(node), 0);
+    }
+
+    function test_UpheldCannotBeHeldAgain() public {
+        Terms memory terms = held();
+        vm.prank(arbiter);
+        board.rule(terms, true);
+        bytes memory closed = abi.encodeWithSelector(
+            ITaskBoard.WindowClosed.selector, board.taskIdOf(terms), uint40(vm.getBlockTimestamp())
+        );
+        vm.expectRevert(closed);
+        vm.prank(arbiter);
+        board.hold(terms);
+    }
+
+    /// @dev The roots stay provable from the commit to the end, through a hold.
+    function test_CommitmentStays() public {
+        bytes32 hash = keccak256(abi.encode(RESULT, TRACE));
+        uint184 wanted = uint184(uint256(hash));
+        Terms memory terms = claimed(alice, 0, node);
+        bytes32 id = board.taskIdOf(terms);
+        vm.assertEq(board.commitmentOf(id), 0);
+        vm.prank(node);
+        board.commit(terms, RESULT, TRACE);
+        uint40 at = uint40(vm.getBlockTimestamp());
+        vm.assertEq(board.commitmentOf(id), wanted);
+        skip(1);
+        vm.prank(arbiter);
+        (uint24 index, address who, uint184 commitment, uint40 committedAt) = board.hold(terms);
+        vm.assertEq(index, 1);
+        vm.assertEq(who, node);
+        vm.assertEq(commitment, wanted);
+        vm.assertEq(committedAt, at);
+        vm.prank(arbiter);
+        board.rule(terms, true);
+        board.settle(one(terms));
+        (uint8 state, address by, uint40 since, uint184 kept) = board.recordOf(id);
+        vm.assertEq(state, uint8(TaskState.Settled));
+        vm.assertEq(by, node);
+        vm.assertEq(since, at + 1);
+        vm.assertEq(kept, wanted);
     }
 
     function test_RejectedIsRefunded() public {
@@ -66,13 +111,33 @@ contract ArbiterTest is Fixture {
         vm.assertEq(standing, 100);
     }
 
-    function test_RevertWhen_RuledAfterTheHold() public {
+    /// @dev An arbiter that comes too late cannot have a node paid any more, but can still end its own part.
+    function test_RuledAfterTheHoldIsRefunded() public {
         Terms memory terms = held();
-        uint40 closes = uint40(vm.getBlockTimestamp() + HOLD);
         skip(HOLD + 1);
-        vm.expectRevert(abi.encodeWithSelector(ITaskBoard.WindowClosed.selector, board.taskIdOf(terms), closes));
+        vm.expectEmit(address(board));
+        emit ITaskBoard.Ruled(board.taskIdOf(terms), false);
         vm.prank(arbiter);
         board.rule(terms, true);
+        assertState(terms, TaskState.Expired);
+        vm.assertEq(board.balanceOf(alice), 10 ether);
+    }
+
+    function test_RulingOnATaskThatIsNotHeldDoesNothing() public {
+        Terms memory terms = held();
+        vm.prank(arbiter);
+        board.rule(terms, false);
+        uint256 before = board.balanceOf(alice);
+        for (uint256 i; i < 2; ++i) {
+            vm.prank(arbiter);
+            vm.assertEq(board.rule(terms, i == 0), 1);
+        }
+        assertState(terms, TaskState.Expired);
+        vm.assertEq(board.balanceOf(alice), before);
+        Terms memory other = submitted(alice, 0);
+        vm.prank(arbiter);
+        vm.assertEq(board.rule(other, true), 0);
+        assertState(other, TaskState.Submitted);
     }
 
     function test_RevertWhen_HeldAfterTheChallengeWindow() public {

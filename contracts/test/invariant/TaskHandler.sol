@@ -136,17 +136,15 @@ contract TaskHandler is Actor {
 
     function rule(uint256 task, bool upheld, uint256 time) external after_(time) {
         (bool found, Terms memory terms, bytes32 id) = pick(task, TaskState.Held);
-        if (!found || vm.getBlockTimestamp() > closesAt(terms, id)) return;
+        if (!found) return;
+        upheld = upheld && vm.getBlockTimestamp() <= closesAt(terms, id);
         uint256 before = world.balances();
         vm.prank(arbiter);
         board.rule(terms, upheld);
+        vm.assertEq(world.balances() - before, upheld ? 0 : terms.fee, "a ruling refunds once, or leaves it to settle");
+        if (!upheld) world.noteEnd(id, false);
+        else vm.assertEq(world.stateOf(id), uint8(TaskState.Committed), "an upheld task waits for settlement");
         world.noteStep("rule");
-        uint8 state = world.stateOf(id);
-        bool ended = !world.isOpen(state);
-        vm.assertEq(world.balances() - before, ended ? terms.fee : 0, "a ruling moves the fee at most once");
-        if (!ended) return;
-        if (state == uint8(TaskState.Settled)) world.noteShares(terms);
-        world.noteEnd(id, state == uint8(TaskState.Settled));
     }
 
     /// @dev Somebody with no business there tries every step on any task; only the open ones may work, and here none is.
