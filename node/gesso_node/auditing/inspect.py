@@ -7,9 +7,9 @@ pixels. The first two need no outputs of the node, so an auditor seals its proje
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import anyio.to_thread
@@ -50,11 +50,11 @@ class CannotRunError(GessoError):
 
 @dataclass(frozen=True)
 class Ground:
-    """What the spec alone gives, computed here. `config_sha256` is of the model's own scheduler_config.json."""
+    """What the spec alone gives, computed here. `scheduler_file` is the model's own scheduler_config.json."""
 
     replayed: Replayed
     schedule: Schedule
-    config_sha256: str
+    scheduler_file: bytes
 
     def noise_shape_fits(self, leaf: Leaf, image: int) -> bool:
         """Whether an opened latent has as many bytes as ours."""
@@ -90,7 +90,7 @@ class Inspector:
             schedule = Schedule.of(replayed.scheduler_config, assignment.spec.scheduler, assignment.spec.steps)
         except EncodingInvalid as error:
             raise CannotRunError(f"the model's scheduler is none we know: {error.message}", hopeless=True) from error
-        return Ground(replayed, schedule, await anyio.to_thread.run_sync(self._config_hash, assignment))
+        return Ground(replayed, schedule, await anyio.to_thread.run_sync(self._scheduler_file, assignment))
 
     async def steps(
         self,
@@ -128,25 +128,29 @@ class Inspector:
         return (await self._replay(replace(job, decode=last, embeddings=False))).rgb
 
     def _job(self, assignment: Assignment, strict: bool, deadline_s: float) -> ReplayJob:
-        folder = self._models.path(assignment.manifest) if self._needs_model else None
+        weights = self._needs_model
         return ReplayJob(
             spec=assignment.spec,
-            model_dir=folder,
+            model_dir=self._models.path(assignment.manifest) if weights else None,
             manifest=assignment.manifest,
             strict=strict,
             deadline_s=max(1.0, deadline_s),
+            loras=tuple(self._models.path(one.manifest) for one in assignment.spec.loras) if weights else (),
         )
 
     async def _replay(self, job: ReplayJob) -> Replayed:
         if not self._needs_model:
             return _finished(await self._executor.replay(job))
-        await self._models.ensure(job.manifest)
-        with self._models.using(job.manifest):
+        needed = (job.manifest, *(one.manifest for one in job.spec.loras))
+        with ExitStack() as using:
+            for manifest in needed:
+                await self._models.ensure(manifest)
+                using.enter_context(self._models.using(manifest))
             return _finished(await self._executor.replay(job))
 
-    def _config_hash(self, assignment: Assignment) -> str:
+    def _scheduler_file(self, assignment: Assignment) -> bytes:
         path = self._models.path(assignment.manifest) / SCHEDULER_CONFIG if self._needs_model else None
-        return hashlib.sha256(path.read_bytes() if path is not None and path.is_file() else b"").hexdigest()
+        return path.read_bytes() if path is not None and path.is_file() else b""
 
 
 @dataclass(frozen=True)
@@ -269,17 +273,12 @@ def _push(own: Mapping[Place, Branches], theirs: Mapping[Place, Branches]) -> fl
 
 
 def _manifest_fault(assignment: Assignment, ground: Ground, told: TraceManifest) -> str:
-    spec = assignment.spec
-    expected = {
-        "model_manifest": assignment.manifest,
-        "scheduler": spec.scheduler,
-        "scheduler_config": ground.config_sha256,
-        "dtype": spec.dtype,
-    }
-    for name, wanted in expected.items():
-        if getattr(told, name) != wanted:
-            return f"{name} is {getattr(told, name)}, the task says {wanted}"
-    if told.profile.partition("/")[0] != spec.dtype:
+    """What the node ran against what it should have run. On which device is its own affair, the type is not."""
+    wanted = TraceManifest.of(assignment.spec, assignment.manifest, ground.scheduler_file, told.profile)
+    for name in ("model_manifest", "loras", "scheduler", "scheduler_config", "dtype"):
+        if getattr(told, name) != getattr(wanted, name):
+            return f"{name} is {getattr(told, name)}, the task says {getattr(wanted, name)}"
+    if told.profile.partition("/")[0] != assignment.spec.dtype:
         return f"the profile {told.profile} is not of the task's type"
     return ""
 
