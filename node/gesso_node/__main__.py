@@ -16,8 +16,8 @@ from pathlib import Path
 import anyio
 import structlog
 
+from gesso.logs import configure_logs
 from gesso_node.api import open_api
-from gesso_node.logs import configure_logs
 from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import GessoError

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import sys
 from pathlib import Path
 
 import anyio
-import structlog
 
+from gesso.logs import configure_logs
 from gesso_protocol.errors import GessoError
 from gesso_relay.peer import Relay
 from gesso_relay.settings import RelaySettings
@@ -23,7 +22,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, help="settings file (JSON); see relay/README.md")
     parser.add_argument("--log-format", choices=("human", "json"), default="human")
     arguments = parser.parse_args()
-    _log_to_stderr(arguments.log_format)
+    configure_logs(arguments.log_format, "info")
     try:
         settings = RelaySettings.load(arguments.config)
         anyio.run(_run, settings)
@@ -41,22 +40,6 @@ async def _run(settings: RelaySettings) -> None:
             sys.stdout.flush()
             async for _ in signals:
                 return
-
-
-def _log_to_stderr(form: str) -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
 
 
 if __name__ == "__main__":

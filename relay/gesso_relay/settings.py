@@ -42,6 +42,9 @@ class Limits(_Frozen):
     stream_s: float = Field(default=3600.0, gt=0, description="a stream is closed after this; clients resume")
     heartbeat_s: float = Field(default=15.0, gt=0)
     upload_idle_s: float = Field(default=30.0, gt=0, description="an upload that sends nothing for so long is dropped")
+    upload_bytes_per_s: float = Field(
+        default=16_384.0, gt=0, description="an upload that is slower on the whole is dropped"
+    )
 
 
 class GossipSettings(_Frozen):

@@ -22,6 +22,8 @@ MAX_DEPTH = 16
 MAX_VALUES = 40_000
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 _KEY = re.compile(r"[!-~]{1,128}\Z")
+_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+"""A whole text (also one that never ends), or a bracket outside of texts."""
 
 
 def canonical(value: Json) -> bytes:
@@ -43,17 +45,29 @@ def parse(data: bytes, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Json:
     # a byte of text can become a hundred bytes of objects, so the count is bounded before anything is built
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
         raise EncodingInvalid(f"the document holds more than {MAX_VALUES} values")
+    _check_depth(data)
     try:
         value: Json = json.loads(
             data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float, parse_int=_small_int
         )
-    except RecursionError:
-        raise EncodingInvalid("the document is nested too deeply") from None
     except ValueError as error:
         raise error if isinstance(error, EncodingInvalid) else EncodingInvalid("the document is not JSON") from None
     if canonical(value) != data:
         raise EncodingInvalid("the document is not in canonical form")
     return value
+
+
+def _check_depth(data: bytes) -> None:
+    # The parser's own bound is the interpreter's recursion limit, which other libraries lift for the whole process.
+    depth = 0
+    for found in _BRACKET.finditer(data):
+        bracket = found[0]
+        if bracket in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise EncodingInvalid("the document is nested too deeply")
+        elif bracket in (b"]", b"}"):
+            depth -= 1
 
 
 def _check(value: object, depth: int) -> None:

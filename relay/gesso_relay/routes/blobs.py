@@ -57,7 +57,7 @@ class BlobRoutes:
         if self._cache.path(ref) is not None:
             return json_reply({"ref": str(ref), "size": size, "new": False})
         with self._uploads.seat(request[CLIENT]):
-            await self._cache.put(ref, size, self._body(request))
+            await self._cache.put(ref, size, self._body(request, size))
         return json_reply({"ref": str(ref), "size": size, "new": True}, status=201)
 
     async def chunks(self, request: web.Request) -> web.StreamResponse:
@@ -75,13 +75,16 @@ class BlobRoutes:
         if not hmac.compare_digest(given.encode(), self._token.encode()):
             raise ConfigError("this relay takes uploads only with its token", hint="ask its operator for one")
 
-    async def _body(self, request: web.Request) -> AsyncIterator[bytes]:
+    async def _body(self, request: web.Request, size: int) -> AsyncIterator[bytes]:
+        # A byte now and then would hold a seat for ever: the whole has its deadline too.
+        idle_s = self._limits.upload_idle_s
+        until_s = anyio.current_time() + idle_s + size / self._limits.upload_bytes_per_s
         while True:
             try:
-                with anyio.fail_after(self._limits.upload_idle_s):
+                with anyio.fail_after(min(idle_s, until_s - anyio.current_time())):
                     piece = await request.content.read(CHUNK_BYTES)
             except TimeoutError:
-                raise Unreachable("the upload stopped in the middle") from None
+                raise Unreachable("the upload stopped in the middle, or is too slow") from None
             if not piece:
                 return
             yield piece

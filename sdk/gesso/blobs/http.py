@@ -46,7 +46,8 @@ class HttpBlobs:
     """A store behind a URL. Use it as an async context manager, or call `close`.
 
     `timeout_s`: how long the server may be silent. `retry_pauses_s`: how long to wait before each further try; a fetch
-    starts counting anew after every good chunk.
+    starts counting anew after every good chunk. `least_bytes_per_s`: a transfer that is slower on the whole, with all
+    its tries, is given up, so that a server that sends a byte now and then holds nobody.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class HttpBlobs:
         *,
         timeout_s: float = 10.0,
         retry_pauses_s: tuple[float, ...] = (0.2, 0.8, 2.0),
+        least_bytes_per_s: float = 8192.0,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{base_url!r} is not an http or https address of a blob store")
         self._pauses_s = retry_pauses_s
         self._timeout_s = timeout_s
+        self._least_bytes_per_s = least_bytes_per_s
         headers = {"Accept-Encoding": "identity", "User-Agent": "gesso"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -106,7 +109,8 @@ class HttpBlobs:
         """See `BlobStore.get`."""
 
         async def once() -> bytes:
-            async with self._open("GET", ref) as answer:
+            async with self._within(ref, 0) as scope, self._open("GET", ref) as answer:
+                scope.deadline += min(_declared(answer, ref, or_else=0), max_bytes) / self._least_bytes_per_s
                 return await _read(answer, ref, max_bytes)
 
         data = await self._retrying(once)
@@ -122,10 +126,11 @@ class HttpBlobs:
         chunks = await self._chunks(ref, size) if size > CHUNK_BYTES else None
         partial = await to_thread.run_sync(Partial, ref, dest, size, chunks)
         with partial:
-            if partial.verified and await self._resumed(partial, ref, progress):
-                return
-            await self._fill(partial, ref, progress)
-            await to_thread.run_sync(partial.finish)
+            async with self._within(ref, size):
+                if partial.verified and await self._resumed(partial, ref, progress):
+                    return
+                await self._fill(partial, ref, progress)
+                await to_thread.run_sync(partial.finish)
 
     async def has(self, ref: BlobRef) -> bool:
         """See `BlobStore.has`."""
@@ -139,7 +144,7 @@ class HttpBlobs:
         """See `BlobStore.size`."""
 
         async def once() -> int:
-            async with self._open("HEAD", ref) as answer:
+            async with self._within(ref, 0), self._open("HEAD", ref) as answer:
                 return _declared(answer, ref)
 
         return await self._retrying(once)
@@ -189,7 +194,7 @@ class HttpBlobs:
         bound = _LIST_BYTES_FIXED + chunk_count(size) * _LIST_BYTES_A_CHUNK
 
         async def once() -> bytes:
-            async with self._open("GET", ref, path="/chunks") as answer:
+            async with self._within(ref, bound), self._open("GET", ref, path="/chunks") as answer:
                 return await _read(answer, ref, bound)
 
         try:
@@ -208,10 +213,20 @@ class HttpBlobs:
 
         async def once() -> None:
             headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-            async with self._open("PUT", ref, headers, content=pieces(source)):
+            async with self._within(ref, size), self._open("PUT", ref, headers, content=pieces(source)):
                 return
 
         await self._retrying(once)
+
+    @asynccontextmanager
+    async def _within(self, ref: BlobRef, size: int) -> AsyncIterator[anyio.CancelScope]:
+        """Time for `size` bytes and for all the silences that are allowed; then Unreachable."""
+        silences_s = self._timeout_s * (len(self._pauses_s) + 1) + sum(self._pauses_s)
+        try:
+            with anyio.fail_after(silences_s + size / self._least_bytes_per_s) as scope:
+                yield scope
+        except TimeoutError:
+            raise Unreachable(f"{self._client.base_url} is too slow with {ref.short}") from None
 
     @asynccontextmanager
     async def _open(

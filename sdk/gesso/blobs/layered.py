@@ -46,17 +46,19 @@ class LayeredBlobs:
 
     async def has(self, ref: BlobRef) -> bool:
         """True when any store that answers has it; raises Unreachable only when none answers."""
-        silent: Unreachable | None = None
+        silent: GessoError | None = None
         answered = False
         for store in self._stores():
             try:
                 if await store.has(ref):
                     return True
                 answered = True
-            except Unreachable as error:
+            except GessoError as error:
+                # One that refuses, or answers nonsense, has not said that it lacks the content.
                 silent = error
+                self._skip(store, error)
         if silent is not None and not answered:
-            raise silent
+            raise Unreachable(f"no store says whether it has {ref.short}: {silent.message}") from silent
         return False
 
     async def size(self, ref: BlobRef) -> int:

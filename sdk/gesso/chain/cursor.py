@@ -123,10 +123,9 @@ class EventReader:
         if cursor.trail and head.parent == cursor.trail[0].hash:
             return await self._one_block(cursor, head)
         last = min(head.number, cursor.block + self._max_range)
-        before = head if last == head.number else await self._rpc.header(last)
-        last, logs = await self._range(cursor.block + 1, last)
-        after = await self._rpc.header(last)
-        moved = before is None or after is None or (last == before.number and after.hash != before.hash)
+        before, logs = await self._range(cursor.block + 1, last, head)
+        after = None if before is None else await self._rpc.header(before.number)
+        moved = before is None or after is None or after.hash != before.hash
         if after is None or moved or (cursor.trail and not await self._has(cursor.trail[0])):
             return None  # the chain changed under the query: read again
         return self._page(cursor, after, logs)
@@ -142,10 +141,15 @@ class EventReader:
         events = tuple(event for event in map(self._decoder.decode, logs) if event is not None)
         return Page(events=events, cursor=cursor.advanced(tip.number, tip.hash))
 
-    async def _range(self, first: int, last: int) -> tuple[int, list[RawLog]]:
+    async def _range(self, first: int, last: int, head: Header) -> tuple[Header | None, list[RawLog]]:
+        """The logs of as many blocks as the endpoint gives at once, and the last one's header from before the query:
+        what comes after it must be compared with that. None when there is no such block any more."""
         while True:
+            before = head if last == head.number else await self._rpc.header(last)
+            if before is None:
+                return None, []
             try:
-                return last, await self._rpc.logs(self._decoder.addresses, first=first, last=last)
+                return before, await self._rpc.logs(self._decoder.addresses, first=first, last=last)
             except RpcRefused:
                 # Endpoints limit ranges and results, each in its own words: halve until it is accepted.
                 if last == first:

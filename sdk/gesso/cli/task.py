@@ -169,7 +169,7 @@ async def _replayer(client: AsyncClient, *, wanted: bool) -> AsyncIterator[Repla
     if not wanted or any(importlib.util.find_spec(name) is None for name in _NEEDED):
         yield None
         return
-    importlib.import_module("gesso_node.logs").configure_logs("human", "warning", node="audit")
+    importlib.import_module("gesso.logs").configure_logs("human", "warning", node="audit")
     home = importlib.import_module(_REPLAYER)
     async with home.open_replayer(home_folder(), client.blobs) as replayer:
         yield replayer

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from gesso.blobs import CHUNK_BYTES, HttpBlobs
 from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge, ConfigError, GessoError, Unreachable
@@ -242,3 +244,44 @@ def test_what_is_no_web_address_is_a_setting_error(url: str) -> None:
 async def stream(data: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(data), CHUNK_BYTES):
         yield data[start : start + CHUNK_BYTES]
+
+
+@asynccontextmanager
+async def dripping(head: str) -> AsyncIterator[str]:
+    """A server that is never silent for long and never done."""
+
+    async def drip(stream: SocketStream) -> None:
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async with stream:
+                asked = await stream.receive()
+                if asked.startswith(b"HEAD") or not head:
+                    text = f"HTTP/1.1 200 OK\r\nContent-Length: {len(DATA)}\r\n" if head else "HTTP/1.1 200 OK\r\n"
+                else:
+                    text = head
+                await stream.send(text.encode() + (b"\r\n" if head else b""))
+                while not (asked.startswith(b"HEAD") and head):
+                    await stream.send(b"x" if head else b"X-More: x\r\n")
+                    await anyio.sleep(0.02)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, drip)
+        yield f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("head", [f"HTTP/1.1 200 OK\r\nContent-Length: {len(DATA)}\r\n", ""], ids=["body", "headers"])
+async def test_a_server_that_drips_is_given_up(tmp_path: Path, head: str) -> None:
+    async with (
+        dripping(head) as url,
+        HttpBlobs(url, timeout_s=0.3, retry_pauses_s=QUICK, least_bytes_per_s=4 * len(DATA)) as store,
+    ):
+        with anyio.fail_after(20):
+            for call in (
+                store.get(REF, max_bytes=BIG),
+                store.fetch(REF, tmp_path / "dest", max_bytes=BIG),
+                store.put(b"x" * 1000) if not head else store.get(REF, max_bytes=BIG),
+            ):
+                with pytest.raises(GessoError):
+                    await call
+    assert not (tmp_path / "dest").exists()

@@ -30,6 +30,9 @@ class Refusing:
     async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
         raise self._error
 
+    async def has(self, ref: BlobRef) -> bool:
+        raise self._error
+
 
 class Peers:
     """A transport with one honest peer that has one blob."""
@@ -51,6 +54,17 @@ async def test_a_store_that_refuses_is_passed_over(tmp_path: Path, error: GessoE
     assert await LayeredBlobs([refusing, local]).get(REF, max_bytes=len(DATA)) == DATA
     with pytest.raises(type(error)):
         await LayeredBlobs([refusing, LocalBlobs(tmp_path / "empty")]).get(REF, max_bytes=len(DATA))
+
+
+@pytest.mark.parametrize("error", [BlobTooLarge("of any size"), ConfigError("a token"), Unreachable("away")])
+async def test_a_store_that_refuses_to_say_what_it_has_is_passed_over(tmp_path: Path, error: GessoError) -> None:
+    local = LocalBlobs(tmp_path)
+    await local.put(DATA)
+    refusing = cast("BlobStore", Refusing(error))
+    assert await LayeredBlobs([refusing, local]).has(REF)
+    assert not await LayeredBlobs([refusing, LocalBlobs(tmp_path / "empty")]).has(REF)
+    with pytest.raises(Unreachable):
+        await LayeredBlobs([refusing, refusing]).has(REF)
 
 
 async def test_peers_leave_another_writers_partial_file_alone(tmp_path: Path) -> None:

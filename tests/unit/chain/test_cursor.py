@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gesso.chain.cursor import MAX_TRAIL, Cursor
+from gesso.chain.cursor import MAX_TRAIL, Cursor, EventReader
+from gesso.chain.rpc import Header, RawLog, RpcRefused
 
 
 def walk(steps: list[int]) -> Cursor:
@@ -45,3 +50,52 @@ def test_a_cursor_survives_storage() -> None:
 def test_reading_a_block_again_replaces_its_checkpoint() -> None:
     cursor = walk([1, 1, 1]).advanced(1, "0x" + "aa" * 32)
     assert [(point.block, point.hash[-2:]) for point in cursor.trail] == [(1, "aa"), (0, "00")]
+
+
+class ForkingChain:
+    """Gives logs of `widest` blocks at most; the chain forks above `fork` while the logs are being read."""
+
+    def __init__(self, widest: int, fork: int | None) -> None:
+        self.widest, self.fork = widest, fork
+        self.asked: list[tuple[int, int]] = []
+
+    async def latest(self) -> Header:
+        return self._header(64)
+
+    async def header(self, block: int | str = "latest") -> Header | None:
+        return self._header(int(block))
+
+    async def logs(self, _: object, *, first: int = 0, last: int = 0, block_hash: str | None = None) -> list[RawLog]:
+        self.asked.append((first, last))
+        if last - first + 1 > self.widest:
+            raise RpcRefused(-32005, "range too large")
+        self.forked = self.fork
+        return []
+
+    forked: int | None = None
+
+    def _header(self, number: int) -> Header:
+        branch = "f" if self.forked is not None and number > self.forked else "a"
+        return Header(number, f"0x{branch}{number:063x}", "0x" + "00" * 32, 0, 0)
+
+
+def reader_of(chain: ForkingChain) -> EventReader:
+    decoder: Any = SimpleNamespace(addresses=[], decode=lambda _: None)
+    return EventReader(chain, decoder, max_range=100)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("widest", [100, 40, 20, 3])
+async def test_a_fork_under_the_query_is_noticed_however_the_range_was_cut(widest: int) -> None:
+    chain = ForkingChain(widest, fork=0)
+    assert await reader_of(chain).read(Cursor.before(0)) is None
+    assert chain.asked[-1][1] - chain.asked[-1][0] < widest
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("widest", [100, 40, 20, 3])
+async def test_a_cut_range_ends_at_the_block_that_was_read(widest: int) -> None:
+    chain = ForkingChain(widest, fork=None)
+    page = await reader_of(chain).read(Cursor.before(0))
+    assert page is not None
+    assert page.cursor.block == chain.asked[-1][1]

@@ -23,6 +23,7 @@ from gesso_protocol.audit.envelope import Envelope, EnvelopeCell
 from gesso_protocol.audit.limits import Limit, LimitsTable
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.encoding import Document, canonical
+from gesso_protocol.handover import Handover
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.manifest import BlobManifest, FileEntry, ModelManifest
 from gesso_protocol.messages import (
@@ -94,6 +95,7 @@ EXAMPLES: list[Document] = [
     BundleHeader(images=1, steps=2, guided=True, shapes=((1, 4, 2, 2),), leaves=3),
     LIMIT,
     LimitsTable(rows=(LIMIT,)),
+    Handover(manifest=BLOB, result_root=ROOT, trace_root=ROOT, signature="0a" * 65),
     CELL,
     Envelope(cells=(CELL,)),
     TraceManifest(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tracemalloc
 from typing import Any
 
@@ -147,3 +149,32 @@ def test_depth_16_is_the_limit() -> None:
     assert parse(canonical(deepest)) == deepest
     with pytest.raises(EncodingInvalid, match="deep"):
         canonical([deepest])
+
+
+@pytest.mark.parametrize("text", ["[" * 39_000, '{"a":' * 39_000, '["[{",' + "[" * 39_000 + "1" + "]" * 39_001])
+def test_depth_is_bounded_without_the_interpreters_recursion_limit(text: str) -> None:
+    # In a process of its own: web3 lifts the limit, and then a deep document ends the process where nothing else does.
+    program = f"""
+import sys, threading
+sys.setrecursionlimit(10**9)
+threading.stack_size(256 * 1024)
+from gesso_protocol.encoding import parse
+from gesso_protocol.errors import EncodingInvalid
+def read():
+    try:
+        parse({text!r}.encode())
+    except EncodingInvalid as error:
+        print(error)
+reader = threading.Thread(target=read)
+reader.start()
+reader.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-"], input=program, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "the document is nested too deeply\n"), done.stderr
+
+
+def test_brackets_in_texts_are_no_depth() -> None:
+    value: Json = {"a": '[{"' * 40, "b": "\\" * 3 + "]" * 40, "c": ['"', "\\\\\"[[[["]}
+    assert parse(canonical(value)) == value

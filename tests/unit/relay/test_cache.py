@@ -215,6 +215,25 @@ async def test_an_upload_that_falls_silent_is_dropped(tmp_path: Path) -> None:
     assert list((tmp_path / "relay" / "blobs" / "incoming").iterdir()) == []
 
 
+async def test_an_upload_that_drips_is_dropped(tmp_path: Path) -> None:
+    limits = GENEROUS.model_copy(update={"upload_idle_s": 0.2, "upload_bytes_per_s": 5_000})
+    async with running(tmp_path, limits=limits) as relay:
+        host, port = relay.relay.url.removeprefix("http://").split(":")
+        with anyio.fail_after(10):
+            async with await anyio.connect_tcp(host, int(port)) as raw, anyio.create_task_group() as group:
+                await raw.send(f"PUT {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode())
+
+                async def drip() -> None:
+                    while True:  # never silent for long, and never done
+                        await raw.send(b"x")
+                        await anyio.sleep(0.02)
+
+                group.start_soon(drip)
+                assert b"HTTP/1.1 502" in await raw.receive()
+                group.cancel_scope.cancel()
+    assert list((tmp_path / "relay" / "blobs" / "incoming").iterdir()) == []
+
+
 async def test_what_the_disk_broke_is_dropped_when_asked_for_and_can_be_put_again(tmp_path: Path) -> None:
     async with running(tmp_path) as relay:
         assert (await relay.client.put(URL, content=DATA)).status_code == 201

@@ -9,8 +9,10 @@ from typing import Literal
 import structlog
 
 
-def configure_logs(style: Literal["human", "json"], level: str, *, node: str) -> None:
-    """Set up logging for this process. Called once by the entry point, never by a library user."""
+def configure_logs(style: Literal["human", "json"], level: str, **names: str) -> None:
+    """Set up logging for this process; every line carries `names`. Called once by the entry point, never by a library
+    user. What other libraries log through the standard library goes the same way, from warnings upwards."""
+    logging.basicConfig(stream=sys.stderr, level=max(logging.WARNING, _level(level)))
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if style == "json"
@@ -24,8 +26,12 @@ def configure_logs(style: Literal["human", "json"], level: str, *, node: str) ->
             structlog.processors.format_exc_info,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(_level(level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(node=node)
+    structlog.contextvars.bind_contextvars(**names)
+
+
+def _level(name: str) -> int:
+    return logging.getLevelNamesMapping()[name.upper()]
