@@ -72,12 +72,8 @@ class Engine(Protocol):
 def run_facts(job: EngineJob, profile: str) -> TraceManifest:
     """What runs, and how: the first leaf of the trace. `profile` is the profile key."""
     config = job.model_dir / SCHEDULER_CONFIG if job.model_dir else None
-    return TraceManifest(
-        model_manifest=job.manifest,
-        scheduler=job.spec.scheduler,
-        scheduler_config=hashlib.sha256(config.read_bytes() if config and config.is_file() else b"").hexdigest(),
-        dtype=job.spec.dtype,
-        profile=profile,
+    return TraceManifest.of(
+        job.spec, job.manifest, config.read_bytes() if config and config.is_file() else b"", profile
     )
 
 

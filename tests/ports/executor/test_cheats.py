@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gesso.tensorfile import write_tensors
 from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, NODE_CHEATS, check_cheat
 from gesso_node.executors.cheats.forgeries import LATE, SKIP_EVERY, SPREAD
 from gesso_node.executors.engine import Engine, EngineJob, load_engine
@@ -17,7 +19,8 @@ from gesso_node.executors.walk import F32, array, guided
 from gesso_node.trace import RecordedTrace
 from gesso_protocol.audit.schedules import Schedule
 from gesso_protocol.errors import ConfigError, ModelInvalid
-from gesso_protocol.trace import LeafKind, Slot
+from gesso_protocol.ids import BlobRef
+from gesso_protocol.trace import LeafKind, Slot, TraceManifest
 
 from .conftest import BINDING
 
@@ -50,7 +53,8 @@ class Inspected:
         self.schedule = schedule
         checks = tuple(ReplayCheck(0, step, self.before(step).tobytes()) for step in range(self.steps))
         last = ((0, self.leaf(LeafKind.LATENT, self.steps - 1).tobytes()),)
-        self.own: Replayed = engine.replay(ReplayJob(job.spec, job.model_dir, job.manifest, checks, last))
+        asked = ReplayJob(job.spec, job.model_dir, job.manifest, checks, last, loras=job.loras)
+        self.own: Replayed = engine.replay(asked)
 
     def leaf(self, kind: LeafKind, step: int = 0) -> F32:
         return array(self.trace.bytes_of(Slot(kind, 0, step)))
@@ -89,14 +93,14 @@ def relative(own: Any, theirs: Any) -> float:
 def inspect(name: str, options: dict[str, Any], job: Job, cheat: str) -> Inspected:
     chosen = {**options, "cheat": cheat}
     steps: list[StepDone] = []
-    work = EngineJob(job.spec, job.model_dir, job.out_dir, job.manifest, BINDING.task)
+    work = EngineJob(job.spec, job.model_dir, job.out_dir, job.manifest, BINDING.task, job.loras)
     result = load_engine(name, chosen).run(work, steps.append)
     assert len(result.images) == job.spec.count
     assert [step.index for step in steps] == list(range(1, job.spec.steps + 1))
     trace = RecordedTrace.read(job.out_dir, job.spec)
     trace.root(BINDING)
     honest = load_engine(name, {key: value for key, value in options.items() if key != "cheat_files"})
-    config = honest.replay(ReplayJob(job.spec, job.model_dir, job.manifest)).scheduler_config
+    config = honest.replay(ReplayJob(job.spec, job.model_dir, job.manifest, loras=job.loras)).scheduler_config
     return Inspected(cheat, trace, job, Schedule.of(config, job.spec.scheduler, job.spec.steps), honest)
 
 
@@ -139,6 +143,44 @@ def test_the_real_engine_cheats_where_it_says(make_job: MakeJob, early_unet: Pat
     job = make_job(scheduler=scheduler, steps=STEPS, guidance=3.0)
     options = {"device": "cpu", "threads": 1, "cheat_files": {"early_unet": early_unet}}
     check(inspect("diffusers", options, job, cheat))
+
+
+LORA = BlobRef(b"\x05" * 32)
+ADAPTED = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_v"
+
+
+@pytest.fixture(scope="module")
+def small_lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rank 2 on one layer of the sample pipeline: as little as somebody would be tempted to leave out."""
+    rng = np.random.default_rng(1)
+    down, up = (rng.standard_normal(shape).astype("<f4") * np.float32(0.1) for shape in ((2, 64), (64, 2)))
+    path = tmp_path_factory.mktemp("lora") / "adapter.safetensors"
+    sides = (("A", down), ("B", up))
+    write_tensors(path, [(f"{ADAPTED}.lora_{side}.weight", "F32", data.shape, data.tobytes()) for side, data in sides])
+    return path.parent
+
+
+@pytest.mark.parametrize("name", ["fake", "diffusers"])
+@pytest.mark.parametrize("cheat", ["missing-lora", "withhold"])
+def test_a_lora_that_is_left_out_shows_in_every_step(
+    make_job: MakeJob, small_lora: Path, name: str, cheat: str
+) -> None:
+    """`withhold` computes honestly: the same measure finds nothing there, and its first leaf names the adapter."""
+    loras = ({"manifest": LORA, "strength_milli": 800},)
+    job = make_job(scheduler="euler_a", steps=STEPS, guidance=3.0, loras=loras)
+    job = replace(job, loras=(small_lora,)) if name == "diffusers" else replace(job, model_dir=None)
+    options = {"device": "cpu", "threads": 1} if name == "diffusers" else {}
+    found = inspect(name, options, job, cheat)
+    assert found.wrong_steps() == (EVERY if cheat == "missing-lora" else frozenset())
+    assert max(found.arithmetic(step) for step in range(STEPS)) < 1e-5
+    told = TraceManifest.decode(found.trace.bytes_of(Slot(LeafKind.MANIFEST)))
+    assert [(one.manifest, one.strength_milli) for one in told.loras] == [(LORA, 800)]
+
+
+def test_other_cheats_work_on_a_pipeline_with_an_adapter(make_job: MakeJob, small_lora: Path) -> None:
+    loras = ({"manifest": LORA, "strength_milli": 1000},)
+    job = replace(make_job(steps=STEPS, guidance=3.0, loras=loras), loras=(small_lora,))
+    assert inspect("diffusers", {"device": "cpu", "threads": 1}, job, "int4").wrong_steps() == EVERY
 
 
 def test_an_honest_trace_has_no_wrong_step(make_job: MakeJob) -> None:

@@ -76,9 +76,10 @@ class DiffusersKit:
 
 
 def fresh_copy(unet: Any) -> Any:
-    """The same weights in a module of their own, without hooks or replaced kernels."""
+    """The base's weights in a module of their own, without adapters, hooks or replaced kernels."""
     made = type(unet).from_config(unet.config)
-    made.load_state_dict(unet.state_dict())
+    base = {name.replace(".base_layer.", "."): weight for name, weight in unet.state_dict().items()}
+    made.load_state_dict({name: weight for name, weight in base.items() if ".lora_" not in name})
     return made.to(unet.device, unet.dtype).eval()
 
 
