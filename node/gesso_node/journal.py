@@ -23,7 +23,7 @@ from gesso_protocol.lifecycle import Why
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Refusal
 from gesso_protocol.result import ResultManifest
-from gesso_protocol.spec import Spec, parse_spec
+from gesso_protocol.spec import Spec, parse_any_spec
 from gesso_protocol.terms import Terms
 
 T = TypeVar("T")
@@ -147,7 +147,7 @@ _COLUMNS = tuple(field.name for field in fields(Entry))
 _READ: dict[str, Callable[[Any], Any]] = {
     "task": TaskId.parse,
     "terms": Terms.decode,
-    "spec": parse_spec,
+    "spec": parse_any_spec,
     "manifest": BlobRef.parse,
     "refusal": Refusal,
     "result": ResultManifest.decode,

@@ -16,7 +16,7 @@ from gesso.transport.port import Transport
 from gesso_node.backup import TraceSecrets
 from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, check_cheat
 from gesso_node.executors.cheats.roots import with_cheat
-from gesso_node.executors.child import ChildExecutor
+from gesso_node.executors.lora.host import TrainingChildExecutor
 from gesso_node.executors.port import Executor
 from gesso_node.settings import NodeSettings, WalletSection
 from gesso_protocol.errors import ConfigError, GessoError, WalletError
@@ -72,7 +72,7 @@ async def open_executor(stack: AsyncExitStack, settings: NodeSettings) -> Execut
     if section.cheat in ENGINE_CHEATS:
         child = child.model_copy(update={"options": {**child.options, "cheat": section.cheat}})
     return await stack.enter_async_context(
-        ChildExecutor(section.engine, settings.data_dir.absolute() / "executor", child)
+        TrainingChildExecutor(section.engine, settings.data_dir.absolute() / "executor", child)
     )
 
 

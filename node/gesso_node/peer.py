@@ -44,6 +44,7 @@ from gesso_node.results import Outbox
 from gesso_node.settings import NodeSettings
 from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
 from gesso_node.traces import Traces
+from gesso_node.training import TrainingDesk
 from gesso_node.work import Workbench
 from gesso_protocol.errors import GessoError
 from gesso_protocol.lifecycle import Patience
@@ -270,7 +271,8 @@ async def _build(
     chain = chain or await open_chain(stack, settings)
     transport = transport or await open_transport(stack, settings)
     local, remotes, blobs = await open_blobs(stack, settings, blobs)
-    executor = dishonest(settings, executor or await open_executor(stack, settings))
+    trainer = executor or await open_executor(stack, settings)
+    executor = dishonest(settings, trainer)
     kept = Traces(
         data / "work", budget_bytes=settings.executor.trace_budget_bytes, keep_s=settings.executor.trace_keep_s
     )
@@ -330,6 +332,9 @@ async def _build(
         needs_model=needs_model,
         keep_traces=settings.executor.keep_traces,
         chain_now=chain.now,
+        training=TrainingDesk(
+            chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model
+        ),
     )
     reconciler = Reconciler(
         chain=chain,

@@ -50,6 +50,8 @@ class Policy:
             max_pixels=min(wanted.max_pixels, 2048 * 2048),
             max_steps=wanted.max_steps,
             max_count=wanted.max_count,
+            kinds=("text_to_image", "train_lora") if wanted.max_training_steps else ("text_to_image",),
+            max_training_steps=wanted.max_training_steps,
             models=self._at_hand()[:MAX_OFFERED_MODELS],
             price=Price(base=wanted.min_fee, per_megapixel_step=wanted.min_fee_per_megapixel_step),
         )

@@ -14,6 +14,7 @@ import httpx
 import structlog
 
 from gesso.transport.port import PeerId, Transport
+from gesso_node.executors.lora.port import TrainingStep
 from gesso_node.executors.port import StepDone
 from gesso_protocol.errors import EncodingInvalid, GessoError
 from gesso_protocol.handover import Handover
@@ -68,6 +69,18 @@ class ProgressSender:
             except EncodingInvalid:
                 log.debug("progress.odd-preview", task=task.short)
         self._put(task, "executing", step=step.index, total=step.total, image=step.image, preview=preview)
+
+    def training(self, task: TaskId, step: TrainingStep) -> None:
+        """One update of a training; the note is `loss=NUMBER`, with ` checkpoint` when one was kept."""
+        preview = None
+        if step.sample is not None:
+            try:
+                preview = Preview.of(step.sample)
+            except EncodingInvalid:
+                log.debug("progress.large-sample", task=task.short)
+        note = f"loss={step.loss:.6g}" + (" checkpoint" if step.checkpoint else "")
+        place = {"step": step.index, "total": step.total, "image": step.prompt}
+        self._put(task, "executing", **place, preview=preview, note=note)
 
     def stage(self, task: TaskId, stage: str, note: str = "") -> None:
         """A new stage, as `ProgressEvent.stage` names it."""

@@ -39,7 +39,7 @@ from gesso_protocol.lifecycle import (
     next_action,
 )
 from gesso_protocol.policy import Refusal
-from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, parse_spec
+from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, parse_any_spec
 
 log = structlog.get_logger("gesso.node.reconcile")
 
@@ -222,7 +222,7 @@ class Reconciler:
     async def _read_spec(self, known: Known, now: int) -> Spec | None:
         """The spec, or None when there is none that can be read. A store that is away postpones the question."""
         try:
-            return parse_spec(await self._blobs.get(known.terms.spec, max_bytes=MAX_SPEC_BYTES))
+            return parse_any_spec(await self._blobs.get(known.terms.spec, max_bytes=MAX_SPEC_BYTES))
         except SpecInvalid as error:
             log.info("reconcile.bad-spec", task=known.task.short, reason=error.message)
         except (Unreachable, BlobMissing):

@@ -8,7 +8,7 @@ import structlog
 
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain
-from gesso_node.executors.port import Finished, Job
+from gesso_node.executors.port import Finished, ImageFile, Job
 from gesso_protocol.errors import ExecutorCrashed, GessoError, WalletError
 from gesso_protocol.handover import Handover, typed_handover
 from gesso_protocol.ids import Address, BlobRef
@@ -24,19 +24,7 @@ async def publish_result(
     """Put pictures and manifest; returns the manifest. Raises what the store raises, and nothing is half put:
     the manifest goes last, so whoever has it can have all of it. `trace_backup` is only named: it may follow later.
     """
-    images = []
-    for image in outcome.images:
-        blob = await blobs.put(image.path)
-        images.append(
-            ImageEntry(
-                index=image.index,
-                blob=blob,
-                sha256=image.sha256.hex(),
-                width=image.width,
-                height=image.height,
-                seed=image.seed,
-            )
-        )
+    images = [await picture_entry(blobs, image) for image in outcome.images]
     manifest = ResultManifest(
         task=job.binding.task,
         node=node,
@@ -50,6 +38,18 @@ async def publish_result(
     )
     await blobs.put(manifest.encode(), expect=manifest.ref)
     return manifest
+
+
+async def picture_entry(blobs: BlobStore, image: ImageFile) -> ImageEntry:
+    """Put one picture and name it."""
+    return ImageEntry(
+        index=image.index,
+        blob=await blobs.put(image.path),
+        sha256=image.sha256.hex(),
+        width=image.width,
+        height=image.height,
+        seed=image.seed,
+    )
 
 
 def signed_handover(chain: Chain, result: ResultManifest) -> Handover:

@@ -20,6 +20,7 @@ from gesso_protocol.errors import ConfigError
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
 from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Dtype
+from gesso_protocol.training.spec import MAX_TRAINING_STEPS
 
 MAX_CONFIG_BYTES = 256 * 1024
 
@@ -78,6 +79,8 @@ class PolicySection(_Section):
     max_pixels: int = Field(default=1024 * 1024, ge=64 * 64)
     max_steps: int = Field(default=MAX_STEPS, ge=1, le=MAX_STEPS)
     max_count: int = Field(default=MAX_COUNT, ge=1, le=MAX_COUNT)
+    max_training_steps: int = Field(default=0, ge=0, le=MAX_TRAINING_STEPS)
+    """Updates of one training task; 0 takes none."""
     dtypes: tuple[Dtype, ...] = ("fp32",)
     allow_models: tuple[str, ...] = ()
     """Model names; empty means any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gesso.blobs import BlobStore
 from gesso_node import backup
 from gesso_node.backup import TraceSecrets
 from gesso_node.book import Book, Known, write_down
+from gesso_node.executors.lora.port import Trained, TrainingOutcome
 from gesso_node.executors.port import Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
 from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
@@ -20,9 +22,11 @@ from gesso_node.models import ModelCache
 from gesso_node.progress import ProgressSender
 from gesso_node.results import publish_result
 from gesso_node.traces import Traces
+from gesso_node.training import TrainingDesk, TrainingOrder
 from gesso_protocol.errors import ExecutorError, GessoError, ModelInvalid
 from gesso_protocol.ids import Address
 from gesso_protocol.result import result_root
+from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.trace import Binding
 
 log = structlog.get_logger("gesso.node.work")
@@ -52,6 +56,7 @@ class Workbench:
         needs_model: bool,
         keep_traces: bool,
         chain_now: Callable[[], Awaitable[int]],
+        training: TrainingDesk | None = None,
     ) -> None:
         self._chain_id = chain_id
         self._board = board
@@ -68,6 +73,7 @@ class Workbench:
         self._needs_model = needs_model
         self._keep_traces = keep_traces
         self._chain_now = chain_now
+        self._training = training
         self._turn = anyio.Lock()
         self.current: tuple[Known, StepDone | None] | None = None
 
@@ -101,6 +107,9 @@ class Workbench:
             secret = entry.secret or self._secrets.salt_secret(known.task)
             if entry.secret is None:
                 await write_down(self._journal, known, "secret", secret=secret)
+            if isinstance(entry.spec, TrainLora):
+                await self._train(known, replace(entry, secret=secret), entry.spec)
+                return
             outcome, job = await self._execute(known, replace(entry, secret=secret))
             if isinstance(outcome, Finished):
                 await self._finish(known, job, outcome)
@@ -113,7 +122,7 @@ class Workbench:
             known.not_before = await self._chain_now() + 1
 
     async def _execute(self, known: Known, entry: Entry) -> tuple[Outcome, Job]:
-        assert entry.spec is not None
+        assert isinstance(entry.spec, TextToImage)
         assert entry.secret is not None
         manifest = entry.manifest or entry.terms.spec
         binding = Binding(self._chain_id, self._board, known.task, self._book.me, entry.secret)
@@ -123,16 +132,46 @@ class Workbench:
             model_dir = await self._models.ensure(manifest)
         out_dir = self.trace_folder(known)
         await self.forget(known)
-        job = Job(entry.spec, model_dir, out_dir, await self._time_left(known), manifest, binding)
+        loras = await self._adapters(entry.spec)
+        job = Job(entry.spec, model_dir, out_dir, await self._time_left(known), manifest, binding, loras)
 
         async def on_event(step: StepDone) -> None:
             self.current = (known, step)
             self._progress.step(known.task, step)
 
-        if model_dir is None:
+        with ExitStack() as stack:
+            for ref in (*((manifest,) if model_dir else ()), *(one.manifest for one in entry.spec.loras)):
+                stack.enter_context(self._models.using(ref))
             return await self._executor.run(job, on_event=on_event), job
-        with self._models.using(manifest):
-            return await self._executor.run(job, on_event=on_event), job
+
+    async def _adapters(self, spec: TextToImage) -> tuple[Path, ...]:
+        return tuple([await self._models.ensure(one.manifest) for one in spec.loras])
+
+    async def _train(self, known: Known, entry: Entry, spec: TrainLora) -> None:
+        if self._training is None:
+            raise ModelInvalid("this node does not train")
+        assert entry.secret is not None
+        self._progress.stage(known.task, "loading")
+        order = TrainingOrder(
+            task=known.task,
+            spec=spec,
+            manifest=entry.manifest or entry.terms.spec,
+            claimed_at=known.record.state_since,
+            binding=Binding(self._chain_id, self._board, known.task, self._book.me, entry.secret),
+            # kept between attempts: a run goes on from its last checkpoint
+            out_dir=self.trace_folder(known),
+            deadline_s=await self._time_left(known),
+        )
+        outcome = await self._training.run(order, lambda step: self._progress.training(known.task, step))
+        if not isinstance(outcome, Trained):
+            await self._failed(known, entry, outcome)
+            return
+        self._metrics.stage_seconds("load", outcome.load_seconds)
+        self._metrics.stage_seconds("execute", outcome.seconds)
+        manifest = await self._training.publish(order, outcome, self._book.me)
+        log.info("work.trained", task=known.task.short, steps=outcome.steps_done, stopped=outcome.stopped)
+        roots = {"result_root": result_root(manifest), "trace_root": outcome.trace_root}
+        await write_down(self._journal, known, "outcome", result=manifest, **roots)
 
     async def _time_left(self, known: Known) -> float:
         now = await self._chain_now()
@@ -152,7 +191,7 @@ class Workbench:
         roots = {"result_root": root, "trace_root": outcome.trace_root}
         await write_down(self._journal, known, "outcome", result=manifest, **roots)
 
-    async def _failed(self, known: Known, entry: Entry, outcome: Outcome) -> None:
+    async def _failed(self, known: Known, entry: Entry, outcome: Outcome | TrainingOutcome) -> None:
         kind = type(outcome).__name__
         reason = getattr(outcome, "reason", "")
         log.warning("work.failed", task=known.task.short, kind=kind, reason=reason, tail=getattr(outcome, "tail", ""))

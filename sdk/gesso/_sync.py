@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -17,18 +18,20 @@ from gesso.audits.facts import AuditFacts
 from gesso.audits.recheck import Recheck, Replayer
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
-from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient, Balance
+from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, TRAINING_WINDOW_S, AsyncClient, Balance
+from gesso.datasets.source import Source
 from gesso.directory import TaskRow
 from gesso.image import Image
 from gesso.quote import AuditChoice, Quote
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Result, Until
+from gesso.training import Adapter, AsyncTraining, Order
 from gesso_protocol.errors import UsageError
 from gesso_protocol.events import Event
-from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskView
 from gesso_protocol.manifest import ModelManifest
-from gesso_protocol.spec import Dtype, Scheduler, TextToImage
+from gesso_protocol.spec import Dtype, Scheduler, Spec, TextToImage, UsedAdapter
 from gesso_protocol.terms import BoardParams, Terms
 
 P = ParamSpec("P")
@@ -146,6 +149,7 @@ class Client:
         seed: int | None = None,
         count: int = 1,
         dtype: Dtype = "fp32",
+        loras: Sequence[str] = (),
     ) -> TextToImage:
         """A complete spec: the model pinned by hash; its family's size and guidance, and a seed, where none is given.
 
@@ -164,15 +168,67 @@ class Client:
             seed=seed,
             count=count,
             dtype=dtype,
+            loras=loras,
         )
 
-    def quote(self, spec: TextToImage, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
+    def lora(self, use: str, *, parent: BlobRef | None = None) -> UsedAdapter:
+        """`NAME@1:0.8` of the marketplace, or a safetensors file of ours, put as a private blob.
+
+        Raises UsageError, ModelInvalid for a file that is not safetensors.
+        """
+        return self._run(self._async.lora, use, parent=parent)
+
+    def training_order(
+        self,
+        source: Source,
+        *,
+        base: str = DEFAULT_MODEL,
+        trigger: str = "",
+        continue_from: str | None = None,
+        folder: Path | None = None,
+        **settings: Any,
+    ) -> Order:
+        """Pack a data set and complete a training spec; nothing is sent. Settings left out are the preset's.
+
+        `learning_rate`, `prior`, `noise_offset`, `min_snr` and so on are plain numbers. Raises UsageError, SpecInvalid.
+        """
+        return self._run(
+            self._async.training_order,
+            source,
+            base=base,
+            trigger=trigger,
+            continue_from=continue_from,
+            folder=folder,
+            **settings,
+        )
+
+    def train_lora(
+        self, source: Source, *, fee: str | None = None, max_fee: str | None = None, **settings: Any
+    ) -> Training:
+        """Train a LoRA on a folder, a zip or a list of (picture, caption); see `training_order` for the settings."""
+        return Training(self._portal, self._run(self._async.train_lora, source, fee=fee, max_fee=max_fee, **settings))
+
+    def submit_training(
+        self,
+        order: Order,
+        *,
+        fee: str | None = None,
+        max_fee: str | None = None,
+        commit_window_s: int = TRAINING_WINDOW_S,
+    ) -> Training:
+        """Put the data set and escrow the fee. Raises what `submit` raises; nothing is paid then."""
+        return Training(
+            self._portal,
+            self._run(self._async.submit_training, order, fee=fee, max_fee=max_fee, commit_window_s=commit_window_s),
+        )
+
+    def quote(self, spec: Spec, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
         """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""
         return self._run(self._async.quote, spec, fee=fee, audit=audit)
 
     def submit(
         self,
-        spec: TextToImage,
+        spec: Spec,
         *,
         fee: str | None = None,
         max_fee: str | None = None,
@@ -288,7 +344,7 @@ class Task:
         node is found guilty. Raises InsufficientFunds, UsageError without an arbiter, ChainReverted when too late."""
         return self._run(self._async.challenge)
 
-    def spec(self) -> TextToImage:
+    def spec(self) -> Spec:
         """What was asked for, checked against the hash in the terms."""
         return self._run(self._async.spec)
 
@@ -320,3 +376,27 @@ class Task:
     def images(self) -> tuple[Image, ...]:
         """The pictures, as soon as they are delivered."""
         return self._run(self._async.images)
+
+
+class Training:
+    """A training under way, for blocking code; twin of `AsyncTraining`."""
+
+    def __init__(self, portal: BlockingPortal, twin: AsyncTraining) -> None:
+        self._portal = portal
+        self._async = twin
+
+    def _run(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._portal.call(partial(call, *args, **kwargs))
+
+    @property
+    def id(self) -> TaskId:
+        """The task on the board."""
+        return self._async.id
+
+    def events(self) -> Iterator[Event]:
+        """Updates with their losses, samples, checkpoints, and what the chain says."""
+        return _drain(self._portal, self._async.events())
+
+    def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:
+        """Wait for the adapter, checked against the chain. Raises what `AsyncTask.result` raises."""
+        return self._run(self._async.result, on_event=on_event, timeout_s=timeout_s)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +18,8 @@ from gesso import wiring
 from gesso.announce import announce_all
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
+from gesso.datasets.pictures import Shape
+from gesso.datasets.source import Source
 from gesso.directory import TaskRow
 from gesso.families import family_of
 from gesso.feed import TaskFeed
@@ -23,6 +27,7 @@ from gesso.image import Image
 from gesso.quote import AuditChoice, Quote, audit_mode, check_ceiling, make_quote
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Until
+from gesso.training import AsyncTraining, Order, local_adapter, pack_dataset, parse_use, put_bundle, spec_fields
 from gesso_protocol.errors import (
     BlobCorrupt,
     InsufficientFunds,
@@ -30,16 +35,31 @@ from gesso_protocol.errors import (
     UsageError,
     WalletError,
 )
-from gesso_protocol.ids import Address, TaskId
-from gesso_protocol.manifest import ModelManifest
+from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.manifest import LISTING_KINDS, ModelManifest
 from gesso_protocol.messages import TaskAnnouncement
 from gesso_protocol.money import Wei, format_amount, parse_amount
-from gesso_protocol.spec import MAX_SEED, Dtype, Scheduler, TextToImage, make_spec, spec_bytes, spec_ref
+from gesso_protocol.spec import (
+    MAX_SEED,
+    Adapter,
+    Dtype,
+    Scheduler,
+    Spec,
+    TextToImage,
+    TrainLora,
+    UsedAdapter,
+    make_spec,
+    spec_bytes,
+    spec_ref,
+)
 from gesso_protocol.terms import BoardParams, Terms, task_id
+from gesso_protocol.training.presets import make_training, preset
 
 DEFAULT_MODEL = "gesso-tiny@1"
 CLAIM_WINDOW_S = 60
 COMMIT_WINDOW_S = 600
+TRAINING_WINDOW_S = 4 * 3600
+"""How long a training may take; moved into what the board allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +175,7 @@ class AsyncClient:
         seed: int | None = None,
         count: int = 1,
         dtype: Dtype = "fp32",
+        loras: Sequence[str] = (),
     ) -> TextToImage:
         """A complete spec: the model pinned by hash; its family's size and guidance, and a seed, where none is given.
 
@@ -176,13 +197,77 @@ class AsyncClient:
                 "seed": secrets.randbelow(MAX_SEED) if seed is None else seed,
                 "count": count,
                 "dtype": dtype,
+                "loras": tuple([await self.lora(one, parent=listing.manifest) for one in loras]),
             }
         )
 
-    async def quote(self, spec: TextToImage, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
+    async def lora(self, use: str, *, parent: BlobRef | None = None) -> UsedAdapter:
+        """`NAME@1:0.8` of the marketplace, or a safetensors file of ours, put as a private blob.
+
+        Raises UsageError, ModelInvalid for a file that is not safetensors.
+        """
+        name, milli = parse_use(use)
+        if name.endswith(".safetensors"):
+            return await local_adapter(self._ports.blobs, Path(name), milli, parent)
+        listing = await self.model(name)
+        if listing.kind != LISTING_KINDS.index("lora"):
+            raise UsageError(f"{name} is a {LISTING_KINDS[listing.kind]}, not a LoRA")
+        label = f"{listing.name}@{listing.version}"
+        return UsedAdapter(ref=label, manifest=listing.manifest, strength_milli=milli)
+
+    async def training_order(
+        self,
+        source: Source,
+        *,
+        base: str = DEFAULT_MODEL,
+        trigger: str = "",
+        continue_from: str | None = None,
+        folder: Path | None = None,
+        **settings: Any,
+    ) -> Order:
+        """Pack a data set and complete a training spec; nothing is sent. Settings left out are the preset's.
+
+        `learning_rate`, `prior`, `noise_offset`, `min_snr` and so on are plain numbers. Raises UsageError, SpecInvalid.
+        """
+        listing = await self.model(base)
+        label = f"{listing.name}@{listing.version}"
+        fields = {**preset(label), **spec_fields(settings)}
+        shape = Shape(fields["resolution"], fields.get("bucket_step_px", 64), fields.get("buckets", True))
+        bundle = await pack_dataset(source, shape, trigger, folder)
+        start = None if continue_from is None else await self.lora(continue_from, parent=listing.manifest)
+        given = {
+            **fields,
+            "model_manifest": listing.manifest,
+            "dataset": bundle.ref,
+            "trigger": trigger,
+            "continue_from": None if start is None else Adapter(ref=start.ref, manifest=start.manifest),
+            "seed": fields.get("seed", secrets.randbelow(MAX_SEED)),
+        }
+        return Order(make_training(label, **given), bundle)
+
+    async def train_lora(
+        self, source: Source, *, fee: str | None = None, max_fee: str | None = None, **settings: Any
+    ) -> AsyncTraining:
+        """Train a LoRA on a folder, a zip or a list of (picture, caption); see `training_order` for the settings."""
+        return await self.submit_training(await self.training_order(source, **settings), fee=fee, max_fee=max_fee)
+
+    async def submit_training(
+        self,
+        order: Order,
+        *,
+        fee: str | None = None,
+        max_fee: str | None = None,
+        commit_window_s: int = TRAINING_WINDOW_S,
+    ) -> AsyncTraining:
+        """Put the data set and escrow the fee. Raises what `submit` raises; nothing is paid then."""
+        await put_bundle(self._ports.blobs, order.bundle)
+        task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit="none", commit_window_s=commit_window_s)
+        return AsyncTraining(task, order, self._ports.blobs)
+
+    async def quote(self, spec: Spec, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
         """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""
         audit_mode(audit)
-        listing = await self.model(spec.model)
+        listing = await self._royalty_listing(spec)
         params = await self.params()
         offers = await self._ports.directory.offers()
         if not offers and await self._ports.chain.total_weight() == 0:
@@ -200,7 +285,7 @@ class AsyncClient:
 
     async def submit(
         self,
-        spec: TextToImage,
+        spec: Spec,
         *,
         fee: str | None = None,
         max_fee: str | None = None,
@@ -218,6 +303,7 @@ class AsyncClient:
         listing = await self.model(spec.model)
         if spec.model_manifest not in (None, listing.manifest):
             raise UsageError(f"{spec.model} is not the model that the spec pins by hash")
+        listing = await self._royalty_listing(spec)
         quote = await self.quote(spec, fee=fee, audit=audit)
         ceiling = max_fee if max_fee is not None else ports.max_fee
         check_ceiling(quote, None if ceiling is None else parse_amount(ceiling))
@@ -323,6 +409,13 @@ class AsyncClient:
             raise UsageError("the client is not open", hint="async with AsyncClient() as gesso: …")
         return self._feed_now
 
+    async def _royalty_listing(self, spec: Spec) -> Listing:
+        """The listing whose lineage is paid: the first LoRA of the marketplace that is used, else the base."""
+        used: Sequence[Adapter] = spec.loras if isinstance(spec, TextToImage) else ()
+        if isinstance(spec, TrainLora) and spec.continue_from is not None:
+            used = (spec.continue_from,)
+        return await self.model(next((one.ref for one in used if one.ref), spec.model))
+
     async def _check_funds(self, price: Wei) -> None:
         deposit = await self._ports.chain.balance_of(self.address)
         if deposit < price:
@@ -332,7 +425,7 @@ class AsyncClient:
                 hint=f"add to it: gesso wallet deposit {missing}",
             )
 
-    async def _send(self, spec: TextToImage, terms: Terms, params: BoardParams) -> AsyncTask:
+    async def _send(self, spec: Spec, terms: Terms, params: BoardParams) -> AsyncTask:
         ports, feed = self._ports, self._feed
         task = task_id(ports.chain_id, ports.board, terms)
         announcement = TaskAnnouncement.of(ports.chain_id, ports.board, terms, spec_from=ports.spec_from)

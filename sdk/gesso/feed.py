@@ -5,6 +5,7 @@ All tasks of a client share one reader of the chain; each task has its own queue
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Container
@@ -240,8 +241,29 @@ def translate(found: on_chain.ContractEvent) -> events.Event | None:
             return told(found, at_ms)
 
 
+def _training_step(progress: ProgressEvent, at_ms: int) -> events.Event | None:
+    loss, _, rest = progress.note.removeprefix("loss=").partition(" ")
+    try:
+        value = float(loss)
+    except ValueError:
+        return None
+    return events.TrainingStep(
+        task=progress.task,
+        at_ms=at_ms,
+        index=progress.step,
+        total=max(1, progress.total),
+        loss=value if math.isfinite(value) else None,
+        checkpoint=rest == "checkpoint",
+        prompt=progress.image,
+        node=progress.node,
+        sample=None if progress.preview is None else progress.preview.image,
+    )
+
+
 def _from_progress(progress: ProgressEvent) -> events.Event | None:
     at_ms = time.time_ns() // 1_000_000
+    if progress.stage == "executing" and progress.note.startswith("loss="):
+        return _training_step(progress, at_ms)
     if progress.stage == "executing" and progress.total > 0:
         preview = None if progress.preview is None else progress.preview.image
         return events.Step(

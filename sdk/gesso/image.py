@@ -10,7 +10,7 @@ from gesso import png
 from gesso.receipt import Receipt
 from gesso_protocol.errors import MissingExtra
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.spec import TextToImage
+from gesso_protocol.spec import Spec, TrainLora
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -27,7 +27,7 @@ class Image:
     seed: int
     width: int
     height: int
-    spec: TextToImage
+    spec: Spec
     receipt: Receipt
 
     @property
@@ -60,8 +60,10 @@ class Image:
         return pillow.open(io.BytesIO(self.data))
 
 
-def parameters_text(spec: TextToImage, seed: int) -> str:
+def parameters_text(spec: Spec, seed: int) -> str:
     """Prompt, negative prompt and settings, one line each, as Stable Diffusion tools write them."""
+    if isinstance(spec, TrainLora):
+        return f"sample of a LoRA training\nSteps: {spec.sample_steps}, Seed: {seed}, Model: {spec.model}"
     settings = {
         "Steps": spec.steps,
         "Sampler": _SAMPLERS.get(spec.scheduler, spec.scheduler),

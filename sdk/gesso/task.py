@@ -33,7 +33,7 @@ from gesso_protocol.events import Claimed, Committed, Delivered, Event, Fetched,
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
 from gesso_protocol.money import format_amount
-from gesso_protocol.spec import MAX_SPEC_BYTES, TextToImage, parse_spec
+from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TextToImage, parse_any_spec
 from gesso_protocol.terms import BoardParams, Terms
 
 Until = Literal["delivered", "committed", "settled"]
@@ -55,6 +55,8 @@ class Result:
     images: tuple[Image, ...]
     receipt: Receipt
     stages_s: dict[str, float]
+    adapter: BlobRef | None = None
+    """Manifest of the LoRA that a training gave; see `gesso.training`."""
 
     @property
     def image(self) -> Image:
@@ -89,7 +91,7 @@ class AsyncTask:
         open_stream: Callable[[], TaskStream],
         read_past: Callable[[], Awaitable[Sequence[Event]]],
         *,
-        spec: TextToImage | None = None,
+        spec: Spec | None = None,
         submitted: TxReceipt | None = None,
     ) -> None:
         self.id = task
@@ -137,8 +139,10 @@ class AsyncTask:
     async def recheck(self, *, replayer: Replayer | None = None, steps: int | None = None) -> Recheck:
         """Check this task again on this machine, from its public openings: the steps that the beacon drew, or as many
         of its own drawing. Without a replayer only what needs no model. Raises TaskFailed, UsageError, Unreachable."""
-        past = await self._read_past()
-        return await examine(self._ports, self.id, self.terms, await self.spec(), past, replayer=replayer, steps=steps)
+        past, spec = await self._read_past(), await self.spec()
+        if not isinstance(spec, TextToImage):
+            raise UsageError("only picture tasks can be checked again here so far")
+        return await examine(self._ports, self.id, self.terms, spec, past, replayer=replayer, steps=steps)
 
     async def challenge(self) -> TxReceipt:
         """Bring this task before jurors; pulls the arbiter's challenge bond from the wallet, which comes back when the
@@ -150,11 +154,11 @@ class AsyncTask:
         last = done[-1]
         return await arbiter.challenge(Filing(self.terms, last.node, last.result_root, last.trace_root))
 
-    async def spec(self) -> TextToImage:
+    async def spec(self) -> Spec:
         """What was asked for, checked against the hash in the terms."""
         if self._spec is None:
             raw = await self._ports.blobs.get(self.terms.spec, max_bytes=MAX_SPEC_BYTES)
-            self._spec = parse_spec(raw)
+            self._spec = parse_any_spec(raw)
         return self._spec
 
     async def cancel(self) -> TxReceipt:
@@ -349,9 +353,9 @@ class AsyncTask:
             Image(data, entry.blob, entry.seed, entry.width, entry.height, spec, receipt)
             for entry, data in zip(delivery.manifest.images, delivery.images, strict=True)
         )
-        return Result(images, receipt, dict(self._seen.at))
+        return Result(images, receipt, dict(self._seen.at), delivery.manifest.adapter)
 
-    def _receipt(self, spec: TextToImage, delivery: Delivery, commitment: Commitment, audit: AuditFacts) -> Receipt:
+    def _receipt(self, spec: Spec, delivery: Delivery, commitment: Commitment, audit: AuditFacts) -> Receipt:
         manifest, settled = delivery.manifest, self._seen.settled
         return Receipt(
             task=self.id,

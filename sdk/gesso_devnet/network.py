@@ -34,7 +34,8 @@ from gesso_devnet.chain.start import ChainKind, RunningChain, start_chain
 from gesso_devnet.cheats import cheating_executor
 from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish, rated
 from gesso_devnet.seed import stand_in
-from gesso_node.executors.fake import FakeExecutor, FakeFaults
+from gesso_node.executors.fake import FakeFaults
+from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
 from gesso_protocol.ids import Address
@@ -140,7 +141,7 @@ class NodeHandle:
         await net.join(transport)
         executor = None
         if self.settings.executor.engine == "fake":
-            executor = await stack.enter_async_context(FakeExecutor(self.faults))
+            executor = await stack.enter_async_context(TrainingThreadExecutor(self.faults))
         opened = Node.open(self.settings, chain=chain, transport=transport, executor=executor)
         return await stack.enter_async_context(opened)
 
@@ -339,7 +340,7 @@ class Devnet:
             "blobs": {"relays": [self.relay.url]},
             "executor": {"engine": executor} if cheat is None else cheating_executor(executor, cheat),
             **({} if work else {"work": False}),
-            "policy": {"min_fee": str(NODE_PRICE)},
+            "policy": {"min_fee": str(NODE_PRICE), "max_training_steps": 2000},
             "stake": str(NODE_STAKE),
             "tick_s": 0.1,
         }

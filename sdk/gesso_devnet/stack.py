@@ -284,7 +284,7 @@ class Stack:
             },
             "blobs": {"relays": [relay_url]},
             "executor": {"engine": executor},
-            "policy": {"min_fee": str(NODE_PRICE)},
+            "policy": {"min_fee": str(NODE_PRICE), "max_training_steps": 2000},
             "models": {"prefetch": [model]},
             "stake": str(NODE_STAKE),
             "status_port": ports.status[at],

@@ -99,6 +99,19 @@ class Delivered(_Event):
     images: Annotated[int, Field(ge=1)]
 
 
+class TrainingStep(_Event):
+    """Update `index` of `total` of a training is done, with its loss; `sample` is a picture of sample prompt `prompt`."""
+
+    kind: Literal["training-step"] = "training-step"
+    index: Annotated[int, Field(ge=0)]
+    total: Annotated[int, Field(ge=1)]
+    loss: float | None = None
+    checkpoint: bool = False
+    prompt: Annotated[int, Field(ge=0)] = 0
+    node: Address | None = None
+    sample: Annotated[bytes, Field(max_length=12 * 1024)] | None = None
+
+
 class Committed(_Event):
     """The result is bound to the chain; it can be settled from `settle_after` (chain seconds)."""
 
@@ -280,6 +293,7 @@ Event: TypeAlias = (
     | Claimed
     | Started
     | Step
+    | TrainingStep
     | Delivered
     | Committed
     | Fetched

@@ -57,6 +57,8 @@ class ResultManifest(Document):
     trace_root: Root
     trace_backup: BlobRef | None = None
     """Blob of the node's encrypted copy of its trace, so that a lost disk is no lost dispute."""
+    adapter: BlobRef | None = None
+    """Manifest of the LoRA that a training task gave; its pictures are the last samples."""
 
     @model_validator(mode="after")
     def _images_are_counted(self) -> Self:
@@ -71,8 +73,9 @@ class ResultManifest(Document):
 
 
 def result_leaves(manifest: ResultManifest) -> list[bytes]:
-    """Leaf 0: keccak256 of the manifest's canonical bytes. Leaf 1+i: the blob name of picture i."""
-    return [keccak256(manifest.encode()), *(image.blob.value for image in manifest.images)]
+    """Leaf 0: keccak256 of the manifest's canonical bytes. Leaf 1+i: the blob name of picture i; last, an adapter's."""
+    adapter = [] if manifest.adapter is None else [manifest.adapter.value]
+    return [keccak256(manifest.encode()), *(image.blob.value for image in manifest.images), *adapter]
 
 
 def result_root(manifest: ResultManifest) -> Root:

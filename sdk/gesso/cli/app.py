@@ -33,7 +33,7 @@ _EXTRA_OF_MODULE = {
 _HOMES = {"devnet": "gesso_devnet.cli", "node": "gesso_node.cli"}
 """Commands that live in packages above this one; named by string, so that nothing here imports them."""
 
-_TOP = {"generate": "Make an image from a prompt."}
+_TOP = {"generate": "Make an image from a prompt.", "train": "Train a LoRA on a folder of pictures."}
 
 _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     "task": (

@@ -26,6 +26,7 @@ async def generate(
     scheduler: Literal["ddim", "euler", "euler_a", "dpmpp_2m"] = "ddim",
     seed: int | None = None,
     count: int = 1,
+    lora: tuple[str, ...] = (),
     fee: str | None = None,
     max_fee: str | None = None,
     audit: Literal["sampled", "always", "none"] = "sampled",
@@ -49,6 +50,8 @@ async def generate(
         Pixels, a multiple of 8; the model's own size when left out.
     guidance
         How strongly the prompt steers, 0 to 30; what suits the model when left out.
+    lora
+        A LoRA and its strength, NAME@1:0.8 or file.safetensors:0.8; may be given several times.
     seed
         Same seed, same picture; random when left out.
     fee
@@ -76,6 +79,7 @@ async def generate(
             scheduler=scheduler,
             seed=seed,
             count=count,
+            loras=lora,
         )
         if dry_run:
             out.result((await client.quote(spec, fee=fee, audit=audit)).document())

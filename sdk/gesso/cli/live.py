@@ -15,6 +15,7 @@ from gesso_protocol.ids import Address
 from gesso_protocol.money import format_amount
 
 _BAR_CELLS = 16
+_CIRCUMSTANCE = {"at_ms", "gas_used", "preview", "tx"}
 _VERDICTS = {AuditVerdict.PASS: "passes it", AuditVerdict.FLAG: "FLAGS it", AuditVerdict.WITHHELD: "got no openings"}
 _CLOSED = {AuditOutcome.PASSED: "passed", AuditOutcome.VOID: "nobody said anything", AuditOutcome.DISPUTED: "disputed"}
 _BALLOTS = {Ballot.GOOD: "good", Ballot.BAD: "bad", Ballot.CANNOT_TELL: "cannot tell"}
@@ -32,9 +33,22 @@ class TaskLine:
         self._step = ""
         self._open = False
         self._audited = False
+        self._shown: set[str] = set()
 
     def show(self, event: events.Event) -> None:
-        """Draw one event."""
+        """Draw one event; one that was drawn before is passed over, as when a task is followed twice."""
+        same = event.model_dump_json(exclude=_CIRCUMSTANCE)
+        if same in self._shown:
+            return
+        self._shown.add(same)
+        if isinstance(event, events.TrainingStep):
+            loss = "" if event.loss is None else f" loss {event.loss:.4f}"
+            self._step = f"step {event.index}/{event.total}{loss}"
+            if self._out.live:
+                self._draw(f"{bar(event.index, event.total)} {self._step}")
+            elif event.checkpoint:
+                self._out.say(self._step)
+            return
         if isinstance(event, events.Step):
             self._step = f"step {event.index}/{event.total}"
             if self._out.live:

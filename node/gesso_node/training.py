@@ -1,0 +1,170 @@
+"""Doing one training task: data set, base and start fetched and checked, the run's seed from the beacon, the executor.
+
+The seed is drawn from a beacon round that begins after the claim, so a node cannot choose its data order or noise. On a
+network without a beacon it is derived from the task alone, which the node cannot choose either but knows beforehand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from gesso.blobs import BlobStore
+from gesso.chain.chain import Chain
+from gesso_node.executors.lora.host import TrainingExecutor
+from gesso_node.executors.lora.port import Trained, TrainingInputs, TrainingJob, TrainingOutcome, TrainingStep
+from gesso_node.executors.port import Executor, Unfit
+from gesso_node.models import ModelCache
+from gesso_node.results import picture_entry
+from gesso_protocol.errors import ExecutorCrashed, ModelInvalid, Unreachable
+from gesso_protocol.hashing import keccak256
+from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.manifest import FileEntry, ModelManifest
+from gesso_protocol.result import ExecutorName, ResultManifest
+from gesso_protocol.spec import TrainLora, spec_ref
+from gesso_protocol.trace import Binding
+from gesso_protocol.training.draws import run_seed
+
+TELL_EVERY_S = 0.2
+"""Updates may come faster than anybody wants to hear of them."""
+OnStep = Callable[[TrainingStep], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOrder:
+    """What the workbench knows of a training task that it holds. `claimed_at` is chain seconds."""
+
+    task: TaskId
+    spec: TrainLora
+    manifest: BlobRef
+    claimed_at: int
+    binding: Binding
+    out_dir: Path
+    deadline_s: float
+
+
+class TrainingDesk:
+    """Runs training tasks and publishes what they gave."""
+
+    def __init__(
+        self, *, chain: Chain, executor: Executor, models: ModelCache, blobs: BlobStore, needs_model: bool
+    ) -> None:
+        self._chain = chain
+        self._executor = executor
+        self._models = models
+        self._blobs = blobs
+        self._needs_model = needs_model
+
+    async def run(self, order: TrainingOrder, on_step: OnStep) -> TrainingOutcome:
+        """Raises ModelInvalid for inputs that are not what the spec says, Unreachable while the beacon is silent."""
+        if not isinstance(self._executor, TrainingExecutor):
+            return Unfit("this node's executor does not train")
+        beacon = await self.beacon(order.task, order.claimed_at)
+        wanted = [order.spec.dataset]
+        if self._needs_model:
+            wanted.append(order.manifest)
+        if order.spec.continue_from is not None:
+            wanted.append(order.spec.continue_from.manifest)
+        for ref in wanted:
+            await self._models.ensure(ref)
+        await self._check_kind(order.spec.dataset, "dataset")
+        start = order.spec.continue_from
+        if start is not None:
+            await self._check_kind(start.manifest, "lora")
+        inputs = TrainingInputs(
+            spec=order.spec,
+            model_dir=self._models.path(order.manifest) if self._needs_model else None,
+            dataset_dir=self._models.path(order.spec.dataset),
+            start_dir=None if start is None else self._models.path(start.manifest),
+            manifest=order.manifest,
+            seed=run_seed(beacon, order.task.value, order.spec.seed),
+        )
+        job = TrainingJob(
+            inputs, order.out_dir, order.deadline_s, order.binding, None if start is None else start.manifest
+        )
+        told = [0.0]
+
+        async def on_event(step: TrainingStep) -> None:
+            now = time.monotonic()
+            if step.sample or step.checkpoint or step.index == step.total or now - told[0] >= TELL_EVERY_S:
+                told[0] = now
+                on_step(step)
+
+        with ExitStack() as stack:
+            for ref in wanted:
+                stack.enter_context(self._models.using(ref))
+            return await self._executor.train(job, on_event=on_event)
+
+    async def beacon(self, task: TaskId, claimed_at: int) -> bytes:
+        """32 bytes that nobody knew at the claim. Raises Unreachable while the round is not there yet."""
+        arbiter = self._chain.arbiter
+        if arbiter is None:
+            return keccak256(b"gesso/train/1/no-beacon" + task.value)
+        clock = await arbiter.clock()
+        round_ = clock.round_at(claimed_at) + 1
+        if await self._chain.now() < clock.start_of(round_):
+            raise Unreachable("the beacon's round for this run has not begun")
+        seed = await arbiter.seed_of(round_)
+        if seed is None:
+            await arbiter.resolve(round_)
+            seed = await arbiter.seed_of(round_)
+        if seed is None:
+            raise Unreachable("the beacon has not given the seed of this run yet")
+        return seed
+
+    async def publish(self, order: TrainingOrder, outcome: Trained, node: Address) -> ResultManifest:
+        """Put samples, adapter files and manifests, the result's own manifest last."""
+        images = tuple([await picture_entry(self._blobs, image) for image in outcome.images])
+        adapter = await self._publish_adapter(order, outcome)
+        manifest = ResultManifest(
+            task=order.task,
+            node=node,
+            executor=_executor_name(outcome.executor),
+            spec=spec_ref(order.spec),
+            model_manifest=order.manifest,
+            images=images,
+            profile={
+                **outcome.profile,
+                "steps-done": str(outcome.steps_done),
+                "stopped": outcome.stopped[:200],
+                "last-loss": f"{outcome.losses[-1]:.6g}" if outcome.losses else "",
+            },
+            trace_root=outcome.trace_root,
+            adapter=adapter,
+        )
+        await self._blobs.put(manifest.encode(), expect=manifest.ref)
+        return manifest
+
+    async def _publish_adapter(self, order: TrainingOrder, outcome: Trained) -> BlobRef:
+        files = []
+        for path in sorted(outcome.adapter_dir.iterdir()):
+            if path.suffix in (".safetensors", ".json"):
+                blob = await self._blobs.put(path)
+                files.append(FileEntry(path=path.name, size=path.stat().st_size, blob=blob))
+        manifest = ModelManifest(
+            name="trained",
+            version=1,
+            kind="lora",
+            base_family=order.spec.model.partition("@")[0],
+            parent=order.manifest,
+            licence="unpublished",
+            files=tuple(files),
+        )
+        await self._blobs.put(manifest.encode(), expect=manifest.ref)
+        return manifest.ref
+
+    async def _check_kind(self, ref: BlobRef, kind: str) -> None:
+        manifest = await self._models.read_manifest(ref)
+        if manifest.kind != kind:
+            raise ModelInvalid(f"{ref.short} is a {manifest.kind}, not a {kind}")
+
+
+def _executor_name(name: str) -> ExecutorName:
+    if name == "diffusers":
+        return "diffusers"
+    if name == "fake":
+        return "fake"
+    raise ExecutorCrashed(f"no result is made by an executor called {name!r}")

@@ -1,0 +1,178 @@
+"""Training a LoRA on somebody else's machine: the order, the run as it goes, and the adapter that comes back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from blake3 import blake3
+
+from gesso.blobs.port import BlobStore
+from gesso.datasets import Bundle, pack
+from gesso.datasets.pictures import Shape
+from gesso.datasets.source import Source
+from gesso.image import Image
+from gesso.receipt import Receipt
+from gesso.task import AsyncTask, OnEvent, Result
+from gesso.tensorfile import open_tensors
+from gesso_protocol.errors import BlobCorrupt, TaskFailed, UsageError
+from gesso_protocol.events import Event
+from gesso_protocol.fields import UsedAdapter
+from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.manifest import FileEntry, ModelManifest
+from gesso_protocol.training.spec import TrainLora
+
+ADAPTER_FILE = "adapter.safetensors"
+KOHYA_FILE = "adapter_kohya.safetensors"
+MAX_ADAPTER_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A training that is ready to be submitted: its spec and its packed data set."""
+
+    spec: TrainLora
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A trained LoRA. `files` are its files by name, checked against the chain; `samples` its last sample pictures."""
+
+    manifest: ModelManifest
+    files: dict[str, bytes]
+    samples: tuple[Image, ...]
+    receipt: Receipt
+
+    @property
+    def ref(self) -> BlobRef:
+        """What other tasks name it by."""
+        return self.manifest.ref
+
+    @property
+    def steps_done(self) -> int:
+        """Updates that were made; fewer than ordered when the loss stopped being a number."""
+        return int(self.receipt.profile.get("steps-done", "0"))
+
+    @property
+    def stopped(self) -> str:
+        """Why the run stopped early; empty when it did not."""
+        return self.receipt.profile.get("stopped", "")
+
+    def save(self, path: str | Path, *, kohya: bool = False) -> Path:
+        """Write the file for diffusers, or the one for kohya-style tools; whole or not at all."""
+        name = KOHYA_FILE if kohya else ADAPTER_FILE
+        if name not in self.files:
+            raise UsageError(f"the node delivered no {name}")
+        target = Path(path).expanduser().resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        partial.write_bytes(self.files[name])
+        partial.replace(target)
+        return target
+
+
+class AsyncTraining:
+    """A training under way. Made by `AsyncClient.train_lora`."""
+
+    def __init__(self, task: AsyncTask, order: Order, blobs: BlobStore) -> None:
+        self.task = task
+        self.order = order
+        self._blobs = blobs
+
+    @property
+    def id(self) -> TaskId:
+        """The task on the board."""
+        return self.task.id
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Updates with their losses, samples, checkpoints, and what the chain says."""
+        async for event in self.task.events():
+            yield event
+
+    async def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:
+        """Wait for the adapter, checked against the chain. Raises what `AsyncTask.result` raises."""
+        result = await self.task.result(until="committed", on_event=on_event, timeout_s=timeout_s)
+        return await fetch_adapter(self._blobs, result)
+
+
+async def fetch_adapter(blobs: BlobStore, result: Result) -> Adapter:
+    """The adapter of a finished training. Raises TaskFailed when the result holds none, BlobCorrupt, BlobMissing."""
+    if result.adapter is None:
+        raise TaskFailed("the node's result holds no adapter")
+    raw = await blobs.get(result.adapter, max_bytes=ModelManifest.MAX_BYTES)
+    manifest = ModelManifest.decode(raw)
+    if manifest.ref != result.adapter or manifest.kind != "lora":
+        raise BlobCorrupt("the adapter's manifest is not the one that the node committed to")
+    files = {}
+    for entry in manifest.files:
+        data = await blobs.get(entry.blob, max_bytes=min(entry.size, MAX_ADAPTER_BYTES))
+        if len(data) != entry.size:
+            raise BlobCorrupt(f"{entry.path} has another size than its manifest says")
+        files[entry.path] = data
+    return Adapter(manifest, files, result.images, result.receipt)
+
+
+async def pack_dataset(source: Source, shape: Shape, trigger: str, folder: Path | None = None) -> Bundle:
+    """Read, check and pack a data set in a thread. Raises UsageError, MissingExtra."""
+    where = folder or Path(tempfile.mkdtemp(prefix="gesso-dataset-"))
+    return await to_thread.run_sync(lambda: pack(source, where, shape, trigger=trigger))
+
+
+async def put_bundle(blobs: BlobStore, bundle: Bundle) -> None:
+    """Put a packed data set, its manifest last."""
+    for entry in bundle.manifest.files:
+        await blobs.put(bundle.files[entry.path], expect=entry.blob)
+    await blobs.put(bundle.manifest.encode(), expect=bundle.ref)
+
+
+async def local_adapter(blobs: BlobStore, path: Path, strength_milli: int, parent: BlobRef | None) -> UsedAdapter:
+    """Put a LoRA file of ours as a private, unlisted adapter. Raises ModelInvalid when it is not safetensors."""
+
+    def look() -> tuple[int, BlobRef]:
+        open_tensors(path, max_bytes=MAX_ADAPTER_BYTES)
+        return path.stat().st_size, BlobRef(blake3().update_mmap(path).digest())
+
+    size, blob = await to_thread.run_sync(look)
+    manifest = adapter_manifest("private", size, blob, parent=parent, licence="private")
+    await blobs.put(path, expect=blob)
+    await blobs.put(manifest.encode(), expect=manifest.ref)
+    return UsedAdapter(manifest=manifest.ref, strength_milli=strength_milli)
+
+
+def adapter_manifest(
+    name: str, size: int, blob: BlobRef, *, parent: BlobRef | None, licence: str, version: int = 1
+) -> ModelManifest:
+    """The manifest of a LoRA of one file."""
+    entry = FileEntry(path=ADAPTER_FILE, size=size, blob=blob)
+    return ModelManifest(name=name, version=version, kind="lora", parent=parent, licence=licence, files=(entry,))
+
+
+def parse_use(text: str) -> tuple[str, int]:
+    """`NAME@1:0.8` or `file.safetensors:0.8`: what is used, and its strength in thousandths (1000 when left out)."""
+    name, colon, strength = text.rpartition(":")
+    if not colon:
+        return text, 1000
+    try:
+        milli = round(float(strength) * 1000)
+    except ValueError:
+        return text, 1000
+    if not name or not -5000 <= milli <= 5000 or milli == 0:
+        raise UsageError(f"{text}: a strength is a number from -5 to 5 and not 0", hint="as in --lora zbx@1:0.8")
+    return name, milli
+
+
+def spec_fields(nano: dict[str, Any]) -> dict[str, Any]:
+    """Named values as people give them (`learning_rate=1e-4`) as fields of a spec; None is left to the preset."""
+    fields: dict[str, Any] = {key: value for key, value in nano.items() if value is not None}
+    for name in ("learning_rate", "text_learning_rate"):
+        if name in fields:
+            fields[f"{name}_nano"] = round(float(fields.pop(name)) * 1e9)
+    for name in ("caption_dropout", "noise_offset", "min_snr", "prior", "weight_decay", "sample_guidance"):
+        if name in fields:
+            fields[f"{name}_milli"] = round(float(fields.pop(name)) * 1000)
+    return fields

@@ -1,0 +1,80 @@
+"""A whole network trains: a folder goes out, a LoRA comes back and is used, and the money is where it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+from PIL import Image
+
+from gesso.tensorfile import open_tensors
+from gesso_devnet.network import Devnet
+from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
+from gesso_protocol.events import Event, TrainingStep
+
+pytestmark = pytest.mark.anyio
+COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
+
+
+def photos(folder: Path) -> Path:
+    folder.mkdir()
+    for number, colour in enumerate(COLOURS):
+        Image.new("RGB", (64, 64), colour).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"colour {number}")
+    return folder
+
+
+@pytest.fixture
+async def net() -> AsyncIterator[Devnet]:
+    async with Devnet.open(nodes=1, executor="fake") as opened:
+        yield opened
+
+
+async def test_a_folder_becomes_a_lora_and_is_used(net: Devnet, tmp_path: Path) -> None:
+    seen: list[Event] = []
+    client = net.submitter
+    with anyio.fail_after(100):
+        run = await client.train_lora(photos(tmp_path / "photos"), trigger="zbx", steps=25, rank=4, alpha=4,
+                                      sample_prompts=("a zbx",))  # fmt: skip
+        adapter = await run.result(on_event=seen.append)
+        path = adapter.save(tmp_path / "zbx.safetensors")
+        picture = await client.spec("a zbx", seed=3, loras=[f"{path}:0.8"])
+        plain = await client.spec("a zbx", seed=3)
+        images = [await (await client.submit(spec)).images() for spec in (picture, plain)]
+    steps = [event for event in seen if isinstance(event, TrainingStep)]
+    assert (steps[-1].index, steps[-1].total) == (25, 25)
+    assert steps[-1].loss is not None
+    assert (adapter.steps_done, adapter.stopped, len(adapter.samples)) == (25, "", 1)
+    assert open_tensors(path, max_bytes=10**6).metadata["gesso.task"] == str(run.id)
+    assert picture.loras[0].strength == 0.8
+    assert images[0][0].data != images[1][0].data
+    assert adapter.manifest.parent == picture.model_manifest
+
+
+async def test_training_is_priced_by_its_work(net: Devnet, tmp_path: Path) -> None:
+    client = net.submitter
+    source = photos(tmp_path / "photos")
+    with anyio.fail_after(60):
+        order = await client.training_order(source, steps=10)
+        quote = await client.quote(order.spec)
+        assert quote.eligible
+        with pytest.raises(FeeTooLow):
+            await client.submit_training(order, fee="0.0000001")
+        with pytest.raises(NoEligibleNode, match="training of 5000 steps"):
+            await client.quote((await client.training_order(source, steps=5000)).spec)
+        with pytest.raises(UsageError):
+            await client.training_order(tmp_path / "absent")
+
+
+async def test_a_dry_run_costs_nothing(net: Devnet, tmp_path: Path) -> None:
+    client = net.submitter
+    with anyio.fail_after(60):
+        before = await client.balance()
+        source = photos(tmp_path / "photos")
+        (source / "bad.png").write_bytes(b"no picture")
+        order = await client.training_order(source)
+        assert order.bundle.report.used == 4
+        assert [note.what for note in order.bundle.report.refused] == ["corrupt"]
+        assert await client.balance() == before
