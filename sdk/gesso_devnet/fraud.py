@@ -66,11 +66,10 @@ async def commit_fraud(
         await _sold_once(client, spec, fee)
     before = await ledger.take(chain, cast.addresses)
     task = await client.submit(spec, fee=fee, audit="always", commit_window_s=WORK_S)
-    told = Once(note)
     with anyio.move_on_after(DISPUTE_S) as scope:
-        result = await task.result(until="committed", on_event=told)
+        result = await task.result(until="committed", on_event=note)
         async for event in task.events():
-            told(event)
+            note(event)
         facts = await task.audit()
     if scope.cancelled_caught:
         raise DeadlinePassed(f"the dispute did not end within {DISPUTE_S:g} s", hint="see why: gesso devnet logs")
@@ -85,20 +84,6 @@ async def commit_fraud(
         unharmed=all(after[node].total >= before[node].total for node in honest),
         moved={names.get(account, _role(state, account)): change for account, change in moved.items()},
     )
-
-
-class Once:
-    """Passes each event of a task on once, however often it is read."""
-
-    def __init__(self, note: Callable[[Event], None]) -> None:
-        self._note = note
-        self._seen: set[str] = set()
-
-    def __call__(self, event: Event) -> None:
-        same = event.model_dump_json(exclude={"at_ms", "gas_used", "preview"})
-        if same not in self._seen:
-            self._seen.add(same)
-            self._note(event)
 
 
 def name_of(settings: StackSettings) -> dict[Address, str]:

@@ -45,6 +45,8 @@ def _task(document: Document | None, entry: Entry) -> Document | None:
     elif document is None:
         return None
     state = TASK_STATES.get(entry.name)
+    if entry.name == "ruled" and entry.data.get("upheld") is True:
+        return {**document, **entry.data, "state": "committed"}  # back to where anyone may settle it
     if state is None:
         return {**document, **entry.data} if entry.name in _SIDE_NOTES else document
     done = document["transactions"]

@@ -20,7 +20,7 @@ from gesso.audits.subject import Subject
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.audit.compare import Branches, tensor
 from gesso_protocol.audit.schedules import Schedule
-from gesso_protocol.audit.transitions import OpenedPicture, check_transitions
+from gesso_protocol.audit.transitions import OpenedPicture, TransitionReport, check_transitions
 from gesso_protocol.audit.verdict import Inspection, Verdict, judge
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import BlobRef
@@ -30,6 +30,9 @@ from gesso_protocol.trace import LeafKind, Slot, TraceManifest
 Word: TypeAlias = Literal["pass", "plausible", "flag", "withheld", "cannot-tell"]
 EXIT_CODES: Mapping[str, int] = {"pass": 0, "plausible": 0, "flag": 5, "withheld": 7, "cannot-tell": 8}
 """What `gesso task audit` exits with."""
+ARITHMETIC = "arithmetic"
+FAKE = "/fake"
+"""Profiles of the engine that runs no model: it has a scheduler of its own, whatever the model says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,11 @@ class Replayer(Protocol):
 def judged(subject: Subject, opened: Opened, plain: Sequence[Row], found: Inspection) -> Recheck:
     """The report of a full inspection, with the rows of the plain one before it."""
     verdict = judge(found)
-    rows = (*plain, *_replay_rows(subject, found, verdict))
+    unchecked = [row for row in plain if row.check == ARITHMETIC and row.fine is None]
+    known = [row for row in plain if row not in unchecked]
+    if unchecked and found.transitions is not None:
+        known += _report_rows(found.transitions)
+    rows = (*known, *_replay_rows(subject, found, verdict))
     word: Word = "flag" if any(row.fine is False for row in plain) else verdict.decision.value
     return Recheck(word, rows, verdict.max_error_of_limit, found.limit.profile, opened.blob, subject.checks)
 
@@ -117,33 +124,38 @@ def without_model(subject: Subject, opened: Opened, files: Files) -> tuple[Row, 
         told = bundle.manifest()
     except EncodingInvalid as error:
         return (*rows, Row("manifest", False, error.message))
-    rows.append(_manifest_row(subject, told, files))
-    rows += _transition_rows(subject, bundle, files)
+    config = b"" if told.profile.endswith(FAKE) else files.scheduler_config
+    rows.append(_manifest_row(subject, told, config))
+    rows += _transition_rows(subject, bundle, config)
     return (*rows, *_file_rows(subject, bundle, files))
 
 
-def _manifest_row(subject: Subject, told: TraceManifest, files: Files) -> Row:
+def _manifest_row(subject: Subject, told: TraceManifest, config: bytes | None) -> Row:
     spec = subject.spec
     expected: dict[str, object] = {"model_manifest": subject.manifest, "scheduler": spec.scheduler, "dtype": spec.dtype}
-    if files.scheduler_config is not None:
-        expected["scheduler_config"] = hashlib.sha256(files.scheduler_config).hexdigest()
+    if config is not None:
+        expected["scheduler_config"] = hashlib.sha256(config).hexdigest()
     for name, wanted in expected.items():
         if getattr(told, name) != wanted:
             return Row("manifest", False, f"{name} is {getattr(told, name)}, the task says {wanted}")
     return Row("manifest", True, f"model, scheduler and type are those of the task; profile {told.profile}")
 
 
-def _transition_rows(subject: Subject, bundle: Bundle, files: Files) -> list[Row]:
+def _transition_rows(subject: Subject, bundle: Bundle, config: bytes | None) -> list[Row]:
     spec = subject.spec
-    if not files.scheduler_config:
-        return [Row("arithmetic", None, "the model has no public scheduler file")]
+    if not config:
+        return [Row(ARITHMETIC, None, "the model has no public scheduler file")]
     try:
-        schedule = Schedule.of(from_json(files.scheduler_config), spec.scheduler, spec.steps)
+        schedule = Schedule.of(from_json(config), spec.scheduler, spec.steps)
     except (EncodingInvalid, ValueError, AttributeError) as error:
-        return [Row("arithmetic", None, f"the scheduler is none that we know: {error}")]
+        return [Row(ARITHMETIC, None, f"the scheduler is none that we know: {error}")]
     if schedule.ancestral:
-        return [Row("arithmetic", None, f"{spec.scheduler} adds noise that only torch draws")]
-    report = check_transitions([_picture(bundle, image) for image in range(spec.count)], schedule, spec.guidance)
+        return [Row(ARITHMETIC, None, f"{spec.scheduler} adds noise that only torch draws")]
+    pictures = [_picture(bundle, image) for image in range(spec.count)]
+    return _report_rows(check_transitions(pictures, schedule, spec.guidance))
+
+
+def _report_rows(report: TransitionReport) -> list[Row]:
     wrong, strange = report.mismatches, report.suspects
     return [
         Row("arithmetic", not wrong,

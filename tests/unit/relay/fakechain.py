@@ -194,7 +194,6 @@ def passed(nonce: int) -> list[ContractEvent]:
         *opened(nonce),
         *(revealed(nonce, auditor, AuditVerdict.PASS) for auditor in AUDITORS),
         on_chain.TaskRuled(**at, upheld=True),
-        settled(nonce),
         audits.AuditClosed(**at, outcome=AuditOutcome.PASSED),
     ]
 

@@ -111,7 +111,9 @@ async def test_a_fork_takes_an_audit_back_and_another_comes(tmp_path: Path) -> N
         assert (seen["seats"], seen["latest_seats"][0]["said"]) == ({"juror": 1}, "bad")
         chain.fork(1)
         chain.mine(passed(1))
-        chain.mine()
+        await relay.indexed()
+        assert (await relay.json(f"/v1/tasks/{task_of(1)}"))["state"] == "committed"
+        chain.mine([settled(1)])
         await relay.indexed()
         task = await relay.json(f"/v1/tasks/{task_of(1)}")
         assert (task["state"], task["audit"]["state"], task["audit"]["jurors"]) == ("settled", "passed", [])

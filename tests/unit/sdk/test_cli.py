@@ -163,7 +163,8 @@ def test_a_line_that_would_wrap_goes_on_in_the_next_one(monkeypatch: pytest.Monk
     monkeypatch.setenv("COLUMNS", "30")
     line = TaskLine(sink)
     for number in range(4):
-        line.show(events.Claimed(task=TASK, at_ms=number, node=ZERO_ADDRESS, commit_by=9))
+        line.show(events.Claimed(task=TASK, at_ms=1, node=ZERO_ADDRESS, commit_by=number))
+        line.show(events.Claimed(task=TASK, at_ms=2, node=ZERO_ADDRESS, commit_by=number))  # heard twice
     line.close()
     drawn = [part.split("\r\x1b[2K")[-1] for part in err.getvalue().split("\n")[:-1]]
     assert drawn == [f"claimed by {ZERO_ADDRESS.short}"] * 4
