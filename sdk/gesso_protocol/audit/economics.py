@@ -7,9 +7,8 @@ Everything is in prices of one task (P = 1). The same actors are played out at r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -205,40 +204,36 @@ class Bench:
     juror_cost: float = 0.3
     bond: float = 80.0
 
-    def auditor(self, market: Market, honest: float) -> Mapping[str, float]:
+    def auditor(self, market: Market, honest: float) -> dict[str, float]:
         """Profit of one audit a strategy, when the other seat is honest with this chance and the node is honest.
 
         Idle pairs that share a made-up projection are counted as undetected, which is the worst case.
         """
         fee, lose = self.auditor_fee - self.auditor_gas, market.sticks * honest * self.auditor_penalty
-        return MappingProxyType(
-            {
-                "honest": fee - market.audit_cost,
-                "lazy: guesses": fee - self.auditor_fee * honest - lose,
-                "copies the other's seal": fee - self.auditor_fee * honest - lose,
-                "always flags": -self.auditor_gas - market.audit_cost - market.sticks * self.auditor_penalty,
-                "commits and is silent": -self.auditor_gas / 2 - self.auditor_penalty,
-            }
-        )
+        return {
+            "honest": fee - market.audit_cost,
+            "lazy: guesses": fee - self.auditor_fee * honest - lose,
+            "copies the other's seal": fee - self.auditor_fee * honest - lose,
+            "always flags": -self.auditor_gas - market.audit_cost - market.sticks * self.auditor_penalty,
+            "commits and is silent": -self.auditor_gas / 2 - self.auditor_penalty,
+        }
 
-    def juror(self, honest_majority: float) -> Mapping[str, float]:
+    def juror(self, honest_majority: float) -> dict[str, float]:
         """Profit of one seat a strategy, when the honest vote wins with this chance and else the false one does.
 
         `juror_cost` is the gas of two transactions and a few steps in fp32; only who votes honestly pays for the steps.
         """
         win, lose = self.juror_fee, self.juror_penalty
-        return MappingProxyType(
-            {
-                "honest": honest_majority * win - (1 - honest_majority) * lose - self.juror_cost,
-                "votes at random": 0.5 * (win - lose),
-                "always cannot tell": 0.0,
-                "silent": -lose,
-            }
-        )
+        return {
+            "honest": honest_majority * win - (1 - honest_majority) * lose - self.juror_cost,
+            "votes at random": 0.5 * (win - lose),
+            "always cannot tell": 0.0,
+            "silent": -lose,
+        }
 
-    def requester(self, honest_majority: float) -> Mapping[str, float]:
+    def requester(self, honest_majority: float) -> dict[str, float]:
         """Profit of one challenge of an honest task: the bond against the fee that an unfair jury would refund."""
-        return MappingProxyType({"challenges everything": (1 - honest_majority) * 1.0 - honest_majority * self.bond})
+        return {"challenges everything": (1 - honest_majority) * 1.0 - honest_majority * self.bond}
 
 
 def collusion(market: Market, share: float, saves: float = 1.0) -> float:
