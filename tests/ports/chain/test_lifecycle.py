@@ -11,6 +11,7 @@ from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei, split_fee
 
+from .conftest import RULES
 from .networks import (
     DEPLOYER,
     FEE,
@@ -36,6 +37,17 @@ async def total_tokens(network: Network, reader: Chain) -> int:
     held = [await reader.token_balance_of(address) for address in people]
     places = [network.contracts.task_board, network.contracts.node_registry]
     return sum(held) + sum([await reader.token_balance_of(place) for place in places])
+
+
+async def test_the_boards_rules_are_read_as_they_were_written(market: Network) -> None:
+    async with market.open(NODE) as node:
+        params = await node.params()
+    for name in (
+        "challenge_window_s", "sortition_step_s", "hold_window_s", "claims_per_weight", "min_claim_window_s",
+        "max_claim_window_s", "min_commit_window_s", "max_commit_window_s", "protocol_fee_bps", "max_royalty_bps",
+        "min_fee", "audit_fee",
+    ):  # fmt: skip
+        assert getattr(params, name) == getattr(RULES, name), name
 
 
 async def test_whole_life_with_royalty_pays_everyone_exactly(market: Network) -> None:
