@@ -134,7 +134,8 @@ class AsyncTask:
         """What the audit of this task has come to, from the chain alone. Raises Unreachable, ChainError."""
         watch = AuditWatch(self._ports.chain.arbiter, self.id, self.terms, self._params)
         watch.take(await self._read_past())
-        return await watch.facts(await self.spec())
+        ports = self._ports
+        return await watch.measured(await self.spec(), ports.chain_id, ports.board, ports.blobs)
 
     async def recheck(self, *, replayer: Replayer | None = None, steps: int | None = None) -> Recheck:
         """Check this task again on this machine, from its public openings: the steps that the beacon drew, or as many
@@ -347,13 +348,17 @@ class AsyncTask:
         assert commitment is not None
         spec = await self.spec()
         # Before the task is over the beacon has nothing to add, and nobody should wait for it.
-        audit = await self._audit.facts(spec) if self._audit.over() else self._audit.standing()
+        audit = await self._measured(spec) if self._audit.over() else self._audit.standing()
         receipt = self._receipt(spec, delivery, commitment, audit)
         images = tuple(
             Image(data, entry.blob, entry.seed, entry.width, entry.height, spec, receipt)
             for entry, data in zip(delivery.manifest.images, delivery.images, strict=True)
         )
         return Result(images, receipt, dict(self._seen.at), delivery.manifest.adapter)
+
+    async def _measured(self, spec: Spec) -> AuditFacts:
+        ports = self._ports
+        return await self._audit.measured(spec, ports.chain_id, ports.board, ports.blobs)
 
     def _receipt(self, spec: Spec, delivery: Delivery, commitment: Commitment, audit: AuditFacts) -> Receipt:
         manifest, settled = delivery.manifest, self._seen.settled

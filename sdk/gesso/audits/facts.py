@@ -66,7 +66,8 @@ class JurorFacts(_Frozen):
 class AuditFacts(_Frozen):
     """The audit of one task. Money is base units of the fee token; steps are (picture, step), counted from 0.
 
-    `error_of_limit` is the largest error an auditor's evidence shows, as a share of the limit; None where unknown.
+    `error_of_limit` is how far the node's outputs lie from an auditor's, as a share of what auditors may differ between
+    them; None where nobody has the openings. `gesso task audit` measures against the calibrated limits.
     `unaudited` means that the task was to be audited and nobody did; `void` that auditors came and said nothing.
     """
 

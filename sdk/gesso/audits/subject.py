@@ -37,14 +37,22 @@ class Subject:
     @cached_property
     def layout(self) -> Layout:
         """Which leaves the trace must have."""
-        return Layout.of(self.spec)
+        return layout_of(self.spec)
 
     @cached_property
     def most_bytes(self) -> int:
         """More than openings of this task can have: nothing larger is fetched."""
-        spec = self.spec
-        latent = 4 * MAX_CHANNELS * -(-spec.width // 8) * -(-spec.height // 8)
-        pixels = spec.count * 3 * spec.width * spec.height
-        return min(
-            self.layout.count * (latent + LEAF_OVERHEAD_BYTES) + pixels + 2 * MAX_EMBEDDING_BYTES, MAX_BUNDLE_BYTES
-        )
+        return most_bytes(self.spec)
+
+
+def layout_of(spec: TextToImage) -> Layout:
+    """Which leaves the trace of a picture task must have."""
+    return Layout.of(spec)
+
+
+def most_bytes(spec: TextToImage) -> int:
+    """More bytes than openings of such a task can have."""
+    latent = 4 * MAX_CHANNELS * -(-spec.width // 8) * -(-spec.height // 8)
+    pixels = spec.count * 3 * spec.width * spec.height
+    size = layout_of(spec).count * (latent + LEAF_OVERHEAD_BYTES) + pixels + 2 * MAX_EMBEDDING_BYTES
+    return min(size, MAX_BUNDLE_BYTES)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from gesso.audits.closeness import with_closeness
 from gesso.audits.draw import checked_steps, read_draw
 from gesso.audits.facts import AUDIT_EVENTS, ENDINGS, MAX_EVENTS, AuditFacts, Draw, audit_facts
+from gesso.blobs.port import BlobStore
 from gesso.chain.arbiter import Arbiter, Filing
 from gesso.quote import AuditChoice
 from gesso_protocol.errors import GessoError, NoEligibleNode, TaskFailed, WorkRejected
 from gesso_protocol.events import AuditOpened, Cancelled, Committed, Event, Expired
-from gesso_protocol.ids import TaskId
-from gesso_protocol.spec import Spec
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.spec import Spec, TextToImage
 from gesso_protocol.terms import BoardParams, Terms
+from gesso_protocol.trace import Run
 
 STRAGGLER_S = 5.0
 """How long after a task's end the audit's own last word may take; both stand in one block."""
@@ -68,6 +71,14 @@ class AuditWatch:
     async def facts(self, spec: Spec) -> AuditFacts:
         """What events and beacon say. Raises Unreachable, ChainError."""
         return audit_facts(self.asked, self._events, draw=await self._draw(spec))
+
+    async def measured(self, spec: Spec, chain_id: int, board: Address, blobs: BlobStore) -> AuditFacts:
+        """The same with how close the node came, where its openings are to be had. Raises Unreachable, ChainError."""
+        facts, done = await self.facts(spec), self._committed
+        if self._arbiter is None or done is None or not isinstance(spec, TextToImage):
+            return facts
+        run = Run(chain_id, board, self._task, done.node)
+        return await with_closeness(facts, [done, *self._events], run, spec, await self._arbiter.rules(), blobs)
 
     def problem(self) -> GessoError | None:
         """Why the task has ended without a result that is paid for; None as long as it has not."""

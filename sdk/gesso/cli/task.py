@@ -159,8 +159,12 @@ def _print_report(common: Common, document: dict[str, object], report: Recheck) 
         out.result(document)
         return
     out.table([row.document() for row in report.rows], ["check", "result", "detail"], empty="nothing was checked")
-    share = "" if report.error_of_limit is None else f", largest error {report.error_of_limit:.2g} of its limit"
+    share = "" if report.error_of_limit is None else f", largest error {_share(report.error_of_limit)} its limit"
     out.say(f"{report.verdict.upper()}{share}")
+
+
+def _share(error: float) -> str:
+    return f"{error:,.0f} times" if error >= 2 else f"{error:.2g} of"
 
 
 @asynccontextmanager
