@@ -13,6 +13,7 @@ import {
 } from "../interfaces/IArbiter.sol";
 import {IBeacon} from "../interfaces/IBeacon.sol";
 import {AuditMode, TaskState, Terms} from "../interfaces/ITaskBoard.sol";
+import {AuditRate} from "../libraries/AuditRate.sol";
 import {AuditWord, differ, openAudit} from "../libraries/AuditWord.sol";
 import {Sortition} from "../libraries/Sortition.sol";
 import {TaskHash} from "../libraries/TaskHash.sol";
@@ -153,9 +154,9 @@ abstract contract AuditDesk is Purse {
     }
 
     function _rateBpsOf(uint24 number) private view returns (uint16) {
-        uint32 passed = _passed[number];
-        if (passed < _vettingAudits) return _vettingRateBps;
-        return passed < _trustedAudits ? _steadyRateBps : _trustedRateBps;
+        return AuditRate.bpsOf(
+            _passed[number], _vettingAudits, _trustedAudits, _vettingRateBps, _steadyRateBps, _trustedRateBps
+        );
     }
 
     /// @inheritdoc IArbiter

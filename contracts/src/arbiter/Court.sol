@@ -27,6 +27,7 @@ import {
     WRONG,
     openLevel
 } from "../libraries/DisputeWord.sol";
+import {Penalties} from "../libraries/Penalties.sol";
 import {AuditDesk} from "./AuditDesk.sol";
 
 /// @title Court
@@ -208,26 +209,18 @@ abstract contract Court is AuditDesk {
         uint96 slashed;
         uint96 burned;
         uint96 toRequester;
+        uint96 toPool;
         if (outcome != DisputeOutcome.Innocent) _passed[number] = 0;
         if (outcome == DisputeOutcome.Guilty && !braked) {
             address node = board.nodeAt(number);
-            slashed = registry.slash(node, _penaltyOf(node, terms.fee), address(this));
-            burned = uint96(uint256(slashed) * _burnBps / BPS);
-            toRequester = uint96(uint256(slashed) * _requesterBps / BPS);
+            uint96 penalty = Penalties.penalty(registry.stakeOf(node), terms.fee, _penaltyFactor, _penaltyBps);
+            slashed = registry.slash(node, penalty, address(this));
+            (burned, toRequester, toPool) = Penalties.shares(slashed, _burnBps, _requesterBps);
             _credit(BURN, burned, CreditReason.Burned);
             _credit(terms.requester, toRequester, CreditReason.Compensation);
-            _pool += slashed - burned - toRequester;
+            _pool += toPool;
         }
-        uint96 toPool = slashed - burned - toRequester;
         emit DisputeExecuted(taskId, uint8(outcome), slashed, burned, toRequester, toPool);
-    }
-
-    function _penaltyOf(address node, uint96 fee) private view returns (uint96) {
-        uint256 stake = registry.stakeOf(node);
-        uint256 byFee = uint256(fee) * _penaltyFactor;
-        uint256 byStake = stake * _penaltyBps / BPS;
-        uint256 penalty = byFee > byStake ? byFee : byStake;
-        return uint96(penalty < stake ? penalty : stake);
     }
 
     /// @dev Counts a slash of the task's profile, or engages the brake. A dispute without a flag has no profile, and no
