@@ -9,19 +9,37 @@ import anyio
 from network_acts import PATIENCE_S, until_state
 
 from gesso.chain.arbiter import Arbiter, AuditRecord, DisputeRecord, Filing
+from gesso.chain.audit_events import AuditClosed, AuditRevealed
 from gesso.chain.cursor import Cursor
-from gesso.chain.events import TaskCommitted, TaskSubmitted
+from gesso.chain.deploy import DeploySettings
+from gesso.chain.events import ContractEvent, TaskCommitted, TaskSubmitted
 from gesso_devnet import Devnet
 from gesso_devnet.network import NodeHandle
 from gesso_protocol.audit.disputes import DisputePhase
 from gesso_protocol.audit.lifecycle import AuditPhase
+from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import TaskState
-from gesso_protocol.terms import Terms
 
 Seen = TypeVar("Seen")
 ALWAYS = 10_000
 LOOK_S = 0.1
+_QUICK = DeploySettings.devnet()
+assert _QUICK.audits is not None
+RULES = _QUICK.model_copy(
+    update={
+        "challenge_window_s": 20,
+        "audits": _QUICK.audits.model_copy(
+            update={
+                "audit_commit_window_s": 26,
+                "audit_reveal_window_s": 12,
+                "vote_commit_window_s": 15,
+                "vote_reveal_window_s": 15,
+            }
+        ),
+    }
+)
+"""Windows that a busy machine meets too. They close early when everybody is there, so nothing takes longer."""
 
 
 def arbiter_of(net: Devnet) -> Arbiter:
@@ -86,27 +104,46 @@ async def stake(net: Devnet, address: Address) -> int:
     return int((await net.chain.node(address)).stake)
 
 
-async def filing_of(net: Devnet, task: TaskId) -> Filing:
-    """What the chain's log says was committed."""
-    cursor, terms = Cursor.before(0), None
+async def happened(net: Devnet) -> list[ContractEvent]:
+    """Everything that the chain's log says."""
+    cursor, found = Cursor.before(0), []
     while (page := await net.chain.read_page(cursor)) is not None:
         cursor = page.cursor
-        for event in page.events:
-            if isinstance(event, TaskSubmitted) and event.task == task:
-                terms = event.terms
-            if isinstance(event, TaskCommitted) and event.task == task:
-                assert isinstance(terms, Terms)
-                return Filing(terms, event.node, event.result_root, event.trace_root)
-    raise AssertionError("the task was never committed")
+        found += page.events
+    return found
+
+
+async def said(net: Devnet, task: TaskId) -> dict[Address, AuditVerdict]:
+    """What each auditor revealed."""
+    events = await happened(net)
+    return {event.auditor: event.verdict for event in events if isinstance(event, AuditRevealed) and event.task == task}
+
+
+async def outcome(net: Devnet, task: TaskId) -> AuditOutcome:
+    """How the audit was closed; NONE when there was none."""
+    closings = [event.outcome for event in await happened(net) if isinstance(event, AuditClosed) and event.task == task]
+    return closings[-1] if closings else AuditOutcome.NONE
+
+
+async def filing_of(net: Devnet, task: TaskId) -> Filing:
+    """What the chain's log says was committed."""
+    events = await happened(net)
+    (terms,) = (event.terms for event in events if isinstance(event, TaskSubmitted) and event.task == task)
+    (made,) = (event for event in events if isinstance(event, TaskCommitted) and event.task == task)
+    return Filing(terms, made.node, made.result_root, made.trace_root)
 
 
 __all__ = [
     "ALWAYS",
+    "RULES",
     "arbiter_of",
     "ended",
     "filing_of",
+    "happened",
     "order",
+    "outcome",
     "quick",
+    "said",
     "stake",
     "start",
     "stop",

@@ -8,11 +8,14 @@ import anyio
 import pytest
 from audit_acts import (
     ALWAYS,
+    RULES,
     arbiter_of,
     ended,
     filing_of,
     order,
+    outcome,
     quick,
+    said,
     stake,
     stop,
     until_jurors,
@@ -24,14 +27,14 @@ from network_acts import PATIENCE_S, until_state
 from gesso.chain.chain import Chain
 from gesso_devnet import Devnet, controls
 from gesso_protocol.audit.lifecycle import AuditPhase
-from gesso_protocol.audit.outcomes import AuditVerdict, DisputeOutcome
+from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.lifecycle import TaskState
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_an_auditor_that_dies_after_it_sealed_comes_back_and_reveals() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
         task = await order(net, "interrupted auditor")
         first = (await until_sealed(net, task, 1)).auditors[0]
         handle = next(watcher for watcher in net.watchers if watcher.address == first)
@@ -39,13 +42,12 @@ async def test_an_auditor_that_dies_after_it_sealed_comes_back_and_reveals() -> 
         await until_sealed(net, task, 2)
         await handle.start()
         assert await ended(net, task) is TaskState.SETTLED
-        audit = await arbiter_of(net).audit(task)
-        assert audit.verdicts == (AuditVerdict.PASS, AuditVerdict.PASS)
+        assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
         assert await net.balanced()
 
 
 async def test_an_auditor_that_never_comes_back_loses_its_penalty_and_the_node_is_paid() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
         task = await order(net, "an auditor is missing")
         first = (await until_sealed(net, task, 1)).auditors[0]
         gone = next(watcher for watcher in net.watchers if watcher.address == first)
@@ -58,7 +60,7 @@ async def test_an_auditor_that_never_comes_back_loses_its_penalty_and_the_node_i
 
 
 async def test_a_juror_that_seals_and_vanishes_loses_its_penalty_and_the_others_decide() -> None:
-    async with Devnet.open(nodes=1, watchers=5, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
+    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
         task = await order(net, "a juror is missing")
         await until_jurors(net, task, 1)
         first = (await arbiter_of(net).jurors(task, 0))[0]
@@ -72,33 +74,32 @@ async def test_a_juror_that_seals_and_vanishes_loses_its_penalty_and_the_others_
 
 
 async def test_a_node_that_goes_away_for_good_counts_as_withholding() -> None:
-    async with Devnet.open(nodes=1, watchers=5, audit_rate=ALWAYS) as net:
+    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS) as net:
         task = await order(net, "nobody at home")
         await until_state(net, task, TaskState.COMMITTED)
         await net.nodes[0].stop()
         staked = await stake(net, net.nodes[0].address)
         assert await ended(net, task) is TaskState.EXPIRED
-        audit = await arbiter_of(net).audit(task)
-        assert AuditVerdict.WITHHELD in audit.verdicts
+        assert AuditVerdict.WITHHELD in (await said(net, task)).values()
         assert (await arbiter_of(net).dispute(task)).outcome is DisputeOutcome.GUILTY
         assert await stake(net, net.nodes[0].address) < staked
         assert await net.balanced()
 
 
 async def test_a_node_that_is_killed_while_auditors_ask_and_comes_back_is_paid() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
         task = await order(net, "back in a moment")
         await until_sealed(net, task, 2)
         await net.nodes[0].stop()
         await net.nodes[0].start()
         assert await ended(net, task) is TaskState.SETTLED
-        assert (await arbiter_of(net).audit(task)).verdicts == (AuditVerdict.PASS, AuditVerdict.PASS)
+        assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
         assert await net.earned(net.nodes[0].address) > 0
         assert await net.balanced()
 
 
 async def test_a_node_that_lost_its_disk_opens_from_its_backup() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
         node = net.nodes[0]
         task = await order(net, "all is lost but the wallet")
         await until_sealed(net, task, 2)
@@ -106,23 +107,23 @@ async def test_a_node_that_lost_its_disk_opens_from_its_backup() -> None:
         shutil.rmtree(node.settings.data_dir)
         await node.start()
         assert await ended(net, task) is TaskState.SETTLED
-        assert (await arbiter_of(net).audit(task)).verdicts == (AuditVerdict.PASS, AuditVerdict.PASS)
+        assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
         assert await net.earned(node.address) > 0
         assert await net.balanced()
 
 
 async def test_audits_go_on_without_the_relay() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
         task = await order(net, "alone at sea")
         await until_sealed(net, task, 1)
         await net.relay.stop()
         assert await ended(net, task) is TaskState.SETTLED
-        assert (await arbiter_of(net).audit(task)).verdicts == (AuditVerdict.PASS, AuditVerdict.PASS)
+        assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
         assert await net.balanced()
 
 
 async def test_an_audit_whose_blocks_are_taken_back_is_done_again() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
         task = await order(net, "on a fork")
         await until_state(net, task, TaskState.COMMITTED)
         fork = await controls.snapshot(net.running.rpc_url)
@@ -130,13 +131,12 @@ async def test_an_audit_whose_blocks_are_taken_back_is_done_again() -> None:
         await controls.restore(net.running.rpc_url, fork)
         assert (await arbiter_of(net).audit(task)).phase is AuditPhase.NONE
         assert await ended(net, task) is TaskState.SETTLED
-        audit = await arbiter_of(net).audit(task)
-        assert audit.verdicts == (AuditVerdict.PASS, AuditVerdict.PASS)
+        assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
         assert await net.balanced()
 
 
 async def test_a_requester_that_challenges_honest_work_loses_its_bond() -> None:
-    async with Devnet.open(nodes=1, watchers=5, audit_rate=0) as net:
+    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=0) as net:
         node, bond = net.nodes[0].address, (await arbiter_of(net).rules()).challenge_bond
         lost = 0
         for prompt in ("not pleased", "never pleased"):
@@ -155,16 +155,16 @@ async def test_a_requester_that_challenges_honest_work_loses_its_bond() -> None:
 
 
 async def test_nobody_audits_and_the_node_is_paid_all_the_same() -> None:
-    async with Devnet.open(nodes=1, watchers=1, audit_rate=ALWAYS) as net:
+    async with Devnet.open(nodes=1, watchers=1, rules=RULES, audit_rate=ALWAYS) as net:
         await stop(net.watchers)
         task = await order(net, "an empty bench")
         with anyio.fail_after(PATIENCE_S):
             assert await ended(net, task) is TaskState.SETTLED
-        assert (await arbiter_of(net).audit(task)).phase is AuditPhase.NONE
+        assert await outcome(net, task) is AuditOutcome.NONE
 
 
 async def test_a_jury_that_never_comes_together_refunds_without_a_slash() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
         staked = await stake(net, net.nodes[0].address)
         task = await order(net, "no jury")
         await until_phase(net, task, AuditPhase.DISPUTED)

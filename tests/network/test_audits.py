@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from audit_acts import ALWAYS, arbiter_of, ended, order, stake
+from audit_acts import ALWAYS, RULES, arbiter_of, ended, order, outcome, said, stake
 
 from gesso_devnet import Devnet
-from gesso_protocol.audit.lifecycle import AuditPhase
-from gesso_protocol.audit.outcomes import AuditVerdict, DisputeOutcome
+from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.lifecycle import TaskState
-from gesso_protocol.terms import AuditMode
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_an_honest_audit_passes_and_everybody_is_paid() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS) as net:
         node = net.nodes[0].address
         task = await order(net, "an honest lighthouse")
         assert await ended(net, task) is TaskState.SETTLED
-        audit = await arbiter_of(net).audit(task)
-        assert audit.phase is AuditPhase.CLOSED
-        assert set(audit.auditors) == {watcher.address for watcher in net.watchers}
-        assert audit.verdicts == (AuditVerdict.PASS, AuditVerdict.PASS)
+        assert await outcome(net, task) is AuditOutcome.PASSED
+        assert await said(net, task) == dict.fromkeys([watcher.address for watcher in net.watchers], AuditVerdict.PASS)
         assert await arbiter_of(net).passed_of(node) == 1
         assert await net.earned(node) > 0
         assert await net.balanced()
@@ -34,7 +30,7 @@ async def test_an_honest_audit_passes_and_everybody_is_paid() -> None:
      "copied-root"],
 )  # fmt: skip
 async def test_a_cheat_is_caught_slashed_and_refunded(cheat: str) -> None:
-    async with Devnet.open(nodes=1, watchers=5, audit_rate=ALWAYS, cheats={0: cheat}) as net:
+    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats={0: cheat}) as net:
         node = net.nodes[0].address
         before, staked = await net.earned(net.cast.submitter.address), await stake(net, node)
         honest = {watcher.address: await stake(net, watcher.address) for watcher in net.watchers}
@@ -52,7 +48,7 @@ async def test_a_cheat_is_caught_slashed_and_refunded(cheat: str) -> None:
 
 
 async def test_a_trace_sold_twice_is_caught_the_second_time() -> None:
-    async with Devnet.open(nodes=1, watchers=5, audit_rate=ALWAYS, cheats={0: "sold-twice"}) as net:
+    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats={0: "sold-twice"}) as net:
         staked = await stake(net, net.nodes[0].address)
         assert await ended(net, await order(net, "the first buyer", seed=1)) is TaskState.SETTLED
         assert await ended(net, await order(net, "the second buyer", seed=2)) is TaskState.EXPIRED
@@ -61,10 +57,8 @@ async def test_a_trace_sold_twice_is_caught_the_second_time() -> None:
 
 
 async def test_a_task_without_audits_is_paid_without_one() -> None:
-    async with Devnet.open(nodes=1, watchers=2, audit_rate=ALWAYS) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS) as net:
         spec = await net.submitter.spec("no questions asked", steps=10)
         task = (await net.submitter.submit(spec, audit="none")).id
         assert await ended(net, task) is TaskState.SETTLED
-        assert (await arbiter_of(net).audit(task)).phase is AuditPhase.NONE
-        assert (await net.chain.task(task)).state is TaskState.SETTLED
-        assert AuditMode.NONE is AuditMode(2)
+        assert await outcome(net, task) is AuditOutcome.NONE

@@ -11,7 +11,7 @@ from gesso_protocol.audit.lifecycle import AuditMemory, AuditPhase, AuditView
 from gesso_protocol.audit.outcomes import AuditVerdict
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.ids import Address, BlobRef, TaskId
-from gesso_protocol.lifecycle import Patience, TaskRecord, TaskState
+from gesso_protocol.lifecycle import Patience, TaskRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class Case:
     jury_starts: int = 0
     jury_seed: bytes | None = None
     revealed: dict[Address, Revealed] = field(default_factory=dict)
+    closed: bool = False
+    """The audit ended without a dispute; the arbiter keeps nothing of it."""
     stale: bool = True
     """An event or our own transaction touched it: the chain is asked before anything is decided."""
     asked_at: int = 0
@@ -79,8 +81,8 @@ class Case:
     def audit_view(self, rules: AuditRules, challenge_window_s: int, passed: int) -> AuditView:
         """As the rules of audits want it."""
         record = self.audit
-        held = self.record.state is TaskState.HELD
-        commit_by = self.record.state_since + rules.audit_commit_window_s if held else 0
+        commit_by = self.round_starts + rules.audit_commit_window_s
+        phase = AuditPhase.CLOSED if self.closed else AuditPhase.NONE
         return AuditView(
             task_id=self.task,
             terms=self.filing.terms,
@@ -95,7 +97,7 @@ class Case:
             round_starts=self.round_starts,
             seed=self.seed,
             passed=passed,
-            phase=AuditPhase.NONE if record is None else record.phase,
+            phase=phase if record is None else record.phase,
             auditors=() if record is None else record.auditors,
             verdicts=() if record is None else tuple(int(verdict or 0) for verdict in record.verdicts),
             commit_by=commit_by,

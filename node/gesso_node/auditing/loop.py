@@ -40,8 +40,8 @@ from gesso_protocol.trace import Run
 log = structlog.get_logger("gesso.node.auditing")
 
 MAX_PAUSE_S = 10.0
-POKE_SPREAD_S = 2
-"""Watchers make the beacon speak one after the other within so many seconds, so that most of them need not."""
+MAX_POKE_SPREAD_S = 10
+"""Watchers make the beacon speak one after the other within half a round, or so many seconds."""
 LATE_S = 10
 """Longer than any window that nobody closed: then whoever watches closes it."""
 LATE_SPREAD_S = 8
@@ -147,7 +147,7 @@ class Auditing:
             case Wait(until):
                 case.not_before = until
             case lifecycle.Poke(round_):
-                case.poked_at = self._poke(case, round_, case.round_starts, case.poked_at, now)
+                case.poked_at = await self._poke(case, round_, case.round_starts, case.poked_at, now)
             case lifecycle.Inspect():
                 await self._inspect(case, view, now)
             case lifecycle.CommitAudit():
@@ -165,7 +165,7 @@ class Auditing:
         dispute = case.dispute_view(view.rules)
         if case.seed is None and now >= case.round_starts:
             # The requester was quicker than the beacon; jurors need the audit's own draw too.
-            case.poked_at = self._poke(case, case.round, case.round_starts, case.poked_at, now)
+            case.poked_at = await self._poke(case, case.round, case.round_starts, case.poked_at, now)
             return
         wants = await self._wants_appeal(case, dispute, view, now)
         memory = case.juror_memory(self._me, self._weights(), self._patience, keeper=keeper, appeal=wants)
@@ -173,7 +173,7 @@ class Auditing:
             case Wait(until):
                 case.not_before = until
             case lifecycle.Poke(round_):
-                case.jury_poked_at = self._poke(case, round_, case.jury_starts, case.jury_poked_at, now)
+                case.jury_poked_at = await self._poke(case, round_, case.jury_starts, case.jury_poked_at, now)
             case disputes.Review():
                 await self._review(case, view, dispute.commit_by, now)
             case disputes.CommitVote():
@@ -216,11 +216,11 @@ class Auditing:
         return now >= self._late(case, rules)
 
     def _late(self, case: Case, rules: AuditRules) -> int:
-        windows = rules.audit_commit_window_s + rules.audit_reveal_window_s
+        over = case.round_starts + rules.audit_commit_window_s + rules.audit_reveal_window_s
         if case.dispute is not None:
-            windows = max(case.dispute.reveal_by, case.dispute.appeal_by) - case.record.state_since
+            over = max(case.dispute.reveal_by, case.dispute.appeal_by)
         spread = int.from_bytes(keccak256(case.task.value + word(int(self._me, 16)))[-2:], "big") % LATE_SPREAD_S
-        return case.record.state_since + windows + LATE_S + spread
+        return over + LATE_S + spread
 
     async def _leave(self, case: Case, why: LeaveWhy, rules: AuditRules, now: int) -> None:
         over = why is LeaveWhy.OVER and case.record.state.terminal
@@ -302,9 +302,10 @@ class Auditing:
         right = Ballot.GOOD if dispute.outcome is DisputeOutcome.GUILTY else Ballot.BAD
         return entry.vote.ballot is right
 
-    def _poke(self, case: Case, round_: int, starts: int, sent_at: int | None, now: int) -> int | None:
+    async def _poke(self, case: Case, round_: int, starts: int, sent_at: int | None, now: int) -> int | None:
         mark = keccak256(word(round_) + word(int(self._me, 16)))[-1]
-        turn = starts + mark % (POKE_SPREAD_S + 1)
+        spread_s = min((await self._arbiter.clock()).period_s // 2, MAX_POKE_SPREAD_S)
+        turn = starts + mark % (spread_s + 1)
         if now < turn:
             case.not_before = turn
             return sent_at

@@ -70,7 +70,7 @@ class Rights:
         if record.state not in (TaskState.COMMITTED, TaskState.HELD):
             return NOT_YET
         arbiter = self._chain.arbiter
-        if arbiter is None:
+        if arbiter is None or await self._cannot_be_held(record):
             return ALL
         seed = await arbiter.seed_of(await self._round(arbiter, record))
         if seed is None:
@@ -90,13 +90,16 @@ class Rights:
             return (await arbiter.audit(record.task_id)).round
         return (await arbiter.clock()).round_at(record.state_since) + 1
 
+    async def _cannot_be_held(self, record: TaskRecord) -> bool:
+        """Whether no audit of it can begin any more; an audit that it passed has left it so, too."""
+        window_s = (await self._chain.params()).challenge_window_s
+        return record.state is TaskState.COMMITTED and await self._chain.now() >= record.state_since + window_s
+
     async def _outputs_are_free(self, arbiter: Arbiter, record: TaskRecord, terms: Terms, drawn: bytes) -> bool:
         rules, now = await arbiter.rules(), await self._chain.now()
         if record.state is TaskState.HELD:
             audit = await arbiter.audit(record.task_id)
             full = len(audit.auditors) >= rules.auditor_seats
-            over = now > record.state_since + rules.audit_commit_window_s
+            over = now > (await arbiter.clock()).start_of(audit.round) + rules.audit_commit_window_s
             return full or over or audit.phase is not AuditPhase.OPEN
-        if now >= record.state_since + (await self._chain.params()).challenge_window_s:
-            return True
         return not picked(drawn, terms.audit, terms.fee, await arbiter.passed_of(self._me), rules)

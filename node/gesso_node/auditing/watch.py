@@ -18,6 +18,7 @@ from gesso_node.auditing.record import AuditRecords
 from gesso_node.journal import Journal
 from gesso_protocol.audit.disputes import DisputePhase
 from gesso_protocol.audit.lifecycle import AuditPhase
+from gesso_protocol.audit.outcomes import AuditOutcome
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.terms import Terms
@@ -172,6 +173,7 @@ class Watch:
             case.jurors = case.before = case.ballots = ()
             case.revealed.clear()
             case.poked_at = case.jury_poked_at = None
+            case.closed = False
             case.touch()
 
     async def _apply(self, event: on_chain.ContractEvent, now: int) -> None:
@@ -191,6 +193,8 @@ class Watch:
         task = getattr(event, "task", None)
         case = self.cases.get(task) if isinstance(task, TaskId) else None
         if case is not None:
+            if isinstance(event, told.AuditClosed):
+                case.closed = event.outcome is not AuditOutcome.DISPUTED
             if isinstance(event, told.AuditRevealed):
                 case.revealed[event.auditor] = Revealed(event.verdict, event.evidence, event.projection)
             case.touch()

@@ -34,7 +34,7 @@ DEVNET_AUDITS = PRODUCTION_AUDITS.model_copy(
         "vetting_audits": 5,
         "trusted_audits": 20,
         "audit_step_s": 1,
-        "audit_commit_window_s": 10,
+        "audit_commit_window_s": 14,
         "audit_reveal_window_s": 10,
         "jurors": 3,
         "quorum": 2,

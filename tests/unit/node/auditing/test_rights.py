@@ -82,7 +82,7 @@ async def test_outputs_are_opened_when_the_time_for_seats_is_over(sold: Sold) ->
     chain.state, chain.since = TaskState.HELD, 115
     assert chain.arbiter is not None
     chain.arbiter.record = AuditRecord(AuditPhase.OPEN, ROUND, AUDITORS[:1], (None,), challenged=False)
-    chain.now_ = 115 + 60
+    chain.now_ = ROUND * 10 + 60
     assert (await ask(chain, sold, "outputs")).status == "not-yet"
     chain.now_ += 1
     assert (await ask(chain, sold, "outputs")).status == "ok"
@@ -107,6 +107,15 @@ async def test_a_dispute_and_an_ending_open_everything(sold: Sold) -> None:
     assert (await ask(chain, sold, "outputs")).status == "ok", "a challenge that was quicker than the beacon"
     for state in (TaskState.SETTLED, TaskState.EXPIRED):
         assert (await ask(replace(chain, state=state), sold, "outputs")).status == "ok"
+
+
+async def test_what_cannot_be_held_any_more_is_open_whatever_the_beacon_says(sold: Sold) -> None:
+    chain = ChainDouble(NODE, now_=149)
+    assert (await ask(chain, sold, "outputs")).status == "not-yet"
+    chain.now_ = 150
+    assert (await ask(chain, sold, "outputs")).status == "ok"
+    upheld = ChainDouble(NODE, since=60, now_=110)
+    assert (await ask(upheld, sold, "outputs")).status == "ok", "an audit that passed sets the clock back"
 
 
 async def test_other_peoples_tasks_and_unfinished_ones_are_not_opened(sold: Sold) -> None:
