@@ -16,6 +16,7 @@ import structlog
 from gesso.transport.port import PeerId, Transport, Verdict
 from gesso_node.observe import Observer
 from gesso_node.progress import ProgressSender
+from gesso_node.recall import Recall
 from gesso_protocol.errors import EncodingInvalid, GessoError
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.messages import TOPIC_NODES, TOPIC_TASKS, NodeAdvert, TaskAnnouncement
@@ -42,6 +43,7 @@ class Announcements:
         board: Address,
         chain_now: Callable[[], Awaitable[int]],
         wake: Callable[[], None],
+        recall: Recall | None = None,
     ) -> None:
         self._transport = transport
         self._observer = observer
@@ -50,6 +52,7 @@ class Announcements:
         self._board = board
         self._chain_now = chain_now
         self._wake = wake
+        self._recall = recall
         self._seen: OrderedDict[TaskId, None] = OrderedDict()
         self.heard = 0
 
@@ -80,7 +83,10 @@ class Announcements:
             announcement = TaskAnnouncement.decode(data)
         except EncodingInvalid:
             return
-        self._progress.remember(announcement.task, announcement.peer, announcement.reply_to)
+        asked = (announcement.task, announcement.peer, announcement.reply_to)
+        if self._recall is not None and await self._recall.recall(*asked):
+            return
+        self._progress.remember(*asked)
         if announcement.task in self._seen:
             return
         self._seen[announcement.task] = None

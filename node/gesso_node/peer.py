@@ -39,6 +39,7 @@ from gesso_node.parts import (
 )
 from gesso_node.policy import Policy
 from gesso_node.progress import ProgressSender
+from gesso_node.recall import Recall
 from gesso_node.reconcile import Reconciler
 from gesso_node.results import Outbox
 from gesso_node.settings import NodeSettings
@@ -336,6 +337,7 @@ async def _build(
             chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model
         ),
     )
+    outbox = Outbox(local, remotes)
     reconciler = Reconciler(
         chain=chain,
         journal=journal,
@@ -345,7 +347,7 @@ async def _build(
         workbench=workbench,
         progress=progress,
         blobs=blobs,
-        outbox=Outbox(local, remotes),
+        outbox=outbox,
         metrics=metrics,
         tasks=tasks,
         slots=settings.policy.max_waiting,
@@ -363,6 +365,7 @@ async def _build(
             board=board,
             chain_now=chain.now,
             wake=reconciler.wake,
+            recall=Recall(journal, blobs, outbox, progress),
         )
         if local is not None:
             withhold = settings.executor.cheat == "withhold"

@@ -16,6 +16,7 @@ from gesso_protocol.messages import TOPIC_NODES, TOPIC_TASKS, NodeAdvert, TaskAn
 from gesso_relay.presence import Presence
 
 _REMEMBERED = 4096
+_AGAIN_AFTER_S = 4.0
 _REJOIN_S = 1.0
 
 
@@ -27,7 +28,7 @@ class GossipBridge:
         self._chain_id = chain_id
         self._board = board
         self._presence = presence
-        self._announced: OrderedDict[TaskId, None] = OrderedDict()
+        self._announced: OrderedDict[TaskId, float] = OrderedDict()
         self._log = structlog.get_logger("gesso.relay.gossip")
         self.heard_tasks = 0
 
@@ -55,10 +56,11 @@ class GossipBridge:
             await anyio.sleep(_REJOIN_S)
 
     async def announce(self, announcement: TaskAnnouncement) -> bool:
-        """Gossip a task for somebody; false when that was done already. Raises UsageError for another network."""
+        """Gossip a task for somebody; false when that was done a moment ago. A requester that lost its result asks
+        the node for it by announcing the task again. Raises UsageError for another network."""
         if not self._is_ours(announcement.chain_id, announcement.board):
             raise UsageError("this announcement is of another network", hint="GET /v1/network names this one")
-        if announcement.task in self._announced:
+        if time.monotonic() - self._announced.get(announcement.task, -_AGAIN_AFTER_S) < _AGAIN_AFTER_S:
             return False
         await self._transport.publish(TOPIC_TASKS, announcement.encode())
         self._remember(announcement.task)
@@ -103,7 +105,7 @@ class GossipBridge:
         return (chain_id, board) == (self._chain_id, self._board)
 
     def _remember(self, task: TaskId) -> None:
-        self._announced[task] = None
+        self._announced[task] = time.monotonic()
         self._announced.move_to_end(task)
         if len(self._announced) > _REMEMBERED:
             self._announced.popitem(last=False)

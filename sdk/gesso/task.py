@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import anyio
 
+from gesso.announce import announce_all
 from gesso.audits.examine import examine
 from gesso.audits.facts import AuditFacts
 from gesso.audits.recheck import Recheck, Replayer
@@ -32,6 +33,7 @@ from gesso_protocol.errors import (
 from gesso_protocol.events import Claimed, Committed, Delivered, Event, Fetched, Settled, Submitted
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
+from gesso_protocol.messages import TaskAnnouncement
 from gesso_protocol.money import format_amount
 from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TextToImage, parse_any_spec
 from gesso_protocol.terms import BoardParams, Terms
@@ -44,6 +46,8 @@ TICK_S = 1.0
 SETTLE_PATIENCE_S = 20
 """A node settles its own earnings; after this many seconds of delay the requester does it."""
 HINT_WAIT_S = 0.5
+ASK_NODE_AFTER_S = 2.0
+ASK_NODE_EVERY_S = 6.0
 FETCH_PATIENCE_S = 90.0
 """How long after the commit the result may stay out of reach before that is an error."""
 
@@ -105,6 +109,7 @@ class AsyncTask:
         self._submitted = submitted
         self._started = time.monotonic()
         self._seen = _Progress()
+        self._ask_node_at = 0.0
 
     @property
     def fee(self) -> str:
@@ -270,6 +275,17 @@ class AsyncTask:
             self._seen.delivery = delivery
             self._tell_fetched(delivery, on_event)
             return
+        await self._ask_node()
+
+    async def _ask_node(self) -> None:
+        """Announce the task again: the node that did it then says where its result is, and has the bytes itself."""
+        now = time.monotonic()
+        if now < max(self._ask_node_at, self._started + self._seen.at["committed"] + ASK_NODE_AFTER_S):
+            return
+        self._ask_node_at = now + ASK_NODE_EVERY_S
+        ports = self._ports
+        again = TaskAnnouncement.of(ports.chain_id, ports.board, self.terms, spec_from=ports.spec_from)
+        await announce_all(ports.announcers, again)
 
     async def _try_handovers(self, stream: TaskStream, on_event: OnEvent | None) -> None:
         """Take what the claimant signed; anybody else's word is worth nothing, however well it is signed."""
