@@ -28,6 +28,7 @@ EVENTS: list[Event] = [
     events.Claimed(task=TASK, at_ms=1, node=NODE, commit_by=5),
     events.Started(task=TASK, at_ms=1, node=NODE),
     events.Step(task=TASK, at_ms=1, index=1, total=2, node=NODE, preview=b"\x89PNG\x00\xff"),
+    events.TrainingStep(task=TASK, at_ms=1, index=1, total=2, loss=0.25, checkpoint=True, prompt=1, sample=b"x"),
     events.Delivered(task=TASK, at_ms=1, node=NODE, manifest=BlobRef(bytes(32)), images=2),
     events.Committed(task=TASK, at_ms=1, node=NODE, result_root=ROOT, trace_root=ROOT, settle_after=9),
     events.Fetched(task=TASK, at_ms=1, manifest=BlobRef(bytes(32)), images=1),

@@ -59,6 +59,7 @@ def test_each_part_changes_the_root() -> None:
         "profile": {},
         "trace_root": Root(b"\x01" * 32),
         "trace_backup": BlobRef(b"\x01" * 32),
+        "adapter": BlobRef(b"\x01" * 32),
     }
     assert set(others) | {"format"} == set(ResultManifest.model_fields)
     roots = {result_root(manifest(**{name: value})) for name, value in others.items()}

@@ -113,16 +113,8 @@ class AdapterSet:
 
     def _insert(self, file: AdapterFile, part: str, plan: dict[str, Layer], name: str) -> None:
         base = self._parts[part]
-        first = next(iter(plan.values()))
-        config = LoraConfig(
-            r=first.rank,
-            lora_alpha=int(first.rank),
-            target_modules=sorted(plan),
-            rank_pattern={_exact(module): layer.rank for module, layer in plan.items()},
-            alpha_pattern={_exact(module): layer.alpha or layer.rank for module, layer in plan.items()},
-            init_lora_weights=False,
-        )
-        base.add_adapter(config, adapter_name=name)
+        base.add_adapter(_config(plan), adapter_name=name)
+        device, dtype = base.device, base.dtype  # these walk the whole model each time they are asked for
         for module_name, layer in plan.items():
             module: Any = base.get_submodule(module_name)
             if not isinstance(module, LoraLayer) or name not in module.lora_A:
@@ -131,7 +123,7 @@ class AdapterSet:
                 weight: Any = side[name].weight
                 weight.copy_(_as(file.array(tensor), weight))
             for side in (module.lora_A, module.lora_B):
-                side[name].to(device=base.device, dtype=base.dtype)
+                side[name].to(device=device, dtype=dtype)
         base.eval()
         self.off()
 
@@ -175,6 +167,25 @@ def strengths(spec: TextToImage, folders: Sequence[Path]) -> list[tuple[Path, fl
 
 def _inside_adapter(name: str) -> bool:
     return ".lora_" in name or ".base_layer" in name
+
+
+def _config(plan: dict[str, Layer]) -> LoraConfig:
+    sizes = {(layer.rank, float(layer.alpha or layer.rank)) for layer in plan.values()}
+    rank, alpha = min(sizes)
+    patterns: dict[str, Any] = {}
+    if len(sizes) > 1:
+        # looked up by regular expression for every layer: slow, so only where layers differ
+        patterns = {
+            "rank_pattern": {_exact(module): layer.rank for module, layer in plan.items()},
+            "alpha_pattern": {_exact(module): layer.alpha or layer.rank for module, layer in plan.items()},
+        }
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # a factor like any other; files hold fractions
+        target_modules=sorted(plan),
+        init_lora_weights=False,
+        **patterns,
+    )
 
 
 def _exact(module: str) -> str:
