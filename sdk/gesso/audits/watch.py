@@ -12,7 +12,7 @@ from gesso.blobs.port import BlobStore
 from gesso.chain.arbiter import Arbiter, Filing
 from gesso.quote import AuditChoice
 from gesso_protocol.errors import GessoError, NoEligibleNode, TaskFailed, WorkRejected
-from gesso_protocol.events import AuditOpened, Cancelled, Committed, Event, Expired
+from gesso_protocol.events import AuditOpened, Cancelled, Committed, DisputeOpened, Event, Expired
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.spec import Spec, TextToImage
 from gesso_protocol.terms import BoardParams, Terms
@@ -33,6 +33,7 @@ class AuditWatch:
         self._window_s = params.challenge_window_s
         self._events: list[Event] = []
         self._opened: AuditOpened | None = None
+        self._looked_at = False
         self._committed: Committed | None = None
         self._ended: Event | None = None
         self._ended_s = 0.0
@@ -53,6 +54,8 @@ class AuditWatch:
             self._committed = event
         if isinstance(event, AuditOpened):
             self._opened = event
+        # A requester may bring a task before jurors that no auditor came to.
+        self._looked_at = self._looked_at or isinstance(event, AuditOpened | DisputeOpened)
         if isinstance(event, ENDINGS) and self._ended is None:
             self._ended, self._ended_s = event, time.monotonic()
         if isinstance(event, (*AUDIT_EVENTS, *ENDINGS)) and len(self._events) < MAX_EVENTS:
@@ -60,7 +63,7 @@ class AuditWatch:
 
     def over(self) -> bool:
         """The task has ended, and its audit too: where one was opened, its last word may come after the task's."""
-        if self._ended is None or self._opened is None:
+        if self._ended is None or not self._looked_at:
             return self._ended is not None
         return self.standing().over or time.monotonic() - self._ended_s > STRAGGLER_S
 
@@ -94,7 +97,7 @@ class AuditWatch:
         facts = self.standing()
         if facts.status in ("guilty", "undecided"):
             return WorkRejected(f"the work of node {self._ended.node.short} was not accepted: {facts.line()}")
-        late = "did not deliver in time" if self._opened is None else "was never cleared by its audit"
+        late = "did not deliver in time" if not self._looked_at else "was never cleared by its audit"
         return TaskFailed(f"node {self._ended.node.short} {late}; the fee is back in the deposit")
 
     async def _draw(self, spec: Spec) -> Draw | None:

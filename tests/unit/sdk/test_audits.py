@@ -189,6 +189,9 @@ def test_a_task_is_over_when_its_audit_is(monkeypatch: pytest.MonkeyPatch) -> No
     seen.note(guilty[-2])
     assert seen.over()
     assert isinstance(seen.problem(), WorkRejected)
+    brought = watch(AuditMode.NONE)
+    brought.take([committed, *dispute((2, 2, 2), DisputeOutcome.GUILTY, slashed=10)[:-1], expired])
+    assert not brought.over(), "the arbiter's last word is still to come"
     late = watch()
     late.take([opened, settled])
     assert not late.over()
