@@ -31,6 +31,7 @@ from gesso_protocol.terms import Terms
 ONE = 10**18
 FEE = Wei(ONE // 100)
 SUBMITTING_AT_ONCE = 64
+CLAIMING_AT_ONCE = 16
 SETTLE_BATCH = 50
 SETTLE_AFTER_S = 0.5
 """A payment that is due waits this long for others to share its transaction with."""
@@ -64,6 +65,7 @@ class Tally:
     submitted: set[TaskId] = field(default_factory=set)
     claims: Counter[TaskId] = field(default_factory=Counter)
     settled: Counter[TaskId] = field(default_factory=Counter)
+    settled_at: list[float] = field(default_factory=list)
     lost_races: int = 0
 
 
@@ -78,6 +80,7 @@ class BenchNode:
         self._group = group
         self._turns: list[tuple[int, TaskSubmitted]] = []
         self._ripe: deque[tuple[int, float, Terms]] = deque()
+        self._gate = asyncio.Semaphore(CLAIMING_AT_ONCE)
         self._now = 0
 
     def heard(self, event: TaskSubmitted) -> None:
@@ -103,7 +106,10 @@ class BenchNode:
 
     async def _work(self, event: TaskSubmitted) -> None:
         try:
-            await self.chain.claim(event.terms)
+            async with self._gate:
+                if self._tally.claims[event.task]:
+                    return  # somebody had it while we waited for our own turn to send
+                await self.chain.claim(event.terms)
         except GessoError as error:
             if revert_name(error) != "UnexpectedState":
                 raise
@@ -158,6 +164,7 @@ async def work(told: dict[str, Any]) -> None:
             "submitted": len(tally.submitted),
             "settled": len(tally.settled),
             "doubled": sum(n > 1 for n in tally.claims.values()) + sum(n > 1 for n in tally.settled.values()),
+            "settled_at": tally.settled_at,
             "lost_races": tally.lost_races,
         }
     )
@@ -199,6 +206,7 @@ def note(events: Any, tally: Tally, nodes: list[BenchNode]) -> None:
             continue
         elif isinstance(event, TaskSettled):
             tally.settled[event.task] += 1
+            tally.settled_at.append(time.monotonic())
 
 
 def watch(spent: Spent) -> None:
