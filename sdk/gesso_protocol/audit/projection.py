@@ -21,7 +21,7 @@ from gesso_protocol.errors import EncodingInvalid
 ROWS = 64
 SCALE = 4096
 PACKED_BYTES = 2 * ROWS
-MAX_VALUES = 1 << 26
+MAX_VALUES = 1 << 24
 NOTHING = (0,) * ROWS
 """What an auditor commits to when the node withheld the inputs."""
 
@@ -34,7 +34,7 @@ def project(challenge: bytes, outputs: Sequence[Tensor]) -> tuple[int, ...]:
     """
     count = sum(int(output.size) for output in outputs)
     if not 0 < count <= MAX_VALUES:
-        raise EncodingInvalid("a projection is of 1 to 2^26 values")
+        raise EncodingInvalid("a projection is of 1 to 2^24 values")
     joined = np.concatenate([_to_unit(output) for output in outputs]) / np.sqrt(len(outputs))
     width = -(-count // 8)
     signs = hashlib.shake_256(b"gesso/audit/1/projection" + challenge).digest(ROWS * width)
