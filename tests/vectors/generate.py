@@ -19,6 +19,7 @@ from gesso_protocol.audit.compare import tensor
 from gesso_protocol.audit.projection import pack, project
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.encoding import Document
+from gesso_protocol.handover import handover_digest
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.manifest import CHUNK_BYTES, BlobManifest, FileEntry, ModelManifest
@@ -368,6 +369,25 @@ def document_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def handover_rows() -> list[dict[str, Any]]:
+    rows = []
+    for index in range(4):
+        chain_id, board, task = 1 + 31336 * index, address("board", index), TaskId(made_up("task", index))
+        manifest, roots = BlobRef(made_up("manifest", index)), [Root(made_up("root", 2 * index + i)) for i in (0, 1)]
+        rows.append(
+            {
+                "chainId": chain_id,
+                "board": str(board),
+                "task": hexed(task.value),
+                "manifest": hexed(manifest.value),
+                "resultRoot": hexed(roots[0].value),
+                "traceRoot": hexed(roots[1].value),
+                "digest": hexed(handover_digest(chain_id, board, task, manifest, roots[0], roots[1])),
+            }
+        )
+    return rows
+
+
 FILES = {
     "terms": terms_rows,
     "sortition": sortition_rows,
@@ -378,6 +398,7 @@ FILES = {
     "audit": audit_rows,
     "tensors": tensor_rows,
     "documents": document_rows,
+    "handovers": handover_rows,
 }
 
 

@@ -134,6 +134,20 @@ def test_trace_leaves_by_hand() -> None:
         assert raw(row["leaf"]) == keccak256(raw(row["tag"]) + place + raw(row["digest"]) + raw(row["salt"]))
 
 
+def test_handovers_by_hand() -> None:
+    for row in rows("handovers"):
+        domain = keccak256(
+            keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+            + keccak256(b"gesso")
+            + keccak256(b"1")
+            + row["chainId"].to_bytes(32, "big")
+            + raw(row["board"]).rjust(32, b"\0")
+        )
+        kind = keccak256(b"Handover(bytes32 task,bytes32 manifest,bytes32 resultRoot,bytes32 traceRoot)")
+        said = keccak256(kind + b"".join(raw(row[name]) for name in ("task", "manifest", "resultRoot", "traceRoot")))
+        assert keccak256(b"\x19\x01" + domain + said) == raw(row["digest"])
+
+
 def test_documents() -> None:
     kinds = (TextToImage, Terms, ModelManifest, ResultManifest, TaskAnnouncement, Offer, BlobManifest)
     readers = {kind.__name__: kind for kind in kinds}
