@@ -132,3 +132,28 @@ def test_a_killed_node_does_not_stop_the_network_and_comes_back(home: Path) -> N
     assert {row["state"] for row in cli(home, "devnet", "status")} == {"up"}
     logs = run(home, "gesso.cli", "devnet", "logs", "node-1").stdout
     assert "node-1" in logs
+
+
+def test_a_staged_fraud_ends_with_the_cheat_slashed_and_nobody_else_harmed(tmp_path: Path) -> None:
+    argv = ["--json", "--chain", "embedded", "--executor", "fake", "--cheat", "fewer-steps"]
+    done = run(tmp_path, "gesso_devnet.demo", *argv, "--output", str(tmp_path / "fraud.png"))
+    document: dict[str, Any] = json.loads(done.stdout)
+    audit = document["audit"]
+    assert document["conserved"] is True
+    assert (audit["status"], audit["caught"], audit["honest_unharmed"]) == ("guilty", True, True)
+    assert (audit["cheat"], audit["cheater"]) == ("fewer-steps", "node-3")
+    assert {seat["said"] for seat in audit["auditors"]} == {"flag"}
+    parts = [int(audit[part]) for part in ("burned", "to_requester", "to_pool")]
+    assert sum(parts) == int(audit["slashed"]) > 0
+    assert audit["moved"]["node-3"].startswith("-")
+    assert set(document["stages_s"]) == STAGES | {"audit", "dispute"}
+    for line in ("audit: picked", "FLAGS it", "GUILTY", "burned", "no other node lost anything", "to the wei"):
+        assert line in done.stderr
+    assert ours(str(tmp_path)) == []
+
+
+def test_a_cheat_that_there_is_not_is_a_sentence_with_the_nearest_name(tmp_path: Path) -> None:
+    done = run(tmp_path, "gesso_devnet.demo", "--cheat", "fewer-step", code=2)
+    assert "did you mean fewer-steps?" in done.stderr
+    assert cli(tmp_path, "devnet", "up", "--cheat", "nothing", code=2)["error"]["code"] == "usage"
+    assert "withhold" in [row["cheat"] for row in cli(tmp_path, "devnet", "up", "--cheat", "list")]
