@@ -187,7 +187,7 @@ def wilson(hits: int, runs: int, z: float = 1.96) -> tuple[float, float]:
     rate, squared = hits / runs, z * z
     middle = (rate + squared / (2 * runs)) / (1 + squared / runs)
     half = z * math.sqrt(rate * (1 - rate) / runs + squared / (4 * runs * runs)) / (1 + squared / runs)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return (0.0 if hits == 0 else middle - half), (1.0 if hits == runs else middle + half)
 
 
 def percent(value: float) -> str:
