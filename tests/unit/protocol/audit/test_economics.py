@@ -151,6 +151,15 @@ def test_the_simulation_agrees_with_the_closed_form(name: str) -> None:
     assert found.audited == pytest.approx(0.05, rel=0.1)
 
 
+def test_without_a_quorum_nobody_is_paid_and_nobody_slashed() -> None:
+    world = World(replace(MARKET, sticks=0.5), STEADY)
+    cheated = play(CHEATS[4], world, nodes=200, tasks=150, seed=2)
+    assert cheated.unpaid == pytest.approx(2 * cheated.caught, rel=0.2)
+    accused = play(HONEST, replace(world, hostile=1.0), nodes=200, tasks=150, seed=2)
+    assert accused.caught == 0
+    assert accused.unpaid == pytest.approx(accused.audited / 2, rel=0.2)
+
+
 def test_honest_nodes_keep_what_they_earn() -> None:
     found = play(HONEST, World(), nodes=50, tasks=400)
     assert found.profit == pytest.approx(MARKET.honest_profit)
