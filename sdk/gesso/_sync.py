@@ -275,6 +275,15 @@ class Client:
         """The files of a model, checked against the hash on chain. Raises BlobCorrupt, BlobMissing."""
         return self._run(self._async.manifest, listing)
 
+    def publish_lora(
+        self, path: str | Path, name: str, *, licence: str, base: str = DEFAULT_MODEL, royalty: str = "0%"
+    ) -> Listing:
+        """List a LoRA file of ours under `name`, its next version, as a child of `base`; uses of it pay `royalty`.
+
+        Raises UsageError, ModelInvalid before anything is sent; ChainReverted for somebody else's name or manifest.
+        """
+        return self._run(self._async.publish_lora, path, name, licence=licence, base=base, royalty=royalty)
+
     def balance(self, address: str | None = None) -> Balance:
         """Balances of this wallet, or of any address."""
         return self._run(self._async.balance, address)

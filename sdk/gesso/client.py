@@ -14,7 +14,7 @@ from typing import Any, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from gesso import wiring
+from gesso import market, wiring
 from gesso.announce import announce_all
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
@@ -355,6 +355,25 @@ class AsyncClient:
         if manifest.ref != listing.manifest:
             raise BlobCorrupt(f"the manifest of {listing.name} is not the one on chain")
         return manifest
+
+    async def publish_lora(
+        self, path: str | Path, name: str, *, licence: str, base: str = DEFAULT_MODEL, royalty: str = "0%"
+    ) -> Listing:
+        """List a LoRA file of ours under `name`, its next version, as a child of `base`; uses of it pay `royalty`.
+
+        Raises UsageError, ModelInvalid before anything is sent; ChainReverted for somebody else's name or manifest.
+        """
+        chain, listing = self._ports.chain, await self.model(base)
+        ready = await market.prepare(
+            Path(path),
+            name,
+            base=listing,
+            version=await chain.latest_version(name) + 1,
+            licence=licence,
+            royalty_bps=market.parse_royalty(royalty),
+            cap_bps=(await self.params()).max_royalty_bps,
+        )
+        return await market.publish(chain, self._ports.blobs, ready)
 
     async def balance(self, address: str | None = None) -> Balance:
         """Balances of this wallet, or of any address."""

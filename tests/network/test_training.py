@@ -78,3 +78,23 @@ async def test_a_dry_run_costs_nothing(net: Devnet, tmp_path: Path) -> None:
         assert order.bundle.report.used == 4
         assert [note.what for note in order.bundle.report.refused] == ["corrupt"]
         assert await client.balance() == before
+
+
+async def test_a_published_lora_earns_for_its_owner(net: Devnet, tmp_path: Path) -> None:
+    client = net.submitter
+    with anyio.fail_after(110):
+        run = await client.train_lora(photos(tmp_path / "photos"), trigger="zbx", steps=5, rank=4, alpha=4)
+        path = (await run.result()).save(tmp_path / "zbx.safetensors")
+        listing = await client.publish_lora(path, "zbx", licence="openrail++", royalty="5%")
+        assert (listing.name, listing.version, listing.royalty_bps) == ("zbx", 1, 500)
+        with pytest.raises(UsageError, match="cap"):
+            await client.publish_lora(path, "greedy", licence="MIT", royalty="99%")
+        spec = await client.spec("a zbx", loras=["zbx@1:0.8"])
+        assert (spec.loras[0].ref, spec.loras[0].manifest) == ("zbx@1", listing.manifest)
+        task = await client.submit(spec)
+        assert task.terms.model == listing.id
+        result = await task.result(until="settled")
+        with pytest.raises(UsageError, match="not a LoRA"):
+            await client.spec("a zbx", loras=["gesso-tiny@1"])
+    assert result.receipt.royalty is not None
+    assert int(result.receipt.royalty) >= int(task.terms.fee) * 500 // 10_000

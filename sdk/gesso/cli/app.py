@@ -48,7 +48,11 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "model": (
         "Models on the marketplace.",
-        {"ls": "List models.", "show": "Show one model: files, licence, royalty."},
+        {
+            "ls": "List models.",
+            "show": "Show one model: files, licence, royalty.",
+            "publish": "List a LoRA so that others can use it; you earn its royalty.",
+        },
     ),
     "wallet": (
         "Wallets and the deposit that pays for tasks.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from gesso.chain.records import Listing
@@ -38,6 +39,38 @@ async def show(model: str, /, *, common: Common | None = None) -> None:
     document["files"] = {entry.path: entry.size for entry in manifest.files}
     document["licence"] = manifest.licence
     common.out.result(document)
+
+
+async def publish(
+    file: Path,
+    /,
+    *,
+    name: str,
+    licence: str,
+    base: str = "gesso-tiny@1",
+    royalty: str = "0%",
+    common: Common | None = None,
+) -> None:
+    """List a LoRA so that others can use it.
+
+    Parameters
+    ----------
+    file
+        A safetensors file.
+    name
+        Its name on the marketplace; yours once you have published it, versions count up.
+    licence
+        A short name such as openrail++ or CC-BY-4.0.
+    base
+        The model that it was trained for; its owner is paid for uses too.
+    royalty
+        Your share of what a use costs, as in 5%.
+    """
+    common = common or Common()
+    async with client_for(common) as client:
+        listing = await client.publish_lora(file, name, licence=licence, base=base, royalty=royalty)
+    common.out.result(listing_row(listing))
+    common.out.hint(f"gesso generate PROMPT --lora {listing.name}@{listing.version}:0.8")
 
 
 def listing_row(listing: Listing) -> dict[str, Any]:
