@@ -10,6 +10,8 @@ from gesso_devnet.seed import base_model_folder
 from gesso_node.executors.cheats import CHEATS
 from gesso_protocol.errors import UsageError
 
+LORA = "missing-lora"
+"""The cheat that needs an order with a LoRA."""
 AGAIN = ("sold-twice",)
 """Cheats that need a task of the same node before."""
 

@@ -30,9 +30,10 @@ from gesso.client import AsyncClient
 from gesso.settings import Settings, home_folder
 from gesso.task import Result
 from gesso_devnet import ledger
-from gesso_devnet.cheats import choose_cheat
+from gesso_devnet.cheats import LORA, choose_cheat
 from gesso_devnet.fraud import audit_document, commit_fraud, name_of, print_verdict
 from gesso_devnet.stack import NETWORK, Stack, StackSettings, StackState
+from gesso_devnet.stray_lora import write_stray_lora
 from gesso_node.executors.cheats import CHEATS
 from gesso_protocol.errors import GessoError
 from gesso_protocol.events import Event
@@ -100,7 +101,8 @@ async def run_fraud(stack: Stack, state: StackState, demo: Demo, out: Output) ->
             stages.note(event)
             line.show(event)
 
-        spec = await client.spec(demo.prompt, model=state.model, seed=demo.seed)
+        loras = [str(write_stray_lora(stack.folder / "stray.safetensors"))] if state.settings.cheat == LORA else []
+        spec = await client.spec(demo.prompt, model=state.model, seed=demo.seed, loras=loras)
         try:
             verdict = await commit_fraud(chain, client, state, spec, note=note, say=out.say)
         finally:
