@@ -16,7 +16,7 @@ from gesso.chain import Chain, Cursor, Page
 from gesso.chain import events as on_chain
 from gesso_node.book import Book, Known, write_down
 from gesso_node.catalogue import Catalogue
-from gesso_node.journal import Journal
+from gesso_node.journal import Entry, Journal
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState, Why
 from gesso_protocol.terms import Terms
@@ -103,6 +103,11 @@ class Observer:
         if self._book.get(task) is None:
             log.info("task.heard", task=str(task), over="gossip")
         return self._book.add(Known(task, terms, now, TaskRecord(task, TaskState.UNKNOWN)))
+
+    async def adopt(self, entry: Entry) -> None:
+        """A task of ours that a lost disk had made us forget."""
+        known = self._book.add(Known(entry.task, entry.terms, entry.heard_at, await self._chain.task(entry.task)))
+        known.entry = known.entry or entry
 
     async def _take(self, page: Page, now: int) -> None:
         if page.reorged_to is not None:

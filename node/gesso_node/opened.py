@@ -23,6 +23,8 @@ log = structlog.get_logger("gesso.node.opened")
 
 Lost = Callable[[TaskId], Awaitable[Entry | None]]
 """Rebuilds the journal's entry of a committed task of ours from the chain and the blob stores; None if it cannot."""
+Adopt = Callable[[Entry], Awaitable[None]]
+"""Told of a rebuilt entry that was written down: there is a task to settle that the node had forgotten."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class OwnTraces:
         board: Address,
         node: Address,
         lost: Lost | None = None,
+        adopt: Adopt | None = None,
     ) -> None:
         self._journal = journal
         self._blobs = blobs
@@ -71,6 +74,7 @@ class OwnTraces:
         self._board = board
         self._node = node
         self._lost = lost
+        self._adopt = adopt
 
     async def entry(self, task: TaskId) -> Entry | None:
         """The committed task as the journal has it, or as it can be rebuilt; None if we committed no such task."""
@@ -80,6 +84,8 @@ class OwnTraces:
             if entry is not None:
                 log.warning("opened.journal-rebuilt", task=task.short)
                 await self._journal.add(entry)
+                if self._adopt is not None:
+                    await self._adopt(entry)
         return None if entry is None or entry.trace_root is None or entry.commit_sent_at is None else entry
 
     async def read(self, entry: Entry) -> Own | None:

@@ -316,6 +316,7 @@ async def _build(
         board=board,
         node=chain.address,
         lost=audits.lost_entry,
+        adopt=observer.adopt,
     )
     workbench = Workbench(
         chain_id=chain.chain_id,

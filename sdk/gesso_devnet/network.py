@@ -50,6 +50,8 @@ Reconfigure = Callable[[int, dict[str, Any]], dict[str, Any]]
 JOIN_S = 60.0
 STOP_S = 15.0
 POLL_S = 0.05
+STUCK_S = 3.0
+"""Blocks come several times a second here: what is not in one after this long was taken back with its block."""
 
 
 class RelayHandle:
@@ -201,7 +203,9 @@ class Devnet:
                 cast = Cast.of(known_accounts(3 + nodes + watchers), nodes + watchers)
                 rules = rated(rules or DeploySettings.devnet(), audit_rate)
                 contracts = await found(running.rpc_url, cast, rules)
-                settings = ChainSettings(rpc_url=running.rpc_url, contracts=contracts, receipt_poll_s=POLL_S)
+                settings = ChainSettings(
+                    rpc_url=running.rpc_url, contracts=contracts, receipt_poll_s=POLL_S, stuck_after_s=STUCK_S
+                )
                 async with cls(folder, running, settings, cast, transport) as net:
                     roles = [(number, cheats.get(number) if cheats else None) for number in range(nodes)]
                     await net._populate(roles, watchers, executor, faults or FakeFaults(), reconfigure)
