@@ -91,6 +91,11 @@ def test_header_bombs(tmp_path: Path) -> None:
         path.write_bytes(struct.pack("<Q", length) + b"{}")
         with pytest.raises(ModelInvalid, match="claims a header"):
             open_tensors(path, max_bytes=10**9)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", MAX_HEADER_BYTES + 1))
+        file.truncate(2 * MAX_HEADER_BYTES)
+    with pytest.raises(ModelInvalid, match="claims a header"):
+        open_tensors(path, max_bytes=10**9)
     raw_file(path, {f"t{number}": entry(shape=(0,), offsets=(0, 0)) for number in range(20_001)})
     with pytest.raises(ModelInvalid, match="20001 tensors"):
         open_tensors(path, max_bytes=10**9)
