@@ -66,8 +66,8 @@ async def test_a_relay_asks_the_node_once_for_users_who_are_no_peers(tmp_path: P
         asked.append(data)
         if len(asked) == 1:
             return OpenReply(task=question.task, phase="outputs", status="not-yet").encode()
-        told: dict[str, Any] = {"task": question.task, "phase": "outputs", "trace_root": Root(b"\x02" * 32), "bundle": bundle}
-        return OpenReply(**told).encode()
+        told: dict[str, Any] = {"task": question.task, "phase": "outputs", "bundle": bundle}
+        return OpenReply(**told, trace_root=Root(b"\x02" * 32)).encode()
 
     async def serves(_peer: PeerId, data: bytes) -> bytes:
         question = BlobRequest.decode(data)
