@@ -24,6 +24,7 @@ library Bls12381 {
     uint256 private constant HALF_LOW = 0xb23ba5c279c2895fb39869507b587b120f55ffff58a9ffffdcff7fffffffd555;
 
     /// @dev The generator of G2, negated, as the precompile takes points of G2: x.c0, x.c1, y.c0, y.c1, 64 bytes each.
+    // slither-disable-next-line too-many-digits -- padding of the precompile's encoding
     bytes private constant NEGATED_G2 =
         hex"00000000000000000000000000000000024aa2b2f08f0a91260805272dc51051c6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb80000000000000000000000000000000013e02b6052719f607dacd3a088274f65596bd0d09920b61ab5da61bbdc7f5049334cf11213945d57e5ac7d055d042b7e000000000000000000000000000000000d1b3cc2c7027888be51d9ef691d77bcb679afda66c73f17f9ee3837a55024f78c71363275a75d75d86bab79f74782aa0000000000000000000000000000000013fa4d4a0ad8b1ce186ed5061789213d993923066dddaf1040bc3ff59f825c78df74f2d75467e25e0f55f8a00fa030ed";
 
@@ -99,6 +100,7 @@ library Bls12381 {
     }
 
     function call(uint256 precompile, bytes memory input) private view returns (bytes memory output) {
+        // slither-disable-next-line low-level-calls -- a precompile has no interface
         (, output) = address(uint160(precompile)).staticcall(input);
     }
 
@@ -112,6 +114,7 @@ library Bls12381 {
         returns (bool success, bytes32 first)
     {
         bytes memory output;
+        // slither-disable-next-line low-level-calls -- as above
         (success, output) = address(uint160(precompile)).staticcall{gas: gasLimit}(input);
         success = success && output.length == size;
         if (success) first = bytes32(output);
