@@ -51,7 +51,7 @@ class OwnReplayer:
         )
         ground = await inspector.ground(assignment, strict=False, deadline_s=DEADLINE_S)
         redone = await inspector.steps(assignment, ground, opened, subject.checks, strict=False, deadline_s=DEADLINE_S)
-        rgb = await inspector.decode(assignment, opened, strict=False, deadline_s=DEADLINE_S)
+        rgb = await inspector.decode(assignment, ground, opened, strict=False, deadline_s=DEADLINE_S)
         had = Files(files.result, dict(enumerate(files.pictures)))
         found = await _compared(assignment, ground, redone, opened, rgb, had)
         strange = judge(found).recheck[:MAX_RECHECKS]

@@ -5,10 +5,12 @@ Whatever comes is checked against the roots on chain before anybody looks at it,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import anyio
 import httpx
 import structlog
 
@@ -19,6 +21,7 @@ from gesso.transport.port import Transport
 from gesso_node.auditing.addresses import Addresses, read_json
 from gesso_node.auditing.assignment import Assignment
 from gesso_protocol.audit.bundle import Bundle
+from gesso_protocol.audit.challenge import input_slots
 from gesso_protocol.errors import BlobMissing, EncodingInvalid, GessoError
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.messages import PROTOCOL_OPEN, OpenReply, OpenRequest
@@ -28,6 +31,8 @@ log = structlog.get_logger("gesso.node.auditing")
 
 ASK_TIMEOUT_S = 20.0
 """The node may have to put a bundle together, or to fetch a backup."""
+LEAST_S = 2.0
+"""What is still tried when the time for openings is over."""
 Phase = Literal["inputs", "outputs"]
 
 
@@ -41,6 +46,16 @@ class NotOpenedError(GessoError):
     def __init__(self, message: str, *, not_yet: bool = False) -> None:
         super().__init__(message)
         self.not_yet = not_yet
+
+
+@contextmanager
+def in_time(seconds: float) -> Iterator[None]:
+    """A node that trickles its openings has not opened them. Raises NotOpenedError when the time is over."""
+    try:
+        with anyio.fail_after(max(seconds, LEAST_S)):
+            yield
+    except TimeoutError as error:
+        raise NotOpenedError("the openings did not come in time") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +159,8 @@ class Asker:
             raise NotOpenedError(f"what the node opened proves nothing: {error.message}") from error
         if reply.phase == "outputs" and not bundle.complete:
             raise NotOpenedError("the node did not open every leaf")
+        if any(slot not in bundle.leaves for slot in input_slots(assignment.checks)):
+            raise NotOpenedError("the node did not open what the drawn steps start from")
         return Opened(bundle, reply.bundle, data, reply.result)
 
 

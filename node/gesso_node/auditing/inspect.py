@@ -8,6 +8,7 @@ pixels. The first two need no outputs of the node, so an auditor seals its proje
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from gesso import png
 from gesso_node.auditing.assignment import Assignment
 from gesso_node.executors.port import Executor, ReplayCheck, Replayed, ReplayJob, ReplayOutcome
 from gesso_node.models import ModelCache
-from gesso_protocol.audit.bundle import Bundle, Leaf
+from gesso_protocol.audit.bundle import Bundle, Form, Leaf
 from gesso_protocol.audit.compare import Branches, Tensor, branch_error, residual_cosine, rgb_error, step_errors, tensor
 from gesso_protocol.audit.limits import STRICT, shipped_limits
 from gesso_protocol.audit.projection import outputs_of, pack, project
@@ -57,8 +58,8 @@ class Ground:
     scheduler_file: bytes
 
     def noise_shape_fits(self, leaf: Leaf, image: int) -> bool:
-        """Whether an opened latent has as many bytes as ours."""
-        return len(leaf.data) == len(self.replayed.noises.get(image, b""))
+        """Whether an opened latent is a tensor with as many bytes as ours."""
+        return leaf.form is Form.FP32 and len(leaf.data) == len(self.replayed.noises.get(image, b""))
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,16 @@ class Inspector:
         return Redone(outputs)
 
     async def decode(
-        self, assignment: Assignment, opened: Bundle, *, strict: bool, deadline_s: float
+        self, assignment: Assignment, ground: Ground, opened: Bundle, *, strict: bool, deadline_s: float
     ) -> Mapping[int, bytes]:
-        """Pixels of every last latent. Raises CannotRunError."""
+        """Pixels of every last latent. Raises EncodingInvalid for latents that are none, CannotRunError."""
         spec = assignment.spec
-        last = tuple(
-            (image, opened.tensor(Slot(LeafKind.LATENT, image, spec.steps - 1))) for image in range(spec.count)
-        )
+        leaves = [opened.leaf(Slot(LeafKind.LATENT, image, spec.steps - 1)) for image in range(spec.count)]
+        for image, leaf in enumerate(leaves):
+            if not ground.noise_shape_fits(leaf, image):
+                # Left to the executor this would look as if our machine could not run the task.
+                raise EncodingInvalid(f"the last latent of picture {image} has another size")
+        last = tuple((image, bytes(leaf.data)) for image, leaf in enumerate(leaves))
         job = self._job(assignment, strict, deadline_s)
         return (await self._replay(replace(job, decode=last, embeddings=False))).rgb
 
@@ -301,7 +305,7 @@ def _file_wrong(assignment: Assignment, opened: Bundle, files: Files, image: int
             return True
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             return picture.convert("RGB").tobytes() != bytes(pixels.data)
-    except (OSError, ValueError, SyntaxError, GessoError):
+    except (OSError, ValueError, SyntaxError, EOFError, zlib.error, Image.DecompressionBombError, GessoError):
         return True
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from gesso_node.auditing.ask import Asker, NotOpenedError, Opened
+from gesso_node.auditing.ask import Asker, NotOpenedError, Opened, in_time
 from gesso_node.auditing.assignment import Assignment
 from gesso_node.auditing.auditor import MAX_REASON_CHARS, Examiner, Finding
 from gesso_node.auditing.case import UNABLE, Case
@@ -40,7 +40,8 @@ class Juror:
         entry = case.votes[case.level]
         now = await self._now()
         try:
-            opened = await self._open(case, assignment)
+            with in_time(by - now):
+                opened = await self._open(case, assignment)
         except NotOpenedError as error:
             if now < by:
                 raise

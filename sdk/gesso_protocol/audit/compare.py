@@ -88,12 +88,13 @@ def residual_cosine(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor])
 
     Honest rounding is not correlated between steps; a steady push in one direction is.
     """
-    a, b = (np.asarray(own, np.float64).ravel() - np.asarray(theirs, np.float64).ravel() for own, theirs in
-            (first, second))  # fmt: skip
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    if a.shape != b.shape or size == 0 or not np.isfinite(size):
+    if len({one.shape for one in (*first, *second)}) > 1:
         return 0.0
-    return float(a @ b) / size
+    with np.errstate(invalid="ignore", over="ignore"):
+        a, b = (np.asarray(own, np.float64).ravel() - np.asarray(theirs, np.float64).ravel() for own, theirs in
+                (first, second))  # fmt: skip
+        size = float(np.linalg.norm(a) * np.linalg.norm(b))
+        return float(a @ b) / size if size > 0 and np.isfinite(size) else 0.0
 
 
 def rgb_error(own: bytes, theirs: bytes) -> tuple[int, float]:

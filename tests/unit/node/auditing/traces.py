@@ -88,7 +88,7 @@ async def verdict_on(folder: Path, sold: Sold) -> Verdict:
     """What an auditor says that has everything."""
     opened = sold.bundle()
     ground, redone = await ground_and_steps(folder, sold, opened)
-    rgb = await inspector(folder).decode(sold.assignment, opened, strict=False, deadline_s=60)
+    rgb = await inspector(folder).decode(sold.assignment, ground, opened, strict=False, deadline_s=60)
     files = Files(None, dict(enumerate(sold.images)))
     found = judge(inspect(sold.assignment, ground, redone, opened, rgb, files, strict=False))
     if not found.recheck:
