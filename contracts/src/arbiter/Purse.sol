@@ -133,6 +133,7 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
     /// @dev Takes stake into the pool.
     function _penalise(address wallet, uint96 amount) internal returns (uint96 taken) {
         taken = registry.slash(wallet, amount, address(this));
+        // slither-disable-next-line costly-loop -- once a juror that did wrong, and juries have few
         _pool += taken;
     }
 

@@ -12,7 +12,7 @@ from gesso_contracts.binding import signature
 from gesso_protocol.hashing import keccak256
 
 CONTRACTS = [TASK_BOARD, NODE_REGISTRY, MARKETPLACE, DEV_TOKEN]
-TERMS = "(address,uint96,bytes32,uint64,uint8,uint32,uint32,uint64)"
+TERMS = "(address,uint96,bytes32,uint64,uint8,uint32,uint32,uint64,uint8)"
 named = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
 
 

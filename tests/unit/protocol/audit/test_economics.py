@@ -26,6 +26,7 @@ from gesso_protocol.audit.economics import (
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.simulation import HONEST, World, play
 
+TOKEN = 10**18
 STORY = Path(__file__).parents[4] / "node" / "AUDITS.md"
 MARKET = Market()
 STEADY = AuditRules(vetting_rate_bps=500, steady_rate_bps=500, trusted_rate_bps=500)
@@ -139,6 +140,43 @@ def test_pools() -> None:
     assert not replace(pool, fee=0.0099).solvent
 
 
+@pytest.mark.parametrize(
+    ("shipped", "price", "rate_bps"), [(DeploySettings(), 0.012, 500), (DeploySettings.devnet(), 0.01, 2000)]
+)
+def test_shipped_fees_pay_for_their_audits(shipped: DeploySettings, price: float, rate_bps: int) -> None:
+    """A network starts with all nodes in vetting; a production one is carried by nodes that have left it."""
+    rules = shipped.audits
+    assert rules is not None
+    earned = rules.auditor_fee / TOKEN
+    pool = Pool(price, shipped.protocol_fee_bps, earned, gas_cost=0, work_cost=0, rate=rate_bps / 10_000)
+    assert pool.solvent
+    assert shipped.audit_fee >= rules.auditor_seats * rules.auditor_fee, "audits of one's own tasks are no trade"
+
+
+@pytest.mark.parametrize("shipped", [DeploySettings(), DeploySettings.devnet()])
+def test_whoever_calls_a_jury_in_vain_pays_it(shipped: DeploySettings) -> None:
+    """A challenge, a false flag, an appeal, a guilty node with the least stake: each brings what its jury earns."""
+    rules = shipped.audits
+    assert rules is not None
+    auditors = rules.auditor_seats * rules.auditor_fee
+    first, second = rules.jurors * rules.juror_fee + auditors, rules.appeal_jurors * rules.juror_fee
+    assert rules.challenge_bond >= first
+    assert rules.auditor_penalty >= first
+    assert 3 * rules.challenge_bond >= second
+    kept = 10_000 - rules.burn_bps - rules.requester_bps
+    assert shipped.min_stake * rules.penalty_bps * kept // 10**8 >= first
+
+
+def test_shipped_prices_are_those_of_the_closed_forms() -> None:
+    rules, bench, price = DeploySettings().audits, Bench(), 0.012
+    assert rules is not None
+    assert rules.auditor_fee / TOKEN == pytest.approx(bench.auditor_fee * price)
+    assert rules.juror_fee / TOKEN == pytest.approx(bench.juror_fee * price)
+    assert rules.auditor_penalty / TOKEN == pytest.approx(bench.auditor_penalty * price, rel=0.05)
+    assert rules.juror_penalty / TOKEN == pytest.approx(bench.juror_penalty * price, rel=0.05)
+    assert rules.challenge_bond / TOKEN == pytest.approx(bench.bond * price, rel=0.05)
+
+
 @pytest.mark.parametrize("name", ["wrong-model", "fewer-steps", "withhold"])
 def test_the_simulation_agrees_with_the_closed_form(name: str) -> None:
     cheat = next(cheat for cheat in CHEATS if cheat.name == name)
@@ -187,7 +225,8 @@ def test_the_same_seed_is_the_same_history() -> None:
 
 
 def test_the_design_story_shows_what_is_computed() -> None:
-    rows = [line.strip("| ").split(" | ") for line in STORY.read_text().splitlines() if line.startswith("| ")]
+    chapter = STORY.read_text().split("## 10.")[0]  # later tables are of what was measured
+    rows = [line.strip("| ").split(" | ") for line in chapter.splitlines() if line.startswith("| ")]
     cells = {row[0]: row for row in rows}
     for cheat in CHEATS:
         shown = [float(value) for value in cells[cheat.name][1:7]]
