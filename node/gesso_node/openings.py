@@ -126,7 +126,8 @@ class Openings:
         chosen = tuple(positions[position] for position in wanted.positions) or slots
         result = None if own.entry.result is None else own.entry.result.ref
         if wanted.bundle or not wanted.positions:
-            bundle = await self._bundle(own, chosen)
+            # Always all that the phase allows: there are too many subsets to keep a bundle of each that is asked for.
+            bundle = await self._bundle(own, slots)
             openings: tuple[Opening, ...] = ()
         else:
             bundle = None

@@ -69,6 +69,11 @@ async def open_executor(stack: AsyncExitStack, settings: NodeSettings) -> Execut
     section = settings.executor
     child = section.child
     check_cheat(section.cheat, section.allow_cheats)
+    if child.options.get("cheat") is not None and not section.allow_cheats:
+        raise ConfigError(
+            "the setting executor.child.options.cheat is set; a node that cheats loses its stake",
+            hint="executor.allow_cheats exists for tests and devnets; remove the option",
+        )
     if section.cheat in ENGINE_CHEATS:
         child = child.model_copy(update={"options": {**child.options, "cheat": section.cheat}})
     return await stack.enter_async_context(

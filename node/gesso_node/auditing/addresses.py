@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from gesso.chain import Chain, NodeState
 from gesso.transport.binding import peer_id_of_bytes
-from gesso.transport.port import PeerId, Transport, Verdict
+from gesso.transport.port import Message, PeerId, Transport, Verdict
 from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import EncodingInvalid, GessoError, PeerUnreachable
 from gesso_protocol.ids import Address
@@ -29,13 +29,14 @@ RELAY_TIMEOUT_S = 5.0
 
 
 class Addresses:
-    """Remembers adverts by wallet, and connects. The registry says which peer a wallet is; an advert only where."""
+    """Remembers adverts by the peer that signed them, and connects. The registry says which peer a wallet is; an advert
+    only where, and anybody can name a wallet in one."""
 
     def __init__(self, chain: Chain, transport: Transport, relays: Sequence[httpx.AsyncClient]) -> None:
         self._chain = chain
         self._transport = transport
         self._relays = tuple(relays)
-        self._known: OrderedDict[Address, tuple[str, ...]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -43,7 +44,7 @@ class Addresses:
             try:
                 async with self._transport.subscribe(TOPIC_NODES, validator=self._judge) as messages:
                     async for message in messages:
-                        self._note(message.data)
+                        self._note(message)
             except GessoError as error:
                 log.warning("auditing.gossip-away", code=error.code)
             await anyio.sleep(REJOIN_AFTER_S)
@@ -59,7 +60,7 @@ class Addresses:
             raise PeerUnreachable(f"{wallet.short} registered no peer id") from error
         if any(known.peer == peer for known in self._transport.peers()):
             return peer
-        for address in await self._where(wallet):
+        for address in await self._where(wallet, peer):
             try:
                 if await self._transport.connect(address, timeout_s=DIAL_TIMEOUT_S) == peer:
                     return peer
@@ -67,8 +68,8 @@ class Addresses:
                 log.debug("auditing.dial-failed", node=wallet.short, code=error.code)
         raise PeerUnreachable(f"nobody says where {wallet.short} is, or it does not answer there")
 
-    async def _where(self, wallet: Address) -> tuple[str, ...]:
-        heard = self._known.get(wallet, ())
+    async def _where(self, wallet: Address, peer: PeerId) -> tuple[str, ...]:
+        heard = self._known.get(peer, ())
         asked: tuple[str, ...] = ()
         for relay in self._relays:
             asked += await self._ask(relay, wallet)
@@ -86,20 +87,20 @@ class Addresses:
             log.debug("auditing.relay-silent", error=type(error).__name__)
         return ()
 
-    def _judge(self, _: PeerId, data: bytes) -> Verdict:
-        try:
-            NodeAdvert.decode(data)
-        except EncodingInvalid:
-            return Verdict.REJECT
-        return Verdict.ACCEPT
-
-    def _note(self, data: bytes) -> None:
+    def _judge(self, peer: PeerId, data: bytes) -> Verdict:
         try:
             advert = NodeAdvert.decode(data)
         except EncodingInvalid:
+            return Verdict.REJECT
+        if advert.peer != peer:
+            return Verdict.REJECT
+        return Verdict.ACCEPT if advert.chain_id == self._chain.chain_id else Verdict.IGNORE
+
+    def _note(self, message: Message) -> None:
+        if self._judge(message.peer, message.data) is not Verdict.ACCEPT:
             return
-        self._known[advert.wallet] = advert.addresses
-        self._known.move_to_end(advert.wallet)
+        self._known[message.peer] = NodeAdvert.decode(message.data).addresses
+        self._known.move_to_end(message.peer)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 

@@ -156,6 +156,11 @@ async def test_an_auditor_gets_openings_that_verify_against_the_chain(world: Wor
                 digest, salt = bytes.fromhex(opening.digest), bytes.fromhex(opening.salt)
                 proof = tuple(bytes.fromhex(step) for step in opening.proof)
                 assert opened(reply.trace_root, run, layout, opening.position, digest, salt, proof)
+            bundles = [
+                messages.OpenReply.decode(await auditor.request(peer, messages.PROTOCOL_OPEN, question.encode())).bundle
+                for question in (asked.model_copy(update={"bundle": True}), asked.model_copy(update={"positions": ()}))
+            ]
+            assert bundles[0] == bundles[1]  # not one for every subset that somebody asks for
             latent = reply.openings[1]
             assert latent.blob is not None
             header, body = messages.decode_blob_reply(

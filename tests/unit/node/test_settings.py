@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gesso_node.parts import open_executor
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError
 
@@ -63,3 +65,12 @@ def test_any_document_is_settings_or_a_config_error(value: dict[str, Any]) -> No
     except ConfigError:
         return
     assert settings.data_dir is not None
+
+
+@pytest.mark.anyio
+async def test_no_cheat_slips_in_through_the_childs_options(tmp_path: Path) -> None:
+    child = {"options": {"cheat": "int4"}}
+    hidden = NodeSettings.verified({"data_dir": str(tmp_path), "executor": {"engine": "fake", "child": child}})
+    async with AsyncExitStack() as stack:
+        with pytest.raises(ConfigError, match="loses its stake"):
+            await open_executor(stack, hidden)
