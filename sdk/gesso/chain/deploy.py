@@ -22,8 +22,8 @@ PLACEHOLDER = Address("0x" + "00" * 20)
 
 
 PRODUCTION_AUDITS = AuditRules(
-    auditor_fee=Wei(ONE_TOKEN // 1_000),
-    juror_fee=Wei(ONE_TOKEN // 1_000),
+    auditor_fee=Wei(3 * ONE_TOKEN // 1_000),
+    juror_fee=Wei(12 * ONE_TOKEN // 1_000),
     auditor_penalty=Wei(ONE_TOKEN),
     juror_penalty=Wei(ONE_TOKEN // 2),
     challenge_bond=Wei(ONE_TOKEN),
@@ -33,6 +33,8 @@ DEVNET_AUDITS = PRODUCTION_AUDITS.model_copy(
     update={
         "vetting_audits": 5,
         "trusted_audits": 20,
+        "auditor_fee": Wei(ONE_TOKEN // 1_000),
+        "juror_fee": Wei(ONE_TOKEN // 1_000),
         "audit_step_s": 1,
         "audit_commit_window_s": 14,
         "audit_reveal_window_s": 10,
@@ -67,14 +69,18 @@ class DeploySettings(BaseModel):
     max_claim_window_s: int = 86_400
     min_commit_window_s: int = 10
     max_commit_window_s: int = 86_400
-    protocol_fee_bps: int = 100
+    protocol_fee_bps: int = Field(default=300, description="pays auditors where there is an arbiter")
     max_royalty_bps: int = 1_000
     min_fee: Wei = Wei(ONE_TOKEN // 10_000)
     min_stake: Wei = Wei(100 * ONE_TOKEN)
     stake_per_weight: Wei = Wei(100 * ONE_TOKEN)
     unbonding_period_s: int = 7 * 86_400
     activation_delay_s: int = 86_400
-    audit_fee: Wei = Field(default=Wei(2 * ONE_TOKEN // 1_000), description="what a sure audit costs beside the fee")
+    audit_fee: Wei = Field(
+        default=Wei(6 * ONE_TOKEN // 1_000),
+        description="what a sure audit costs beside the fee; at least what its auditors earn, or auditing one's own "
+        "tasks would be a trade",
+    )
     audits: AuditRules | None = Field(default=PRODUCTION_AUDITS, description="None: a network without an arbiter")
     beacon_period_s: int = Field(default=60, description="length of a round of the block beacon")
 
@@ -90,6 +96,8 @@ class DeploySettings(BaseModel):
             min_commit_window_s=2,
             unbonding_period_s=300,
             activation_delay_s=0,
+            protocol_fee_bps=500,
+            audit_fee=Wei(2 * ONE_TOKEN // 1_000),
             audits=DEVNET_AUDITS,
             beacon_period_s=2,
         )
