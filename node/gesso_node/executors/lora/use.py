@@ -27,19 +27,44 @@ MAX_KEPT = 4
 """Adapters that stay on a pipeline, ready to be switched on; more, and the one not used for longest leaves."""
 
 
+_Form = dict[str, dict[str, tuple[int, float]]]
+"""Rank and alpha by module name, by part: adapters of one form differ in nothing but their numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Put:
     name: str
-    parts: tuple[str, ...]
+    form: _Form
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A file read and checked to its last number, so that nothing can be refused once layers are touched."""
+
+    plans: dict[str, dict[str, Layer]]
+    weights: dict[tuple[str, str], tuple[Array, Array]]
+
+    @property
+    def form(self) -> _Form:
+        return {
+            part: {name: (layer.rank, float(layer.alpha or layer.rank)) for name, layer in plan.items()}
+            for part, plan in self.plans.items()
+        }
 
 
 class AdapterSet:
-    """The adapters of one pipeline. Keyed by path: a node's folders are named by the hash of what is in them."""
+    """The adapters of one pipeline. Keyed by path: a node's folders are named by the hash of what is in them.
+
+    Building layers costs more than filling them. So when no place is free, a new adapter takes over the layers of an
+    idle one of the same form, if there is one; only their numbers change, and the result is the same to the bit.
+    """
 
     def __init__(self, pipe: Any, *, keep: int = MAX_KEPT) -> None:
         self._parts = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
         self._keep = keep
         self._put: OrderedDict[Path, _Put] = OrderedDict()
+        self._layers: dict[tuple[str, str], Any] = {}
+        self._modules: dict[str, dict[str, str]] = {}
         self._count = 0
 
     @contextmanager
@@ -61,6 +86,7 @@ class AdapterSet:
         for part in self._parts.values():
             remove_adapters(part)
         self._put.clear()
+        self._layers.clear()
 
     @property
     def kept(self) -> tuple[Path, ...]:
@@ -70,33 +96,61 @@ class AdapterSet:
     def _ensure(self, path: Path, needed: set[Path]) -> None:
         if path in self._put:
             return
+        ready = self._read(path)
         idle = [other for other in self._put if other not in needed]
+        if len(self._put) >= self._keep:
+            twin = next((other for other in idle if self._put[other].form == ready.form), None)
+            if twin is not None:
+                self._put[path] = self._refill(self._put.pop(twin), ready)
+                return
         while len(self._put) >= self._keep and idle:
             self._remove(idle.pop(0))
         self._count += 1
-        self._put[path] = self._load(path, f"lora{self._count}")
+        self._put[path] = self._build(ready, f"lora{self._count}")
+
+    def _read(self, path: Path) -> _Ready:
+        file = read_adapter(path)
+        plans = {part: plan for part in self._parts if (plan := self._plan(file, part))}
+        weights = {
+            (part, name): (file.array(layer.down), file.array(layer.up))
+            for part, plan in plans.items()
+            for name, layer in plan.items()
+        }
+        return _Ready(plans, weights)
 
     @torch.no_grad()
-    def _load(self, path: Path, name: str) -> _Put:
-        file = read_adapter(path)
-        plans = {part: self._plan(file, part) for part in self._parts}
-        parts = tuple(part for part, plan in plans.items() if plan)
+    def _build(self, ready: _Ready, name: str) -> _Put:
         try:
-            for part in parts:
-                self._insert(file, part, plans[part], name)
+            for part, plan in ready.plans.items():
+                self._insert(part, plan, name)
+            self._fill(ready, name)
         except BaseException:
             self._delete(name)
             raise
-        return _Put(name, parts)
+        finally:
+            self.off()
+        return _Put(name, ready.form)
+
+    @torch.no_grad()
+    def _refill(self, slot: _Put, ready: _Ready) -> _Put:
+        try:
+            self._fill(ready, slot.name)
+        except BaseException:
+            self._delete(slot.name)
+            raise
+        return slot
+
+    def _fill(self, ready: _Ready, name: str) -> None:
+        for where, (down, up) in ready.weights.items():
+            layer = self._layers[where]
+            for side, array in ((layer.lora_A, down), (layer.lora_B, up)):
+                weight: Any = side[name].weight
+                weight.copy_(_as(array, weight))
 
     def _plan(self, file: AdapterFile, part: str) -> dict[str, Layer]:
         """Module name to layer, checked against the base."""
         base = self._parts[part]
-        modules = {
-            name.replace(".", "_"): name
-            for name, module in base.named_modules()
-            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | LoraLayer) and not _inside_adapter(name)
-        }
+        modules = self._names(part)
         plan = {}
         for (where, key), layer in file.layers.items():
             if where != part:
@@ -111,36 +165,43 @@ class AdapterSet:
             plan[name] = layer
         return plan
 
-    def _insert(self, file: AdapterFile, part: str, plan: dict[str, Layer], name: str) -> None:
+    def _names(self, part: str) -> dict[str, str]:
+        """What may be adapted, by its name with underscores; adapters come and go, these names stay."""
+        if part not in self._modules:
+            self._modules[part] = {
+                name.replace(".", "_"): name
+                for name, module in self._parts[part].named_modules()
+                if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | LoraLayer) and not _inside_adapter(name)
+            }
+        return self._modules[part]
+
+    def _insert(self, part: str, plan: dict[str, Layer], name: str) -> None:
         base = self._parts[part]
         base.add_adapter(_config(plan), adapter_name=name)
         device, dtype = base.device, base.dtype  # these walk the whole model each time they are asked for
-        for module_name, layer in plan.items():
+        for module_name in plan:
             module: Any = base.get_submodule(module_name)
             if not isinstance(module, LoraLayer) or name not in module.lora_A:
                 raise ModelInvalid(f"layer {module_name} cannot be adapted")
-            for side, tensor in ((module.lora_A, layer.down), (module.lora_B, layer.up)):
-                weight: Any = side[name].weight
-                weight.copy_(_as(file.array(tensor), weight))
             for side in (module.lora_A, module.lora_B):
                 side[name].to(device=device, dtype=dtype)
+            self._layers[part, module_name] = module
         base.eval()
-        self.off()
 
     def _switch(self, strengths: dict[str, float]) -> None:
-        for module in self._layers():
+        for module in self._layers.values():
             here = [name for name in strengths if name in module.lora_A]
             module.enable_adapters(bool(here))
-            module.set_adapter(here)
+            if here:
+                module.set_adapter(here, inference_mode=True)
             for name in here:
                 module.set_scale(name, strengths[name])
-            for parameter in module.parameters():
-                parameter.requires_grad_(False)
 
     def off(self) -> None:
         """The base alone; what is put on stays ready."""
-        for module in self._layers():
-            module.enable_adapters(False)
+        for module in self._layers.values():
+            if not module.disable_adapters:
+                module.enable_adapters(False)
 
     def _remove(self, path: Path) -> None:
         self._delete(self._put.pop(path).name)
@@ -148,14 +209,12 @@ class AdapterSet:
             self.clear()
 
     def _delete(self, name: str) -> None:
-        for module in self._layers():
-            if name in module.lora_A:
-                module.delete_adapter(name)
         for part in self._parts.values():
+            for module in part.modules():
+                if isinstance(module, LoraLayer) and name in module.lora_A:
+                    module.delete_adapter(name)
+                    module.enable_adapters(False)
             getattr(part, "peft_config", {}).pop(name, None)
-
-    def _layers(self) -> Iterator[Any]:
-        return (module for part in self._parts.values() for module in part.modules() if isinstance(module, LoraLayer))
 
 
 def strengths(spec: TextToImage, folders: Sequence[Path]) -> list[tuple[Path, float]]:

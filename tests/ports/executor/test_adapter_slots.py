@@ -1,0 +1,136 @@
+"""A new LoRA on a warm pipeline takes over the layers of an old one: no bit differs from a fresh load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("peft")
+
+import torch
+
+from gesso.tensorfile import write_tensors
+from gesso_node.executors.diffusers import DiffusersEngine
+from gesso_node.executors.lora.use import AdapterSet
+from gesso_node.executors.sample import write_sample_pipeline
+from gesso_protocol.errors import ModelInvalid
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return write_sample_pipeline(tmp_path_factory.mktemp("model") / "sample")
+
+
+def pipeline(model: Path, dtype: str = "fp32") -> Any:
+    return DiffusersEngine()._pipeline(model, dtype).pipeline
+
+
+def shapes(pipe: Any) -> dict[str, torch.Size]:
+    """Attention and convolutions of the UNet and attention of the text encoder, as files name them."""
+    return {
+        f"{part}.{name}": module.weight.shape
+        for part in ("unet", "text_encoder")
+        for name, module in getattr(pipe, part).named_modules()
+        if name.endswith(("to_q", "to_v", "conv1", "q_proj"))
+    }
+
+
+def write(folder: Path, layers: dict[str, torch.Size], seed: int, rank: int = 3, poison: bool = False) -> Path:
+    rng = np.random.default_rng(seed)
+    rows: list[Any] = []
+    for name, (outer, *inner) in layers.items():
+        for side, shape in (("A", (rank, *inner)), ("B", (outer, rank, *(1 for _ in inner[1:])))):
+            array = rng.standard_normal(shape).astype("<f4")
+            rows.append((f"{name}.lora_{side}.weight", "F32", shape, array.tobytes()))
+    if poison:
+        name, dtype, shape, data = rows[-1]
+        rows[-1] = (name, dtype, shape, data[:-4] + np.float32("nan").tobytes())
+    folder.mkdir()
+    write_tensors(folder / "adapter.safetensors", rows, {})
+    return folder
+
+
+def put(adapters: AdapterSet, files: Sequence[Path]) -> None:
+    for file in files:
+        with adapters.applied([(file, 0.7)]):
+            pass
+
+
+def output(pipe: Any) -> torch.Tensor:
+    """What the UNet makes of words that the text encoder has read."""
+    kind = pipe.unet.dtype
+    noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(0)).to(kind)
+    with torch.no_grad():
+        words = pipe.text_encoder(torch.arange(8)[None])[0].to(kind)
+        made: torch.Tensor = pipe.unet(noise, 10, words, return_dict=False)[0]
+    return made
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_refilled_layers_are_to_the_bit_what_a_fresh_load_gives(dtype: str, model: Path, tmp_path: Path) -> None:
+    warm, cold = pipeline(model, dtype), pipeline(model, dtype)
+    layers, plain = shapes(warm), output(warm)
+    files = [write(tmp_path / str(seed), layers, seed) for seed in range(6)]
+    refilled, fresh = AdapterSet(warm, keep=2), AdapterSet(cold, keep=2)
+    put(refilled, files)
+    put(fresh, files[-2:])
+    assert refilled.kept == fresh.kept == tuple(files[-2:])
+    both = [(file, 0.7) for file in files[-2:]]
+    with refilled.applied(both), fresh.applied(both):
+        assert len(refilled._layers) == len(fresh._layers) == len(layers)
+        for where, layer in refilled._layers.items():
+            assert set(layer.lora_A) == {"lora1", "lora2"}, "no layers were built after the first two"
+            other = fresh._layers[where]
+            assert layer.scaling == other.scaling
+            for mine, theirs in zip(layer.parameters(), other.parameters(), strict=True):
+                assert mine.dtype == theirs.dtype
+                assert torch.equal(mine, theirs)
+        shown = output(warm)
+        assert torch.equal(shown, output(cold))
+        assert not torch.equal(shown, plain)
+    assert torch.equal(output(warm), plain)
+    refilled.clear()
+    assert torch.equal(output(warm), plain)
+
+
+def test_another_form_gets_layers_of_its_own(model: Path, tmp_path: Path) -> None:
+    pipe = pipeline(model)
+    layers = shapes(pipe)
+    adapters = AdapterSet(pipe, keep=2)
+    first, second = (write(tmp_path / str(seed), layers, seed) for seed in range(2))
+    thin = write(tmp_path / "thin", layers, 2, rank=2)
+    put(adapters, [first, second, thin])
+    assert adapters.kept == (second, thin)
+    assert {layer.r["lora3"] for layer in adapters._layers.values()} == {2}
+    few = write(tmp_path / "few", dict(list(layers.items())[:3]), 3)
+    put(adapters, [few])
+    assert adapters.kept == (thin, few)
+    assert sum("lora4" in layer.lora_A for layer in adapters._layers.values()) == 3
+
+
+def test_a_task_that_needs_all_places_takes_none_of_its_own(model: Path, tmp_path: Path) -> None:
+    pipe = pipeline(model)
+    adapters = AdapterSet(pipe, keep=2)
+    files = [write(tmp_path / str(seed), shapes(pipe), seed) for seed in range(3)]
+    with adapters.applied([(file, 0.5) for file in files]):
+        assert adapters.kept == tuple(files)
+
+
+def test_a_refused_file_takes_nobodys_place(model: Path, tmp_path: Path) -> None:
+    pipe = pipeline(model)
+    layers, plain = shapes(pipe), output(pipe)
+    adapters = AdapterSet(pipe, keep=2)
+    files = [write(tmp_path / str(seed), layers, seed) for seed in range(2)]
+    put(adapters, files)
+    bad = write(tmp_path / "bad", layers, 3, poison=True)
+    with pytest.raises(ModelInvalid, match="not numbers"), adapters.applied([(bad, 1.0)]):
+        pass
+    assert adapters.kept == tuple(files)
+    assert torch.equal(output(pipe), plain)
