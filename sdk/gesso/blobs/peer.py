@@ -76,8 +76,9 @@ class PeerBlobs:
             raise BlobTooLarge(f"{ref.short} is said to have {size} bytes; at most {max_bytes} are wanted")
         data = bytearray()
         while len(data) < size:
-            _, body = await self._ask(peer, ref, len(data), min(CHUNK_BYTES, size - len(data)))
-            if not body:
+            length = min(CHUNK_BYTES, size - len(data))
+            _, body = await self._ask(peer, ref, len(data), length)
+            if len(body) < length:  # whole chunks only, or a byte at a time could hold us up for days
                 raise BlobCorrupt(f"a peer stopped in the middle of {ref.short}")
             data += body
         if BlobRef.of(data) != ref:
