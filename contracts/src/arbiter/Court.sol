@@ -107,7 +107,8 @@ abstract contract Court is AuditDesk {
         if (!complete && block.timestamp <= word.revealBy()) revert TooEarly(taskId, word.revealBy() + 1);
         uint8 level = word.level();
         uint256 quorum = _quorumAt(level);
-        DisputeOutcome outcome = DisputeOutcome.Undecided;
+        // An appeal without a quorum changes nothing: else whoever lost could wish the first verdict away.
+        DisputeOutcome outcome = level == 0 ? DisputeOutcome.Undecided : word.outcome();
         if (word.count(BAD) >= quorum) outcome = DisputeOutcome.Guilty;
         else if (word.count(GOOD) >= quorum) outcome = DisputeOutcome.Innocent;
         uint40 appealBy = level == 0 ? uint40(block.timestamp + _appealWindow) : 0;
@@ -127,7 +128,7 @@ abstract contract Court is AuditDesk {
         if (!lost) revert NotLosingParty(msg.sender);
         _disputes[taskId].appellant = msg.sender;
         emit Appealed(taskId, msg.sender);
-        _summon(taskId, 1, word.count(SEATS), msg.sender);
+        _summon(taskId, 1, word.count(SEATS) | (uint256(word.outcome()) << OUTCOME_AT), msg.sender);
         _takeBond(APPEAL_FACTOR * _challengeBond);
     }
 
@@ -194,10 +195,11 @@ abstract contract Court is AuditDesk {
     }
 
     /// @dev Starts the vote of a level; the jury's round begins after this call, so nobody knows who will sit.
-    function _summon(bytes32 taskId, uint8 level, uint256 firstSeats, address by) private {
+    /// @param first Seats of level 0 and its outcome, both in place; zero at level 0.
+    function _summon(bytes32 taskId, uint8 level, uint256 first, address by) private {
         uint64 round = _roundAfter(uint40(block.timestamp));
         uint40 commitBy = _startOf(round) + _voteCommitWindow;
-        _disputes[taskId].word = openLevel(level, firstSeats, round, commitBy, commitBy + _voteRevealWindow);
+        _disputes[taskId].word = openLevel(level, first, round, commitBy, commitBy + _voteRevealWindow);
         emit DisputeOpened(taskId, by, level, round);
     }
 

@@ -158,7 +158,7 @@ struct AuditView {
 
 /// @notice Where a dispute stands, as `disputeOf` answers. Counts are those of the present level.
 /// @param phase See `DisputePhase`.
-/// @param outcome Of the latest tally; final once the phase is `Executed`.
+/// @param outcome Of the latest tally, which stands until overturned; final once the phase is `Executed`.
 /// @param level 0, or 1 after an appeal.
 /// @param round Beacon round that draws the jurors of this level.
 /// @param commitBy Last second to commit a vote.
@@ -394,6 +394,7 @@ interface IArbiter {
 
     /// @notice Asks for a second, larger jury with three `challengeBond` pulled from the caller. Against guilty: node or
     /// an auditor that passed it; against innocent: requester or an auditor that flagged; against undecided: all four.
+    /// A second jury without a quorum leaves the first outcome as it is.
     function appeal(bytes32 taskId) external;
 
     /// @notice Carries out the final outcome: ruling, penalties, pay, bonds. Anyone may call.

@@ -27,13 +27,14 @@ uint256 constant REVEALED = 16;
 uint256 constant SEATS = 8;
 uint256 constant FIRST_SEATS = 0;
 
-function openLevel(uint256 level_, uint256 firstSeats, uint64 round_, uint40 commitBy_, uint40 revealBy_)
+/// @param first What is kept of level 0: its seats, and its outcome until this level is counted.
+function openLevel(uint256 level_, uint256 first, uint64 round_, uint40 commitBy_, uint40 revealBy_)
     pure
     returns (DisputeWord)
 {
     return DisputeWord.wrap(
         (uint256(round_) << ROUND_AT) | (uint256(commitBy_) << COMMIT_BY_AT) | (uint256(revealBy_) << REVEAL_BY_AT)
-            | (uint256(DisputePhase.Voting) << PHASE_AT) | (level_ << LEVEL_AT) | firstSeats
+            | (uint256(DisputePhase.Voting) << PHASE_AT) | (level_ << LEVEL_AT) | first
     );
 }
 

@@ -487,6 +487,41 @@ contract DisputesTest is AuditFixture {
         vm.assertEq(stakeOf(worker()), 8 * STAKE);
     }
 
+    /// @dev Else a guilty node would only need a second jury that is too small, or divided, to walk away for nothing.
+    function test_VerdictStandsWhenNobodyJudgesTheAppeal() public {
+        funded();
+        Filing memory filing = disputed(FLAG, PASS);
+        bytes32 id = idOf(filing);
+        voted(id, 3, votesOf(5, BAD));
+        appealAs(worker(), id);
+        vm.assertEq(uint8(court.disputeOf(id).outcome), uint8(DisputeOutcome.Guilty), "stands until it is overturned");
+        noJury(filing);
+        vm.assertEq(uint8(court.disputeOf(id).outcome), uint8(DisputeOutcome.Guilty));
+        court.execute(filing);
+        vm.assertEq(stakeOf(worker()), 8 * STAKE - PENALTY);
+        vm.assertEq(court.creditOf(worker()), 0, "the bond of a lost appeal");
+        vm.assertEq(court.creditOf(nodeAt(3)), JUROR_FEE, "who judged as it stands");
+        vm.assertEq(court.bonds(), 0);
+    }
+
+    function test_VerdictStandsWhenTheAppealIsDivided() public {
+        funded();
+        Filing memory filing = disputed(FLAG, PASS);
+        bytes32 id = idOf(filing);
+        voted(id, 3, votesOf(5, GOOD));
+        appealAs(carol, id);
+        uint8[] memory votes = votesOf(5, BAD);
+        (votes[0], votes[1]) = (GOOD, GOOD);
+        voted(id, 8, votes);
+        court.execute(filing);
+        assertState(filing.terms, TaskState.Committed);
+        vm.assertEq(stakeOf(worker()), 8 * STAKE);
+        vm.assertEq(court.creditOf(carol), 0, "the bond of a lost appeal");
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - AUDITOR_PENALTY);
+        vm.assertEq(court.creditOf(nodeAt(8)), JUROR_FEE);
+        vm.assertEq(stakeOf(nodeAt(12)), 2 * STAKE - JUROR_PENALTY);
+    }
+
     function test_RevertWhen_AppealedByWinnersOrStrangers() public {
         Filing memory filing = disputed(FLAG, PASS);
         bytes32 id = idOf(filing);

@@ -26,7 +26,9 @@ class AuditOutcome(enum.IntEnum):
 
 
 class DisputeOutcome(enum.IntEnum):
-    """How a committee decided. Undecided: nobody is slashed, the requester is refunded, the node is not paid."""
+    """How a committee decided. Undecided: nobody is slashed, the requester is refunded, the node is not paid.
+
+    An appeal that is undecided leaves the first outcome as it is."""
 
     NONE = 0
     GUILTY = 1

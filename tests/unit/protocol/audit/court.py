@@ -200,7 +200,10 @@ class Court:
         quorum = RULES.appeal_quorum if self.dispute.level else RULES.quorum
         bad, good = ballots.count(Ballot.BAD), ballots.count(Ballot.GOOD)
         decided = DisputeOutcome.GUILTY if bad >= quorum else DisputeOutcome.INNOCENT
-        self.dispute.outcome = decided if max(bad, good) >= quorum else DisputeOutcome.UNDECIDED
+        if max(bad, good) >= quorum:
+            self.dispute.outcome = decided
+        elif not self.dispute.level:
+            self.dispute.outcome = DisputeOutcome.UNDECIDED
         self.dispute.phase = DisputePhase.TALLIED
         self.dispute.appeal_by = 0 if self.dispute.level else self.now + RULES.appeal_window_s
 
@@ -208,7 +211,8 @@ class Court:
         assert self.dispute is not None
         require(self.dispute.phase is DisputePhase.TALLIED and self.dispute.level == 0)
         require(self.now <= self.dispute.appeal_by)
-        self.dispute = Dispute(1, self.now, before=tuple(self.dispute.jurors))
+        before, outcome = tuple(self.dispute.jurors), self.dispute.outcome
+        self.dispute = Dispute(1, self.now, before=before, outcome=outcome)
 
     def execute(self) -> None:
         assert self.dispute is not None
