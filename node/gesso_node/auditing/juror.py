@@ -58,6 +58,10 @@ class Juror:
         reasons = "; ".join(map(str, finding.verdict.reasons))
         await self._voted(case, entry, Vote(ballot_of(finding.verdict), wrong), reasons)
 
+    async def abstain(self, case: Case, entry: VoteEntry, why: str) -> None:
+        """Write down that this cannot be told."""
+        await self._voted(case, entry, Vote(Ballot.CANNOT_TELL), why)
+
     async def _open(self, case: Case, assignment: Assignment) -> Opened:
         """What an auditor published, or what the node opens now."""
         public = [told.evidence for told in case.revealed.values() if told.evidence is not None]

@@ -201,10 +201,12 @@ class Auditing:
         if view.challenge is not None and case.sealed_for_another(view.challenge):
             log.warning("audit.seal-of-another-chain", task=case.task.short)
             case.entry = None
+        if case.dispute is None:
+            return  # a vote that we remember may belong to a dispute that a reorganisation brings back
         entry = case.votes.get(case.level) or self._votes.pop((case.task, case.level), None)
-        if entry is not None and case.dispute is not None and entry.round == case.dispute.round:
+        if entry is not None and entry.round == case.dispute.round:
             case.votes[case.level] = entry
-        elif case.level in case.votes and case.dispute is not None:
+        elif case.level in case.votes:
             del case.votes[case.level]  # that jury was drawn on blocks that are gone
 
     def _is_keeper(self, case: Case, rules: AuditRules, now: int) -> bool:
@@ -271,10 +273,16 @@ class Auditing:
     async def _review(self, case: Case, view: AuditView, commit_by: int, now: int) -> None:
         assignment = await self._assignment(case, view)
         if assignment is None:
+            if case.filing.terms.kind != TaskKind.TEXT_TO_IMAGE:
+                await self._abstain(case, now)
             return
         await self._vote_entry(case, now)
         by = commit_by - max(3, view.rules.vote_commit_window_s // 3)
         self._start(case, "review", lambda: self._juror.review(case, assignment, by=by))
+
+    async def _abstain(self, case: Case, now: int) -> None:
+        """Work that no juror can run again, such as training. Leaving the seat would leave it to whoever lies."""
+        await self._juror.abstain(case, await self._vote_entry(case, now), "jurors cannot run this kind of task again")
 
     async def _vote_entry(self, case: Case, now: int) -> VoteEntry:
         entry = case.votes.get(case.level)
