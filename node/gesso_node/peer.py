@@ -334,9 +334,7 @@ async def _build(
         needs_model=needs_model,
         keep_traces=settings.executor.keep_traces,
         chain_now=chain.now,
-        training=TrainingDesk(
-            chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model
-        ),
+        training=TrainingDesk(chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model),
     )
     outbox = Outbox(local, remotes)
     reconciler = Reconciler(

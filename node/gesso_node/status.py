@@ -90,7 +90,6 @@ class NodeStatus(_View):
             lines.append("Next    this node has no stake, so it cannot claim: set `stake` in its settings")
         return "\n".join(lines)
 
-
     def _audits(self) -> str:
         if "auditor" not in self.roles:
             return "off"

@@ -78,7 +78,7 @@ def make_quote(
             f"none of the {len(offers)} known nodes takes {_work(spec)}",
             hint="choose a smaller size or another model: gesso model ls",
         )
-    cheapest = max(min(prices.values(), default=FALLBACK_FEE), min_fee)
+    cheapest = readable(max(min(prices.values(), default=FALLBACK_FEE), min_fee))
     chosen = cheapest if fee is None else fee
     floor = max(min_fee, min(prices.values(), default=Wei(0)))
     if chosen < floor:
@@ -113,6 +113,12 @@ def _work(spec: Spec) -> str:
     if isinstance(spec, TrainLora):
         return f"training of {spec.steps} steps at {spec.resolution} pixels"
     return f"{spec.width}x{spec.height} pixels and {spec.steps} steps"
+
+
+def readable(price: Wei) -> Wei:
+    """The price rounded up to four digits, so that people can read what they pay; at most a thousandth more."""
+    unit = 10 ** max(0, len(str(int(price))) - 4)
+    return Wei(-(-int(price) // unit) * unit)
 
 
 def gross(net: Wei, taken_bps: int) -> Wei:

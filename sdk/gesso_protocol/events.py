@@ -100,7 +100,7 @@ class Delivered(_Event):
 
 
 class TrainingStep(_Event):
-    """Update `index` of `total` of a training is done, with its loss; `sample` is a picture of sample prompt `prompt`."""
+    """Update `index` of `total` of a training is done, with its loss; `sample` shows sample prompt `prompt`."""
 
     kind: Literal["training-step"] = "training-step"
     index: Annotated[int, Field(ge=0)]

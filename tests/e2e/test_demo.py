@@ -68,7 +68,7 @@ def test_the_demo_prints_one_document_and_leaves_nothing_running(tmp_path: Path)
     assert set(document["gas"]) == {"submit", "claim", "commit", "settle"}
     assert document["node"] in document["credits"]
     assert len(document["credits"]) == 3
-    assert document["fee"] == "0.01"
+    assert document["fee"] == "0.01044"
 
     data = Path(document["image"]).read_bytes()
     assert hashlib.sha256(data).hexdigest() == document["sha256"]

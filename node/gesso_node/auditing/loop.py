@@ -374,6 +374,10 @@ class Auditing:
         except GessoError as error:
             log.warning("auditing.step-failed", task=case.task.short, verb=verb, code=error.code, reason=error.message)
             case.not_before = await self._later()
+        except Exception as error:
+            # What is looked at was made by a stranger: a comparison that none of us foresaw must not end the node.
+            log.exception("auditing.step-broke", task=case.task.short, verb=verb, kind=type(error).__name__)
+            case.not_before = await self._later()
         finally:
             case.busy.discard(verb)
             self._wake.set()

@@ -167,7 +167,12 @@ async def _with_arbiter(
     """Board and arbiter name each other for ever, so the board is told an address where nothing is yet."""
     token, registry, _ = houses
     beacon = await _create(sender, BLOCK_BEACON, settings.beacon_period_s)
-    arbiter = contract_address(admin, await rpc.nonce(admin, pending=True) + 1)
+    # The beacon's own address says which transaction made it; an endpoint's count may lag behind its receipts.
+    counted = await rpc.nonce(admin, pending=True)
+    made_by = next((n for n in range(max(0, counted - 2), counted + 3) if contract_address(admin, n) == beacon), None)
+    if made_by is None:
+        raise ChainError("another transaction of the deployer came between", hint="deploy again, with nothing beside")
+    arbiter = contract_address(admin, made_by + 2)
     board = await _create(sender, TASK_BOARD, *houses, arbiter, admin, board_rules)
     surplus_to = settings.treasury or admin
     made = await _create(sender, ARBITER, token, board, registry, beacon, surplus_to, rules.as_tuple())

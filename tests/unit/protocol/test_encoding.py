@@ -169,12 +169,10 @@ reader = threading.Thread(target=read)
 reader.start()
 reader.join()
 """
-    done = subprocess.run(
-        [sys.executable, "-"], input=program, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "the document is nested too deeply\n"), done.stderr
 
 
 def test_brackets_in_texts_are_no_depth() -> None:
-    value: Json = {"a": '[{"' * 40, "b": "\\" * 3 + "]" * 40, "c": ['"', "\\\\\"[[[["]}
+    value: Json = {"a": '[{"' * 40, "b": "\\" * 3 + "]" * 40, "c": ['"', '\\\\"[[[[']}
     assert parse(canonical(value)) == value

@@ -14,6 +14,7 @@ from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 
 pytestmark = pytest.mark.anyio
 
+
 async def test_a_true_result_comes_through(tmp_path: Path) -> None:
     result = manifest()
     delivery = await fetch_result(await put(tmp_path, result), result.ref, TASK, TERMS, committed(result))
