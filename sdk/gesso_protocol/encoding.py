@@ -45,7 +45,7 @@ def parse(data: bytes, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Json:
     # a byte of text can become a hundred bytes of objects, so the count is bounded before anything is built
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
         raise EncodingInvalid(f"the document holds more than {MAX_VALUES} values")
-    _check_depth(data)
+    check_depth(data)
     try:
         value: Json = json.loads(
             data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float, parse_int=_small_int
@@ -57,7 +57,8 @@ def parse(data: bytes, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> Json:
     return value
 
 
-def _check_depth(data: bytes) -> None:
+def check_depth(data: bytes) -> None:
+    """Refuse JSON text that nests too deeply, before it is parsed. Raises `EncodingInvalid`."""
     # The parser's own bound is the interpreter's recursion limit, which other libraries lift for the whole process.
     depth = 0
     for found in _BRACKET.finditer(data):

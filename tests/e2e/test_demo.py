@@ -63,7 +63,7 @@ def test_the_demo_prints_one_document_and_leaves_nothing_running(tmp_path: Path)
     assert document["claimed_over"] == "libp2p"
     assert document["chain"] == "embedded"
     assert document["seed"] == 11
-    assert set(document["stages_s"]) == STAGES
+    assert set(document["stages_s"]) - {"audit"} == STAGES  # a new node's task is sometimes drawn
     assert all(gas > 20_000 for gas in document["gas"].values())
     assert set(document["gas"]) == {"submit", "claim", "commit", "settle"}
     assert document["node"] in document["credits"]

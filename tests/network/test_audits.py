@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from audit_acts import ALWAYS, RULES, arbiter_of, ended, order, outcome, said, stake
+from audit_acts import ALWAYS, RULES, arbiter_of, ended, filing_of, order, outcome, said, stake
 
 from gesso_devnet import Devnet
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
@@ -38,7 +38,7 @@ async def test_a_cheat_is_caught_slashed_and_refunded(cheat: str) -> None:
         assert await ended(net, task) is TaskState.EXPIRED
         dispute = await arbiter_of(net).dispute(task)
         assert dispute.outcome is DisputeOutcome.GUILTY
-        rules, fee = await arbiter_of(net).rules(), 10**16
+        rules, fee = await arbiter_of(net).rules(), int((await filing_of(net, task)).terms.fee)
         slashed = max(rules.penalty_factor * fee, staked * rules.penalty_bps // 10_000)
         assert staked - await stake(net, node) == slashed
         assert await net.earned(net.cast.submitter.address) - before == slashed * rules.requester_bps // 10_000

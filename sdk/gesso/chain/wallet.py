@@ -18,7 +18,8 @@ from eth_keys.exceptions import BadSignature
 from eth_utils.exceptions import ValidationError
 
 from gesso.chain.transaction import is_plain, sign
-from gesso_protocol.errors import WalletError
+from gesso_protocol.encoding import check_depth
+from gesso_protocol.errors import EncodingInvalid, WalletError
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address
 
@@ -133,9 +134,10 @@ def _read(path: Path) -> dict[str, Any]:
     if len(data) > MAX_KEYSTORE_BYTES:
         raise WalletError(f"{path.name} is too large for a keystore")
     try:
+        check_depth(data)
         document = json.loads(data)
         _check_cost(document)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (EncodingInvalid, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WalletError(f"{path.name} is not a keystore v3 file") from error
     return dict(document)
 
