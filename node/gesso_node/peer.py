@@ -13,6 +13,7 @@ from gesso.blobs import BlobStore
 from gesso.chain import Chain, NodeState
 from gesso.transport.keys import peer_id_bytes
 from gesso.transport.port import Transport
+from gesso_node.addresses import Addresses
 from gesso_node.auditing.parts import AuditParts, open_auditing
 from gesso_node.auditing.report import AuditsReport, audits_report
 from gesso_node.auditing.rights import Rights
@@ -25,6 +26,7 @@ from gesso_node.journal import Journal, WriteHook
 from gesso_node.lines import ended_line, task_line
 from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
+from gesso_node.neighbours import Neighbours
 from gesso_node.observe import Observer
 from gesso_node.opened import OwnTraces
 from gesso_node.openings import Openings
@@ -79,6 +81,7 @@ class Node:
         announcements: Announcements | None,
         metrics: Metrics,
         audits: AuditParts,
+        addresses: Addresses | None,
     ) -> None:
         self.settings = settings
         self.address = book.me
@@ -98,6 +101,7 @@ class Node:
         self._reconciler = reconciler
         self._announcements = announcements
         self._audits = audits
+        self._addresses = addresses
         self._begun = time.monotonic()
 
     @classmethod
@@ -135,8 +139,9 @@ class Node:
                 tasks.start_soon(adverts.run)
             tasks.start_soon(self._progress.run)
             tasks.start_soon(self._prefetch)
-            if self._audits.addresses is not None:
-                tasks.start_soon(self._audits.addresses.run)
+            if self._addresses is not None and self.transport is not None:
+                tasks.start_soon(self._addresses.run)
+                tasks.start_soon(Neighbours(self.transport, self._addresses).run)
             if self._audits.loop is not None:
                 tasks.start_soon(self._audits.loop.forever, self.settings.audits.tick_s)
             tasks.start_soon(self._reconciler.forever, self.settings.tick_s)
@@ -294,11 +299,13 @@ async def _build(
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
     observer = Observer(chain, journal, book, catalogue, on_payment=_log_payment)
     secrets = trace_secrets(chain)
+    addresses = None if transport is None else Addresses(chain, transport, relays)
     audits = await open_auditing(
         settings,
         chain,
         journal,
         transport=transport,
+        addresses=addresses,
         blobs=blobs,
         relays=relays,
         executor=executor,
@@ -386,6 +393,7 @@ async def _build(
         announcements=announcements,
         metrics=metrics,
         audits=audits,
+        addresses=addresses,
     )
     await node.register()
     await observer.restore(await chain.now())

@@ -26,7 +26,7 @@ from gesso_node.training import TrainingDesk, TrainingOrder
 from gesso_protocol.errors import ExecutorError, GessoError, ModelInvalid
 from gesso_protocol.ids import Address
 from gesso_protocol.result import result_root
-from gesso_protocol.spec import TextToImage, TrainLora
+from gesso_protocol.spec import TextToImage, TrainLora, spec_bytes
 from gesso_protocol.trace import Binding
 
 log = structlog.get_logger("gesso.node.work")
@@ -182,6 +182,8 @@ class Workbench:
     async def _finish(self, known: Known, job: Job, outcome: Finished) -> None:
         self._metrics.stage_seconds("load", outcome.load_seconds)
         self._metrics.stage_seconds("execute", outcome.seconds)
+        # Auditors and jurors need the spec too, and no relay must be able to keep it from them.
+        await self._backups.put(spec_bytes(job.spec))
         copy = await backup.store(self._backups, job.out_dir, known.task, self._secrets.backup_key(known.task))
         manifest = await publish_result(self._blobs, job, outcome, self._book.me, copy)
         root = result_root(manifest)

@@ -1,7 +1,6 @@
 """The node as auditor and juror: it watches for tasks to audit, runs their steps again, and says what it found.
 
 watch.py      which committed tasks there are, and what became of them
-addresses.py  where to reach the node of a task
 ask.py        openings from a node, from the public evidence, or from a backup
 inspect.py    opened tensors and re-run steps to a verdict
 auditor.py    one audit: seal, commit, judge, reveal

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from gesso.blobs import BlobStore
 from gesso.chain import Chain
 from gesso.chain.arbiter import Arbiter
-from gesso_node.auditing.ask import NotOpenedError
+from gesso_node.auditing.ask import Asker, NotOpenedError
 from gesso_node.auditing.assignment import Assignment
 from gesso_node.auditing.auditor import Auditor
 from gesso_node.auditing.case import UNABLE, Case
@@ -47,7 +47,7 @@ LATE_S = 10
 LATE_SPREAD_S = 8
 WITHDRAW_EVERY_S = 60
 MAX_ASSIGNMENTS = 256
-_LOOKING = ("inspect", "judge", "review")
+_LOOKING = ("inspect", "judge", "review", "read")
 
 
 class Auditing:
@@ -63,6 +63,7 @@ class Auditing:
         auditor: Auditor,
         juror: Juror,
         sending: Callable[[Callable[[Case, str, Callable[[], Awaitable[None]]], None]], Sending],
+        asker: Asker,
         catalogue: Catalogue,
         blobs: BlobStore,
         tasks: TaskGroup,
@@ -79,6 +80,7 @@ class Auditing:
         self._auditor = auditor
         self._juror = juror
         self._sending = sending(self._start)
+        self._asker = asker
         self._catalogue = catalogue
         self._blobs = blobs
         self._tasks = tasks
@@ -332,6 +334,7 @@ class Auditing:
         except GessoError as error:
             log.info("auditing.spec-away", task=case.task.short, code=error.code)
             case.not_before = await self._chain.now() + 1
+            self._start(case, "read", lambda: self._bring_spec(case))
             return None
         manifest = resolve_model(spec, self._catalogue.models())
         if manifest is None:
@@ -342,6 +345,10 @@ class Auditing:
         while len(self._assignments) > MAX_ASSIGNMENTS:
             self._assignments.pop(next(iter(self._assignments)))
         return found
+
+    async def _bring_spec(self, case: Case) -> None:
+        """From the node itself, whom no relay can keep silent; in the background, as it may be slow or gone."""
+        await self._blobs.put(await self._asker.blob(case.filing.node, case.filing.terms.spec, MAX_SPEC_BYTES))
 
     async def _withdraw(self, now: int) -> None:
         if not self._withdraw_at or now < self._withdrawn_at + WITHDRAW_EVERY_S:

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from gesso.blobs import BlobStore
 from gesso.chain import Chain
 from gesso.transport.port import Transport
-from gesso_node.auditing.addresses import Addresses
+from gesso_node.addresses import Addresses
 from gesso_node.auditing.ask import Asker
 from gesso_node.auditing.auditor import Auditor, Examiner
 from gesso_node.auditing.case import Case
@@ -44,7 +44,6 @@ class AuditParts:
     records: AuditRecords
     watch: Watch | None = None
     loop: Auditing | None = None
-    addresses: Addresses | None = None
     asker: Asker | None = None
     blobs: BlobStore | None = None
 
@@ -82,6 +81,7 @@ async def open_auditing(
     journal: Journal,
     *,
     transport: Transport | None,
+    addresses: Addresses | None,
     blobs: BlobStore,
     relays: Sequence[httpx.AsyncClient],
     executor: Executor,
@@ -96,7 +96,6 @@ async def open_auditing(
     if arbiter is None:
         return AuditParts(records)
     cheat = _cheat(settings)
-    addresses = None if transport is None else Addresses(chain, transport, relays)
     asker = Asker(chain.address, blobs, transport, addresses, relays)
     examiner = Examiner(asker, Inspector(executor, models, needs_model=executor.name != "fake"))
     watch = Watch(chain, arbiter, journal, records, chain.address)
@@ -112,6 +111,7 @@ async def open_auditing(
         auditor=Auditor(records, asker, examiner, blobs, chain.now, cheat=cheat),
         juror=Juror(records, asker, examiner, chain.now),
         sending=sending,
+        asker=asker,
         catalogue=catalogue,
         blobs=blobs,
         tasks=tasks,
@@ -122,7 +122,7 @@ async def open_auditing(
         withdraw_at=settings.audits.withdraw_at,
     )
     await loop.restore()
-    return AuditParts(records, watch, loop, addresses, asker, blobs)
+    return AuditParts(records, watch, loop, asker, blobs)
 
 
 def _cheat(settings: NodeSettings) -> AuditorCheat | None:

@@ -8,7 +8,7 @@ from gesso.chain import NodeRecord, NodeState
 from gesso.transport.binding import peer_id_bytes
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import Message, PeerId, Verdict
-from gesso_node.auditing.addresses import Addresses
+from gesso_node.addresses import Addresses
 from gesso_protocol.ids import Address
 from gesso_protocol.messages import NodeAdvert
 from gesso_protocol.money import Wei

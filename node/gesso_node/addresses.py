@@ -1,4 +1,4 @@
-"""Where the nodes of tasks can be reached: what they say of themselves in gossip, else what a relay remembers of it."""
+"""Where other nodes can be reached: what they say of themselves in gossip, else what a relay remembers of it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from gesso_protocol.errors import EncodingInvalid, GessoError, PeerUnreachable
 from gesso_protocol.ids import Address
 from gesso_protocol.messages import TOPIC_NODES, NodeAdvert
 
-log = structlog.get_logger("gesso.node.auditing")
+log = structlog.get_logger("gesso.node.addresses")
 
 REJOIN_AFTER_S = 2.0
 MAX_KNOWN = 16_384
+MAX_TOLD = 4_096
 MAX_DIALS = 4
 DIAL_TIMEOUT_S = 5.0
 MAX_REPLY_BYTES = 4 * 1024 * 1024
@@ -46,7 +47,7 @@ class Addresses:
                     async for message in messages:
                         self._note(message)
             except GessoError as error:
-                log.warning("auditing.gossip-away", code=error.code)
+                log.warning("addresses.gossip-away", code=error.code)
             await anyio.sleep(REJOIN_AFTER_S)
 
     async def connect(self, wallet: Address) -> PeerId:
@@ -65,8 +66,15 @@ class Addresses:
                 if await self._transport.connect(address, timeout_s=DIAL_TIMEOUT_S) == peer:
                     return peer
             except GessoError as error:
-                log.debug("auditing.dial-failed", node=wallet.short, code=error.code)
+                log.debug("addresses.dial-failed", node=wallet.short, code=error.code)
         raise PeerUnreachable(f"nobody says where {wallet.short} is, or it does not answer there")
+
+    async def everyone(self) -> dict[PeerId, tuple[str, ...]]:
+        """Peers and where they listen: as heard in gossip, and as relays tell of those that we have not heard."""
+        found: dict[PeerId, tuple[str, ...]] = {}
+        for relay in self._relays:
+            found |= {PeerId(advert.peer): advert.addresses for advert in await self._told(relay)}
+        return found | {PeerId(peer): addresses for peer, addresses in self._known.items()}
 
     async def _where(self, wallet: Address, peer: PeerId) -> tuple[str, ...]:
         heard = self._known.get(peer, ())
@@ -76,16 +84,17 @@ class Addresses:
         return tuple(dict.fromkeys((*heard[:MAX_DIALS], *asked[:MAX_DIALS])))
 
     async def _ask(self, relay: httpx.AsyncClient, wallet: Address) -> tuple[str, ...]:
+        return next((advert.addresses for advert in await self._told(relay) if advert.wallet == wallet), ())
+
+    async def _told(self, relay: httpx.AsyncClient) -> list[NodeAdvert]:
+        """The adverts that a relay remembers. It may have made them up: who dials sees whether that peer is there."""
         try:
             reply = await read_json(relay, "/v1/nodes")
             rows = reply.get("nodes", []) if isinstance(reply, dict) else []
-            for row in rows if isinstance(rows, list) else []:
-                advert = NodeAdvert.decode(canonical(row["advert"])) if row.get("advert") else None
-                if advert is not None and advert.wallet == wallet:
-                    return advert.addresses
+            return [NodeAdvert.decode(canonical(row["advert"])) for row in rows[:MAX_TOLD] if row.get("advert")]
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, EncodingInvalid) as error:
-            log.debug("auditing.relay-silent", error=type(error).__name__)
-        return ()
+            log.debug("addresses.relay-silent", error=type(error).__name__)
+            return []
 
     def _judge(self, peer: PeerId, data: bytes) -> Verdict:
         try:
