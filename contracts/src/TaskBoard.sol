@@ -2,66 +2,41 @@
 pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {Accounts} from "./board/Accounts.sol";
+import {Charter} from "./board/Charter.sol";
 import {AuditMode, BoardRules, ITaskBoard, TaskState, Terms} from "./interfaces/ITaskBoard.sol";
 import {IMarketplace, Royalty} from "./interfaces/IMarketplace.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {Fees} from "./libraries/Fees.sol";
 import {Sortition} from "./libraries/Sortition.sol";
 import {TaskHash} from "./libraries/TaskHash.sol";
-import {INDEX_AT, TaskWord, commitmentOfRoots, packTask} from "./libraries/TaskWord.sol";
-import {TokenPull} from "./libraries/TokenPull.sol";
+import {INDEX_AT, PART, TaskWord, commitmentOfRoots, packTask} from "./libraries/TaskWord.sol";
 
 /// @title TaskBoard
 /// @notice See `ITaskBoard`.
-/// @dev One storage word a task, one an account. The board calls the token only in deposit and withdraw; the registry
-/// and the marketplace are fixed contracts of this project and hold no hooks.
-contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
-    using SafeERC20 for IERC20;
-    using TokenPull for IERC20;
+/// @dev Built in layers, one job each: `Charter` (rules), `Accounts` (money and nodes), and here the tasks. One storage
+/// word a task, one an account. The board calls the token only in deposit and withdraw; the registry and the marketplace
+/// are fixed contracts of this project and hold no hooks.
+contract TaskBoard is Accounts {
+    /// @dev The kind of work of which a part may be committed: a training's checkpoint is worth something, half of a
+    /// picture's steps is noise.
+    uint8 private constant TRAINING = 2;
+    uint256 private constant WHOLE = 10_000;
 
-    /// @dev An account is one word, so that a claim reads and writes nothing else of a node: balance (128 bits),
-    /// unfinished claims (32), sortition weight (32), second from which it counts (40), and the number that task words
-    /// name the node by (24).
-    uint256 private constant ONE_CLAIM = 1 << 128;
-    uint256 private constant CLAIMS_AT = 128;
-    uint256 private constant WEIGHT_AT = 160;
-    uint256 private constant ELIGIBLE_AT = 192;
-    uint256 private constant NUMBER_AT = 232;
+    struct Part {
+        uint16 doneBps;
+        bool stopRequested;
+    }
 
-    IERC20 public immutable token;
-    INodeRegistry public immutable registry;
-    IMarketplace public immutable marketplace;
     /// @inheritdoc ITaskBoard
     address public immutable treasury;
     address public immutable admin;
 
-    uint32 private immutable _challengeWindow;
-    uint32 private immutable _sortitionStep;
-    uint32 private immutable _holdWindow;
-    uint32 private immutable _claimsPerWeight;
-    uint32 private immutable _minClaimWindow;
-    uint32 private immutable _maxClaimWindow;
-    uint32 private immutable _minCommitWindow;
-    uint32 private immutable _maxCommitWindow;
-    uint16 private immutable _protocolFeeBps;
-    uint16 private immutable _maxRoyaltyBps;
-    uint96 private immutable _minFee;
-    uint96 private immutable _auditFee;
-
     /// @inheritdoc ITaskBoard
     address public arbiter;
-    /// @inheritdoc ITaskBoard
-    uint64 public totalWeight;
-    /// @dev The latest number given to a node.
-    uint24 private _lastIndex;
-
     mapping(bytes32 taskId => TaskWord) private _tasks;
-    /// @dev A deposit is at most 96 bits, so it would take 2^32 of the largest to overflow the 128 bits of a balance.
-    mapping(address account => uint256) private _accounts;
-    /// @inheritdoc ITaskBoard
-    mapping(uint24 index => address node) public nodeAt;
+    /// @dev Touched for tasks whose word says so only.
+    mapping(bytes32 taskId => Part) private _parts;
 
     constructor(
         IERC20 token_,
@@ -70,64 +45,10 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         address treasury_,
         address admin_,
         BoardRules memory rules
-    ) {
-        if (
-            address(token_) == address(0) || address(registry_) == address(0) || address(marketplace_) == address(0)
-                || treasury_ == address(0) || admin_ == address(0)
-        ) revert ZeroAddress();
-        _within(rules.challengeWindow, 0, 30 days);
-        _within(rules.sortitionStep, 1, 1 days);
-        _within(rules.holdWindow, 1, 90 days);
-        _within(rules.claimsPerWeight, 1, type(uint32).max);
-        _within(rules.minClaimWindow, 1, rules.maxClaimWindow);
-        _within(rules.maxClaimWindow, 1, 30 days);
-        _within(rules.minCommitWindow, 1, rules.maxCommitWindow);
-        _within(rules.maxCommitWindow, 1, 30 days);
-        _within(rules.protocolFeeBps, 0, 2000);
-        token = token_;
-        registry = registry_;
-        marketplace = marketplace_;
+    ) Charter(marketplace_, rules) Accounts(token_, registry_) {
+        if (treasury_ == address(0) || admin_ == address(0)) revert ZeroAddress();
         treasury = treasury_;
         admin = admin_;
-        _challengeWindow = rules.challengeWindow;
-        _sortitionStep = rules.sortitionStep;
-        _holdWindow = rules.holdWindow;
-        _claimsPerWeight = rules.claimsPerWeight;
-        _minClaimWindow = rules.minClaimWindow;
-        _maxClaimWindow = rules.maxClaimWindow;
-        _minCommitWindow = rules.minCommitWindow;
-        _maxCommitWindow = rules.maxCommitWindow;
-        _protocolFeeBps = rules.protocolFeeBps;
-        _maxRoyaltyBps = marketplace_.maxRoyaltyBps();
-        _within(_maxRoyaltyBps, 0, 5000);
-        _minFee = rules.minFee;
-        _auditFee = rules.auditFee;
-    }
-
-    // ------------------------------------------------------------------ money
-
-    /// @inheritdoc ITaskBoard
-    function deposit(uint256 amount) external nonReentrant {
-        _deposit(amount);
-    }
-
-    /// @inheritdoc ITaskBoard
-    function depositWithPermit(uint256 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external nonReentrant {
-        token.tryPermit(msg.sender, amount, deadline, v, r, s);
-        _deposit(amount);
-    }
-
-    /// @inheritdoc ITaskBoard
-    function withdraw(uint256 amount) external nonReentrant {
-        if (amount == 0) revert AmountOutOfRange(amount);
-        _debit(msg.sender, amount);
-        emit Withdrawn(msg.sender, amount);
-        token.safeTransfer(msg.sender, amount);
-    }
-
-    /// @inheritdoc ITaskBoard
-    function balanceOf(address account) external view returns (uint256) {
-        return uint128(_accounts[account]);
     }
 
     // ------------------------------------------------------------------ lifecycle
@@ -163,18 +84,33 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ITaskBoard
-    function commit(Terms calldata terms, bytes32 resultRoot, bytes32 traceRoot) external {
+    function requestStop(Terms calldata terms) external {
+        if (msg.sender != terms.requester) revert NotRequester(msg.sender, terms.requester);
+        if (terms.kind != TRAINING) revert PartNotAllowed(terms.kind);
         bytes32 taskId = taskIdOf(terms);
         TaskWord task = _expect(taskId, TaskState.Claimed);
-        if (msg.sender != task.node()) revert NotClaimant(msg.sender, task.node());
         uint40 closes = task.since() + terms.commitWindow;
         if (block.timestamp > closes) revert WindowClosed(taskId, closes);
-        if (resultRoot == bytes32(0)) revert EmptyResult();
-        uint256 index = task.index();
-        _tasks[taskId] = packTask(
-            TaskState.Committed, block.timestamp, (index << INDEX_AT) | commitmentOfRoots(resultRoot, traceRoot)
-        );
-        emit Committed(taskId, msg.sender, resultRoot, traceRoot, uint40(block.timestamp + _challengeWindow));
+        _tasks[taskId] = task.withStop();
+        emit StopRequested(taskId, task.node());
+    }
+
+    /// @inheritdoc ITaskBoard
+    function commit(Terms calldata terms, bytes32 resultRoot, bytes32 traceRoot) external {
+        _commit(terms, resultRoot, traceRoot, 0);
+    }
+
+    /// @inheritdoc ITaskBoard
+    function commitPart(Terms calldata terms, bytes32 resultRoot, bytes32 traceRoot, uint16 doneBps) external {
+        if (terms.kind != TRAINING) revert PartNotAllowed(terms.kind);
+        if (doneBps >= WHOLE) revert ShareOutOfRange(doneBps);
+        bytes32 taskId = taskIdOf(terms);
+        // Nonsense in other states than Claimed, which `_commit` refuses.
+        bool stopRequested = _tasks[taskId].stopRequested();
+        _parts[taskId] = Part(doneBps, stopRequested);
+        // First, so that whoever acts on `Committed` knows the share.
+        emit PartCommitted(taskId, msg.sender, doneBps, stopRequested);
+        _commit(terms, resultRoot, traceRoot, PART);
     }
 
     /// @inheritdoc ITaskBoard
@@ -197,7 +133,8 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
                 model = terms.model;
                 (royalties, owed) = _royaltiesOf(model);
             }
-            protocolFees += _pay(taskId, task, nodeAt[task.index()], terms.fee, royalties, owed);
+            uint96 due = task.isPart() ? _returnRest(taskId, terms) : terms.fee;
+            protocolFees += _pay(taskId, task, nodeAt[task.index()], due, royalties, owed);
             if (!task.wasHeld()) _returnAuditFee(taskId, terms);
             ++settled;
         }
@@ -229,7 +166,7 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
         if (state == TaskState.Held) {
             // A hold without a ruling is the arbiter's fault, not the node's; the audit fee went to the arbiter.
-            _refund(taskId, terms, nodeAt[task.index()], task.payload());
+            _refund(taskId, terms, nodeAt[task.index()], task.kept());
             return;
         }
         address node = state == TaskState.Claimed ? task.node() : address(0);
@@ -261,7 +198,7 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         node = nodeAt[index];
         uint40 closes = committedAt + _challengeWindow;
         if (block.timestamp >= closes) revert WindowClosed(taskId, closes);
-        _tasks[taskId] = packTask(TaskState.Held, block.timestamp, task.payload());
+        _tasks[taskId] = packTask(TaskState.Held, block.timestamp, task.kept());
         uint256 auditFee = _auditFeeOf(terms);
         if (auditFee != 0) _credit(msg.sender, auditFee);
         emit TaskHeld(taskId, uint40(block.timestamp + _holdWindow));
@@ -277,26 +214,11 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         upheld = upheld && block.timestamp <= task.since() + _holdWindow;
         emit Ruled(taskId, upheld);
         if (!upheld) {
-            _refund(taskId, terms, nodeAt[index], task.payload());
+            _refund(taskId, terms, nodeAt[index], task.kept());
             return index;
         }
         uint256 since = block.timestamp - _challengeWindow;
-        _tasks[taskId] = packTask(TaskState.Committed, since, task.payload()).withHeld();
-    }
-
-    // ------------------------------------------------------------------ registry
-
-    /// @inheritdoc ITaskBoard
-    function setWeight(address node, uint32 weight, uint40 eligibleFrom) external {
-        if (msg.sender != address(registry)) revert NotRegistry(msg.sender);
-        uint256 account = _accounts[node];
-        // slither-disable-next-line events-maths -- the registry logs the change and its reason
-        totalWeight = totalWeight - uint32(account >> WEIGHT_AT) + weight;
-        uint256 index = account >> NUMBER_AT;
-        if (index == 0 && weight != 0) index = _number(node);
-        uint256 kept = account & ((1 << WEIGHT_AT) - 1);
-        _accounts[node] =
-            kept | (uint256(weight) << WEIGHT_AT) | (uint256(eligibleFrom) << ELIGIBLE_AT) | (index << NUMBER_AT);
+        _tasks[taskId] = packTask(TaskState.Committed, since, task.kept()).withHeld();
     }
 
     // ------------------------------------------------------------------ views
@@ -321,6 +243,14 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ITaskBoard
+    function doneOf(bytes32 taskId) external view returns (uint16 doneBps, bool stopRequested) {
+        TaskWord task = _tasks[taskId];
+        if (task.isPart()) return (_parts[taskId].doneBps, _parts[taskId].stopRequested);
+        if (task.state() == TaskState.Claimed) return (0, task.stopRequested());
+        doneBps = _commitmentOf(task) == 0 ? 0 : uint16(WHOLE);
+    }
+
+    /// @inheritdoc ITaskBoard
     function recordOf(bytes32 taskId)
         external
         view
@@ -329,60 +259,6 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         TaskWord task = _tasks[taskId];
         (state, stateSince, commitment) = (uint8(task.state()), task.since(), _commitmentOf(task));
         if (task.state() != TaskState.Submitted) node = nodeAt[task.index()];
-    }
-
-    /// @inheritdoc ITaskBoard
-    function seatOf(address node) external view returns (uint32 weight, uint64 total, uint24 index) {
-        uint256 account = _accounts[node];
-        return (_weightOf(account), totalWeight, uint24(account >> NUMBER_AT));
-    }
-
-    /// @inheritdoc ITaskBoard
-    function indexOf(address node) external view returns (uint24) {
-        return uint24(_accounts[node] >> NUMBER_AT);
-    }
-
-    /// @inheritdoc ITaskBoard
-    function activeClaimsOf(address node) external view returns (uint32) {
-        return uint32(_accounts[node] >> CLAIMS_AT);
-    }
-
-    /// @inheritdoc ITaskBoard
-    function weightOf(address node) external view returns (uint32) {
-        return _weightOf(_accounts[node]);
-    }
-
-    /// @inheritdoc ITaskBoard
-    function params()
-        external
-        view
-        returns (
-            uint32 challengeWindow,
-            uint32 sortitionStep,
-            uint32 holdWindow,
-            uint32 claimsPerWeight,
-            uint32 minClaimWindow,
-            uint32 maxClaimWindow,
-            uint32 minCommitWindow,
-            uint32 maxCommitWindow,
-            uint16 protocolFeeBps,
-            uint16 maxRoyaltyBps,
-            uint96 minFee,
-            uint96 auditFee
-        )
-    {
-        challengeWindow = _challengeWindow;
-        sortitionStep = _sortitionStep;
-        holdWindow = _holdWindow;
-        claimsPerWeight = _claimsPerWeight;
-        minClaimWindow = _minClaimWindow;
-        maxClaimWindow = _maxClaimWindow;
-        minCommitWindow = _minCommitWindow;
-        maxCommitWindow = _maxCommitWindow;
-        protocolFeeBps = _protocolFeeBps;
-        maxRoyaltyBps = _maxRoyaltyBps;
-        minFee = _minFee;
-        auditFee = _auditFee;
     }
 
     // ------------------------------------------------------------------ internals
@@ -403,20 +279,21 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         return account >> NUMBER_AT;
     }
 
-    /// @dev Gives a node its number.
-    function _number(address node) private returns (uint24 index) {
-        if (_lastIndex == type(uint24).max) revert NodeNumbersExhausted();
-        index = ++_lastIndex;
-        nodeAt[index] = node;
-        emit NodeNumbered(node, index);
+    /// @param flag `PART` or nothing.
+    function _commit(Terms calldata terms, bytes32 resultRoot, bytes32 traceRoot, uint256 flag) private {
+        bytes32 taskId = taskIdOf(terms);
+        TaskWord task = _expect(taskId, TaskState.Claimed);
+        if (msg.sender != task.node()) revert NotClaimant(msg.sender, task.node());
+        uint40 closes = task.since() + terms.commitWindow;
+        if (block.timestamp > closes) revert WindowClosed(taskId, closes);
+        if (resultRoot == bytes32(0)) revert EmptyResult();
+        flag |= uint256(task.index()) << INDEX_AT;
+        _tasks[taskId] = packTask(TaskState.Committed, block.timestamp, flag | commitmentOfRoots(resultRoot, traceRoot));
+        emit Committed(taskId, msg.sender, resultRoot, traceRoot, uint40(block.timestamp + _challengeWindow));
     }
 
     function _commitmentOf(TaskWord task) private pure returns (uint184) {
         return task.state() == TaskState.Submitted || task.state() == TaskState.Claimed ? 0 : task.commitment();
-    }
-
-    function _weightOf(uint256 account) private view returns (uint32) {
-        return block.timestamp < uint40(account >> ELIGIBLE_AT) ? 0 : uint32(account >> WEIGHT_AT);
     }
 
     /// @dev Credits the node and ends the task; the caller pays what royalties are `owed` and the returned protocol fee.
@@ -431,13 +308,22 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         uint96 paid;
         uint96 royalty;
         (paid, royalty, protocolFee) = Fees.split(fee, royalties, owed, _protocolFeeBps);
-        _tasks[taskId] = packTask(TaskState.Settled, block.timestamp, task.payload());
+        _tasks[taskId] = packTask(TaskState.Settled, block.timestamp, task.kept());
         unchecked {
             // The claim made at least one ONE_CLAIM of room; balances cannot overflow, see `_accounts`.
             _accounts[node] = _accounts[node] + paid - ONE_CLAIM;
         }
         address owner = royalties.length == 0 ? address(0) : royalties[0].owner;
         emit Settled(taskId, node, paid, royalty, owner, protocolFee);
+    }
+
+    /// @dev Gives the requester what the node did not earn of a part.
+    /// @return due What the node and all others share.
+    function _returnRest(bytes32 taskId, Terms calldata terms) private returns (uint96 due) {
+        due = Fees.due(terms.fee, _parts[taskId].doneBps);
+        uint96 rest = terms.fee - due;
+        _credit(terms.requester, rest);
+        emit RestReturned(taskId, rest);
     }
 
     /// @dev Credits what the tasks since the last call brought each listing.
@@ -475,35 +361,8 @@ contract TaskBoard is ITaskBoard, ReentrancyGuardTransient {
         owed = new uint256[](royalties.length);
     }
 
-    function _deposit(uint256 amount) private {
-        if (amount == 0 || amount > type(uint96).max) revert AmountOutOfRange(amount);
-        uint256 received = token.pull(amount);
-        if (received != amount) revert TokenAmountMismatch(amount, received);
-        _credit(msg.sender, amount);
-        emit Deposited(msg.sender, amount);
-    }
-
-    function _credit(address account, uint256 amount) private {
-        unchecked {
-            _accounts[account] += amount;
-        }
-    }
-
-    function _debit(address account, uint256 amount) private {
-        uint256 word = _accounts[account];
-        uint256 balance = uint128(word);
-        if (balance < amount) revert InsufficientBalance(account, balance, amount);
-        unchecked {
-            _accounts[account] = word - amount;
-        }
-    }
-
     function _expect(bytes32 taskId, TaskState wanted) private view returns (TaskWord task) {
         task = _tasks[taskId];
         if (task.state() != wanted) revert UnexpectedState(taskId, task.state());
-    }
-
-    function _within(uint256 value, uint256 least, uint256 greatest) private pure {
-        if (value < least || value > greatest) revert RuleOutOfRange(value, least, greatest);
     }
 }

@@ -93,6 +93,28 @@ contract GasTest is Fixture {
         settleOf(50);
     }
 
+    /// @dev A training that its requester stops, and its settlement among nine whole tasks.
+    function test_Part() public {
+        for (uint256 i; i < 3; ++i) {
+            join(nodeAt(i));
+        }
+        Terms[] memory batch = committedBatch(10, 3);
+        skip(CHALLENGE);
+        board.settle(batch);
+        batch = new Terms[](10);
+        fill(batch, 9, 3);
+        batch[9] = claimedTraining(alice, model, nodeAt(0));
+        vm.prank(alice);
+        board.requestStop(batch[9]);
+        vm.snapshotGasLastCall("part", "request_stop");
+        vm.prank(nodeAt(0));
+        board.commitPart(batch[9], RESULT, TRACE, 2500);
+        vm.snapshotGasLastCall("part", "commit_part");
+        skip(CHALLENGE);
+        board.settle(batch);
+        vm.snapshotGasLastCall("part", "settle_10_with_a_part");
+    }
+
     /// @dev A LoRA on a base, and the longest lineage there may be: what parents add to a settlement.
     function test_SettleWithParents() public {
         uint64 base = model;

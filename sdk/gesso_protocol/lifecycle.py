@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, Root, TaskId
+from gesso_protocol.money import BPS
 from gesso_protocol.policy import Refusal
 from gesso_protocol.sortition import may_claim_at, score, seed_bytes
 from gesso_protocol.terms import BoardParams, Terms
@@ -40,13 +42,15 @@ class TaskState(enum.IntEnum):
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """What `taskOf` answers. `state_since` is the chain's time of the last change; `seed` holds until the claim."""
+    """What `taskOf` answers. `state_since` is the chain's time of the last change; `seed` holds until the claim,
+    `stop_requested` (from `doneOf`) while it is claimed."""
 
     task_id: TaskId
     state: TaskState
     node: Address | None = None
     state_since: int = 0
     seed: int | None = None
+    stop_requested: bool = False
 
     def view(self, terms: Terms, params: BoardParams) -> TaskView:
         """The same with its terms and the board's times: all that a decision needs."""
@@ -60,6 +64,7 @@ class TaskRecord:
             challenge_window_s=params.challenge_window_s,
             sortition_step_s=params.sortition_step_s,
             hold_window_s=params.hold_window_s,
+            stop_requested=self.stop_requested,
         )
 
 
@@ -76,10 +81,16 @@ class TaskView:
     challenge_window_s: int
     sortition_step_s: int
     hold_window_s: int = 0
+    stop_requested: bool = False
 
     def __post_init__(self) -> None:
         if self.sortition_step_s < 1:
             raise EncodingInvalid("a sortition step is at least one second")
+
+    @property
+    def stoppable(self) -> bool:
+        """Whether its requester may ask the node to stop early and to commit a part."""
+        return self.state is TaskState.CLAIMED and self.terms.kind == TaskKind.TRAIN_LORA
 
     @property
     def due(self) -> int | None:
@@ -126,8 +137,12 @@ class NodeMemory:
     refusal: Refusal | None = None
     claim_sent_at: int | None = None
     executing: bool = False
+    stopping: bool = False
+    """The executor that runs was told to stop at its next checkpoint."""
     failures: int = 0
     outcome: tuple[Root, Root] | None = None
+    done_bps: int = BPS
+    """How much of the work `outcome` is; less than 10,000 is committed as a part."""
     commit_sent_at: int | None = None
     settle_sent_at: int | None = None
     expire_sent_at: int | None = None
@@ -166,11 +181,17 @@ class Execute:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """The requester has asked for it: have the executor end at its next checkpoint with what it has."""
+
+
+@dataclass(frozen=True)
 class Commit:
-    """Write down that a commit is sent, then send these roots."""
+    """Write down that a commit is sent, then send these roots: `commit` for the whole, `commitPart` for less."""
 
     result_root: Root
     trace_root: Root
+    done_bps: int = BPS
 
 
 @dataclass(frozen=True)
@@ -201,14 +222,19 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class RequestStop:
+    """Ask the node that works to stop early; it is paid for its part, the rest comes back."""
+
+
+@dataclass(frozen=True)
 class Done:
     """Nothing is left to do; `state` says how it ended."""
 
     state: TaskState
 
 
-NodeAction: TypeAlias = Wait | Claim | Execute | Commit | Settle | Expire | Forget
-RequesterAction: TypeAlias = Wait | Fetch | Settle | Cancel | Expire | Done
+NodeAction: TypeAlias = Wait | Claim | Execute | Stop | Commit | Settle | Expire | Forget
+RequesterAction: TypeAlias = Wait | Fetch | Settle | Cancel | RequestStop | Expire | Done
 
 _ENDINGS = {
     TaskState.SETTLED: Why.SETTLED,
@@ -229,7 +255,7 @@ def next_action(view: TaskView, memory: NodeMemory, now: int) -> NodeAction:
     if view.node != memory.me:
         return Forget(Why.LOST_RACE)
     if view.state is TaskState.CLAIMED and now < due:
-        return _mine(memory, now, due)
+        return _mine(view, memory, now, due)
     if now < due:
         return Wait(due)
     if view.state is TaskState.COMMITTED:
@@ -276,10 +302,13 @@ def _claim_pending(memory: NodeMemory, now: int, due: int) -> NodeAction:
     return Execute() if _may_start(memory) else Wait(min(due, again.until))
 
 
-def _mine(memory: NodeMemory, now: int, due: int) -> NodeAction:
+def _mine(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
     if memory.outcome is None:
+        if view.stop_requested and memory.executing and not memory.stopping:
+            return Stop()
+        # A run that died goes on where it was even when it is to stop: its last checkpoint is what can be committed.
         return Execute() if _may_start(memory) else Wait(due)
-    again = _once(Commit(*memory.outcome), memory.commit_sent_at, memory, now)
+    again = _once(Commit(*memory.outcome, memory.done_bps), memory.commit_sent_at, memory, now)
     return Wait(min(due, again.until)) if isinstance(again, Wait) else again
 
 
@@ -297,7 +326,8 @@ def _once(action: NodeAction, sent_at: int | None, memory: NodeMemory, now: int)
 def next_requester_action(
     view: TaskView, now: int, *, fetched: bool = False, cancel: bool = False, poll_s: int = 1
 ) -> RequesterAction:
-    """The one thing a requester does next. `fetched`: the result is already here; `cancel`: it wants its money back.
+    """The one thing a requester does next. `fetched`: the result is already here; `cancel`: it wants its money back,
+    all of it before the claim and, of a training, what is not done yet after it.
 
     A requester that follows this alone, with no node's help, reaches a terminal state in bounded time.
     """
@@ -314,4 +344,6 @@ def next_requester_action(
         return Settle() if view.state is TaskState.COMMITTED else Expire()
     if cancel and view.state is TaskState.SUBMITTED:
         return Cancel()
+    if cancel and view.stoppable and not view.stop_requested:
+        return RequestStop()
     return Wait(due)

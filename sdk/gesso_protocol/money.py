@@ -80,6 +80,33 @@ def format_amount(amount: int) -> str:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a part of the work makes of a fee: `due` is divided, `rest` goes back to the requester; together the fee."""
+
+    due: Wei
+    rest: Wei
+
+
+def part_of(fee: int, done_bps: int) -> Part:
+    """What is due of a fee for `done_bps` of the work, rounded down; the rest is the requester's.
+
+    Basis points from 0 (nothing came of it) to 10,000 (all of it). Raises `UsageError` outside that.
+    """
+    if not 0 <= done_bps <= BPS:
+        raise UsageError("a share is 0 to 10000 basis points")
+    whole = Wei(fee)
+    due = Wei(int(whole) * done_bps // BPS)
+    return Part(due=due, rest=whole - due)
+
+
+def done_bps(done: int, ordered: int) -> int:
+    """The share that `done` of `ordered` steps are, rounded down. Raises `UsageError` for more than all of them."""
+    if ordered < 1 or not 0 <= done <= ordered:
+        raise UsageError("a part is none to all of at least one step")
+    return done * BPS // ordered
+
+
+@dataclass(frozen=True)
 class Split:
     """Where one fee goes; the three add up to it exactly."""
 

@@ -24,7 +24,7 @@ from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.manifest import CHUNK_BYTES, BlobManifest, FileEntry, ModelManifest
 from gesso_protocol.messages import TaskAnnouncement
-from gesso_protocol.money import MAX_FEE, Wei, split_along, split_fee
+from gesso_protocol.money import MAX_FEE, Wei, part_of, split_along, split_fee
 from gesso_protocol.policy import Offer
 from gesso_protocol.result import ImageEntry, ResultManifest, result_root
 from gesso_protocol.spec import TextToImage, spec_ref
@@ -159,6 +159,36 @@ def royalty_rows() -> list[dict[str, Any]]:
                     "protocolBps": protocol,
                     "toNode": hex(shares.node),
                     "royalties": hexed(b"".join(part.to_bytes(32, "big") for part in shares.royalties)),
+                    "protocolFee": hex(shares.protocol),
+                }
+            )
+    return rows
+
+
+def part_rows() -> list[dict[str, Any]]:
+    """What a part of the work earns, split along a lineage as in `royalty_rows`, and the rest of the fee."""
+    rows = []
+    for fee in (0, 1, 9_999, 10_001, 20_000_000_000_000_000, 123_456_789_123_456_789, MAX_FEE):
+        for done, lineage, protocol in (
+            (0, (500,), 250),
+            (1, (), 300),
+            (2_500, (500, 300), 300),
+            (3_333, (333, 0, 667), 2_000),
+            (5_001, (1250, 1250, 1250, 1250), 2_000),
+            (9_999, (1, 9_998), 1),
+            (10_000, (500,), 250),
+        ):
+            part = part_of(fee, done)
+            shares = split_along(part.due, lineage, protocol)
+            rows.append(
+                {
+                    "fee": hex(fee),
+                    "doneBps": done,
+                    "royaltyBps": hexed(b"".join(bps.to_bytes(32, "big") for bps in lineage)),
+                    "protocolBps": protocol,
+                    "rest": hex(part.rest),
+                    "toNode": hex(shares.node),
+                    "royalties": hexed(b"".join(share.to_bytes(32, "big") for share in shares.royalties)),
                     "protocolFee": hex(shares.protocol),
                 }
             )
@@ -393,6 +423,7 @@ FILES = {
     "sortition": sortition_rows,
     "fees": fee_rows,
     "royalties": royalty_rows,
+    "parts": part_rows,
     "merkle": merkle_rows,
     "trace": trace_rows,
     "audit": audit_rows,

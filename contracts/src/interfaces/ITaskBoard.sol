@@ -7,7 +7,7 @@ pragma solidity 0.8.37;
 /// @param fee Escrowed price in base units of the fee token.
 /// @param spec BLAKE3 hash of the canonical spec.
 /// @param model Marketplace listing whose owner, and those of its parents, earn royalties; 0 for none.
-/// @param kind Kind of work; 1 is text to image. The board does not interpret it.
+/// @param kind Kind of work; 1 is text to image, 2 the training of a LoRA. Of the latter alone a part may be committed.
 /// @param claimWindow Seconds after submit in which the task may be claimed.
 /// @param commitWindow Seconds after claim in which the result must be committed.
 /// @param nonce Any number that makes the requester's terms unique.
@@ -95,7 +95,17 @@ interface ITaskBoard {
         bytes32 indexed taskId, address indexed node, bytes32 resultRoot, bytes32 traceRoot, uint40 settleAfter
     );
 
-    /// @notice The fee was split: `paid` to the node, `protocolFee` to the treasury, and `royalty` to the owner of the
+    /// @notice The requester asked `node` to stop early; a node that sees it should commit the part that it has done.
+    event StopRequested(bytes32 indexed taskId, address indexed node);
+
+    /// @notice What `Committed` says next is `doneBps` basis points of the work: so much of the fee will be split, the rest
+    /// goes back. `stopRequested`: the requester had asked for it; if not, the work itself must show why it ended.
+    event PartCommitted(bytes32 indexed taskId, address indexed node, uint16 doneBps, bool stopRequested);
+
+    /// @notice The requester got back what the part that was committed did not earn; `Settled` says next who got the others.
+    event RestReturned(bytes32 indexed taskId, uint96 refund);
+
+    /// @notice The fee, or what a part earned of it, was split: `paid` to the node, `protocolFee` to the treasury, and `royalty` to the owner of the
     /// listing that the terms name, `royaltyTo`, and the owners of its parents. `RoyaltyPaid` says who of them got what.
     event Settled(
         bytes32 indexed taskId, address indexed node, uint96 paid, uint96 royalty, address royaltyTo, uint96 protocolFee
@@ -139,7 +149,7 @@ interface ITaskBoard {
     /// @notice Thrown when an internal balance does not cover `needed` base units.
     error InsufficientBalance(address account, uint256 balance, uint256 needed);
 
-    /// @notice Thrown when somebody else than the requester submits or cancels.
+    /// @notice Thrown when somebody else than the requester submits, cancels or asks to stop.
     error NotRequester(address caller, address requester);
 
     /// @notice Thrown when somebody else than the claiming node commits.
@@ -180,6 +190,12 @@ interface ITaskBoard {
 
     /// @notice Thrown when a commit names no result.
     error EmptyResult();
+
+    /// @notice Thrown when a part is committed, or asked for, of a kind of work that is worth nothing unfinished.
+    error PartNotAllowed(uint8 kind);
+
+    /// @notice Thrown when a part is the whole or more: `commit` is for that.
+    error ShareOutOfRange(uint16 doneBps);
 
     /// @notice Thrown when somebody else than the arbiter holds or rules.
     error NotArbiter(address caller);
@@ -227,6 +243,18 @@ interface ITaskBoard {
     /// @param resultRoot Merkle root over manifest and artifacts; not zero.
     /// @param traceRoot Merkle root over the execution trace; zero when the executor records none.
     function commit(Terms calldata terms, bytes32 resultRoot, bytes32 traceRoot) external;
+
+    /// @notice Asks the node to stop early and to commit what it has. Requester only, while a training is claimed and may
+    /// still be committed; once more is harmless.
+    /// @dev It binds nobody: a node that did not see it, or finishes all the same, is paid for what it finished. But a
+    /// part that nobody asked for has to explain itself, so the board remembers.
+    function requestStop(Terms calldata terms) external;
+
+    /// @notice Same as `commit`, of a part of a training: the requester's stop, or a loss that is no number any more, ended it.
+    /// @dev The board takes the node's word for the share, as for the roots; auditors and jurors compare it with the steps
+    /// that the trace shows done, and with `doneOf`, which says whether the requester had asked.
+    /// @param doneBps Basis points of the work, rounded down, less than 10,000; zero when nothing came of it.
+    function commitPart(Terms calldata terms, bytes32 resultRoot, bytes32 traceRoot, uint16 doneBps) external;
 
     /// @notice Pays out committed tasks whose challenge window is over. Anyone may call.
     /// @dev A task that cannot be settled is skipped with an event, so one bad entry never fails a batch.
@@ -281,6 +309,13 @@ interface ITaskBoard {
     /// @notice Low 184 bits of keccak256(abi.encode(resultRoot, traceRoot)) of a task from its commit on; zero before, and
     /// for tasks that ended without a commit.
     function commitmentOf(bytes32 taskId) external view returns (uint184);
+
+    /// @notice How much of the work was committed.
+    /// @return doneBps Basis points: 10,000 for a whole commit, less for a part; zero before the commit, and for tasks that
+    /// ended without one.
+    /// @return stopRequested Whether the requester asked to stop: of a task that is claimed, or of which a part was
+    /// committed; false for others.
+    function doneOf(bytes32 taskId) external view returns (uint16 doneBps, bool stopRequested);
 
     /// @notice What a task's word says from the commit on, in one call.
     /// @return state A `TaskState`.

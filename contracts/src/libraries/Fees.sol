@@ -6,6 +6,14 @@ import {Royalty} from "../interfaces/IMarketplace.sol";
 /// @title Fees
 /// @notice How a fee is split. The same rule stands in gesso_protocol/money.py; golden vectors hold the two together.
 library Fees {
+    /// @notice What a part of the work earns, rounded down; the rest of the fee is the requester's.
+    /// @param doneBps Basis points of the whole, at most 10,000.
+    function due(uint96 fee, uint16 doneBps) internal pure returns (uint96) {
+        unchecked {
+            return uint96(uint256(fee) * doneBps / 10_000);
+        }
+    }
+
     /// @notice Each royalty and the protocol's share round down, the node gets the rest, so the parts always sum to the fee.
     /// @param royalties Along the parents of a listing; their basis points and `protocolBps` sum to at most 10,000.
     /// @param owed As long as `royalties`: what each is due grows by its part.

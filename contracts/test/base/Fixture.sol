@@ -134,6 +134,38 @@ abstract contract Fixture {
         board.commit(terms, RESULT, TRACE);
     }
 
+    function trainingOf(address requester, uint64 model) internal returns (Terms memory terms) {
+        terms = termsOf(requester, model);
+        terms.kind = 2;
+    }
+
+    function claimedTraining(address requester, uint64 model, address node) internal returns (Terms memory terms) {
+        terms = trainingOf(requester, model);
+        claimOf(terms, node);
+    }
+
+    function partCommitted(address requester, uint64 model, address node, uint16 doneBps)
+        internal
+        returns (Terms memory terms)
+    {
+        terms = trainingOf(requester, model);
+        commitPartOf(terms, node, doneBps);
+    }
+
+    function commitPartOf(Terms memory terms, address node, uint16 doneBps) internal {
+        claimOf(terms, node);
+        vm.prank(node);
+        board.commitPart(terms, RESULT, TRACE, doneBps);
+    }
+
+    function claimOf(Terms memory terms, address node) internal {
+        vm.prank(terms.requester);
+        board.submit(terms);
+        waitForTurn(terms, node);
+        vm.prank(node);
+        board.claim(terms);
+    }
+
     function settled(address requester, uint64 model, address node) internal returns (Terms memory terms) {
         terms = committed(requester, model, node);
         skip(CHALLENGE);

@@ -38,14 +38,21 @@ contract InvariantsTest is Fixture {
             tasks.deposit(draw(), uint96(draw()), draw());
             members.register(draw(), uint96(draw()), draw());
             tasks.submit(draw(), uint96(draw()), uint32(draw()), uint64(draw()), draw());
-            tasks.claim(draw(), draw(), draw());
+            // More than once: few nodes have joined, and fewer are drawn.
+            for (uint256 k; k < 4; ++k) {
+                tasks.claim(draw(), draw(), draw() % 2);
+            }
+            tasks.requestStop(draw(), 0);
+            tasks.commitPart(draw(), bytes32(draw()), uint16(draw()), draw());
             tasks.commit(draw(), bytes32(draw()), draw());
             // At once and more than once: few tasks are young enough.
             tasks.hold(draw(), 0);
             tasks.hold(draw(), 0);
             tasks.hold(draw(), 0);
             tasks.rule(draw(), draw() % 2 == 0, draw());
-            tasks.settle(draw(), draw(), draw());
+            for (uint256 k; k < 3; ++k) {
+                tasks.settle(draw(), draw(), draw());
+            }
             tasks.expire(draw(), draw(), draw());
             tasks.cancel(draw(), draw());
             tasks.poke(draw(), draw());
@@ -56,10 +63,13 @@ contract InvariantsTest is Fixture {
             market.transfer(uint64(draw()), draw(), draw());
             market.yank(uint64(draw()), draw());
         }
-        string[12] memory steps = [
+        string[15] memory steps = [
             "submit",
             "claim",
             "commit",
+            "requestStop",
+            "commitPart",
+            "settlePart",
             "hold",
             "rule",
             "settle",
@@ -93,6 +103,16 @@ contract InvariantsTest is Fixture {
         for (uint256 i; i < 4; ++i) {
             address account = i < 3 ? world.publishers(i) : board.treasury();
             vm.assertEq(board.balanceOf(account) + world.taken(account), world.earned(account), "share");
+        }
+    }
+
+    /// @dev From the commit on the board says the share that the node named, through holds, rulings and the end.
+    function invariant_SharesAreKept() public view {
+        for (uint256 i; i < world.taskCount(); ++i) {
+            (, bytes32 id) = world.taskAt(i);
+            (uint16 doneBps,) = board.doneOf(id);
+            if (world.isPart(id)) vm.assertEq(doneBps, world.partOf(id), "part");
+            else vm.assertEq(doneBps, board.commitmentOf(id) == 0 ? 0 : 10_000, "whole or nothing");
         }
     }
 

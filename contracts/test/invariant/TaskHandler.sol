@@ -47,9 +47,10 @@ contract TaskHandler is Actor {
         uint32 commitWindow = uint32(clamp(windows >> 16, 10, 300));
         // Any listing, none, or one that is not there yet.
         model %= world.marketplace().listingCount() + 2;
-        Terms memory terms = Terms(
-            account, uint96(clamp(fee, 1000, most)), keccak256("spec"), model, 1, claimWindow, commitWindow, ++nonce, 0
-        );
+        // Every other one is a training.
+        uint8 kind = uint8(1 + nonce % 2);
+        fee = uint96(clamp(fee, 1000, most));
+        Terms memory terms = Terms(account, fee, keccak256("spec"), model, kind, claimWindow, commitWindow, ++nonce, 0);
         vm.prank(account);
         board.submit(terms);
         world.noteTask(terms);
@@ -76,6 +77,29 @@ contract TaskHandler is Actor {
         world.noteStep("commit");
     }
 
+    function requestStop(uint256 task, uint256 time) external after_(time) {
+        (bool found, Terms memory terms, bytes32 id) = pickTraining(task);
+        if (!found || vm.getBlockTimestamp() > sinceOf(id) + terms.commitWindow) return;
+        uint256 before = world.balances();
+        vm.prank(terms.requester);
+        board.requestStop(terms);
+        vm.assertEq(world.balances(), before, "asking moves no money");
+        vm.assertEq(world.stateOf(id), uint8(TaskState.Claimed));
+        world.noteStep("requestStop");
+    }
+
+    function commitPart(uint256 task, bytes32 root, uint16 doneBps, uint256 time) external after_(time) {
+        (bool found, Terms memory terms, bytes32 id) = pickTraining(task);
+        // Other trainings are finished.
+        if (!found || task % 2 == 0 || root == 0 || vm.getBlockTimestamp() > sinceOf(id) + terms.commitWindow) return;
+        doneBps %= 10_000;
+        (, address node,,) = board.taskOf(id);
+        vm.prank(node);
+        board.commitPart(terms, root, 0, doneBps);
+        world.noteShare(id, doneBps);
+        world.noteStep("commitPart");
+    }
+
     /// @dev Any tasks in any state, some of them twice.
     function settle(uint256 first, uint256 size, uint256 time) external after_(time) {
         uint256 count = world.taskCount();
@@ -97,8 +121,9 @@ contract TaskHandler is Actor {
             expected += batch[i].fee;
             world.noteShares(batch[i]);
             world.noteEnd(ids[i], true);
-            world.noteStep("settle");
+            world.noteStep(world.isPart(ids[i]) ? "settlePart" : "settle");
         }
+        // Rests of parts included: they go back to their requesters.
         vm.assertEq(world.balances() - before, expected, "a batch pays out exactly the fees of what it settled");
     }
 
@@ -154,10 +179,12 @@ contract TaskHandler is Actor {
         (Terms memory terms, bytes32 id) = world.taskAt(task % count);
         uint8 state = world.stateOf(id);
         uint256 before = world.balances();
-        bytes[6] memory calls = [
+        bytes[8] memory calls = [
             abi.encodeCall(board.submit, (terms)),
             abi.encodeCall(board.claim, (terms)),
             abi.encodeCall(board.commit, (terms, bytes32(uint256(1)), 0)),
+            abi.encodeCall(board.commitPart, (terms, bytes32(uint256(1)), 0, 1)),
+            abi.encodeCall(board.requestStop, (terms)),
             abi.encodeCall(board.cancel, (terms)),
             abi.encodeCall(board.hold, (terms)),
             abi.encodeCall(board.rule, (terms, true))
@@ -177,6 +204,15 @@ contract TaskHandler is Actor {
         if (weight == 0 || board.activeClaimsOf(node) >= weight * perWeight) return false;
         uint256 limit = Sortition.threshold(board.totalWeight(), weight, vm.getBlockTimestamp() - since, step);
         return Sortition.score(seed, id, node) <= limit;
+    }
+
+    /// @dev A claimed task of the kind of which a part may be committed.
+    function pickTraining(uint256 seed) private view returns (bool found, Terms memory terms, bytes32 id) {
+        uint256 count = world.taskCount();
+        for (uint256 i; i < count; ++i) {
+            (terms, id) = world.taskAt((seed % count + i) % count);
+            if (terms.kind == 2 && world.stateOf(id) == uint8(TaskState.Claimed)) return (true, terms, id);
+        }
     }
 
     function closesAt(Terms memory terms, bytes32 id) private view returns (uint256) {

@@ -32,6 +32,8 @@ contract World {
     mapping(bytes32 taskId => uint256) public refunded;
     mapping(bytes32 taskId => uint8) public ended;
     mapping(string step => uint256) public done;
+    mapping(bytes32 taskId => uint16) public partOf;
+    mapping(bytes32 taskId => bool) public isPart;
     /// @dev What publishers and treasury are due by the listings' own words, and what they took out.
     mapping(address account => uint256) public earned;
     mapping(address account => uint256) public taken;
@@ -68,13 +70,19 @@ contract World {
         taken[account] += amount;
     }
 
+    function noteShare(bytes32 taskId, uint16 doneBps) external {
+        partOf[taskId] = doneBps;
+        isPart[taskId] = true;
+    }
+
     /// @dev Walks up from the listing that a task names, without asking what the board asks.
     function noteShares(Terms calldata terms) external {
-        earned[board.treasury()] += uint256(terms.fee) * _protocolBps / 10_000;
+        uint256 due = dueOf(terms);
+        earned[board.treasury()] += due * _protocolBps / 10_000;
         uint64 id = terms.model;
         while (id != 0 && id <= marketplace.listingCount()) {
             (address owner,,, uint64 parent, uint16 royaltyBps,,,,) = marketplace.listingOf(id);
-            earned[owner] += uint256(terms.fee) * royaltyBps / 10_000;
+            earned[owner] += due * royaltyBps / 10_000;
             id = parent;
         }
     }
@@ -103,6 +111,12 @@ contract World {
     }
 
     // ------------------------------------------------------------------ sums
+
+    /// @dev What all who worked share of a fee, by what the node said when it committed.
+    function dueOf(Terms memory terms) public view returns (uint256) {
+        bytes32 taskId = board.taskIdOf(terms);
+        return isPart[taskId] ? uint256(terms.fee) * partOf[taskId] / 10_000 : terms.fee;
+    }
 
     function taskCount() external view returns (uint256) {
         return _tasks.length;

@@ -6,7 +6,7 @@ import {BoardRules, ITaskBoard, TaskState, Terms} from "../../src/interfaces/ITa
 import {IMarketplace, Royalty} from "../../src/interfaces/IMarketplace.sol";
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
 import {Sortition} from "../../src/libraries/Sortition.sol";
-import {TaskWord, packTask} from "../../src/libraries/TaskWord.sol";
+import {PART, TaskWord, packTask} from "../../src/libraries/TaskWord.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
 interface Svm {
@@ -38,6 +38,7 @@ contract MoneyProof {
             BoardRules(60, 10, 300, 4, 10, 3600, 10, 3600, 0, 1000, 500)
         );
         board.setWeight(NODE, 1, 0);
+        board.setArbiter(address(this));
     }
 
     /// @notice State, time and holder of a task never run into each other.
@@ -48,6 +49,25 @@ contract MoneyProof {
         assert(word.since() == since);
         assert(word.node() == address(holder));
         assert(word.seed() == uint128(holder));
+    }
+
+    /// @notice That a part was committed runs into nothing, and lasts through every later state; neither does a wish to stop.
+    function check_AFlagOfTheTaskWordTouchesNoField(uint8 state, uint8 later, uint40 since, uint208 payload)
+        public
+        pure
+    {
+        vm.assume(state <= uint8(TaskState.Held) && later <= uint8(TaskState.Held));
+        TaskWord whole = packTask(TaskState(state), since, payload);
+        TaskWord part = packTask(TaskState(state), since, PART | payload);
+        assert(!whole.isPart() && part.isPart());
+        assert(!packTask(TaskState(later), since, whole.kept()).isPart());
+        assert(part.state() == whole.state() && part.since() == since);
+        TaskWord next = packTask(TaskState(later), since, part.withHeld().kept());
+        assert(next.isPart() && !next.wasHeld() && next.state() == TaskState(later));
+        assert(next.index() == whole.index() && next.commitment() == whole.commitment());
+        TaskWord wished = whole.withStop();
+        assert(wished.stopRequested() && wished.state() == whole.state() && wished.since() == since);
+        assert(wished.node() == whole.node() && wished.index() == whole.index());
     }
 
     /// @notice Waiting never takes a right to claim away.
@@ -101,6 +121,34 @@ contract MoneyProof {
         vm.prank(ALICE);
         (bool cancelled,) = address(board).call(abi.encodeCall(ITaskBoard.cancel, (terms)));
         assert(!expired && !cancelled);
+    }
+
+    /// @notice A part pays what it earned and returns the rest, to the base unit and once; after it nothing moves again.
+    function check_APartPaysAndRefundsOnce(uint96 deposited, uint96 fee, bool held, bool upheld) public {
+        vm.assume(fee >= 1000 && fee <= deposited);
+        deposit(deposited);
+        Terms memory terms = Terms(ALICE, fee, keccak256("spec"), 1, 2, 600, 120, 7, 0);
+        vm.prank(ALICE);
+        board.submit(terms);
+        vm.prank(NODE);
+        board.claim(terms);
+        vm.prank(NODE);
+        // A share for which a solver needs no division.
+        board.commitPart(terms, bytes32(uint256(1)), 0, 0);
+        if (held) {
+            board.hold(terms);
+            board.rule(terms, upheld);
+        }
+        vm.warp(START + 60);
+        Terms[] memory batch = new Terms[](2);
+        (batch[0], batch[1]) = (terms, terms);
+        assert(board.settle(batch) == (held && !upheld ? 0 : 1));
+        assert(board.balanceOf(ALICE) == deposited);
+        assert(board.balanceOf(NODE) + board.balanceOf(TREASURY) == 0);
+        assert(board.activeClaimsOf(NODE) == 0);
+        vm.warp(START + 10_000);
+        (bool expired,) = address(board).call(abi.encodeCall(ITaskBoard.expire, (terms)));
+        assert(!expired);
     }
 
     function deposit(uint96 amount) private {

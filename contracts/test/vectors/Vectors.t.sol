@@ -98,13 +98,32 @@ contract VectorsTest is Fixture {
         uint256[] memory protocols = vm.parseJsonUintArray(json, ".protocolFee");
         vm.assertTrue(fees.length >= 40, "too few vectors");
         for (uint256 i; i < fees.length; ++i) {
-            bytes32[] memory lineage = words(lineages[i]);
-            Royalty[] memory royalties = new Royalty[](lineage.length);
-            for (uint256 k; k < lineage.length; ++k) {
-                royalties[k].bps = uint16(uint256(lineage[k]));
-            }
-            uint256[] memory owed = new uint256[](lineage.length);
+            Royalty[] memory royalties = lineageOf(lineages[i]);
+            uint256[] memory owed = new uint256[](royalties.length);
             (uint96 toNode,, uint96 protocolFee) = Fees.split(uint96(fees[i]), royalties, owed, protocolBps[i]);
+            vm.assertEq(toNode, nodes[i], vm.toString(i));
+            vm.assertEq(protocolFee, protocols[i], vm.toString(i));
+            vm.assertEq(abi.encodePacked(owed), parts[i]);
+        }
+    }
+
+    function test_Parts() public view {
+        string memory json = load("parts");
+        uint256[] memory fees = vm.parseJsonUintArray(json, ".fee");
+        uint256[] memory done = vm.parseJsonUintArray(json, ".doneBps");
+        bytes[] memory lineages = vm.parseJsonBytesArray(json, ".royaltyBps");
+        uint256[] memory protocolBps = vm.parseJsonUintArray(json, ".protocolBps");
+        uint256[] memory rests = vm.parseJsonUintArray(json, ".rest");
+        uint256[] memory nodes = vm.parseJsonUintArray(json, ".toNode");
+        bytes[] memory parts = vm.parseJsonBytesArray(json, ".royalties");
+        uint256[] memory protocols = vm.parseJsonUintArray(json, ".protocolFee");
+        vm.assertTrue(fees.length >= 40, "too few vectors");
+        for (uint256 i; i < fees.length; ++i) {
+            uint96 due = Fees.due(uint96(fees[i]), uint16(done[i]));
+            vm.assertEq(fees[i] - due, rests[i], vm.toString(i));
+            Royalty[] memory royalties = lineageOf(lineages[i]);
+            uint256[] memory owed = new uint256[](royalties.length);
+            (uint96 toNode,, uint96 protocolFee) = Fees.split(due, royalties, owed, protocolBps[i]);
             vm.assertEq(toNode, nodes[i], vm.toString(i));
             vm.assertEq(protocolFee, protocols[i], vm.toString(i));
             vm.assertEq(abi.encodePacked(owed), parts[i]);
@@ -141,6 +160,14 @@ contract VectorsTest is Fixture {
             nonce: uint64(vm.parseJsonUintArray(json, ".nonce")[i]),
             audit: uint8(vm.parseJsonUintArray(json, ".audit")[i])
         });
+    }
+
+    function lineageOf(bytes memory joined) private pure returns (Royalty[] memory royalties) {
+        bytes32[] memory lineage = words(joined);
+        royalties = new Royalty[](lineage.length);
+        for (uint256 k; k < lineage.length; ++k) {
+            royalties[k].bps = uint16(uint256(lineage[k]));
+        }
     }
 
     function words(bytes memory joined) private pure returns (bytes32[] memory split) {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gesso.chain.chain import Chain
     from gesso.chain.cursor import Cursor, Page
     from gesso.chain.deploy import DeploySettings
-    from gesso.chain.records import Listing, NodeRecord, NodeState, TxReceipt
+    from gesso.chain.records import Done, Listing, NodeRecord, NodeState, TxReceipt
     from gesso.chain.reverts import revert_name
     from gesso.chain.settings import ChainSettings, ContractAddresses
     from gesso.chain.wallet import Wallet
@@ -24,6 +24,7 @@ __all__ = [
     "ContractAddresses",
     "Cursor",
     "DeploySettings",
+    "Done",
     "Listing",
     "NodeRecord",
     "NodeState",
@@ -37,6 +38,7 @@ _HOMES = {
     "Chain": "chain",
     "Cursor": "cursor",
     "DeploySettings": "deploy",
+    "Done": "records",
     "Listing": "records",
     "NodeRecord": "records",
     "NodeState": "records",

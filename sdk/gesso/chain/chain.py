@@ -13,19 +13,21 @@ from gesso.chain.events import (
     EventDecoder,
     ListingPublished,
     Reorged,
+    TaskRestReturned,
     TaskSettled,
     TaskSettleSkipped,
 )
 from gesso.chain.fees import FeeOracle
 from gesso.chain.inclusion import Inclusion
 from gesso.chain.permits import Permits
-from gesso.chain.records import Listing, NodeRecord, NodeState, Royalty, TxReceipt
+from gesso.chain.records import Done, Listing, NodeRecord, NodeState, Royalty, TxReceipt
 from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Mined, Sender
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import Wallet
 from gesso_contracts import ARBITER, BLOCK_BEACON, DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
 from gesso_protocol.errors import ChainError, ConfigError, InsufficientFunds, WalletError
+from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import NO_LISTING, Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.money import Wei, format_amount
@@ -157,9 +159,27 @@ class Chain:
         arguments = (terms.as_tuple(), result_root.value, trace_root.value)
         return _receipt(await self._send(TASK_BOARD, "commit", *arguments, alike=True), task=self.task_id(terms))
 
+    async def request_stop(self, terms: Terms) -> TxReceipt:
+        """Ask the node that claimed this training to stop at its next checkpoint and to commit what it has.
+
+        It binds nobody: a node that finishes all the same is paid for all. Raises DeadlinePassed when it is too late.
+        """
+        return _receipt(await self._send(TASK_BOARD, "requestStop", terms.as_tuple()), task=self.task_id(terms))
+
+    async def commit_part(self, terms: Terms, result_root: Root, trace_root: Root, done_bps: int) -> TxReceipt:
+        """Commit a training that ended early: `done_bps` of the fee is divided, the rest goes back to the requester.
+        Raises ChainReverted PartNotAllowed for other kinds of work, ShareOutOfRange for 10,000 and more."""
+        arguments = (terms.as_tuple(), result_root.value, trace_root.value, done_bps)
+        return _receipt(await self._send(TASK_BOARD, "commitPart", *arguments), task=self.task_id(terms))
+
+    async def done_of(self, task: TaskId) -> Done:
+        """How much of a task was committed, and whether its requester asked the node to stop."""
+        bps, stop_requested = await self._read(TASK_BOARD, "doneOf", task.value)
+        return Done(bps=bps, stop_requested=stop_requested)
+
     async def settle(self, batch: Sequence[Terms]) -> TxReceipt:
         """Pay out tasks whose challenge window is over, at most 100 a call. Those that cannot be settled are skipped:
-        see `settled` and `skipped` of the receipt."""
+        see `settled` and `skipped` of the receipt; `returned` is what requesters of parts got back."""
         if not 1 <= len(batch) <= MAX_SETTLE_BATCH:
             raise ChainError(f"a settle takes 1 to {MAX_SETTLE_BATCH} tasks, not {len(batch)}")
         gas = SETTLE_BASE_GAS + SETTLE_TASK_GAS * len(batch)
@@ -169,6 +189,7 @@ class Chain:
         return receipt.model_copy(
             update={
                 "settled": tuple(event.task for event in events if isinstance(event, TaskSettled)),
+                "returned": {event.task: event.refund for event in events if isinstance(event, TaskRestReturned)},
                 "skipped": tuple(event.task for event in events if isinstance(event, TaskSettleSkipped)),
             }
         )
@@ -179,19 +200,22 @@ class Chain:
     async def expire(self, terms: Terms) -> TxReceipt:
         return _receipt(await self._send(TASK_BOARD, "expire", terms.as_tuple()), task=self.task_id(terms))
 
-    async def task(self, task: TaskId) -> TaskRecord:
-        """What the board says of a task; state UNKNOWN when it never saw it."""
+    async def task(self, task: TaskId, *, kind: int | None = None) -> TaskRecord:
+        """What the board says of a task; state UNKNOWN when it never saw it. With the kind of work in its terms also
+        whether a node at work was asked to stop, which takes a second question for trainings only."""
         state, node, since, seed = await self._read(TASK_BOARD, "taskOf", task.value)
         try:
             known = TaskState(state)
         except ValueError as error:
             raise ChainError(f"the board reports state {state}, which this version does not know") from error
+        stoppable = kind == TaskKind.TRAIN_LORA and known is TaskState.CLAIMED
         return TaskRecord(
             task_id=task,
             state=known,
             node=None if node == ZERO else Address(node),
             state_since=since,
             seed=seed if known is TaskState.SUBMITTED else None,
+            stop_requested=stoppable and (await self.done_of(task)).stop_requested,
         )
 
     async def active_claims_of(self, node: Address) -> int:

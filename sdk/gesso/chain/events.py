@@ -56,6 +56,32 @@ class TaskCommitted(Happened):
     settle_after: int
 
 
+class TaskStopRequested(Happened):
+    """The requester asked `node` to stop early and to commit what it has done by then."""
+
+    kind: Literal["task-stop-requested"] = "task-stop-requested"
+    task: TaskId
+    node: Address
+
+
+class TaskPartCommitted(Happened):
+    """What `TaskCommitted` says next is `done_bps` of the work; `stop_requested`: the requester had asked for it."""
+
+    kind: Literal["task-part-committed"] = "task-part-committed"
+    task: TaskId
+    node: Address
+    done_bps: int
+    stop_requested: bool
+
+
+class TaskRestReturned(Happened):
+    """The requester got back what a part did not earn; `TaskSettled`, which comes next, divides the other share."""
+
+    kind: Literal["task-rest-returned"] = "task-rest-returned"
+    task: TaskId
+    refund: Wei
+
+
 class TaskSettled(Happened):
     kind: Literal["task-settled"] = "task-settled"
     task: TaskId
@@ -211,7 +237,10 @@ ContractEvent: TypeAlias = (
     | Withdrawn
     | TaskSubmitted
     | TaskClaimed
+    | TaskStopRequested
+    | TaskPartCommitted
     | TaskCommitted
+    | TaskRestReturned
     | TaskSettled
     | RoyaltyPaid
     | TaskCancelled
@@ -247,6 +276,12 @@ _KINDS: dict[str, tuple[type[Any], dict[str, str]]] = {
         TaskCommitted,
         _TASK | _NODE | {"resultRoot": "result_root", "traceRoot": "trace_root", "settleAfter": "settle_after"},
     ),
+    "StopRequested": (TaskStopRequested, _TASK | _NODE),
+    "PartCommitted": (
+        TaskPartCommitted,
+        _TASK | _NODE | {"doneBps": "done_bps", "stopRequested": "stop_requested"},
+    ),
+    "RestReturned": (TaskRestReturned, _TASK | {"refund": "refund"}),
     "Settled": (
         TaskSettled,
         _TASK

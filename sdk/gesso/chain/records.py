@@ -23,12 +23,23 @@ class TxReceipt(_Record):
     gas_price: int = Field(description="wei of the chain's own coin a unit of gas")
     task_id: TaskId | None = None
     settled: tuple[TaskId, ...] = ()
+    returned: dict[TaskId, Wei] = Field(default_factory=dict, description="rests of parts among the settled tasks")
     skipped: tuple[TaskId, ...] = ()
 
     @property
     def gas_cost(self) -> int:
         """What the sender paid for gas, in wei of the chain's own coin."""
         return self.gas_used * self.gas_price
+
+
+class Done(_Record):
+    """How much of a task was committed, in basis points, and whether its requester had asked the node to stop.
+
+    10,000 is all of it, 0 before the commit. The board remembers the wish to stop of claimed tasks and of parts only.
+    """
+
+    bps: int
+    stop_requested: bool
 
 
 class NodeState(IntEnum):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso_protocol.errors import EncodingInvalid
+from gesso_protocol.fields import TaskKind
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.lifecycle import (
@@ -28,7 +29,9 @@ from gesso_protocol.lifecycle import (
     NodeMemory,
     Patience,
     RequesterAction,
+    RequestStop,
     Settle,
+    Stop,
     TaskRecord,
     TaskState,
     TaskView,
@@ -38,7 +41,7 @@ from gesso_protocol.lifecycle import (
     next_action,
     next_requester_action,
 )
-from gesso_protocol.money import Wei
+from gesso_protocol.money import BPS, Wei
 from gesso_protocol.policy import Refusal
 from gesso_protocol.sortition import may_claim, score, seed_bytes
 from gesso_protocol.terms import BoardParams, Terms
@@ -50,10 +53,10 @@ PARAMS = BoardParams(challenge_window_s=20, sortition_step_s=5, hold_window_s=40
 START = 1_000_000
 
 
-def some_terms(claim_s: int = 60, commit_s: int = 100) -> Terms:
+def some_terms(claim_s: int = 60, commit_s: int = 100, kind: int = TaskKind.TEXT_TO_IMAGE) -> Terms:
     return Terms(
         requester=Address("0x" + "cc" * 20), fee=Wei(10), spec=BlobRef(bytes(32)), claim_window_s=claim_s,
-        commit_window_s=commit_s, nonce=1,
+        commit_window_s=commit_s, nonce=1, kind=int(kind),
     )  # fmt: skip
 
 
@@ -73,11 +76,13 @@ class Board:
     terms: Terms = field(default_factory=some_terms)
     weights: dict[Address, int] = field(default_factory=lambda: {ME: 1, OTHER: 1})
     total_weight: int = 4
+    stop_requested: bool = False
     task: TaskId = TaskId(keccak256(b"task"))  # noqa: RUF009 - immutable
 
     def view(self) -> TaskView:
         seed = self.seed if self.state is TaskState.SUBMITTED else None
-        return TaskRecord(self.task, self.state, self.node, self.since, seed).view(self.terms, PARAMS)
+        asked = self.stop_requested and self.state is TaskState.CLAIMED
+        return TaskRecord(self.task, self.state, self.node, self.since, seed, asked).view(self.terms, PARAMS)
 
     def enter(self, state: TaskState, node: Address | None) -> None:
         self.state, self.since, self.node = state, self.now, node
@@ -93,7 +98,13 @@ class Board:
         self.require(may_claim(mine, self.total_weight, self.weights[node], elapsed, PARAMS.sortition_step_s))
         self.enter(TaskState.CLAIMED, node)
 
-    def commit(self, node: Address) -> None:
+    def request_stop(self) -> None:
+        self.require(self.terms.kind == TaskKind.TRAIN_LORA and self.state is TaskState.CLAIMED)
+        self.require(self.now <= self.since + self.terms.commit_window_s)
+        self.stop_requested = True
+
+    def commit(self, node: Address, done_bps: int = BPS) -> None:
+        self.require(done_bps == BPS or (self.terms.kind == TaskKind.TRAIN_LORA and 0 <= done_bps < BPS))
         self.require(self.state is TaskState.CLAIMED and self.node == node)
         self.require(self.now <= self.since + self.terms.commit_window_s)
         self.enter(TaskState.COMMITTED, node)
@@ -120,7 +131,7 @@ class Board:
         self.enter(TaskState.EXPIRED, self.node)
 
 
-STRANGERS = ["claim", "commit", "hold", "settle", "expire", "cancel"]
+STRANGERS = ["claim", "request_stop", "commit", "hold", "settle", "expire", "cancel"]
 
 
 def let_others(board: Board, deeds: list[tuple[int, str]]) -> None:
@@ -137,7 +148,7 @@ def let_others(board: Board, deeds: list[tuple[int, str]]) -> None:
 
 
 histories = st.lists(st.tuples(st.integers(0, 80), st.sampled_from(STRANGERS)), max_size=6)
-windows = st.builds(some_terms, st.integers(1, 200), st.integers(1, 200))
+windows = st.builds(some_terms, st.integers(1, 200), st.integers(1, 200), st.sampled_from(TaskKind))
 
 
 # ---------------------------------------------------------------- requester
@@ -152,6 +163,8 @@ def as_requester(board: Board, action: RequesterAction) -> None:
             board.settle()
         case Cancel():
             board.cancel()
+        case RequestStop():
+            board.request_stop()
         case Expire():
             board.expire()
         case Fetch():
@@ -198,6 +211,19 @@ def test_a_requester_step_by_step() -> None:
     assert next_requester_action(board.view(), board.now, fetched=True) == Done(TaskState.SETTLED)
 
 
+def test_a_requester_that_wants_its_money_back_asks_a_node_at_work_to_stop_once() -> None:
+    board = Board(terms=some_terms(kind=TaskKind.TRAIN_LORA), now=START + 50)
+    assert next_requester_action(board.view(), board.now, cancel=True) == Cancel()
+    board.claim(ME)
+    assert next_requester_action(board.view(), board.now) == Wait(board.now + 101)
+    assert next_requester_action(board.view(), board.now, cancel=True) == RequestStop()
+    assert next_requester_action(board.view(), board.now + 101, cancel=True) == Expire()
+    board.request_stop()
+    assert next_requester_action(board.view(), board.now, cancel=True) == Wait(board.now + 101)
+    board.commit(ME, 2500)
+    assert next_requester_action(board.view(), board.now, cancel=True) == Fetch()
+
+
 def test_a_task_the_chain_has_not_seen_is_waited_for() -> None:
     view = replace(Board().view(), state=TaskState.UNKNOWN)
     assert next_requester_action(view, START) == Wait(START + 1)
@@ -239,10 +265,10 @@ def as_node(board: Board, memory: NodeMemory, action: NodeAction, faults: Faults
             board.now += faults.run_s
             good = faults.ran()
             memory = replace(memory, outcome=ROOTS) if good else replace(memory, failures=memory.failures + 1)
-        case Commit():
+        case Commit(done_bps=done_bps):
             memory = replace(memory, commit_sent_at=board.now)
             if faults.sent():
-                board.commit(ME)
+                board.commit(ME, done_bps)
         case Settle():
             memory = replace(memory, settle_sent_at=board.now)
             if faults.sent():
@@ -325,8 +351,10 @@ def memories(draw: st.DrawFn) -> NodeMemory:
         refusal=draw(st.none() | st.sampled_from(Refusal)),
         claim_sent_at=draw(maybe_moment),
         executing=draw(st.booleans()),
+        stopping=draw(st.booleans()),
         failures=draw(st.integers(0, 3)),
         outcome=draw(st.none() | st.just(ROOTS)),
+        done_bps=draw(st.integers(0, BPS)),
         commit_sent_at=draw(maybe_moment),
         settle_sent_at=draw(maybe_moment),
         expire_sent_at=draw(maybe_moment),
@@ -356,20 +384,42 @@ def test_whatever_the_journal_says_the_board_never_refuses_the_action(
     board = Board(terms=terms, weights={ME: memory.weight, OTHER: memory.weight}, total_weight=memory.total_weight)
     let_others(board, history)
     board.now += later
+    if terms.kind != TaskKind.TRAIN_LORA:
+        memory = replace(memory, done_bps=BPS)
     # a claim that was sent once is sent again even if it is not this node's turn: it must have been when it was sent
     memory = replace(memory, claim_sent_at=None)
     match next_action(board.view(), memory, board.now):
         case Claim():
             board.claim(memory.me)
-        case Commit(result_root, trace_root):
-            assert (result_root, trace_root) == memory.outcome
-            board.commit(memory.me)
+        case Stop():
+            assert board.state is TaskState.CLAIMED
+            assert board.stop_requested
+            assert memory.outcome is None
+        case Commit(result_root, trace_root, done_bps):
+            assert ((result_root, trace_root), done_bps) == (memory.outcome, memory.done_bps)
+            board.commit(memory.me, done_bps)
         case Settle():
             board.settle()
         case Expire():
             board.expire()
         case Execute():
             assert board.state in (TaskState.SUBMITTED, TaskState.CLAIMED)
+
+
+def test_a_node_stops_when_it_is_asked_and_commits_what_it_has() -> None:
+    board = Board(terms=some_terms(kind=TaskKind.TRAIN_LORA), now=START + 50)
+    board.claim(ME)
+    at_work = fresh(claim_sent_at=board.now, executing=True)
+    assert next_action(board.view(), at_work, board.now) == Wait(board.now + 101)
+    board.request_stop()
+    assert next_action(board.view(), at_work, board.now) == Stop()
+    assert next_action(board.view(), replace(at_work, stopping=True), board.now) == Wait(board.now + 101)
+    # what a run that died has left is committed by the run that goes on from there
+    assert next_action(board.view(), replace(at_work, executing=False), board.now) == Execute()
+    ended = replace(at_work, executing=False, stopping=True, outcome=ROOTS, done_bps=2500)
+    assert next_action(board.view(), ended, board.now) == Commit(*ROOTS, 2500)
+    board.commit(ME, 2500)
+    assert next_action(board.view(), ended, board.now) == Wait(board.now + 20)
 
 
 def test_a_killed_node_sends_no_second_claim_while_the_first_may_be_on_its_way() -> None:

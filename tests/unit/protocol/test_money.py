@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from gesso_protocol.errors import EncodingInvalid, UsageError
-from gesso_protocol.money import BPS, MAX_FEE, Wei, format_amount, parse_amount, split_along, split_fee
+from gesso_protocol.money import (
+    BPS,
+    MAX_FEE,
+    Wei,
+    done_bps,
+    format_amount,
+    parse_amount,
+    part_of,
+    split_along,
+    split_fee,
+)
 
 amounts = st.integers(min_value=0, max_value=2**256 - 1)
 fees = st.integers(min_value=0, max_value=MAX_FEE)
@@ -37,6 +47,30 @@ def test_a_split_along_parents_loses_nothing(fee: int, lineage: list[int], proto
         assert 0 <= fee * bps - part * BPS < BPS
     together = split_fee(fee, sum(lineage), protocol)
     assert 0 <= shares.node - together.node <= len(lineage)
+
+
+@given(fee=fees, share=st.integers(0, BPS))
+def test_a_part_and_its_rest_are_the_fee(fee: int, share: int) -> None:
+    part = part_of(fee, share)
+    assert part.due + part.rest == fee
+    assert 0 <= fee * share - part.due * BPS < BPS
+    assert (part_of(fee, 0).due, part_of(fee, BPS).rest) == (0, 0)
+
+
+@pytest.mark.parametrize("share", [-1, BPS + 1])
+def test_what_is_no_share(share: int) -> None:
+    with pytest.raises(UsageError):
+        part_of(10, share)
+
+
+@given(ordered=st.integers(1, 10**6), done=st.integers(0, 10**6))
+def test_a_share_never_claims_more_than_was_done(ordered: int, done: int) -> None:
+    if done > ordered:
+        with pytest.raises(UsageError):
+            done_bps(done, ordered)
+        return
+    assert done * BPS - ordered < done_bps(done, ordered) * ordered <= done * BPS
+    assert (done_bps(done, ordered) == BPS) == (done == ordered)
 
 
 def test_a_lineage_of_one_is_a_plain_split() -> None:

@@ -15,7 +15,7 @@ from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.manifest import BlobManifest, ModelManifest
 from gesso_protocol.messages import TaskAnnouncement
-from gesso_protocol.money import Wei, split_along, split_fee
+from gesso_protocol.money import Wei, part_of, split_along, split_fee
 from gesso_protocol.policy import Offer
 from gesso_protocol.result import ResultManifest, result_root
 from gesso_protocol.spec import TextToImage
@@ -113,6 +113,20 @@ def test_royalties() -> None:
         assert shares.node == number(row["toNode"])
         assert list(shares.royalties) == [int.from_bytes(word, "big") for word in words(row["royalties"])]
         assert shares.protocol == number(row["protocolFee"])
+
+
+def test_parts() -> None:
+    found = rows("parts")
+    for row in found:
+        fee, part = number(row["fee"]), part_of(number(row["fee"]), row["doneBps"])
+        shares = split_along(
+            part.due, [int.from_bytes(word, "big") for word in words(row["royaltyBps"])], row["protocolBps"]
+        )
+        assert part.rest == number(row["rest"])
+        assert (shares.node, shares.protocol) == (number(row["toNode"]), number(row["protocolFee"]))
+        assert list(shares.royalties) == [int.from_bytes(word, "big") for word in words(row["royalties"])]
+        assert shares.node + shares.royalty + shares.protocol + part.rest == fee
+    assert {0, 10_000} < {row["doneBps"] for row in found}
 
 
 def test_merkle() -> None:
