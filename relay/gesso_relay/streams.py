@@ -111,6 +111,25 @@ def _committed(entry: Entry) -> events.Event:
     )
 
 
+def _stop_requested(entry: Entry) -> events.Event:
+    node = Address(str(entry.data["node"]))
+    return events.StopRequested(task=_task(entry), at_ms=entry.at * 1000, node=node)
+
+
+def _part_committed(entry: Entry) -> events.Event:
+    return events.PartCommitted(
+        task=_task(entry),
+        at_ms=entry.at * 1000,
+        node=Address(str(entry.data["node"])),
+        done_bps=_int(entry.data["done_bps"]),
+        stop_requested=bool(entry.data["stop_requested"]),
+    )
+
+
+def _rest_returned(entry: Entry) -> events.Event:
+    return events.RestReturned(task=_task(entry), at_ms=entry.at * 1000, refund=_wei(entry.data["rest_returned"]))
+
+
 def _settled(entry: Entry) -> events.Event:
     data: Document = entry.data
     return events.Settled(
@@ -137,7 +156,10 @@ def _expired(entry: Entry) -> events.Event:
 _EVENTS: dict[str, Callable[[Entry], events.Event]] = {
     "submitted": _submitted,
     "claimed": _claimed,
+    "stop-requested": _stop_requested,
+    "part-committed": _part_committed,
     "committed": _committed,
+    "rest-returned": _rest_returned,
     "settled": _settled,
     "cancelled": _cancelled,
     "expired": _expired,

@@ -364,6 +364,14 @@ class Task:
         """
         return self._run(self._async.cancel)
 
+    def stop(self) -> TxReceipt:
+        """Ask the node to stop a training early and to commit what it has: it is paid for that part, the rest of the
+        fee returns to the deposit. It binds nobody; a node that finishes first is paid for all.
+
+        Raises UsageError for pictures, TaskFailed when nobody works on it, DeadlinePassed after the commit window.
+        """
+        return self._run(self._async.stop)
+
     def events(self) -> Iterator[Event]:
         """Everything that happens to the task, until it is settled, cancelled or expired and no audit is open."""
         return _drain(self._portal, self._async.events())

@@ -214,6 +214,12 @@ def translate(found: on_chain.ContractEvent) -> events.Event | None:
             return events.Submitted(task=task, at_ms=at_ms, fee=terms.fee)
         case on_chain.TaskClaimed(task=task, node=node, commit_by=commit_by):
             return events.Claimed(task=task, at_ms=at_ms, node=node, commit_by=commit_by)
+        case on_chain.TaskStopRequested(task=task, node=node):
+            return events.StopRequested(task=task, at_ms=at_ms, node=node)
+        case on_chain.TaskPartCommitted(task=task, node=node, done_bps=done_bps, stop_requested=asked):
+            return events.PartCommitted(task=task, at_ms=at_ms, node=node, done_bps=done_bps, stop_requested=asked)
+        case on_chain.TaskRestReturned(task=task, refund=refund):
+            return events.RestReturned(task=task, at_ms=at_ms, refund=refund)
         case on_chain.TaskCommitted():
             return events.Committed(
                 task=found.task,

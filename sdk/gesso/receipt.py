@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gesso.audits.facts import AuditFacts
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
-from gesso_protocol.money import Wei, format_amount
+from gesso_protocol.money import BPS, Wei, format_amount
 
 
 class Transaction(BaseModel):
@@ -22,7 +22,8 @@ class Receipt(BaseModel):
     """Travels with every picture and inside its PNG. Money is in base units of the fee token.
 
     `confirmed` is False while the result stands on the node's signature only: the chain has yet to show the same roots.
-    `paid`, `royalty` and `protocol_fee` are known once the task has settled, after the challenge window.
+    `paid`, `royalty` and `protocol_fee` are known once the task has settled, after the challenge window, and so is
+    `refunded`: what the requester got back because the node did `done_bps` of the work only; all four make the fee.
     `executor` is `fake` where no model ran.
     """
 
@@ -46,6 +47,8 @@ class Receipt(BaseModel):
     royalty: Wei | None = None
     royalty_to: Address | None = None
     protocol_fee: Wei | None = None
+    refunded: Wei | None = None
+    done_bps: int = Field(default=BPS, ge=0, le=BPS)
     audit: AuditFacts = Field(default_factory=AuditFacts)
     confirmed: bool = True
     transactions: dict[str, Transaction] = Field(default_factory=dict)
@@ -74,6 +77,9 @@ class Receipt(BaseModel):
                 f"earned    node {format_amount(self.paid)} · royalty {format_amount(self.royalty or Wei(0))}"
                 f" · protocol {format_amount(self.protocol_fee or Wei(0))}"
             )
+        if self.done_bps < BPS:
+            back = "the rest comes back" if self.refunded is None else f"{format_amount(self.refunded)} came back"
+            lines.append(f"part      {self.done_bps / 100:g} % of the work · {back}")
         lines.append(f"audited   {self.audit.line()}")
         if self.audit.evidence is not None:
             lines.append(f"evidence  {self.audit.evidence}")

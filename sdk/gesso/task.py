@@ -30,11 +30,12 @@ from gesso_protocol.errors import (
     Unreachable,
     UsageError,
 )
-from gesso_protocol.events import Claimed, Committed, Delivered, Event, Fetched, Settled, Submitted
+from gesso_protocol.events import Claimed, Committed, Delivered, Event, Fetched, PartCommitted, Settled, Submitted
+from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
 from gesso_protocol.messages import TaskAnnouncement
-from gesso_protocol.money import format_amount
+from gesso_protocol.money import BPS, Wei, format_amount
 from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TextToImage, parse_any_spec
 from gesso_protocol.terms import BoardParams, Terms
 
@@ -78,6 +79,7 @@ class _Progress:
     """What the node signed when it delivered ahead of its commit."""
     delivery: Delivery | None = None
     contradicted: bool = False
+    done_bps: int = BPS
     settled: Settled | None = None
     transactions: dict[str, Transaction] = field(default_factory=dict)
     at: dict[str, float] = field(default_factory=dict)
@@ -183,6 +185,22 @@ class AsyncTask:
                 hint=f"follow it: gesso task watch {self.id}",
             ) from error
 
+    async def stop(self) -> TxReceipt:
+        """Ask the node to stop a training early and to commit what it has: it is paid for that part, the rest of the
+        fee returns to the deposit. It binds nobody; a node that finishes first is paid for all.
+
+        Raises UsageError for pictures, TaskFailed when nobody works on it, DeadlinePassed after the commit window.
+        """
+        view = await self.status()
+        if view.terms.kind != TaskKind.TRAIN_LORA:
+            raise UsageError("only trainings can be stopped early", hint=f"take it back: gesso task cancel {self.id}")
+        if not view.stoppable:
+            raise TaskFailed(
+                f"the task is {view.state.name.lower()}: no node works on it",
+                hint=f"before the claim it can be taken back whole: gesso task cancel {self.id}",
+            )
+        return await self._ports.chain.request_stop(self.terms)
+
     async def events(self) -> AsyncIterator[Event]:
         """Everything that happens to the task, until it is settled, cancelled or expired and no audit is open."""
         stream = self._open_stream()
@@ -256,6 +274,8 @@ class AsyncTask:
             seen.transactions[step] = Transaction(tx_hash=event.tx, gas_used=event.gas_used or 0)
         if isinstance(event, Claimed):
             seen.claimant = event.node
+        if isinstance(event, PartCommitted):
+            seen.done_bps = event.done_bps
         if isinstance(event, Committed):
             seen.commitment = Commitment(event.node, event.result_root, event.trace_root)
             self._check_promise(seen.commitment)
@@ -397,6 +417,8 @@ class AsyncTask:
             royalty=settled.royalty if settled else None,
             royalty_to=settled.royalty_to if settled else None,
             protocol_fee=settled.protocol_fee if settled else None,
+            refunded=settled and Wei(self.terms.fee - settled.paid - settled.royalty - settled.protocol_fee),
+            done_bps=self._seen.done_bps,
             audit=audit,
             confirmed=self._seen.commitment is not None,
             transactions=dict(self._seen.transactions),

@@ -112,6 +112,22 @@ class TrainingStep(_Event):
     sample: Annotated[bytes, Field(max_length=12 * 1024)] | None = None
 
 
+class StopRequested(_Event):
+    """The requester asked the node to stop early; it should commit what it has at its next checkpoint."""
+
+    kind: Literal["stop-requested"] = "stop-requested"
+    node: Address
+
+
+class PartCommitted(_Event):
+    """What is committed next is a part of the work: `done_bps` of the fee will be divided, the rest goes back."""
+
+    kind: Literal["part-committed"] = "part-committed"
+    node: Address
+    done_bps: Annotated[int, Field(ge=0, lt=10_000)]
+    stop_requested: bool
+
+
 class Committed(_Event):
     """The result is bound to the chain; it can be settled from `settle_after` (chain seconds)."""
 
@@ -130,6 +146,13 @@ class Fetched(_Event):
     kind: Literal["fetched"] = "fetched"
     manifest: BlobRef
     images: Annotated[int, Field(ge=1)]
+
+
+class RestReturned(_Event):
+    """The requester has back what the part did not earn; the settlement of that part comes next."""
+
+    kind: Literal["rest-returned"] = "rest-returned"
+    refund: Wei
 
 
 class Settled(_Event):
@@ -295,8 +318,11 @@ Event: TypeAlias = (
     | Step
     | TrainingStep
     | Delivered
+    | StopRequested
+    | PartCommitted
     | Committed
     | Fetched
+    | RestReturned
     | Settled
     | Cancelled
     | Expired

@@ -51,7 +51,7 @@ class Explorer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(amount=amount, short=short, ago=ago, moment=moment, said=said)
+        self._templates.filters.update(amount=amount, short=short, ago=ago, moment=moment, percent=percent, said=said)
 
     def table(self) -> list[web.RouteDef]:
         return [
@@ -177,9 +177,16 @@ def said(event: Entry) -> str:
     words += [str(data[name]) for name in ("said", "outcome") if data.get(name) is not None]
     if "amount" in data:
         words.append(amount(data["amount"]))
+    if "done_bps" in data:
+        words.append(percent(data["done_bps"]))
     if "upheld" in data:
         words.append("node upheld" if data["upheld"] else "node not upheld")
     return " · ".join(words)
+
+
+def percent(bps: Json) -> str:
+    """Basis points as people read them."""
+    return f"{bps / 100:g} %" if isinstance(bps, int) else "–"
 
 
 def ago(then: Json, now: int) -> str:

@@ -61,6 +61,26 @@ def _(event: on_chain.TaskCommitted) -> Fact:
     return "task", str(event.task), "committed", data
 
 
+@_fact.register(on_chain.TaskStopRequested)
+def _(event: on_chain.TaskStopRequested) -> Fact:
+    return "task", str(event.task), "stop-requested", {"node": str(event.node), "stop_requested": True}
+
+
+@_fact.register(on_chain.TaskPartCommitted)
+def _(event: on_chain.TaskPartCommitted) -> Fact:
+    data: Document = {
+        "node": str(event.node),
+        "done_bps": event.done_bps,
+        "stop_requested": event.stop_requested,
+    }
+    return "task", str(event.task), "part-committed", data
+
+
+@_fact.register(on_chain.TaskRestReturned)
+def _(event: on_chain.TaskRestReturned) -> Fact:
+    return "task", str(event.task), "rest-returned", {"rest_returned": str(int(event.refund))}
+
+
 @_fact.register(on_chain.TaskSettled)
 def _(event: on_chain.TaskSettled) -> Fact:
     data: Document = {

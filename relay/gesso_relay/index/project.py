@@ -22,7 +22,7 @@ TASK_STATES = {
     "cancelled": "cancelled",
     "expired": "expired",
 }
-_SIDE_NOTES = ("ruled", "audit-fee-returned")
+_SIDE_NOTES = ("ruled", "audit-fee-returned", "stop-requested", "part-committed", "rest-returned")
 NODE_STATES = {"paused": "paused", "resumed": "active", "unbonding": "unbonding", "left": "left"}
 
 

@@ -114,8 +114,14 @@ def describe(event: events.Event) -> str | None:
             return f"claimed by {event.node.short}"
         case events.Delivered():
             return "delivered"
+        case events.StopRequested():
+            return "asked to stop"
+        case events.PartCommitted(done_bps=done_bps):
+            return f"{done_bps / 100:g} % done"
         case events.Committed():
             return "committed"
+        case events.RestReturned(refund=refund):
+            return f"{format_amount(refund)} came back"
         case events.Settled():
             return "settled"
         case events.Cancelled():

@@ -135,6 +135,25 @@ def committed(nonce: int, *, root: Root | None = None) -> ContractEvent:
     return on_chain.TaskCommitted(task=task_of(nonce), node=NODE, result_root=result, **place)
 
 
+def stopped(nonce: int) -> list[ContractEvent]:
+    """A quarter of the work was done when the requester asked to stop."""
+    at: dict[str, Any] = {"task": task_of(nonce), **NOWHERE}
+    return [
+        on_chain.TaskStopRequested(**at, node=NODE),
+        on_chain.TaskPartCommitted(**at, node=NODE, done_bps=2500, stop_requested=True),
+        committed(nonce),
+    ]
+
+
+def settled_part(nonce: int) -> list[ContractEvent]:
+    at: dict[str, Any] = {"task": task_of(nonce), **NOWHERE}
+    paid = {"paid": Wei(475 * 10**13), "royalty": Wei(15 * 10**13), "protocol_fee": Wei(10**14)}
+    return [
+        on_chain.TaskRestReturned(**at, refund=Wei(15 * 10**15)),
+        on_chain.TaskSettled(**at, node=NODE, royalty_to=ALICE, **paid),
+    ]
+
+
 def settled(nonce: int) -> ContractEvent:
     paid = {"paid": Wei(19 * 10**15), "royalty": Wei(6 * 10**14), "protocol_fee": Wei(4 * 10**14)}
     return on_chain.TaskSettled(task=task_of(nonce), node=NODE, royalty_to=ALICE, **paid, **NOWHERE)

@@ -33,6 +33,8 @@ from .fakechain import (
     published,
     registered,
     settled,
+    settled_part,
+    stopped,
     submitted,
     task_of,
     yanked,
@@ -182,6 +184,32 @@ async def test_the_rpc_address_is_told_only_when_it_is_local_or_meant_to_be(tmp_
         assert "SECRET" not in (await relay.client.get("/v1/network")).text
         relay.relay.settings = relay.relay.settings.model_copy(update={"rpc_hint": "https://public.example"})
         assert (await relay.json("/v1/network"))["network"]["rpc_url"] == "https://public.example"
+
+
+async def test_a_part_shows_its_share_and_what_came_back(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([submitted(1), claimed(1)])
+    chain.mine(stopped(1))
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        task = await relay.json(f"/v1/tasks/{task_of(1)}")
+        assert (task["state"], task["done_bps"], task["stop_requested"]) == ("committed", 2500, True)
+        chain.mine(settled_part(1))
+        await relay.indexed()
+        (task,) = (await relay.json("/v1/tasks?state=settled"))["tasks"]
+        assert task["rest_returned"] == str(15 * 10**15)
+        money = (int(task[name]) for name in ("paid", "royalty", "protocol_fee", "rest_returned"))
+        assert sum(money) == int(task["fee"])
+        with anyio.fail_after(10):
+            async with stream(relay.client, f"/v1/tasks/{task_of(1)}/events") as sent:
+                seen = [event async for event in sent]
+        kinds = [events.parse_event(json.dumps(event.data).encode()).kind for event in seen]
+        assert kinds == [
+            "submitted", "claimed", "stop-requested", "part-committed", "committed", "rest-returned", "settled",
+        ]  # fmt: skip
+        page = (await relay.client.get(f"/tasks/{task_of(1)}")).text
+        assert "25 %, stopped by its requester" in page
+        assert "0.015" in page
 
 
 async def test_events_are_replayed_then_live_then_end(tmp_path: Path) -> None:

@@ -120,9 +120,15 @@ def test_a_task_is_told_stage_by_stage_when_nobody_watches_live() -> None:
     line.show(events.Claimed(task=TASK, at_ms=2, node=ZERO_ADDRESS, commit_by=9))
     for index in (1, 2):
         line.show(events.Step(task=TASK, at_ms=3, index=index, total=2))
+    line.show(events.StopRequested(task=TASK, at_ms=3, node=ZERO_ADDRESS))
+    line.show(events.PartCommitted(task=TASK, at_ms=3, node=ZERO_ADDRESS, done_bps=1234, stop_requested=True))
+    line.show(events.RestReturned(task=TASK, at_ms=3, refund=Wei(10**17)))
     line.show(events.Settled(task=TASK, at_ms=4, node=ZERO_ADDRESS, paid=Wei(1)))
     line.close()
-    assert err.getvalue().splitlines() == ["submitted", f"claimed by {ZERO_ADDRESS.short}", "step 2/2", "settled"]
+    assert err.getvalue().splitlines() == [
+        "submitted", f"claimed by {ZERO_ADDRESS.short}", "step 2/2", "asked to stop", "12.34 % done", "0.1 came back",
+        "settled",
+    ]  # fmt: skip
 
 
 def test_progress_bars_and_file_names() -> None:

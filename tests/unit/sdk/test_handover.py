@@ -15,12 +15,14 @@ from gesso.chain.wallet import Wallet, signer_of
 from gesso.feed import MAX_HANDOVERS, TaskFeed, TaskStream
 from gesso.task import AsyncTask
 from gesso_protocol import events
-from gesso_protocol.errors import DeliveryContradicted, EncodingInvalid, TaskFailed
+from gesso_protocol.errors import DeliveryContradicted, EncodingInvalid, TaskFailed, UsageError
+from gesso_protocol.fields import TaskKind
 from gesso_protocol.handover import Handover, handover_digest, typed_handover
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.messages import ProgressEvent
+from gesso_protocol.money import format_amount, part_of, split_fee
 from gesso_protocol.result import ResultManifest, result_root
 from gesso_protocol.spec import make_spec, spec_ref
 from gesso_protocol.terms import BoardParams
@@ -69,6 +71,9 @@ class Board:
     async def settle(self, _: object) -> None:
         self.sent.append("settle")
 
+    async def request_stop(self, _: object) -> None:
+        self.sent.append("stop")
+
     async def expire(self, _: object) -> None:
         self.sent.append("expire")
 
@@ -83,6 +88,7 @@ class Story:
         ports: Any = SimpleNamespace(
             chain=self.board,
             chain_id=CHAIN_ID,
+            board=BOARD,
             blobs=blobs,
             can_send=True,
             directory=SimpleNamespace(result_of=_nobody),
@@ -162,6 +168,44 @@ async def test_pictures_are_here_before_the_commit_and_the_receipt_is_upgraded(s
         late = await story.task.result(until="committed", on_event=lambda event: seen.append(event.kind))
     assert late.receipt.confirmed is True
     assert seen == ["claimed", "delivered", "committed", "fetched"]
+
+
+async def test_the_receipt_of_a_part_says_what_was_paid_and_what_came_back(story: Story) -> None:
+    part = part_of(ASKED.fee, 2500)
+    shares = split_fee(part.due, 300, 250)
+    about: dict[str, Any] = {"task": TASK, "at_ms": 1}
+    story.stream.push(events.Claimed(**about, node=NODE.address, commit_by=99))
+    story.stream.on_progress(delivered(handover()))
+    story.stream.push(events.PartCommitted(**about, node=NODE.address, done_bps=2500, stop_requested=True))
+    story.commits(RESULT)
+    with anyio.fail_after(10):
+        receipt = (await story.task.result(until="committed")).receipt
+        assert (receipt.done_bps, receipt.refunded, receipt.paid) == (2500, None, None)
+        assert "25 % of the work · the rest comes back" in receipt.summary()
+        story.stream.push(events.RestReturned(**about, refund=part.rest))
+        story.stream.push(
+            events.Settled(
+                **about, node=NODE.address, paid=shares.node, royalty=shares.royalty, protocol_fee=shares.protocol
+            )
+        )
+        receipt = (await story.task.result(until="settled")).receipt
+    assert receipt.refunded == part.rest
+    money = (receipt.paid, receipt.royalty, receipt.protocol_fee, receipt.refunded)
+    assert sum(amount or 0 for amount in money) == receipt.fee
+    assert f"{format_amount(part.rest)} came back" in receipt.summary()
+
+
+async def test_a_stop_is_asked_of_a_node_at_work_on_a_training_only(story: Story) -> None:
+    with pytest.raises(UsageError, match="only trainings"):
+        await story.task.stop()
+    assert story.board.sent == []
+    story.task.terms = ASKED.model_copy(update={"kind": int(TaskKind.TRAIN_LORA)})
+    await story.task.stop()
+    assert story.board.sent == ["stop"]
+    story.board.record = TaskRecord(TASK, TaskState.COMMITTED, NODE.address, 10)
+    with pytest.raises(TaskFailed, match="no node works on it"):
+        await story.task.stop()
+    assert story.board.sent == ["stop"]
 
 
 async def test_a_hint_that_comes_before_our_reader_saw_the_claim_is_enough(story: Story) -> None:
