@@ -336,7 +336,7 @@ class Task:
         return self._run(self._async.status)
 
     def describe(self) -> dict[str, Any]:
-        """State, parties and deadlines for printing."""
+        """State, parties and deadlines for printing; of a training also how much of it was committed."""
         return self._run(self._async.describe)
 
     def audit(self) -> AuditFacts:

@@ -120,12 +120,12 @@ class AsyncTask:
 
     async def status(self) -> TaskView:
         """What the chain says now."""
-        return (await self._ports.chain.task(self.id)).view(self.terms, self._params)
+        return (await self._ports.chain.task(self.id, kind=self.terms.kind)).view(self.terms, self._params)
 
     async def describe(self) -> dict[str, Any]:
-        """State, parties and deadlines for printing."""
+        """State, parties and deadlines for printing; of a training also how much of it was committed."""
         view = await self.status()
-        return {
+        described: dict[str, Any] = {
             "task": str(self.id),
             "state": view.state.name.lower(),
             "requester": str(self.terms.requester),
@@ -136,6 +136,10 @@ class AsyncTask:
             "since": view.state_since,
             "due": view.due,
         }
+        if self.terms.kind == TaskKind.TRAIN_LORA:
+            done = await self._ports.chain.done_of(self.id)
+            described |= {"done_bps": done.bps, "stop_requested": done.stop_requested}
+        return described
 
     async def audit(self) -> AuditFacts:
         """What the audit of this task has come to, from the chain alone. Raises Unreachable, ChainError."""
@@ -182,8 +186,13 @@ class AsyncTask:
                 raise
             raise TaskFailed(
                 f"the task is {state.name.lower()} and can no longer be cancelled",
-                hint=f"follow it: gesso task watch {self.id}",
+                hint=self._after_the_claim(state),
             ) from error
+
+    def _after_the_claim(self, state: TaskState) -> str:
+        if state is TaskState.CLAIMED and self.terms.kind == TaskKind.TRAIN_LORA:
+            return f"a training can be stopped early: gesso task stop {self.id}"
+        return f"follow it: gesso task watch {self.id}"
 
     async def stop(self) -> TxReceipt:
         """Ask the node to stop a training early and to commit what it has: it is paid for that part, the rest of the

@@ -43,6 +43,7 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "show": "Show one task as the chain sees it.",
             "watch": "Follow a task until it is settled.",
             "cancel": "Cancel a task that no node has claimed; the fee comes back.",
+            "stop": "Ask the node to stop a training early; what is not done comes back.",
             "audit": "Check a task again on this machine, from what its node opened.",
         },
     ),

@@ -1,4 +1,4 @@
-"""`gesso task`: list, show, follow and cancel tasks."""
+"""`gesso task`: list, show, follow, cancel and stop tasks."""
 
 from __future__ import annotations
 
@@ -106,6 +106,24 @@ async def cancel(task: str, /, *, common: Common | None = None) -> None:
         receipt = await handle.cancel()
     document = {"task": str(handle.id), "state": "cancelled", "refund": handle.fee, "tx": receipt.tx_hash}
     common.out.result(document)
+
+
+async def stop(task: str, /, *, common: Common | None = None) -> None:
+    """Ask the node to stop a training at its next checkpoint; it is paid for what it did, the rest comes back.
+
+    A node that has finished by then is paid for all.
+
+    Parameters
+    ----------
+    task
+        A task id, or enough of its beginning to name it.
+    """
+    common = common or Common()
+    async with client_for(common) as client:
+        handle = await client.task(task)
+        receipt = await handle.stop()
+    common.out.result({"task": str(handle.id), "stop_requested": True, "tx": receipt.tx_hash})
+    common.out.hint(f"gesso task watch {handle.id}")
 
 
 async def audit(

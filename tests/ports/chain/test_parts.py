@@ -14,6 +14,7 @@ from gesso.chain.events import (
     TaskSettled,
     TaskStopRequested,
 )
+from gesso_devnet import ledger
 from gesso_protocol.errors import ChainReverted, DeadlinePassed
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import BlobRef, TaskId
@@ -54,8 +55,10 @@ async def test_a_stopped_training_is_paid_in_part_and_the_rest_comes_back(market
         model = await publisher.publish_listing("base", BlobRef.of(b"base"), kind=0, royalty_bps=333)
         params = await node.params()
         fee = Wei(ONE + 7)  # odd on purpose: neither part nor shares divide evenly
+        everyone = [market.wallet(index).address for index in range(7)]
         people = [node.address, publisher.address, market.wallet(DEPLOYER).address, requester.address]
         before = [await node.balance_of(person) for person in people]
+        books = await ledger.take(node, everyone)
         terms = await claimed(market, requester, node, fee=fee, model=model)
         task = node.task_id(terms)
         assert not (await node.task(task, kind=TRAINING)).stop_requested
@@ -76,6 +79,9 @@ async def test_a_stopped_training_is_paid_in_part_and_the_rest_comes_back(market
         assert gains == [shares.node, shares.royalty, shares.protocol]
         assert before[3] - await node.balance_of(requester.address) == part.due
         assert await node.active_claims_of(node.address) == 0
+        after = await ledger.take(node, everyone)
+        assert ledger.conserved(books, after)
+        assert await ledger.backed(node, after)
 
         told = await story(node, task)
         kinds = [TaskStopRequested, TaskPartCommitted, TaskCommitted, TaskRestReturned, TaskSettled]

@@ -11,11 +11,12 @@ import pytest
 from eth_account.messages import encode_typed_data
 from made_results import TASK, TERMS, manifest, put
 
+from gesso.chain.records import Done
 from gesso.chain.wallet import Wallet, signer_of
 from gesso.feed import MAX_HANDOVERS, TaskFeed, TaskStream
 from gesso.task import AsyncTask
 from gesso_protocol import events
-from gesso_protocol.errors import DeliveryContradicted, EncodingInvalid, TaskFailed, UsageError
+from gesso_protocol.errors import ChainReverted, DeliveryContradicted, EncodingInvalid, TaskFailed, UsageError
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.handover import Handover, handover_digest, typed_handover
 from gesso_protocol.hashing import keccak256
@@ -62,8 +63,14 @@ class Board:
         self.sent: list[str] = []
         self.time = 11
 
-    async def task(self, _: TaskId) -> TaskRecord:
+    async def task(self, _: TaskId, *, kind: int = 1) -> TaskRecord:
         return self.record
+
+    async def done_of(self, _: TaskId) -> Done:
+        return Done(bps=2500, stop_requested=True)
+
+    async def cancel(self, _: object) -> None:
+        raise ChainReverted("UnexpectedState", ())
 
     async def now(self) -> int:
         return self.time
@@ -202,7 +209,12 @@ async def test_a_stop_is_asked_of_a_node_at_work_on_a_training_only(story: Story
     story.task.terms = ASKED.model_copy(update={"kind": int(TaskKind.TRAIN_LORA)})
     await story.task.stop()
     assert story.board.sent == ["stop"]
+    with pytest.raises(TaskFailed) as refused:
+        await story.task.cancel()
+    assert "gesso task stop" in refused.value.hint
     story.board.record = TaskRecord(TASK, TaskState.COMMITTED, NODE.address, 10)
+    described = await story.task.describe()
+    assert (described["done_bps"], described["stop_requested"]) == (2500, True)
     with pytest.raises(TaskFailed, match="no node works on it"):
         await story.task.stop()
     assert story.board.sent == ["stop"]
