@@ -1,0 +1,20 @@
+"""Whether the share of a training that its node committed on chain is right: the board takes the node's word for it."""
+
+from __future__ import annotations
+
+from gesso_protocol.money import BPS, done_bps
+
+
+def share_fault(claimed_bps: int, *, done: int, ordered: int, stop_requested: bool, broke: bool | None) -> str:
+    """What is wrong with a share, in words, or nothing.
+
+    `claimed_bps` and `stop_requested` are what the board's `doneOf` answers, `done` the updates that the trace shows of
+    the `ordered` ones, both without those that the run was resumed from. `broke` says whether the run leaves the numbers
+    after its last checkpoint when it is run again; None where nobody tried. To claim less is the node's own affair.
+    """
+    most = done_bps(done, ordered)
+    if claimed_bps > most:
+        return f"{claimed_bps / 100:g} % were claimed, {done} of {ordered} updates were done"
+    if claimed_bps < BPS and done < ordered and not stop_requested and broke is False:
+        return f"it ended after {done} of {ordered} updates, though nobody had asked and it could have gone on"
+    return ""
