@@ -9,7 +9,7 @@ def share_fault(claimed_bps: int, *, done: int, ordered: int, stop_requested: bo
     """What is wrong with a share, in words, or nothing.
 
     `claimed_bps` and `stop_requested` are what the board's `doneOf` answers, `done` the updates that the trace shows of
-    the `ordered` ones, both without those that the run was resumed from. `broke` says whether the run leaves the numbers
+    the `ordered` ones, both without those that the run was resumed from. `broke`: whether the run leaves the numbers
     after its last checkpoint when it is run again; None where nobody tried. To claim less is the node's own affair.
     """
     most = done_bps(done, ordered)
