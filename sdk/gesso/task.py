@@ -79,6 +79,8 @@ class _Progress:
     """What the node signed when it delivered ahead of its commit."""
     delivery: Delivery | None = None
     contradicted: bool = False
+    part_bps: int = BPS
+    """The share that the next commit is of."""
     done_bps: int = BPS
     settled: Settled | None = None
     transactions: dict[str, Transaction] = field(default_factory=dict)
@@ -284,8 +286,10 @@ class AsyncTask:
         if isinstance(event, Claimed):
             seen.claimant = event.node
         if isinstance(event, PartCommitted):
-            seen.done_bps = event.done_bps
+            seen.part_bps = event.done_bps
         if isinstance(event, Committed):
+            # Each commit has a share of its own: after a reorganisation another one may come, of the whole.
+            seen.done_bps, seen.part_bps = seen.part_bps, BPS
             seen.commitment = Commitment(event.node, event.result_root, event.trace_root)
             self._check_promise(seen.commitment)
         if isinstance(event, Settled):

@@ -202,6 +202,19 @@ async def test_the_receipt_of_a_part_says_what_was_paid_and_what_came_back(story
     assert f"{format_amount(part.rest)} came back" in receipt.summary()
 
 
+async def test_a_share_belongs_to_its_own_commit_when_the_chain_is_reorganised(story: Story) -> None:
+    about: dict[str, Any] = {"task": TASK, "at_ms": 1}
+    story.stream.push(events.Claimed(**about, node=NODE.address, commit_by=99))
+    story.stream.on_progress(delivered(handover()))
+    story.stream.push(events.PartCommitted(**about, node=NODE.address, done_bps=2500, stop_requested=True))
+    story.commits(RESULT)
+    story.commits(RESULT)  # taken back, and done anew as a whole
+    story.stream.push(events.Settled(**about, node=NODE.address, paid=ASKED.fee))
+    with anyio.fail_after(10):
+        receipt = (await story.task.result(until="settled")).receipt
+    assert (receipt.done_bps, receipt.refunded) == (10_000, 0)
+
+
 async def test_a_stop_is_asked_of_a_node_at_work_on_a_training_only(story: Story) -> None:
     with pytest.raises(UsageError, match="only trainings"):
         await story.task.stop()
