@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gesso.chain.settings import ContractAddresses
+from gesso.chain.settings import DRAND_URLS, MAX_DRAND_SERVERS, ContractAddresses, RpcUrl
 from gesso_protocol.errors import ConfigError
 
 MAX_FILE_BYTES = 256 * 1024
@@ -40,6 +40,8 @@ class Network(_Frozen):
     relay_url: str | None = Field(default=None, max_length=512)
     bootstrap: tuple[str, ...] = Field(default=(), max_length=32)
     contracts: ContractAddresses
+    drand_urls: tuple[RpcUrl, ...] = Field(default=DRAND_URLS, min_length=1, max_length=MAX_DRAND_SERVERS)
+    """Where the rounds of a network come from whose audits are drawn by drand."""
     wallet: str | None = None
     """The wallet a devnet made for its user; real networks leave it out."""
 

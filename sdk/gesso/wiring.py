@@ -75,7 +75,12 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
     network = settings.network
     wallet = None if settings.wallet is None else await unlock(settings.wallet)
     async with AsyncExitStack() as stack:
-        chain_settings = ChainSettings(rpc_url=network.rpc_url, contracts=network.contracts, chain_id=network.chain_id)
+        chain_settings = ChainSettings(
+            rpc_url=network.rpc_url,
+            contracts=network.contracts,
+            chain_id=network.chain_id,
+            drand_urls=network.drand_urls,
+        )
         chain = await stack.enter_async_context(Chain.open(chain_settings, wallet))
         relay = None
         blobs: BlobStore = LocalBlobs(settings.home / "blobs")

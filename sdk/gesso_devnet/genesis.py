@@ -89,6 +89,6 @@ def unhurried(rules: DeploySettings) -> DeploySettings:
     if rules.audits is None:
         return rules
     windows = ("audit_commit_window_s", "audit_reveal_window_s", "vote_commit_window_s", "vote_reveal_window_s")
-    audits = rules.audits.model_copy(update=dict.fromkeys(windows, SLOW_WINDOW_S))
+    audits = rules.audits.model_copy(update=dict.fromkeys(windows, SLOW_WINDOW_S + rules.audits.grace_s))
     held = {"hold_window_s": 16 * SLOW_WINDOW_S, "unbonding_period_s": 16 * SLOW_WINDOW_S}
     return rules.model_copy(update={"audits": audits, "challenge_window_s": SLOW_WINDOW_S, **held})

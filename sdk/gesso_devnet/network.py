@@ -8,7 +8,7 @@ async with Devnet.open(nodes=3, executor="fake") as net:
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from gesso.blobs import HttpBlobs
 from gesso.chain.chain import Chain
 from gesso.chain.deploy import DeploySettings
-from gesso.chain.settings import ChainSettings
+from gesso.chain.settings import DRAND_URLS, ChainSettings
 from gesso.chain.wallet import Wallet
 from gesso.client import AsyncClient
 from gesso.settings import Network
@@ -188,6 +188,7 @@ class Devnet:
         faults: FakeFaults | None = None,
         reconfigure: Reconfigure | None = None,
         accounts: int = 2,
+        drand_urls: Sequence[str] = DRAND_URLS,
     ) -> AsyncIterator[Devnet]:
         """Everything up and joined; `accounts` spare funded wallets beside the cast. Nothing is left behind.
 
@@ -204,7 +205,11 @@ class Devnet:
                 rules = rated(rules or DeploySettings.devnet(), audit_rate)
                 contracts = await found(running.rpc_url, cast, rules)
                 settings = ChainSettings(
-                    rpc_url=running.rpc_url, contracts=contracts, receipt_poll_s=POLL_S, stuck_after_s=STUCK_S
+                    rpc_url=running.rpc_url,
+                    contracts=contracts,
+                    receipt_poll_s=POLL_S,
+                    stuck_after_s=STUCK_S,
+                    drand_urls=tuple(drand_urls),
                 )
                 async with cls(folder, running, settings, cast, transport) as net:
                     roles = [(number, cheats.get(number) if cheats else None) for number in range(nodes)]
@@ -237,6 +242,7 @@ class Devnet:
             relay_url=self.relay.url,
             bootstrap=self._bootstrap,
             contracts=self.chain_settings.contracts,
+            drand_urls=self.chain_settings.drand_urls,
         )
 
     def client(self, wallet: Wallet | None = None, *, peer: bool = True) -> AsyncClient:

@@ -11,6 +11,8 @@ from hashlib import sha256
 
 from gesso_protocol.errors import EncodingInvalid
 
+CHAIN_HASH = "52db9ba70e0cc0f6eaf7803dd07447a1f5477735fd3f661792ba94600c84e971"
+"""Quicknet's name at every server: a hash over its key, period, first second and identity."""
 GENESIS = 1_692_803_367
 PERIOD_S = 3
 SIGNATURE_BYTES = 48

@@ -314,11 +314,15 @@ class Auditing:
 
     async def _poke(self, case: Case, round_: int, starts: int, sent_at: int | None, now: int) -> int | None:
         mark = keccak256(word(round_) + word(int(self._me, 16)))[-1]
-        spread_s = min((await self._arbiter.clock()).period_s // 2, MAX_POKE_SPREAD_S)
-        turn = starts + mark % (spread_s + 1)
+        clock = await self._arbiter.clock()
+        spread_s = min(clock.period_s // 2, MAX_POKE_SPREAD_S)
+        turn = starts + clock.lag_s + mark % (spread_s + 1)
         if now < turn:
             case.not_before = turn
             return sent_at
+        if await self._arbiter.is_drand():
+            self._sending.listen(case, round_, now)
+            return None
         self._sending.resolve(case, round_, now)
         return now
 

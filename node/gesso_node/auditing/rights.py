@@ -72,7 +72,7 @@ class Rights:
         arbiter = self._chain.arbiter
         if arbiter is None or await self._cannot_be_held(record):
             return ALL
-        seed = await arbiter.seed_of(await self._round(arbiter, record))
+        seed = await arbiter.listen(await self._round(arbiter, record))
         if seed is None:
             # A hold without a seed is a requester's challenge that came first: the jury needs everything.
             return ALL if record.state is TaskState.HELD else NOT_YET

@@ -22,6 +22,7 @@ log = structlog.get_logger("gesso.node.auditing")
 
 _AGAIN = {"SortitionNotReached", "SeedUnknown", "TooEarly", "RoundAhead"}
 """The contract's clock was a moment behind ours; nothing was lost by asking."""
+LISTEN_EVERY_S = 2
 Send = Callable[[], Awaitable[object]]
 Start = Callable[[Case, str, Callable[[], Awaitable[None]]], None]
 
@@ -53,7 +54,9 @@ class Sending:
         assert entry.salt is not None
         assert entry.projection is not None
         commitment = audit_commitment(case.task, self._me, entry.projection, entry.salt)
-        await self._audit(case, entry, "commit", now, lambda: self._arbiter.commit_audit(case.filing, commitment))
+        await self._audit(
+            case, entry, "commit", now, lambda: self._arbiter.commit_audit(case.filing, commitment), round_=case.round
+        )
 
     async def reveal_audit(self, case: Case, verdict: AuditVerdict, now: int) -> None:
         """Say the verdict, with the projection and its salt."""
@@ -87,7 +90,9 @@ class Sending:
         assert entry.vote is not None
         assert entry.salt is not None
         sealed = vote_commitment(case.task, entry.level, self._me, entry.vote.code, entry.salt)
-        await self._vote(case, entry, "commit", now, lambda: self._arbiter.commit_vote(case.task, sealed))
+        await self._vote(
+            case, entry, "commit", now, lambda: self._arbiter.commit_vote(case.task, sealed), round_=entry.round
+        )
 
     async def reveal_vote(self, case: Case, now: int) -> None:
         """Say the vote, with its salt."""
@@ -110,10 +115,20 @@ class Sending:
         await self._vote(case, entry, "execute", now, lambda: self._arbiter.execute(case.filing))
 
     def resolve(self, case: Case, round_: int, now: int) -> None:
-        """Have the beacon fix a round."""
+        """Have a beacon of block hashes fix a round."""
         self._begin(case, "beacon", now, lambda: self._arbiter.resolve(round_))
 
-    async def _audit(self, case: Case, entry: AuditEntry, verb: str, now: int, send: Send) -> None:
+    def listen(self, case: Case, round_: int, now: int) -> None:
+        """Ask drand for a round. Most tasks are not drawn, and theirs need never be on the chain."""
+
+        async def work() -> None:
+            case.not_before = 0 if await self._arbiter.listen(round_) is not None else now + LISTEN_EVERY_S
+
+        self._start(case, "beacon", work)
+
+    async def _audit(
+        self, case: Case, entry: AuditEntry, verb: str, now: int, send: Send, *, round_: int | None = None
+    ) -> None:
         if verb in case.busy:
             return
         case.entry = await self._records.change_audit(entry, f"audit-{verb}", **{f"{verb}_sent_at": now})
@@ -124,9 +139,11 @@ class Sending:
                     case.entry, f"audit-{verb}-undone", **{f"{verb}_sent_at": None}
                 )
 
-        self._begin(case, verb, now, send, undo)
+        self._begin(case, verb, now, send, undo, round_)
 
-    async def _vote(self, case: Case, entry: VoteEntry, verb: str, now: int, send: Send) -> None:
+    async def _vote(
+        self, case: Case, entry: VoteEntry, verb: str, now: int, send: Send, *, round_: int | None = None
+    ) -> None:
         if verb in case.busy:
             return
         changes: dict[str, Any] = {f"{verb}_sent_at": now}
@@ -138,21 +155,33 @@ class Sending:
                 known, f"vote-{verb}-undone", **{f"{verb}_sent_at": None}
             )
 
-        self._begin(case, verb, now, send, undo)
+        self._begin(case, verb, now, send, undo, round_)
 
     def _begin(
-        self, case: Case, verb: str, now: int, send: Send, undo: Callable[[], Awaitable[None]] | None = None
+        self,
+        case: Case,
+        verb: str,
+        now: int,
+        send: Send,
+        undo: Callable[[], Awaitable[None]] | None = None,
+        round_: int | None = None,
     ) -> None:
+        """`round_`: the beacon's round that the contract has to know first."""
+
         async def work() -> None:
+            sent = False
             try:
+                if round_ is not None:
+                    await self._arbiter.fix(round_)
+                sent = True
                 await send()
             except GessoError as error:
                 name = revert_name(error)
                 self._metrics.sent(f"audit-{verb}", name or error.code)
                 log.info(f"auditing.{verb}-refused", task=case.task.short, reason=name or error.message)
-                if name is None and not isinstance(error, ChainReverted):
+                if sent and name is None and not isinstance(error, ChainReverted):
                     return  # it may have been sent; the rules ask again when it stays unseen
-                if name in _AGAIN and undo is not None:
+                if (name in _AGAIN or not sent) and undo is not None:
                     await undo()
                 case.touch()
                 case.not_before = now + 1

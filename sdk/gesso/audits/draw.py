@@ -17,7 +17,7 @@ async def read_draw(arbiter: Arbiter, filing: Filing, task: TaskId, committed_at
     """
     rules = await arbiter.rules()
     passed, rate = await arbiter.passed_of(filing.node), await arbiter.rate_bps_of(filing.node)
-    seed = await arbiter.seed_of(await arbiter.round_at(committed_at) + 1)
+    seed = await arbiter.listen(await arbiter.round_at(committed_at) + 1)
     if seed is None:
         return Draw(rate_bps=rate, picked=None)
     drawn = challenge(seed, task, filing.node, filing.result_root, filing.trace_root)

@@ -6,15 +6,14 @@ values, InsufficientFunds for a bond that the wallet cannot pay.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from gesso.chain.abi import Values
+from gesso.chain.beacon import NOTHING, Beacon, Read, Send
+from gesso.chain.drand import DrandServers
 from gesso.chain.records import TxReceipt
 from gesso.chain.sender import Mined
-from gesso_contracts import ARBITER, BLOCK_BEACON, Contract
+from gesso_contracts import ARBITER
 from gesso_protocol.audit.disputes import DisputePhase
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.outcomes import AuditVerdict, DisputeOutcome
@@ -24,22 +23,11 @@ from gesso_protocol.money import Wei
 from gesso_protocol.terms import Terms
 
 NOBODY = "0x" + "00" * 20
-NOTHING = bytes(32)
 APPEAL_BONDS = 3
 """An appeal's bond, in challenge bonds."""
 BURN_ADDRESS = Address("0x000000000000000000000000000000000000dEaD")
-BEACON_LEAST_GAS = 120_000
-"""A round may begin between estimate and block, and then a poke writes more than it was estimated for."""
 VERDICT_LEAST_GAS = 900_000
 """The last reveal closes the audit and pays in the same call: more than what an earlier estimate saw."""
-
-
-class Read(Protocol):
-    def __call__(self, contract: Contract, name: str, *arguments: object) -> Awaitable[Values]: ...
-
-
-class Send(Protocol):
-    def __call__(self, contract: Contract, name: str, *arguments: object, least_gas: int = 0) -> Awaitable[Mined]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +42,6 @@ class Filing:
     def as_tuple(self) -> tuple[object, ...]:
         """In the order of the Solidity struct."""
         return (self.terms.as_tuple(), str(self.node), self.result_root.value, self.trace_root.value)
-
-
-@dataclass(frozen=True, slots=True)
-class BeaconClock:
-    """When rounds begin, in chain seconds: round `round` at `start`, the others every `period_s`."""
-
-    round: int
-    start: int
-    period_s: int
-
-    def round_at(self, second: int) -> int:
-        """The round that is current at `second`."""
-        return self.round + (second - self.start) // self.period_s
-
-    def start_of(self, round_: int) -> int:
-        """First second of a round."""
-        return self.start + (round_ - self.round) * self.period_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +75,13 @@ class DisputeRecord:
     profile: bytes
 
 
-class Arbiter:
-    """Calls to one network's arbiter. `bond` has the contract's allowance raised before it pulls a bond."""
+class Arbiter(Beacon):
+    """Calls to one network's arbiter and its beacon. `bond` raises the contract's allowance before it pulls a bond."""
 
-    def __init__(self, read: Read, send: Send, bond: Callable[[Wei], Awaitable[None]]) -> None:
-        self._read = read
-        self._send = send
+    def __init__(self, read: Read, send: Send, bond: Callable[[Wei], Awaitable[None]], servers: DrandServers) -> None:
+        super().__init__(read, send, servers)
         self._bond = bond
         self._rules: AuditRules | None = None
-        self._clock: BeaconClock | None = None
 
     # Audits
 
@@ -245,33 +214,6 @@ class Arbiter:
     async def rate_bps_of(self, node: Address) -> int:
         """Chance of an audit of this node's sampled tasks, in basis points."""
         return int((await self._read(ARBITER, "rateBpsOf", str(node)))[0])
-
-    # Beacon
-
-    async def round_at(self, second: int) -> int:
-        """The beacon's round that is current at that chain second."""
-        return int((await self._read(BLOCK_BEACON, "roundAt", second))[0])
-
-    async def start_of(self, round_: int) -> int:
-        """First chain second of a round."""
-        return int((await self._read(BLOCK_BEACON, "startOf", round_))[0])
-
-    async def seed_of(self, round_: int) -> bytes | None:
-        """32 bytes, or None while the round has not yielded them."""
-        (seed,) = await self._read(BLOCK_BEACON, "seedOf", round_)
-        return None if seed == NOTHING else bytes(seed)
-
-    async def resolve(self, round_: int) -> TxReceipt:
-        """Have a beacon of block hashes fix a round that has begun; needless where somebody else did."""
-        return _receipt(await self._send(BLOCK_BEACON, "resolve", round_, least_gas=BEACON_LEAST_GAS))
-
-    async def clock(self) -> BeaconClock:
-        """The beacon's rounds, to be computed without asking again: they are all of one length."""
-        if self._clock is None:
-            round_ = await self.round_at(int(time.time()))
-            first, second = await self.start_of(round_), await self.start_of(round_ + 1)
-            self._clock = BeaconClock(round_, first, second - first)
-        return self._clock
 
 
 def _receipt(mined: Mined) -> TxReceipt:

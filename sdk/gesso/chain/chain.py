@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from gesso.chain.abi import Values, function
 from gesso.chain.arbiter import Arbiter
 from gesso.chain.cursor import Cursor, EventReader, Page
+from gesso.chain.drand import DrandServers
 from gesso.chain.events import (
     ChainEvent,
     EventDecoder,
@@ -25,7 +26,16 @@ from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Mined, Sender
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import Wallet
-from gesso_contracts import ARBITER, BLOCK_BEACON, DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_contracts import (
+    ARBITER,
+    BLOCK_BEACON,
+    DEV_TOKEN,
+    DRAND_BEACON,
+    MARKETPLACE,
+    NODE_REGISTRY,
+    TASK_BOARD,
+    Contract,
+)
 from gesso_protocol.errors import ChainError, ConfigError, InsufficientFunds, WalletError
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import NO_LISTING, Address, BlobRef, ListingId, Root, TaskId
@@ -74,7 +84,8 @@ class Chain:
         self.arbiter: Arbiter | None = None
         """Audits and disputes; None on a network without an arbiter."""
         if settings.contracts.arbiter is not None:
-            self.arbiter = Arbiter(self._read, self._send, self._ready_for_bond)
+            servers = DrandServers(settings.drand_urls)
+            self.arbiter = Arbiter(self._read, self._send, self._ready_for_bond, servers)
 
     @classmethod
     @asynccontextmanager
@@ -416,6 +427,7 @@ class Chain:
             DEV_TOKEN.name: self._contracts.token,
             ARBITER.name: self._contracts.arbiter,
             BLOCK_BEACON.name: self._contracts.beacon,
+            DRAND_BEACON.name: self._contracts.beacon,
         }
         home = homes[contract.name]
         if home is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import rlp  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,7 +12,16 @@ from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Sender
 from gesso.chain.settings import ChainSettings, ContractAddresses
 from gesso.chain.wallet import Wallet
-from gesso_contracts import ARBITER, BLOCK_BEACON, DEV_TOKEN, MARKETPLACE, NODE_REGISTRY, TASK_BOARD, Contract
+from gesso_contracts import (
+    ARBITER,
+    BLOCK_BEACON,
+    DEV_TOKEN,
+    DRAND_BEACON,
+    MARKETPLACE,
+    NODE_REGISTRY,
+    TASK_BOARD,
+    Contract,
+)
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.errors import ChainError
 from gesso_protocol.hashing import keccak256
@@ -82,6 +93,10 @@ class DeploySettings(BaseModel):
         "tasks would be a trade",
     )
     audits: AuditRules | None = Field(default=PRODUCTION_AUDITS, description="None: a network without an arbiter")
+    beacon: Literal["drand", "blocks"] = Field(
+        default="drand", description="what audits are drawn by; block hashes are for devnets"
+    )
+    drand_lag_s: int = Field(default=30, description="longest time by which the chain's clock may be late")
     beacon_period_s: int = Field(default=60, description="length of a round of the block beacon")
 
     @classmethod
@@ -99,6 +114,7 @@ class DeploySettings(BaseModel):
             protocol_fee_bps=500,
             audit_fee=Wei(2 * ONE_TOKEN // 1_000),
             audits=DEVNET_AUDITS,
+            beacon="blocks",
             beacon_period_s=2,
         )
 
@@ -166,7 +182,7 @@ async def _with_arbiter(
 ) -> ContractAddresses:
     """Board and arbiter name each other for ever, so the board is told an address where nothing is yet."""
     token, registry, _ = houses
-    beacon = await _create(sender, BLOCK_BEACON, settings.beacon_period_s)
+    beacon = await _create_beacon(sender, settings)
     # The beacon's own address says which transaction made it; an endpoint's count may lag behind its receipts.
     counted = await rpc.nonce(admin, pending=True)
     made_by = next((n for n in range(max(0, counted - 2), counted + 3) if contract_address(admin, n) == beacon), None)
@@ -201,6 +217,13 @@ def _addresses(
         arbiter=arbiter,
         beacon=beacon,
     )
+
+
+async def _create_beacon(sender: Sender, settings: DeploySettings) -> Address:
+    """Raises ChainReverted CurveUnsupported for drand on a chain that cannot check its signatures."""
+    if settings.beacon == "drand":
+        return await _create(sender, DRAND_BEACON, settings.drand_lag_s)
+    return await _create(sender, BLOCK_BEACON, settings.beacon_period_s)
 
 
 async def _create(sender: Sender, contract: Contract, *arguments: object) -> Address:

@@ -10,6 +10,15 @@ from gesso_protocol.ids import Address
 
 RpcUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048)]
 
+DRAND_URLS = (
+    "https://api.drand.sh",
+    "https://api2.drand.sh",
+    "https://api3.drand.sh",
+    "https://drand.cloudflare.com",
+)
+"""Run by independent operators; one that is honest and answers is enough."""
+MAX_DRAND_SERVERS = 16
+
 
 class ContractAddresses(BaseModel):
     """The contracts of one gesso network; one without an arbiter has no audits."""
@@ -41,5 +50,11 @@ class ChainSettings(BaseModel):
     learn_gas: bool = Field(
         default=False,
         description="take the gas of a submit or commit from earlier ones; faster, and a refused one then costs gas",
+    )
+    drand_urls: tuple[RpcUrl, ...] = Field(
+        default=DRAND_URLS,
+        min_length=1,
+        max_length=MAX_DRAND_SERVERS,
+        description="where rounds come from on a network whose beacon is drand's; what they say is checked",
     )
     max_log_range: int = Field(default=2000, ge=1, le=100_000, description="blocks a log query may span")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from gesso.chain import Chain
-from gesso.chain.arbiter import AuditRecord, BeaconClock
+from gesso.chain.arbiter import AuditRecord
+from gesso.chain.beacon import BeaconClock
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.ids import Address, TaskId
@@ -34,6 +35,9 @@ class ArbiterDouble:
     async def seed_of(self, round_: int) -> bytes | None:
         self.calls += 1
         return self.seeds.get(round_)
+
+    async def listen(self, round_: int) -> bytes | None:
+        return await self.seed_of(round_)
 
     async def audit(self, _: TaskId) -> AuditRecord:
         return self.record
