@@ -114,9 +114,9 @@ class Addresses:
             self._known.popitem(last=False)
 
 
-async def read_json(relay: httpx.AsyncClient, path: str) -> object:
+async def read_json(relay: httpx.AsyncClient, path: str, timeout_s: float = RELAY_TIMEOUT_S) -> object:
     """A relay's answer, bounded before it is parsed. Raises httpx.HTTPError, ValueError."""
-    async with relay.stream("GET", path, timeout=RELAY_TIMEOUT_S) as reply:
+    async with relay.stream("GET", path, timeout=timeout_s) as reply:
         reply.raise_for_status()
         body = bytearray()
         async for piece in reply.aiter_raw():

@@ -119,7 +119,8 @@ abstract contract AuditDesk is Purse {
         if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
         for (uint256 seat; seat < 2; ++seat) {
             if (!_silent(audit, seat)) continue;
-            _penaliseAuditor(taskId, board.nodeAt(audit.auditor(seat)), PenaltyReason.MissingReveal);
+            address auditor = board.nodeAt(audit.auditor(seat));
+            _penaliseAuditor(taskId, auditor, _auditorPenalty, PenaltyReason.MissingReveal);
         }
         _finish(taskId, filing.terms, audit, NOBODY);
     }

@@ -264,13 +264,27 @@ abstract contract Court is AuditDesk {
             address auditor = board.nodeAt(audit.auditor(seat));
             bool passed = verdict == AuditVerdict.Pass;
             bool mistaken = word.outcome() == (passed ? DisputeOutcome.Guilty : DisputeOutcome.Innocent);
-            if (word.count(WRONG + 8 * seat) >= quorum) {
-                _penaliseAuditor(taskId, auditor, PenaltyReason.WrongProjection);
-            } else if (!mistaken) {
+            bool idle = word.count(WRONG + 8 * seat) >= quorum;
+            if (!idle && !mistaken) {
                 _payFee(auditor, _auditorFee, CreditReason.AuditorFee);
-            } else if (!braked) {
-                _penaliseAuditor(taskId, auditor, PenaltyReason.WrongVerdict);
+            } else if (idle || !braked) {
+                uint256 amount = _auditorPenalty;
+                if (!idle && verdict == AuditVerdict.Withheld) {
+                    uint256 price = _alarmPrice(word, audit.verdict(1 - seat) == verdict);
+                    if (price < amount) amount = price;
+                }
+                PenaltyReason reason = idle ? PenaltyReason.WrongProjection : PenaltyReason.WrongVerdict;
+                _penaliseAuditor(taskId, auditor, uint96(amount), reason);
             }
+        }
+    }
+
+    /// @dev What an auditor pays that got no openings of good work. Nobody can witness whether the node or the auditor
+    /// was silent, so this is no punishment: it is the first jury's pay, which both auditors share if both got none.
+    function _alarmPrice(DisputeWord word, bool both) private view returns (uint256 price) {
+        unchecked {
+            price = word.count(word.level() == 0 ? SEATS : FIRST_SEATS) * _jurorFee;
+            if (both) price = (price + 1) / 2;
         }
     }
 

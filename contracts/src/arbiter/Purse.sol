@@ -137,8 +137,8 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
         _pool += taken;
     }
 
-    function _penaliseAuditor(bytes32 taskId, address auditor, PenaltyReason reason) internal {
-        emit AuditorPenalised(taskId, auditor, _penalise(auditor, _auditorPenalty), uint8(reason));
+    function _penaliseAuditor(bytes32 taskId, address auditor, uint96 amount, PenaltyReason reason) internal {
+        emit AuditorPenalised(taskId, auditor, _penalise(auditor, amount), uint8(reason));
     }
 }
 // slither-disable-end reentrancy-no-eth

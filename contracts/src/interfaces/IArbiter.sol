@@ -23,7 +23,8 @@ enum AuditPhase {
     Closed
 }
 
-/// @notice What an auditor says. `Withheld` means that the node opened nothing in time, and counts as a flag.
+/// @notice What an auditor says. `Withheld` means that the node opened nothing in time, and counts as a flag. Where jurors
+/// find the work good nobody knows who was silent: the auditors that said it pay what the first jury earns, no more.
 enum AuditVerdict {
     None,
     Pass,
@@ -89,7 +90,8 @@ enum PenaltyReason {
 /// @param auditRevealWindow Seconds after that in which auditors owe their reveal.
 /// @param projectionTolerance Largest difference of two honest auditors' projections in any compared number.
 /// @param auditorFee What an auditor earns.
-/// @param auditorPenalty What an auditor loses for a missing reveal, a wrong verdict or a wrong projection.
+/// @param auditorPenalty What an auditor loses for a missing reveal, a wrong verdict or a wrong projection; the most that
+/// it loses for openings that only it did not get.
 /// @param jurors Seats of the first level, 2 to 40.
 /// @param quorum Votes that decide the first level: more than half of the seats, at least 2.
 /// @param appealJurors Seats of the second level, 2 to 40.

@@ -129,6 +129,61 @@ contract DisputesTest is AuditFixture {
         vm.assertEq(dispute.profile, PROFILE);
     }
 
+    /// @dev Whoever calls a jury over openings that jurors then get pays that jury, and nobody loses more by it.
+    function test_AnAlarmOverGoodWorkCostsItsJury() public {
+        uint256 pool = funded();
+        Filing memory filing = disputed(WITHHELD, PASS);
+        voted(idOf(filing), 3, votesOf(5, GOOD));
+        uint96 price = 5 * JUROR_FEE;
+        vm.expectEmit(address(court));
+        emit IArbiter.AuditorPenalised(idOf(filing), nodeAt(1), price, uint8(PenaltyReason.WrongVerdict));
+        executed(filing);
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - price);
+        vm.assertEq(court.creditOf(nodeAt(1)), 0);
+        vm.assertEq(court.pool(), pool - AUDITOR_FEE, "the alarm pays the jurors, to the wei");
+        vm.assertEq(stakeOf(worker()), 8 * STAKE);
+    }
+
+    function test_TwoAlarmsOverGoodWorkShareTheJury() public {
+        uint256 pool = funded();
+        Filing memory filing = disputed(WITHHELD, WITHHELD);
+        voted(idOf(filing), 3, votesOf(5, GOOD));
+        executed(filing);
+        uint96 half = (5 * JUROR_FEE + 1) / 2;
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - half);
+        vm.assertEq(stakeOf(nodeAt(2)), 2 * STAKE - half);
+        vm.assertEq(court.pool(), pool + 2 * half - 5 * JUROR_FEE);
+    }
+
+    function test_AnAlarmBesideAFlagCostsWhatEachOfThemDoes() public {
+        Filing memory filing = disputed(WITHHELD, FLAG);
+        voted(idOf(filing), 3, votesOf(5, GOOD));
+        executed(filing);
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - 5 * JUROR_FEE);
+        vm.assertEq(stakeOf(nodeAt(2)), 2 * STAKE - AUDITOR_PENALTY);
+    }
+
+    /// @dev The second jury is paid by the bond that called it.
+    function test_AnAlarmPaysTheFirstJuryOnly() public {
+        funded();
+        Filing memory filing = disputed(WITHHELD, PASS);
+        voted(idOf(filing), 3, votesOf(5, GOOD));
+        appealAs(carol, idOf(filing));
+        voted(idOf(filing), 8, votesOf(5, GOOD));
+        executed(filing);
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - 5 * JUROR_FEE);
+    }
+
+    function test_AnAlarmThatJurorsConfirmIsPaid() public {
+        funded();
+        Filing memory filing = disputed(WITHHELD, WITHHELD);
+        voted(idOf(filing), 3, votesOf(5, BAD));
+        executed(filing);
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE);
+        vm.assertEq(court.creditOf(nodeAt(1)), AUDITOR_FEE);
+        vm.assertTrue(stakeOf(worker()) < 8 * STAKE);
+    }
+
     /// @dev All that a small stake has, and no more.
     function test_NobodyLosesMoreThanItsStake() public {
         vm.prank(worker());

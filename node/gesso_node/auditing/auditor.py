@@ -154,7 +154,7 @@ class Auditor:
                 await self._seal(case, entry, made_up)
                 return
             with in_time(by - now):
-                opened = await self._asker.node(assignment, "inputs")
+                opened = await self._asker.openings(assignment, "inputs", by - now)
             ground, redone = await self._compute(assignment, opened, by - now)
             await self._seal(case, entry, _projection(assignment, redone))
             self._remember(assignment, ground, redone)
@@ -177,7 +177,7 @@ class Auditor:
         now = await self._now()
         try:
             with in_time(by - now):
-                opened = await self._open(case, assignment)
+                opened = await self._open(case, assignment, by - now)
         except NotOpenedError as error:
             if now < by:
                 raise
@@ -226,10 +226,10 @@ class Auditor:
             evidence=evidence, profile=profile,
         )  # fmt: skip
 
-    async def _open(self, case: Case, assignment: Assignment) -> Opened:
+    async def _open(self, case: Case, assignment: Assignment, seconds: float) -> Opened:
         """From the node, or else what the other auditor has published."""
         try:
-            return await self._asker.node(assignment, "outputs")
+            return await self._asker.openings(assignment, "outputs", seconds)
         except NotOpenedError as refusal:
             public = [told.evidence for told in case.revealed.values() if told.evidence is not None]
             if refusal.not_yet or not public:

@@ -41,7 +41,7 @@ class Juror:
         now = await self._now()
         try:
             with in_time(by - now):
-                opened = await self._open(case, assignment)
+                opened = await self._open(case, assignment, by - now)
         except NotOpenedError as error:
             if now < by:
                 raise
@@ -62,13 +62,13 @@ class Juror:
         """Write down that this cannot be told."""
         await self._voted(case, entry, Vote(Ballot.CANNOT_TELL), why)
 
-    async def _open(self, case: Case, assignment: Assignment) -> Opened:
+    async def _open(self, case: Case, assignment: Assignment, seconds: float) -> Opened:
         """What an auditor published, or what the node opens now."""
         public = [told.evidence for told in case.revealed.values() if told.evidence is not None]
         try:
             return await self._asker.evidence(assignment, public)
         except NotOpenedError:
-            return await self._asker.node(assignment, "outputs")
+            return await self._asker.openings(assignment, "outputs", seconds)
 
     def _wrong(self, case: Case, assignment: Assignment, finding: Finding) -> tuple[bool, bool]:
         """Which auditors' projections are not of these steps, by seat."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import httpx
 from pydantic_core import from_json
@@ -99,9 +99,11 @@ class RelayOpenings:
         return ref, await self._blobs.get(ref, max_bytes=max_bytes)
 
 
-async def ask_bundle(transport: Transport, peer: PeerId, task: TaskId, *, max_bytes: int) -> tuple[BlobRef, bytes]:
+async def ask_bundle(
+    transport: Transport, peer: PeerId, task: TaskId, *, max_bytes: int, phase: Literal["inputs", "outputs"] = "outputs"
+) -> tuple[BlobRef, bytes]:
     """Everything that a connected node opens of a task, not yet checked. Raises BlobMissing when it refuses."""
-    question = OpenRequest(task=task, phase="outputs", bundle=True)
+    question = OpenRequest(task=task, phase=phase, bundle=True)
     raw = await transport.request(
         peer, PROTOCOL_OPEN, question.encode(), timeout_s=ASK_TIMEOUT_S, max_reply=OpenReply.MAX_BYTES
     )

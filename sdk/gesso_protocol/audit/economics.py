@@ -202,7 +202,17 @@ class Bench:
     juror_fee: float = 1.0
     juror_penalty: float = 40.0
     juror_cost: float = 0.3
+    jurors: int = 21
     bond: float = 80.0
+
+    @property
+    def alarm(self) -> float:
+        """What an auditor pays that alone calls a jury over openings which that jury then gets: the jury's pay."""
+        return min(self.jurors * self.juror_fee, self.auditor_penalty)
+
+    def alarm_trade(self, seats: float) -> float:
+        """Profit of a false alarm for an auditor that holds this many of the jury's seats, too."""
+        return seats * (self.juror_fee - self.juror_cost) - self.alarm - self.auditor_gas
 
     def auditor(self, market: Market, honest: float) -> dict[str, float]:
         """Profit of one audit a strategy, when the other seat is honest with this chance and the node is honest.
@@ -216,6 +226,10 @@ class Bench:
             "copies the other's seal": fee - self.auditor_fee * honest - lose,
             "always flags": -self.auditor_gas - market.audit_cost - market.sticks * self.auditor_penalty,
             "commits and is silent": -self.auditor_gas / 2 - self.auditor_penalty,
+            "always says withheld": -self.auditor_gas - market.sticks * self.alarm,
+            "honest, but the node opens to jurors only": -self.auditor_gas
+            - market.audit_cost
+            - market.sticks * self.alarm,
         }
 
     def juror(self, honest_majority: float) -> dict[str, float]:

@@ -167,11 +167,23 @@ def test_whoever_calls_a_jury_in_vain_pays_it(shipped: DeploySettings) -> None:
     assert shipped.min_stake * rules.penalty_bps * kept // 10**8 >= first
 
 
+@pytest.mark.parametrize("shipped", [DeploySettings(), DeploySettings.devnet()])
+def test_a_false_alarm_pays_its_jury_and_costs_no_more(shipped: DeploySettings) -> None:
+    """Nobody can witness whether node or auditor was silent: so neither may gain by it, and the pool may not lose."""
+    rules = shipped.audits
+    assert rules is not None
+    jury = rules.jurors * rules.juror_fee
+    assert jury <= rules.auditor_penalty, "else the pool pays a part of it"
+    bench = Bench()
+    assert all(bench.alarm_trade(seats) < 0 for seats in range(bench.jurors + 1))
+
+
 def test_shipped_prices_are_those_of_the_closed_forms() -> None:
     rules, bench, price = DeploySettings().audits, Bench(), 0.012
     assert rules is not None
     assert rules.auditor_fee / TOKEN == pytest.approx(bench.auditor_fee * price)
     assert rules.juror_fee / TOKEN == pytest.approx(bench.juror_fee * price)
+    assert rules.jurors == bench.jurors
     assert rules.auditor_penalty / TOKEN == pytest.approx(bench.auditor_penalty * price, rel=0.05)
     assert rules.juror_penalty / TOKEN == pytest.approx(bench.juror_penalty * price, rel=0.05)
     assert rules.challenge_bond / TOKEN == pytest.approx(bench.bond * price, rel=0.05)
