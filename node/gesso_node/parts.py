@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 
 import anyio
 import anyio.to_thread
 import httpx
 import structlog
+from anyio.abc import TaskGroup
 
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain, Wallet
 from gesso.transport.port import Transport
 from gesso_node.backup import TraceSecrets
+from gesso_node.checkpoints import CheckpointSharer
 from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, check_cheat
 from gesso_node.executors.cheats.roots import with_cheat
 from gesso_node.executors.lora.host import TrainingChildExecutor
 from gesso_node.executors.port import Executor
+from gesso_node.progress import ProgressSender
+from gesso_node.results import signed_checkpoint
 from gesso_node.settings import NodeSettings, WalletSection
 from gesso_protocol.errors import ConfigError, GessoError, WalletError
 
@@ -95,6 +100,21 @@ async def open_relays(stack: AsyncExitStack, settings: NodeSettings) -> list[htt
         await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
         for url in settings.blobs.relays
     ]
+
+
+def open_sharer(
+    settings: NodeSettings,
+    chain: Chain,
+    blobs: BlobStore,
+    local: LocalBlobs | None,
+    progress: ProgressSender,
+    tasks: TaskGroup,
+) -> CheckpointSharer:
+    """What keeps checkpoints in public; it lives as long as `tasks`."""
+    every_s = settings.executor.share_checkpoints_s
+    sharer = CheckpointSharer(blobs, local, progress, partial(signed_checkpoint, chain), every_s=every_s)
+    tasks.start_soon(sharer.run)
+    return sharer
 
 
 def trace_secrets(chain: Chain) -> TraceSecrets:

@@ -36,6 +36,7 @@ from gesso_node.parts import (
     open_chain,
     open_executor,
     open_relays,
+    open_sharer,
     open_transport,
     trace_secrets,
 )
@@ -297,6 +298,7 @@ async def _build(
     models = ModelCache(data / "models", blobs, budget_bytes=settings.models.disk_budget_bytes)
     policy = Policy(settings.policy, params, catalogue, models, needs_model=needs_model)
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
+    sharer = open_sharer(settings, chain, blobs, local, progress, tasks)
     observer = Observer(chain, journal, book, catalogue, on_payment=_log_payment)
     secrets = trace_secrets(chain)
     addresses = None if transport is None else Addresses(chain, transport, relays)
@@ -341,7 +343,9 @@ async def _build(
         needs_model=needs_model,
         keep_traces=settings.executor.keep_traces,
         chain_now=chain.now,
-        training=TrainingDesk(chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model),
+        training=TrainingDesk(
+            chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model, sharer=sharer
+        ),
     )
     outbox = Outbox(local, remotes)
     reconciler = Reconciler(

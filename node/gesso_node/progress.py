@@ -20,6 +20,7 @@ from gesso_protocol.errors import EncodingInvalid, GessoError
 from gesso_protocol.handover import Handover
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.messages import PROTOCOL_PROGRESS, Preview, ProgressEvent
+from gesso_protocol.training.checkpoint import KeptCheckpoint
 
 log = structlog.get_logger("gesso.node.progress")
 
@@ -82,13 +83,17 @@ class ProgressSender:
         place = {"step": step.index, "total": step.total, "image": step.prompt}
         self._put(task, "executing", **place, preview=preview, note=note)
 
+    def checkpoint(self, task: TaskId, kept: KeptCheckpoint, total: int) -> None:
+        """A checkpoint that is in the blob stores."""
+        self._put(task, "executing", step=kept.step, total=total, checkpoint=kept)
+
     def stage(self, task: TaskId, stage: str, note: str = "") -> None:
         """A new stage, as `ProgressEvent.stage` names it."""
         self._put(task, stage, note=note[:200])
 
     def hand_over(self, task: TaskId, handover: Handover) -> None:
         """The result itself, signed. Steps of the task that still wait to be told are of no use any more."""
-        self._queue = deque(event for event in self._queue if event.task != task or event.stage != "executing")
+        self._queue = deque(event for event in self._queue if event.task != task or not _is_step(event))
         self._put(task, "delivered", handover=handover)
 
     async def run(self) -> None:
@@ -110,7 +115,7 @@ class ProgressSender:
             {"task": task, "node": self._node, "sequence": next(self._sequence), "stage": stage, **fields}
         )
         if len(self._queue) >= QUEUE:
-            kept = [queued for queued in self._queue if queued.stage != "executing"][-QUEUE + 1 :]
+            kept = [queued for queued in self._queue if not _is_step(queued)][-QUEUE + 1 :]
             self.dropped += len(self._queue) - len(kept)
             self._queue = deque(kept)
         self._queue.append(event)
@@ -119,8 +124,9 @@ class ProgressSender:
     async def _send(self, event: ProgressEvent) -> None:
         data = event.encode()
         heard = await self._to_peer(event.task, data)
-        # Where a result is must be found by others than its requester: auditors, jurors, us after a lost disk.
-        if not heard or event.stage == "committed":
+        # Where a result is must be found by others than its requester: auditors, jurors, us after a lost disk. Where a
+        # run can go on must be found by a requester that comes back later.
+        if not heard or event.stage == "committed" or event.checkpoint is not None:
             for relay in self._relays:
                 await self._to_relay(relay, event.task, data)
 
@@ -156,3 +162,8 @@ class ProgressSender:
             return
         if reply.status_code >= 300:
             log.debug("progress.relay-refused", task=task.short, status=reply.status_code)
+
+
+def _is_step(event: ProgressEvent) -> bool:
+    """Whether it is of use only while it is new."""
+    return event.stage == "executing" and event.checkpoint is None

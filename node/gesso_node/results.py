@@ -11,9 +11,10 @@ from gesso.chain import Chain
 from gesso_node.executors.port import Finished, ImageFile, Job
 from gesso_protocol.errors import ExecutorCrashed, GessoError, WalletError
 from gesso_protocol.handover import Handover, typed_handover
-from gesso_protocol.ids import Address, BlobRef
+from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.result import ExecutorName, ImageEntry, ResultManifest, result_root
 from gesso_protocol.spec import spec_ref
+from gesso_protocol.training.checkpoint import KeptCheckpoint, typed_checkpoint
 
 log = structlog.get_logger("gesso.node.results")
 
@@ -60,6 +61,15 @@ def signed_handover(chain: Chain, result: ResultManifest) -> Handover:
     document = typed_handover(chain.chain_id, board, result.task, result.ref, root, result.trace_root)
     signature = chain.wallet.sign_typed(document).hex()
     return Handover(manifest=result.ref, result_root=root, trace_root=result.trace_root, signature=signature)
+
+
+def signed_checkpoint(chain: Chain, task: TaskId, state: BlobRef, step: int, size: int) -> KeptCheckpoint:
+    """Our word for where a training can go on without us. Raises WalletError when the chain was opened to read."""
+    if chain.wallet is None:
+        raise WalletError("a checkpoint needs the node's wallet")
+    board = chain.settings.contracts.task_board
+    document = typed_checkpoint(chain.chain_id, board, task, state, step, size)
+    return KeptCheckpoint(state=state, step=step, size=size, signature=chain.wallet.sign_typed(document).hex())
 
 
 class Outbox:

@@ -66,6 +66,8 @@ class ExecutorSection(_Section):
     """Disk for kept traces; those that may still be asked for on chain are kept beyond it."""
     trace_keep_s: int = Field(default=3_600, ge=0, le=10**8)
     """How long a trace stays after its task has ended, for requesters who check by themselves."""
+    share_checkpoints_s: float = Field(default=30, ge=0, le=10**6)
+    """Least time between two checkpoints of a training that are put into the blob stores, for others to go on from."""
     cheat: str | None = None
     """Sell work that was not done; for tests of audits, see `executors/cheats`. It costs the stake."""
     allow_cheats: bool = False

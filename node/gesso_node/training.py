@@ -1,7 +1,6 @@
-"""Doing one training task: data set, base and start fetched and checked, the run's seed from the beacon, the executor.
+"""Doing one training task: data set, base, start and state fetched and checked, the run's seed, the executor.
 
-The seed is drawn from a beacon round that begins after the claim, so a node cannot choose its data order or noise. On a
-network without a beacon it is derived from the task alone, which the node cannot choose either but knows beforehand.
+A task that does the rest of a run names the checkpoint of a stranger; it is bounded here and proved by the child.
 """
 
 from __future__ import annotations
@@ -14,20 +13,22 @@ from pathlib import Path
 
 from gesso.blobs import BlobStore
 from gesso.chain.chain import Chain
+from gesso.runseed import seed_of_run
+from gesso_node.checkpoints import CheckpointSharer
 from gesso_node.executors.lora.host import TrainingExecutor
 from gesso_node.executors.lora.port import Trained, TrainingInputs, TrainingJob, TrainingOutcome, TrainingStep
+from gesso_node.executors.lora.run import checkpoint_after, checkpoint_file
 from gesso_node.executors.port import Executor, Unfit
 from gesso_node.models import ModelCache
 from gesso_node.results import picture_entry
-from gesso_protocol.errors import ExecutorCrashed, ModelInvalid, Unreachable
-from gesso_protocol.hashing import keccak256
+from gesso_protocol.errors import BlobTooLarge, ExecutorCrashed, ModelInvalid
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.result import ExecutorName, ResultManifest
 from gesso_protocol.spec import TrainLora, spec_ref
 from gesso_protocol.trace import Binding
-from gesso_protocol.training.draws import run_seed
 
+GIVEN_STATE_FILE = "given.safetensors"
 TELL_EVERY_S = 0.2
 """Updates may come faster than anybody wants to hear of them."""
 OnStep = Callable[[TrainingStep], None]
@@ -50,19 +51,27 @@ class TrainingDesk:
     """Runs training tasks and publishes what they gave."""
 
     def __init__(
-        self, *, chain: Chain, executor: Executor, models: ModelCache, blobs: BlobStore, needs_model: bool
+        self,
+        *,
+        chain: Chain,
+        executor: Executor,
+        models: ModelCache,
+        blobs: BlobStore,
+        needs_model: bool,
+        sharer: CheckpointSharer,
     ) -> None:
         self._chain = chain
         self._executor = executor
         self._models = models
         self._blobs = blobs
         self._needs_model = needs_model
+        self._sharer = sharer
 
     async def run(self, order: TrainingOrder, on_step: OnStep) -> TrainingOutcome:
         """Raises ModelInvalid for inputs that are not what the spec says, Unreachable while the beacon is silent."""
         if not isinstance(self._executor, TrainingExecutor):
             return Unfit("this node's executor does not train")
-        beacon = await self.beacon(order.task, order.claimed_at)
+        seed = await seed_of_run(self._chain, order.spec, order.task, order.claimed_at)
         wanted = [order.spec.dataset]
         if self._needs_model:
             wanted.append(order.manifest)
@@ -80,7 +89,8 @@ class TrainingDesk:
             dataset_dir=self._models.path(order.spec.dataset),
             start_dir=None if start is None else self._models.path(start.manifest),
             manifest=order.manifest,
-            seed=run_seed(beacon, order.task.value, order.spec.seed),
+            seed=seed,
+            state=await self._given_state(order),
         )
         job = TrainingJob(
             inputs, order.out_dir, order.deadline_s, order.binding, None if start is None else start.manifest
@@ -89,6 +99,9 @@ class TrainingDesk:
 
         async def on_event(step: TrainingStep) -> None:
             now = time.monotonic()
+            if step.checkpoint and step.index < step.total:
+                path = checkpoint_file(order.out_dir, checkpoint_after(order.spec, step.index))
+                self._sharer.offer(order.task, path, step.index, step.total)
             if step.sample or step.checkpoint or step.index == step.total or now - told[0] >= TELL_EVERY_S:
                 told[0] = now
                 on_step(step)
@@ -98,25 +111,25 @@ class TrainingDesk:
                 stack.enter_context(self._models.using(ref))
             return await self._executor.train(job, on_event=on_event)
 
-    async def beacon(self, task: TaskId, claimed_at: int) -> bytes:
-        """32 bytes that nobody knew at the claim. Raises Unreachable while the round is not there yet."""
-        arbiter = self._chain.arbiter
-        if arbiter is None:
-            return keccak256(b"gesso/train/1/no-beacon" + task.value)
-        clock = await arbiter.clock()
-        round_ = clock.round_at(claimed_at) + 1
-        if await self._chain.now() < clock.start_of(round_):
-            raise Unreachable("the beacon's round for this run has not begun")
-        seed = await arbiter.seed_of(round_)
-        if seed is None:
-            await arbiter.resolve(round_)
-            seed = await arbiter.seed_of(round_)
-        if seed is None:
-            raise Unreachable("the beacon has not given the seed of this run yet")
-        return seed
+    async def _given_state(self, order: TrainingOrder) -> Path | None:
+        """The checkpoint that the spec names, on disk. Raises ModelInvalid when it has another size than it says."""
+        resume = order.spec.resume
+        if resume is None:
+            return None
+        path = order.out_dir / GIVEN_STATE_FILE
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                await self._blobs.fetch(resume.state, path, max_bytes=resume.size)
+            except BlobTooLarge as error:
+                raise ModelInvalid("the checkpoint to go on from is larger than the task says") from error
+        if path.stat().st_size != resume.size:
+            raise ModelInvalid("the checkpoint to go on from is smaller than the task says")
+        return path
 
     async def publish(self, order: TrainingOrder, outcome: Trained, node: Address) -> ResultManifest:
         """Put samples, adapter files and manifests, the result's own manifest last."""
+        self._sharer.forget(order.task)
         images = tuple([await picture_entry(self._blobs, image) for image in outcome.images])
         adapter = await self._publish_adapter(order, outcome)
         manifest = ResultManifest(

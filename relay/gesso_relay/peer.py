@@ -17,6 +17,7 @@ from gesso_protocol.errors import ConfigError
 from gesso_protocol.terms import BoardParams
 from gesso_relay.blobs import BlobCache
 from gesso_relay.chain import ChainView, LiveChain
+from gesso_relay.checkpoints import Checkpoints
 from gesso_relay.evidence import EvidenceKeeper
 from gesso_relay.explorer.pages import Explorer
 from gesso_relay.gate import gate
@@ -73,6 +74,7 @@ class Relay:
         self._seats = Seats("event streams", settings.limits.max_streams, settings.limits.max_streams_a_client)
         self._transport = transport
         board = settings.chain.contracts.task_board
+        self._checkpoints = Checkpoints(chain_id, board)
         self._gossip = None if transport is None else GossipBridge(transport, chain_id, board, self._presence)
         self._evidence = None if transport is None else EvidenceKeeper(transport, self._cache)
         self._follower = Follower(
@@ -216,8 +218,10 @@ class Relay:
     def _app(self) -> web.Application:
         limits = self.settings.limits
         app = web.Application(middlewares=[gate(limits, trust_forwarded_for=self.settings.trust_forwarded_for)])
-        tasks = TaskRoutes(self._queries, self._results, self._news, self._seats, limits)
-        hints = HintRoutes(self._queries, self._results, self._progress, self._seats, limits, self._gossip)
+        tasks = TaskRoutes(self._queries, self._results, self._checkpoints, self._news, self._seats, limits)
+        hints = HintRoutes(
+            self._queries, self._results, self._checkpoints, self._progress, self._seats, limits, self._gossip
+        )
         network = NetworkRoutes(self._queries, self._presence, network=self.network, health=self.health)
         app.add_routes(BlobRoutes(self._cache, limits, self.settings.upload_token()).table())
         openings = OpeningRoutes(self._queries, self._presence, self._cache, self._transport)

@@ -27,7 +27,7 @@ from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Result, Until
 from gesso.training import Adapter, AsyncTraining, Order
 from gesso_protocol.errors import UsageError
-from gesso_protocol.events import Event
+from gesso_protocol.events import Checkpoint, Claimed, Event
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskView
 from gesso_protocol.manifest import ModelManifest
@@ -222,6 +222,11 @@ class Client:
             self._run(self._async.submit_training, order, fee=fee, max_fee=max_fee, commit_window_s=commit_window_s),
         )
 
+    def resume_training(self, task: TaskId | str, *, max_fee: str | None = None) -> Training:
+        """Go on with an earlier training: its result is what it gave, what it still gives, or, when its node was lost,
+        what another node makes of its last checkpoint for the rest of the fee. Raises UsageError for other tasks."""
+        return Training(self._portal, self._run(self._async.resume_training, task, max_fee=max_fee))
+
     def quote(self, spec: Spec, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
         """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""
         return self._run(self._async.quote, spec, fee=fee, audit=audit)
@@ -331,6 +336,21 @@ class Task:
         """The fee in escrow, in whole tokens."""
         return self._async.fee
 
+    @property
+    def claim(self) -> Claimed | None:
+        """Who took the task and until when, once that was seen on chain."""
+        return self._async.claim
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The last few checkpoints that nodes have told of, each signed by its node; oldest first."""
+        return self._async.checkpoints
+
+    @property
+    def committed(self) -> bool:
+        """Whether a result of the task was seen on chain."""
+        return self._async.committed
+
     def status(self) -> TaskView:
         """What the chain says now."""
         return self._run(self._async.status)
@@ -407,13 +427,21 @@ class Training:
 
     @property
     def id(self) -> TaskId:
-        """The task on the board."""
+        """The task on the board; another one after the run has changed hands."""
         return self._async.id
 
     def events(self) -> Iterator[Event]:
         """Updates with their losses, samples, checkpoints, and what the chain says."""
         return _drain(self._portal, self._async.events())
 
+    def stop(self) -> TxReceipt:
+        """Ask the node to stop at its next checkpoint: the adapter is what was learnt by then, and what is left of the
+        fee comes back. Raises what `AsyncTask.stop` raises."""
+        return self._run(self._async.stop)
+
     def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:
-        """Wait for the adapter, checked against the chain. Raises what `AsyncTask.result` raises."""
+        """Wait for the adapter, checked against the chain; goes on elsewhere when the node is lost.
+
+        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from.
+        """
         return self._run(self._async.result, on_event=on_event, timeout_s=timeout_s)

@@ -24,10 +24,19 @@ from gesso.directory import TaskRow
 from gesso.families import family_of
 from gesso.feed import TaskFeed
 from gesso.image import Image
-from gesso.quote import AuditChoice, Quote, audit_mode, check_ceiling, make_quote
+from gesso.quote import AuditChoice, Quote, audit_choice, audit_mode, check_ceiling, make_quote
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Until
-from gesso.training import AsyncTraining, Order, local_adapter, pack_dataset, parse_use, put_bundle, spec_fields
+from gesso.training import (
+    AsyncTraining,
+    Order,
+    Resubmit,
+    local_adapter,
+    pack_dataset,
+    parse_use,
+    put_bundle,
+    spec_fields,
+)
 from gesso_protocol.errors import (
     BlobCorrupt,
     InsufficientFunds,
@@ -262,7 +271,16 @@ class AsyncClient:
         """Put the data set and escrow the fee. Raises what `submit` raises; nothing is paid then."""
         await put_bundle(self._ports.blobs, order.bundle)
         task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit="none", commit_window_s=commit_window_s)
-        return AsyncTraining(task, order, self._ports.blobs)
+        return AsyncTraining(self._ports, task, order.spec, self._resubmit(task, max_fee))
+
+    async def resume_training(self, task: TaskId | str, *, max_fee: str | None = None) -> AsyncTraining:
+        """Go on with an earlier training: its result is what it gave, what it still gives, or, when its node was lost,
+        what another node makes of its last checkpoint for the rest of the fee. Raises UsageError for other tasks."""
+        found = await self.task(task)
+        spec = await found.spec()
+        if not isinstance(spec, TrainLora):
+            raise UsageError(f"{found.id} is no training", hint=f"follow it: gesso task watch {found.id}")
+        return AsyncTraining(self._ports, found, spec, self._resubmit(found, max_fee), unclaimed_too=True)
 
     async def quote(self, spec: Spec, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
         """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""
@@ -434,6 +452,20 @@ class AsyncClient:
         if isinstance(spec, TrainLora) and spec.continue_from is not None:
             used = (spec.continue_from,)
         return await self.model(next((one.ref for one in used if one.ref), spec.model))
+
+    def _resubmit(self, first: AsyncTask, max_fee: str | None) -> Resubmit:
+        """Orders what is left of a training, under the terms of its first task and for no more than that may cost."""
+        terms = first.terms
+
+        async def resubmit(spec: TrainLora, *, share: Wei) -> AsyncTask:
+            audit = audit_choice(terms.audit)
+            cheapest = await self.quote(spec, audit=audit)
+            audit_fee = (await self.params()).audit_fee if audit == "always" else Wei(0)
+            ceiling = max_fee or format_amount(terms.fee + audit_fee)
+            fee = format_amount(max(share, cheapest.fee))
+            return await self.submit(spec, fee=fee, max_fee=ceiling, audit=audit, commit_window_s=terms.commit_window_s)
+
+        return resubmit
 
     async def _check_funds(self, price: Wei) -> None:
         deposit = await self._ports.chain.balance_of(self.address)

@@ -18,6 +18,7 @@ from gesso.chain import events as on_chain
 from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor
 from gesso.chain.records import Listing
+from gesso.chain.wallet import signer_of
 from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import EncodingInvalid, GessoError, Unreachable, UsageError
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
@@ -26,6 +27,7 @@ from gesso_protocol.messages import NodeAdvert
 from gesso_protocol.money import Wei, format_amount
 from gesso_protocol.policy import Offer
 from gesso_protocol.terms import Terms, task_id
+from gesso_protocol.training.checkpoint import KeptCheckpoint
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 MAX_LISTINGS = 10_000
@@ -144,6 +146,20 @@ class Directory:
             return BlobRef.parse(hint) if isinstance(hint, str) else None
         except EncodingInvalid:
             return None
+
+    async def checkpoint_of(self, task: TaskId, node: Address) -> KeptCheckpoint | None:
+        """Where a lost node's training can go on, signed by it, as a relay remembers; None when nobody knows."""
+        reply = await self._ask(f"/v1/tasks/{task}", {})
+        kept = reply.get("checkpoint") if isinstance(reply, dict) else None
+        if not isinstance(kept, dict) or kept.get("node") != str(node):
+            return None
+        fields = {name: kept.get(name) for name in KeptCheckpoint.model_fields}
+        try:
+            found = KeptCheckpoint.decode(canonical(fields))
+        except EncodingInvalid:
+            return None
+        digest = found.digest(self._chain_id, self._board, task)
+        return found if signer_of(digest, bytes.fromhex(found.signature)) == node else None
 
     async def _submitted(self) -> AsyncIterator[FoundTask]:
         async for event in self._history():

@@ -24,12 +24,15 @@ from gesso_protocol.errors import ChainError, EncodingInvalid, Unreachable
 from gesso_protocol.handover import Handover
 from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, TaskId
 from gesso_protocol.messages import ProgressEvent
+from gesso_protocol.training.checkpoint import KeptCheckpoint
 
 QUEUE = 1024
 RETRY_S = 1.0
 MAX_HINTS = 4
 MAX_HANDOVERS = 4
 Verify = Callable[[ProgressEvent], bool]
+_PASSING = (events.Step, events.TrainingStep)
+"""Of use only while they are new."""
 WithGas = events.Submitted | events.Claimed | events.Committed | events.Settled
 
 
@@ -52,10 +55,12 @@ class TaskStream:
 
     def push(self, event: events.Event) -> None:
         """Queue one event."""
+        if isinstance(event, events.Checkpoint):  # only the newest is of use
+            self._queue = deque(queued for queued in self._queue if not isinstance(queued, events.Checkpoint))
         if len(self._queue) >= QUEUE:
-            kept = [queued for queued in self._queue if not isinstance(queued, events.Step)]
+            kept = [queued for queued in self._queue if not isinstance(queued, _PASSING)]
             self._queue = deque(kept)
-        if isinstance(event, events.Step) and self._committed:
+        if isinstance(event, _PASSING) and self._committed:
             return  # a straggler from the relay; the line must not run backwards
         if isinstance(event, events.Claimed):
             self._node = event.node
@@ -79,6 +84,10 @@ class TaskStream:
             self._take_hint(progress.note)
         if progress.handover is not None and self._verify(progress):
             self._take_handover(progress.node, progress.handover)
+        if progress.checkpoint is not None:
+            if self._verify(progress):
+                self.push(_checkpoint(progress, progress.checkpoint))
+            return
         event = _from_progress(progress)
         if event is not None:
             self.push(event)
@@ -152,11 +161,12 @@ class TaskFeed:
         return stream
 
     def _signed(self, progress: ProgressEvent) -> bool:
-        """Whether a handover is signed by the wallet of the node in whose name it comes."""
-        if progress.handover is None:
+        """Whether a handover or checkpoint is signed by the wallet of the node in whose name it comes."""
+        word = progress.handover or progress.checkpoint
+        if word is None:
             return False
-        digest = progress.handover.digest(self._chain.chain_id, self._board, progress.task)
-        return signer_of(digest, bytes.fromhex(progress.handover.signature)) == progress.node
+        digest = word.digest(self._chain.chain_id, self._board, progress.task)
+        return signer_of(digest, bytes.fromhex(word.signature)) == progress.node
 
     def _remove(self, stream: TaskStream) -> None:
         left = [other for other in self._streams.get(stream.task, ()) if other is not stream]
@@ -247,6 +257,18 @@ def translate(found: on_chain.ContractEvent) -> events.Event | None:
             return told(found, at_ms)
 
 
+def _checkpoint(progress: ProgressEvent, kept: KeptCheckpoint) -> events.Event:
+    return events.Checkpoint(
+        task=progress.task,
+        at_ms=time.time_ns() // 1_000_000,
+        node=progress.node,
+        index=kept.step,
+        total=max(progress.total, kept.step),
+        state=kept.state,
+        size=kept.size,
+    )
+
+
 def _training_step(progress: ProgressEvent, at_ms: int) -> events.Event | None:
     loss, _, rest = progress.note.removeprefix("loss=").partition(" ")
     try:
@@ -282,7 +304,6 @@ def _from_progress(progress: ProgressEvent) -> events.Event | None:
             preview=preview,
         )
     if progress.stage == "failed":
-        return events.Failed(
-            task=progress.task, at_ms=at_ms, code="task-failed", message=progress.note or "the node failed", final=False
-        )
+        words = "".join(letter for letter in progress.note if letter.isprintable()) or "the node failed"
+        return events.Failed(task=progress.task, at_ms=at_ms, code="task-failed", message=words, final=False)
     return None

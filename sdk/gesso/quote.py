@@ -16,6 +16,8 @@ AuditChoice: TypeAlias = Literal["sampled", "always", "none"]
 """How often a task is audited: at the node's own rate, for certain (this costs the audit fee), or never by lot."""
 AUDIT_MODES: dict[str, AuditMode] = {mode.name.lower(): mode for mode in AuditMode}
 
+_CHOICES: tuple[AuditChoice, ...] = ("sampled", "always", "none")
+
 FALLBACK_FEE = Wei(10**16)
 """0.01 tokens: offered when no node has said its price yet."""
 _NOTHING = Wei(0)
@@ -97,6 +99,11 @@ def audit_mode(choice: str) -> AuditMode:
     if choice not in AUDIT_MODES:
         raise UsageError(f"{choice!r} is no kind of audit", hint="sampled, always or none")
     return AUDIT_MODES[choice]
+
+
+def audit_choice(mode: AuditMode) -> AuditChoice:
+    """The word for what stands in terms."""
+    return next((word for word in _CHOICES if AUDIT_MODES[word] is mode), "sampled")
 
 
 def check_ceiling(quote: Quote, max_fee: Wei | None) -> None:

@@ -30,7 +30,18 @@ from gesso_protocol.errors import (
     Unreachable,
     UsageError,
 )
-from gesso_protocol.events import Claimed, Committed, Delivered, Event, Fetched, PartCommitted, Settled, Submitted
+from gesso_protocol.events import (
+    Checkpoint,
+    Claimed,
+    Committed,
+    Delivered,
+    Event,
+    Failed,
+    Fetched,
+    PartCommitted,
+    Settled,
+    Submitted,
+)
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
@@ -42,6 +53,7 @@ from gesso_protocol.terms import BoardParams, Terms
 Until = Literal["delivered", "committed", "settled"]
 OnEvent = Callable[[Event], None]
 
+KEPT_CHECKPOINTS = 4
 TICK_S = 1.0
 """How often the chain's clock is looked at while nothing happens."""
 SETTLE_PATIENCE_S = 20
@@ -74,6 +86,10 @@ class _Progress:
     """What is known so far; filled by events."""
 
     claimant: Address | None = None
+    claim: Claimed | None = None
+    failure: str | None = None
+    """What the node said of it, if it could not do the task; its own words."""
+    checkpoints: list[Checkpoint] = field(default_factory=list)
     commitment: Commitment | None = None
     promised: Commitment | None = None
     """What the node signed when it delivered ahead of its commit."""
@@ -119,6 +135,21 @@ class AsyncTask:
     def fee(self) -> str:
         """The fee in escrow, in whole tokens."""
         return format_amount(self.terms.fee)
+
+    @property
+    def claim(self) -> Claimed | None:
+        """Who took the task and until when, once that was seen on chain."""
+        return self._seen.claim
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The last few checkpoints that nodes have told of, each signed by its node; oldest first."""
+        return tuple(self._seen.checkpoints)
+
+    @property
+    def committed(self) -> bool:
+        """Whether a result of the task was seen on chain."""
+        return self._seen.commitment is not None
 
     async def status(self) -> TaskView:
         """What the chain says now."""
@@ -255,7 +286,7 @@ class AsyncTask:
                 if event is not None:
                     self._tell(event, on_event)
                 if (problem := self._audit.problem()) is not None:
-                    raise problem
+                    raise self._with_words(problem)
                 if self._wants_blobs():
                     await self._try_fetch(stream, on_event)
                 elif self._seen.commitment is None and self._seen.delivery is None:
@@ -265,6 +296,13 @@ class AsyncTask:
         finally:
             stream.close()
         return await self._result()
+
+    def _with_words(self, problem: GessoError) -> GessoError:
+        """The same with what the node had said, where it just did not deliver."""
+        said = self._seen.failure
+        if type(problem) is not TaskFailed or said is None or self._seen.claimant is None:
+            return problem
+        return TaskFailed(f"{problem.message} (it said: {said})", hint=problem.hint)
 
     def _complete(self, until: Until) -> bool:
         if self._seen.delivery is None:
@@ -284,9 +322,13 @@ class AsyncTask:
             step = {"submitted": "submit", "claimed": "claim", "committed": "commit", "settled": "settle"}[event.kind]
             seen.transactions[step] = Transaction(tx_hash=event.tx, gas_used=event.gas_used or 0)
         if isinstance(event, Claimed):
-            seen.claimant = event.node
+            seen.claimant, seen.claim = event.node, event
+        if isinstance(event, Failed):
+            seen.failure = event.message
         if isinstance(event, PartCommitted):
             seen.part_bps = event.done_bps
+        if isinstance(event, Checkpoint):
+            seen.checkpoints = [*seen.checkpoints, event][-KEPT_CHECKPOINTS:]
         if isinstance(event, Committed):
             # Each commit has a share of its own: after a reorganisation another one may come, of the whole.
             seen.done_bps, seen.part_bps = seen.part_bps, BPS

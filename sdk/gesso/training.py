@@ -6,29 +6,39 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import anyio
 from anyio import to_thread
 from blake3 import blake3
 
 from gesso.blobs.port import BlobStore
+from gesso.chain.records import TxReceipt
 from gesso.datasets import Bundle, pack
 from gesso.datasets.pictures import Shape
 from gesso.datasets.source import Source
 from gesso.image import Image
 from gesso.receipt import Receipt
-from gesso.task import AsyncTask, OnEvent, Result
+from gesso.resume import rest_of_run, share_of_fee
+from gesso.task import AsyncTask, OnEvent, Result, now_ms
 from gesso.tensorfile import open_tensors
-from gesso_protocol.errors import BlobCorrupt, TaskFailed, UsageError
-from gesso_protocol.events import Event
+from gesso.wiring import Ports
+from gesso_protocol.errors import BlobCorrupt, DeadlinePassed, GessoError, TaskFailed, UsageError
+from gesso_protocol.events import Event, Resumed
 from gesso_protocol.fields import UsedAdapter
 from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import FileEntry, ModelManifest
+from gesso_protocol.money import Wei
 from gesso_protocol.training.spec import TrainLora
 
 ADAPTER_FILE = "adapter.safetensors"
 KOHYA_FILE = "adapter_kohya.safetensors"
 MAX_ADAPTER_BYTES = 2 * 1024**3
+MAX_RESUMES = 3
+_IN_THOUSANDTHS = (
+    "caption_dropout", "max_grad_norm", "min_snr", "noise_offset", "prior", "sample_guidance", "weight_decay",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +86,31 @@ class Adapter:
         return target
 
 
-class AsyncTraining:
-    """A training under way. Made by `AsyncClient.train_lora`."""
+class Resubmit(Protocol):
+    """Puts a spec on the board again, as `AsyncClient.submit` does, within what the first task may cost."""
 
-    def __init__(self, task: AsyncTask, order: Order, blobs: BlobStore) -> None:
+    async def __call__(self, spec: TrainLora, *, share: Wei) -> AsyncTask: ...
+
+
+class AsyncTraining:
+    """A training under way. Made by `AsyncClient.train_lora` and `AsyncClient.resume_training`.
+
+    When its node is lost, `result` orders the rest from another, up to `MAX_RESUMES` times and never for more than the
+    first task was to cost: a lost task's whole fee comes back before that.
+    """
+
+    def __init__(
+        self, ports: Ports, task: AsyncTask, spec: TrainLora, resubmit: Resubmit, *, unclaimed_too: bool = False
+    ) -> None:
         self.task = task
-        self.order = order
-        self._blobs = blobs
+        self.spec = spec
+        self._ports = ports
+        self._resubmit = resubmit
+        self._unclaimed_too = unclaimed_too
 
     @property
     def id(self) -> TaskId:
-        """The task on the board."""
+        """The task on the board; another one after the run has changed hands."""
         return self.task.id
 
     async def events(self) -> AsyncIterator[Event]:
@@ -94,10 +118,56 @@ class AsyncTraining:
         async for event in self.task.events():
             yield event
 
+    async def stop(self) -> TxReceipt:
+        """Ask the node to stop at its next checkpoint: the adapter is what was learnt by then, and what is left of the
+        fee comes back. Raises what `AsyncTask.stop` raises."""
+        return await self.task.stop()
+
     async def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:
-        """Wait for the adapter, checked against the chain. Raises what `AsyncTask.result` raises."""
-        result = await self.task.result(until="committed", on_event=on_event, timeout_s=timeout_s)
-        return await fetch_adapter(self._blobs, result)
+        """Wait for the adapter, checked against the chain; goes on elsewhere when the node is lost.
+
+        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from.
+        """
+        with anyio.move_on_after(timeout_s) as scope:
+            return await self._result(on_event)
+        assert scope.cancelled_caught
+        raise DeadlinePassed(f"no adapter within {timeout_s:g} s", hint=f"it goes on: gesso train --resume {self.id}")
+
+    async def _result(self, on_event: OnEvent | None) -> Adapter:
+        for left in range(MAX_RESUMES, -1, -1):
+            try:
+                result = await self.task.result(until="committed", on_event=on_event)
+            except TaskFailed as error:
+                if not left or not await self._go_on(error, on_event):
+                    raise
+                continue
+            return await fetch_adapter(self._ports.blobs, result)
+        raise AssertionError("the last round returns or raises")
+
+    async def _go_on(self, error: TaskFailed, on_event: OnEvent | None) -> bool:
+        """Order what is left of the run; false when nothing can be done."""
+        lost = self.task
+        if lost.committed or (await lost.status()).state is not TaskState.EXPIRED:
+            return False  # an audit went against it, or its requester took it back: not the node's death
+        if lost.claim is not None:
+            rest = await rest_of_run(self._ports, lost, self.spec, lost.claim)
+        else:
+            rest = self.spec if self._unclaimed_too else None
+        if rest is None:
+            return False
+        share = share_of_fee(lost.terms.fee, self.spec, rest)
+        try:
+            self.task = await self._resubmit(rest, share=share)
+        except GessoError as problem:
+            raise TaskFailed(
+                f"{error.message}; the rest could not be ordered: {problem.message}",
+                hint=f"go on from update {rest.first_step} later: gesso train --resume {lost.id}",
+            ) from problem
+        self.spec, self._unclaimed_too = rest, False
+        if on_event is not None:
+            fee, at, total = self.task.terms.fee, rest.first_step, rest.steps
+            on_event(Resumed(task=self.id, at_ms=now_ms(), earlier=lost.id, index=at, total=total, fee=fee))
+        return True
 
 
 async def fetch_adapter(blobs: BlobStore, result: Result) -> Adapter:
@@ -167,12 +237,21 @@ def parse_use(text: str) -> tuple[str, int]:
 
 
 def spec_fields(nano: dict[str, Any]) -> dict[str, Any]:
-    """Named values as people give them (`learning_rate=1e-4`) as fields of a spec; None is left to the preset."""
+    """Named values as people give them (`learning_rate=1e-4`) as fields of a spec; None is left to the preset.
+
+    A rank alone sets alpha too, so that the preset's alpha does not scale a LoRA of another rank.
+    """
     fields: dict[str, Any] = {key: value for key, value in nano.items() if value is not None}
     for name in ("learning_rate", "text_learning_rate"):
         if name in fields:
             fields[f"{name}_nano"] = round(float(fields.pop(name)) * 1e9)
-    for name in ("caption_dropout", "noise_offset", "min_snr", "prior", "weight_decay", "sample_guidance"):
+    for name in _IN_THOUSANDTHS:
         if name in fields:
             fields[f"{name}_milli"] = round(float(fields.pop(name)) * 1000)
+    if "rank" in fields:
+        fields.setdefault("alpha", fields["rank"])
+    if fields.get("text_encoder") is False:
+        fields.setdefault("text_learning_rate_nano", 0)
+    if "targets" in fields:
+        fields["targets"] = tuple(sorted(set(fields["targets"])))
     return fields

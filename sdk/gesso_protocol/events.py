@@ -128,6 +128,27 @@ class PartCommitted(_Event):
     stop_requested: bool
 
 
+class Checkpoint(_Event):
+    """The state after update `index` of `total` is kept in public: any node can go on from there."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    node: Address
+    index: Annotated[int, Field(ge=1)]
+    total: Annotated[int, Field(ge=1)]
+    state: BlobRef
+    size: Annotated[int, Field(ge=1)]
+
+
+class Resumed(_Event):
+    """A node was lost: `task` does the rest of what it did as `earlier`, from update `index` of `total` on."""
+
+    kind: Literal["resumed"] = "resumed"
+    earlier: TaskId
+    index: Annotated[int, Field(ge=0)]
+    total: Annotated[int, Field(ge=1)]
+    fee: Wei
+
+
 class Committed(_Event):
     """The result is bound to the chain; it can be settled from `settle_after` (chain seconds)."""
 
@@ -317,6 +338,8 @@ Event: TypeAlias = (
     | Started
     | Step
     | TrainingStep
+    | Checkpoint
+    | Resumed
     | Delivered
     | StopRequested
     | PartCommitted

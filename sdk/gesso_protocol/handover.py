@@ -11,13 +11,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from gesso_protocol.encoding import Document
-from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
+from gesso_protocol.signing import typed_digest, typed_document
 
-DOMAIN_NAME = "gesso"
-DOMAIN_VERSION = "1"
-_DOMAIN = (("name", "string"), ("version", "string"), ("chainId", "uint256"), ("verifyingContract", "address"))
-_HANDOVER = (("task", "bytes32"), ("manifest", "bytes32"), ("resultRoot", "bytes32"), ("traceRoot", "bytes32"))
+_NAME = "Handover"
+_FIELDS = (("task", "bytes32"), ("manifest", "bytes32"), ("resultRoot", "bytes32"), ("traceRoot", "bytes32"))
 
 Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{130}$")]
 
@@ -41,42 +39,18 @@ def handover_digest(
     chain_id: int, board: Address, task: TaskId, manifest: BlobRef, result_root: Root, trace_root: Root
 ) -> bytes:
     """The EIP-712 digest of type `Handover` under the board's domain: 32 bytes to sign."""
-    domain = keccak256(
-        keccak256(_signature("EIP712Domain", _DOMAIN))
-        + keccak256(DOMAIN_NAME.encode())
-        + keccak256(DOMAIN_VERSION.encode())
-        + chain_id.to_bytes(32, "big")
-        + bytes(12)
-        + board.raw
-    )
     words = task.value + manifest.value + result_root.value + trace_root.value
-    return keccak256(b"\x19\x01" + domain + keccak256(keccak256(_signature("Handover", _HANDOVER)) + words))
+    return typed_digest(chain_id, board, _NAME, _FIELDS, words)
 
 
 def typed_handover(
     chain_id: int, board: Address, task: TaskId, manifest: BlobRef, result_root: Root, trace_root: Root
 ) -> dict[str, Any]:
     """The same as a full EIP-712 document, for wallets that show what they sign."""
-    return {
-        "domain": {
-            "name": DOMAIN_NAME,
-            "version": DOMAIN_VERSION,
-            "chainId": chain_id,
-            "verifyingContract": str(board),
-        },
-        "types": {
-            "EIP712Domain": [{"name": name, "type": kind} for name, kind in _DOMAIN],
-            "Handover": [{"name": name, "type": kind} for name, kind in _HANDOVER],
-        },
-        "primaryType": "Handover",
-        "message": {
-            "task": task.value,
-            "manifest": manifest.value,
-            "resultRoot": result_root.value,
-            "traceRoot": trace_root.value,
-        },
+    message = {
+        "task": task.value,
+        "manifest": manifest.value,
+        "resultRoot": result_root.value,
+        "traceRoot": trace_root.value,
     }
-
-
-def _signature(name: str, fields: tuple[tuple[str, str], ...]) -> bytes:
-    return f"{name}({','.join(f'{kind} {field}' for field, kind in fields)})".encode()
+    return typed_document(chain_id, board, _NAME, _FIELDS, message)

@@ -20,6 +20,7 @@ from gesso_protocol.manifest import CHUNK_BYTES, MAX_BLOB_BYTES
 from gesso_protocol.merkle import MAX_DEPTH
 from gesso_protocol.policy import Offer
 from gesso_protocol.terms import ChainId, Terms, task_id
+from gesso_protocol.training.checkpoint import KeptCheckpoint
 
 TOPIC_TASKS = "gesso/tasks/1"
 TOPIC_NODES = "gesso/nodes/1"
@@ -133,6 +134,7 @@ class ProgressEvent(Document):
 
     With stage `committed`, `note` is the name of the result manifest's blob: a hint that the committed root confirms.
     With stage `delivered`, `handover` is the node's signed word for what it is about to commit.
+    With stage `executing`, `checkpoint` is its signed word for where its training can go on without it.
     """
 
     MAX_BYTES: ClassVar[int] = MAX_PROGRESS_BYTES
@@ -148,6 +150,7 @@ class ProgressEvent(Document):
     preview: Preview | None = None
     note: Annotated[str, Field(max_length=200)] = ""
     handover: Handover | None = None
+    checkpoint: KeptCheckpoint | None = None
 
     @model_validator(mode="after")
     def _step_is_within_total(self) -> Self:
@@ -159,6 +162,8 @@ class ProgressEvent(Document):
     def _only_delivered_hands_over(self) -> Self:
         if (self.stage == "delivered") != (self.handover is not None):
             raise ValueError("a handover comes with stage delivered, and only with it")
+        if self.checkpoint is not None and self.stage != "executing":
+            raise ValueError("a checkpoint comes with stage executing")
         return self
 
     @property

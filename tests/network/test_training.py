@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from PIL import Image
+from training_acts import photos
 
 from gesso.tensorfile import open_tensors
 from gesso_devnet.network import Devnet
@@ -15,15 +15,6 @@ from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
 from gesso_protocol.events import Event, TrainingStep
 
 pytestmark = pytest.mark.anyio
-COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
-
-
-def photos(folder: Path) -> Path:
-    folder.mkdir()
-    for number, colour in enumerate(COLOURS):
-        Image.new("RGB", (64, 64), colour).save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(f"colour {number}")
-    return folder
 
 
 @pytest.fixture

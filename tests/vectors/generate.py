@@ -20,7 +20,7 @@ from gesso_protocol.audit.projection import pack, project
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.encoding import Document
 from gesso_protocol.handover import handover_digest
-from gesso_protocol.hashing import keccak256
+from gesso_protocol.hashing import keccak256, word
 from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.manifest import CHUNK_BYTES, BlobManifest, FileEntry, ModelManifest
 from gesso_protocol.messages import TaskAnnouncement
@@ -30,6 +30,10 @@ from gesso_protocol.result import ImageEntry, ResultManifest, result_root
 from gesso_protocol.spec import TextToImage, spec_ref
 from gesso_protocol.terms import AuditMode, Terms, task_id
 from gesso_protocol.trace import Binding, Layout, TensorType, tensor_digest, trace_leaves, trace_root
+from gesso_protocol.training.checkpoint import Resume, checkpoint_digest
+from gesso_protocol.training.draws import run_seed
+from gesso_protocol.training.presets import make_training
+from gesso_protocol.training.trace import segments
 
 FOLDER = Path(__file__).parent
 Columns = dict[str, list[Any]]
@@ -418,6 +422,40 @@ def handover_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def checkpoint_rows() -> list[dict[str, Any]]:
+    """A run and the rest of it: its seed, what its node signs, and both specs."""
+    rows = []
+    for index in range(4):
+        chain_id, board, task = 1 + 31336 * index, address("board", index), TaskId(made_up("task", index))
+        beacon, state, step, size = (
+            made_up("beacon", index),
+            BlobRef(made_up("state", index)),
+            20 * (index + 1),
+            9 + index,
+        )
+        whole = make_training("gesso-tiny@1", dataset=BlobRef(made_up("dataset", index)), steps=100 + index, seed=index)
+        seed = run_seed(beacon, task.value, whole.seed)
+        rest = whole.rest(Resume(task=task, seed=seed.hex(), step=step, state=state, size=size))
+        rows.append(
+            {
+                "chainId": chain_id,
+                "board": str(board),
+                "task": hexed(task.value),
+                "beacon": hexed(beacon),
+                "specSeed": whole.seed,
+                "runSeed": hexed(seed),
+                "state": hexed(state.value),
+                "step": step,
+                "size": size,
+                "digest": hexed(checkpoint_digest(chain_id, board, task, state, step, size)),
+                "whole": hexed(spec_ref(whole).value),
+                "rest": hexed(rest.encode()),
+                "segments": hexed(b"".join(word(one.first) + word(one.last) for one in segments(rest))),
+            }
+        )
+    return rows
+
+
 FILES = {
     "terms": terms_rows,
     "sortition": sortition_rows,
@@ -430,6 +468,7 @@ FILES = {
     "tensors": tensor_rows,
     "documents": document_rows,
     "handovers": handover_rows,
+    "checkpoints": checkpoint_rows,
 }
 
 

@@ -63,6 +63,8 @@ class FakeFaults(BaseModel):
     crash_at_step: int | None = None
     hang_at_step: int | None = None
     oom_at_step: int | None = None
+    nan_at_step: int | None = None
+    """Update (from 0) of a training whose loss is no number; the other faults count updates in the same way."""
     cheat: str | None = None
     """Sell forged work; see `executors/cheats`. For tests of audits."""
     once_file: Path | None = None
@@ -111,7 +113,14 @@ class FakeEngine:
         return drawing.finish(self.name, index)
 
     def trainer(self, inputs: TrainingInputs) -> Trainer:
-        return cheating(self._faults.cheat, FakeTrainer(inputs))
+        return cheating(self._faults.cheat, FakeTrainer(inputs, self._before_update))
+
+    def _before_update(self, step: int) -> bool:
+        """Be slow or fail as the test wants; false where the loss is to be no number."""
+        self._misbehave(step)
+        if self._faults.step_s:
+            self._calm.wait(self._faults.step_s)
+        return step != self._faults.nan_at_step
 
     def training_profile(self, spec: TrainLora) -> dict[str, str]:
         return _profile(spec.dtype)
@@ -181,7 +190,7 @@ class FakeExecutor:
             return Unfit(error.message)
 
     async def _run(self, job: Job, on_event: OnEvent) -> Outcome:
-        engine = _ThreadEngine(self._faults)
+        engine = ThreadEngine(self._faults)
         work = EngineJob(job.spec, job.model_dir, job.out_dir, job.manifest, job.binding.task)
 
         def emit(step: StepDone) -> None:
@@ -200,7 +209,7 @@ class FakeExecutor:
             return OutOfMemory(str(error))
         except ModelInvalid as error:
             return Unfit(str(error))
-        except _ThreadCrashError as error:
+        except ThreadCrashError as error:
             return Crashed(str(error))
         root = RecordedTrace.read(job.out_dir, job.spec).root(job.binding)
         return Finished(result.images, root, result.profile, self.name, result.seconds, result.load_seconds)
@@ -210,11 +219,11 @@ async def _await_event(on_event: OnEvent, step: StepDone) -> None:
     await on_event(step)
 
 
-class _ThreadCrashError(Exception):
-    pass
+class ThreadCrashError(Exception):
+    """What a crash of the child is where there is no child."""
 
 
-class _ThreadEngine(FakeEngine):
+class ThreadEngine(FakeEngine):
     """A crash must not take the test's process along, and a hang must end when its caller is gone."""
 
     def stop(self) -> None:
@@ -231,6 +240,6 @@ class _ThreadEngine(FakeEngine):
                 return
             if once is not None:
                 once.touch()
-            raise _ThreadCrashError("the fake engine was told to crash")
+            raise ThreadCrashError("the fake engine was told to crash")
         super()._misbehave(step)
         self.check()

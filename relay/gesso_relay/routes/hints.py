@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gesso_protocol.errors import MessageTooLarge, Unreachable, UsageError
 from gesso_protocol.messages import MAX_GOSSIP_BYTES, MAX_PROGRESS_BYTES, ProgressEvent, TaskAnnouncement
+from gesso_relay.checkpoints import Checkpoints
 from gesso_relay.gate import CLIENT
 from gesso_relay.index.queries import Queries
 from gesso_relay.limits import Seats
@@ -34,6 +35,7 @@ class HintRoutes:
         self,
         queries: Queries,
         results: Results,
+        checkpoints: Checkpoints,
         hub: ProgressHub,
         seats: Seats,
         limits: Limits,
@@ -41,6 +43,7 @@ class HintRoutes:
     ) -> None:
         self._queries = queries
         self._results = results
+        self._checkpoints = checkpoints
         self._hub = hub
         self._seats = seats
         self._limits = limits
@@ -70,6 +73,7 @@ class HintRoutes:
         known = await self._queries.task(str(task))
         if known is not None and known["node"] not in (None, str(event.node)):
             raise UsageError("another node has this task")
+        self._checkpoints.note(event)
         self._results.note(event)
         self._hub.publish(str(task), event)
         if known is not None and event.stage == "committed":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from gesso_protocol.errors import UsageError
+from gesso_relay.checkpoints import Checkpoints
 from gesso_relay.gate import CLIENT
 from gesso_relay.index.project import TASK_STATES
 from gesso_relay.index.queries import Page, Queries, TaskFilter
@@ -19,9 +20,18 @@ from gesso_relay.streams import TaskHub, task_events
 class TaskRoutes:
     """Reading tasks."""
 
-    def __init__(self, queries: Queries, results: Results, hub: TaskHub, seats: Seats, limits: Limits) -> None:
+    def __init__(
+        self,
+        queries: Queries,
+        results: Results,
+        checkpoints: Checkpoints,
+        hub: TaskHub,
+        seats: Seats,
+        limits: Limits,
+    ) -> None:
         self._queries = queries
         self._results = results
+        self._checkpoints = checkpoints
         self._hub = hub
         self._seats = seats
         self._limits = limits
@@ -52,7 +62,8 @@ class TaskRoutes:
         if found is None:
             raise web.HTTPNotFound(reason="this relay has seen no such task")
         audit = await self._queries.audit(str(task))
-        return json_reply({**found, "result": await self._results.of(found), "audit": audit})
+        said = {"result": await self._results.of(found), "checkpoint": self._checkpoints.of(found)}
+        return json_reply({**found, **said, "audit": audit})
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         params.known(request)

@@ -49,6 +49,8 @@ class TaskLine:
             elif event.checkpoint:
                 self._out.say(self._step)
             return
+        if isinstance(event, events.Checkpoint):
+            return  # its step says it on the line; where it is kept is for programs
         if isinstance(event, events.Step):
             self._step = f"step {event.index}/{event.total}"
             if self._out.live:
@@ -128,6 +130,8 @@ def describe(event: events.Event) -> str | None:
             return "cancelled, fee refunded"
         case events.Expired():
             return "expired, fee refunded"
+        case events.Resumed():
+            return f"goes on from step {event.index}/{event.total} for {format_amount(event.fee)} as {event.task.short}"
         case events.Failed():
             return f"failed: {event.message}"
         case _:

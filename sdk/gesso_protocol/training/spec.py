@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from gesso_protocol.encoding import Document
+from gesso_protocol.encoding import Document, explain
 from gesso_protocol.errors import SpecInvalid
 from gesso_protocol.fields import MAX_SPEC_BYTES, Adapter, ModelRef, Prompt, Seed, Side, TaskKind, Text
 from gesso_protocol.ids import BlobRef
+from gesso_protocol.training.checkpoint import Resume
 
 MAX_TRAINING_STEPS = 20_000
 MAX_CHECKPOINTS = 1_000
@@ -76,6 +77,8 @@ class TrainLora(Document):
     sample_steps: Annotated[int, Field(ge=1, le=100)] = 20
     sample_guidance_milli: Annotated[int, Field(ge=0, le=30_000)] = 3000
     dtype: TrainingDtype = "fp32"
+    resume: Resume | None = None
+    """Do the rest of a run whose first part somebody else did; every other field is that run's."""
 
     @model_validator(mode="after")
     def _is_bounded_and_whole(self) -> Self:
@@ -91,6 +94,8 @@ class TrainLora(Document):
             raise ValueError("text_learning_rate_nano is for training the text encoder")
         if self.resolution % self.bucket_step_px and self.buckets:
             raise ValueError("the resolution is a multiple of bucket_step_px")
+        if self.resume is not None and (self.first_step >= self.steps or self.first_step % self.checkpoint_every):
+            raise ValueError("a run goes on from one of its checkpoints, before its end")
         return self
 
     @property
@@ -99,9 +104,14 @@ class TrainLora(Document):
         return TaskKind.TRAIN_LORA
 
     @property
+    def first_step(self) -> int:
+        """Updates that were made before this task; 0 for a whole run."""
+        return 0 if self.resume is None else self.resume.step
+
+    @property
     def checkpoints(self) -> int:
-        """Checkpoints after the start: one a segment, the last segment may be shorter."""
-        return -(-self.steps // self.checkpoint_every)
+        """Checkpoints after this task's start: one a segment, the last segment may be shorter."""
+        return -(-(self.steps - self.first_step) // self.checkpoint_every)
 
     @property
     def audited(self) -> bool:
@@ -111,7 +121,8 @@ class TrainLora(Document):
     @property
     def samples(self) -> int:
         """Sample pictures in all."""
-        rounds = 1 + ((self.steps - 1) // self.sample_every if self.sample_every else 0)
+        every = self.sample_every
+        rounds = 1 + ((self.steps - 1) // every - self.first_step // every if every else 0)
         return rounds * len(self.sample_prompts)
 
     @property
@@ -122,9 +133,21 @@ class TrainLora(Document):
     @property
     def pixel_steps(self) -> int:
         """Work of the whole task in the unit of picture tasks: a picture's step is two passes, an update's is three."""
-        seen = self.steps * self.samples_a_step * (2 if self.prior_milli else 1)
+        seen = (self.steps - self.first_step) * self.samples_a_step * (2 if self.prior_milli else 1)
         drawn = self.samples * self.sample_steps
         return self.resolution**2 * (-(-3 * seen // 2) + drawn)
+
+    @property
+    def run(self) -> TrainLora:
+        """The whole run that this task is, or does the rest of."""
+        return self if self.resume is None else self.changed(resume=None)
+
+    def rest(self, resume: Resume) -> TrainLora:
+        """What is left of the run from a checkpoint on. Raises SpecInvalid for one that is none of this run."""
+        try:
+            return self.changed(resume=resume)
+        except ValidationError as error:
+            raise SpecInvalid(explain(error)) from None
 
     def changed(self, **changes: Any) -> TrainLora:
         """A copy with other values, checked again. Raises pydantic's ValidationError."""

@@ -31,9 +31,10 @@ class Segment:
 
 
 def segments(spec: TrainLora, done: int | None = None) -> tuple[Segment, ...]:
-    """The segments of a run of `done` updates (all of them when None)."""
+    """The segments that a task does of a run of `done` updates (all of them when None), counted from the task's own
+    start: one that goes on from a checkpoint has that as its checkpoint 0."""
     every, total = spec.checkpoint_every, spec.steps if done is None else done
-    starts = range(0, total, every)
+    starts = range(spec.first_step, total, every)
     return tuple(Segment(number, first, min(first + every, total)) for number, first in enumerate(starts))
 
 
@@ -91,5 +92,6 @@ class TrainingFacts(Document):
     start: BlobRef | None = None
     """Manifest of the LoRA that the run continued from."""
     steps_done: Annotated[int, Field(ge=0)]
+    """Updates of the whole run so far; those before the spec's `resume` were not made here."""
     dtype: TrainingDtype
     profile: Annotated[str, Field(max_length=80, pattern=r"^[a-z0-9/_.-]*$")]

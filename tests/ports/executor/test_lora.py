@@ -7,6 +7,7 @@ import json
 import pickle
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ pytest.importorskip("peft")
 
 import torch
 
+from gesso.checkpointfile import read_state
 from gesso.datasets import pack
 from gesso.datasets.pictures import Shape
 from gesso.tensorfile import open_tensors, write_tensors
@@ -30,7 +32,6 @@ from gesso_node.executors.lora.cheats import cheating
 from gesso_node.executors.lora.host import TrainingChildExecutor
 from gesso_node.executors.lora.port import Retrained, SegmentJob, Trained, TrainingInputs, TrainingJob, TrainingStep
 from gesso_node.executors.lora.run import Run, checkpoint_file, read_losses, retrain, train
-from gesso_node.executors.lora.state import read_state
 from gesso_node.executors.port import Replayed, ReplayJob
 from gesso_node.executors.sample import write_sample_pipeline
 from gesso_protocol.errors import ModelInvalid
@@ -39,6 +40,7 @@ from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.trace import Binding
 from gesso_protocol.training.audit import TrainingVerdict, judge_segment, update_error
+from gesso_protocol.training.checkpoint import Resume
 from gesso_protocol.training.presets import make_training
 from gesso_protocol.training.trace import segments
 
@@ -91,10 +93,12 @@ def inputs(model: Path, data: tuple[Path, BlobRef]) -> Callable[..., TrainingInp
 Inputs = Callable[..., TrainingInputs]
 
 
-def go(engine: DiffusersEngine, inputs: TrainingInputs, folder: Path, cheat: str | None = None) -> Run:
+def go(
+    engine: DiffusersEngine, inputs: TrainingInputs, folder: Path, cheat: str | None = None, task: str = "0x00"
+) -> Run:
     trainer = cheating(cheat, engine.trainer(inputs))
     try:
-        return train(trainer, inputs, folder, "0x00", lambda _: None)
+        return train(trainer, inputs, folder, task, lambda _: None)
     finally:
         trainer.close()
 
@@ -151,6 +155,29 @@ def test_resuming_and_running_again_give_the_same_bytes(
     for number in (3, 2):
         assert checkpoint_file(tmp_path / "whole", number).read_bytes() == (tmp_path / f"kept-{number}").read_bytes()
     assert weights_of(engine, model) == before, "the base is what it was, to the bit"
+
+
+@pytest.mark.parametrize("fields", [{}, {**UNET_ONLY, "noise_offset_milli": 100, "schedule": "linear"}])
+def test_another_node_finishes_a_run_with_the_same_bytes(
+    fields: dict[str, Any], engine: DiffusersEngine, inputs: Inputs, tmp_path: Path
+) -> None:
+    first = str(TaskId(b"\x05" * 32))
+    mine = inputs(sample_prompts=("a zbx",), **fields)
+    run = go(engine, mine, tmp_path / "whole", task=first)
+    state = checkpoint_file(tmp_path / "whole", 1)
+    raw = state.read_bytes()
+    resume = Resume(task=TaskId(b"\x05" * 32), seed=SEED.hex(), step=3, state=BlobRef.of(raw), size=len(raw))
+    rest = replace(mine, spec=mine.spec.rest(resume), state=state)
+    again = go(engine, rest, tmp_path / "rest", task="0x" + "09" * 32)
+    assert (again.steps_done, again.losses) == (7, run.losses[3:])
+    assert [one.sha256 for one in again.images] == [one.sha256 for one in run.images]
+    for name in ("adapter.safetensors", "adapter_kohya.safetensors", "adapter.json"):
+        ours, theirs = tmp_path / "rest" / "adapter" / name, tmp_path / "whole" / "adapter" / name
+        assert ours.read_bytes() == theirs.read_bytes()
+    other = inputs(rank=2, alpha=2, **fields)
+    wrong = replace(other, spec=other.spec.rest(resume), state=state)
+    with pytest.raises(ModelInvalid, match="another network"):
+        go(engine, wrong, tmp_path / "wrong")
 
 
 def test_training_changes_the_loss_it_is_asked_to(engine: DiffusersEngine, inputs: Inputs) -> None:

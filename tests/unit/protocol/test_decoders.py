@@ -43,6 +43,7 @@ from gesso_protocol.result import ImageEntry, ResultManifest
 from gesso_protocol.spec import Adapter, TextToImage, TrainLora, UsedAdapter
 from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.trace import LoraUse, TraceManifest
+from gesso_protocol.training.checkpoint import KeptCheckpoint, Resume
 from gesso_protocol.training.dataset import DatasetIndex, Sample
 from gesso_protocol.training.trace import TrainingFacts
 
@@ -63,6 +64,8 @@ EXAMPLES: list[Document] = [
     TextToImage(prompt="a red circle", model="tiny@1", model_manifest=BLOB, guidance=7.25),
     TrainLora(model="tiny@1", dataset=BLOB, continue_from=Adapter(ref="zbx@1", manifest=BLOB), trigger="zbx"),
     Adapter(manifest=BLOB),
+    Resume(task=TASK, seed="ab" * 32, step=20, state=BLOB, size=9),
+    KeptCheckpoint(state=BLOB, step=20, size=9, signature="cd" * 65),
     Sample(caption="a", width=64, height=64),
     TrainingFacts(
         spec=BLOB, model_manifest=BLOB, dataset=BLOB, seed="00" * 32, steps_done=3, dtype="fp32", profile="fp32/fake"

@@ -28,6 +28,8 @@ EVENTS: list[Event] = [
     events.Claimed(task=TASK, at_ms=1, node=NODE, commit_by=5),
     events.Started(task=TASK, at_ms=1, node=NODE),
     events.Step(task=TASK, at_ms=1, index=1, total=2, node=NODE, preview=b"\x89PNG\x00\xff"),
+    events.Checkpoint(task=TASK, at_ms=1, node=NODE, index=20, total=60, state=BlobRef(bytes(32)), size=9),
+    events.Resumed(task=TASK, at_ms=1, earlier=TASK, index=20, total=60, fee=Wei(7)),
     events.TrainingStep(task=TASK, at_ms=1, index=1, total=2, loss=0.25, checkpoint=True, prompt=1, sample=b"x"),
     events.Delivered(task=TASK, at_ms=1, node=NODE, manifest=BlobRef(bytes(32)), images=2),
     events.StopRequested(task=TASK, at_ms=1, node=NODE),

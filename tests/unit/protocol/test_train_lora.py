@@ -7,20 +7,24 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import SpecInvalid
 from gesso_protocol.fields import Adapter
-from gesso_protocol.ids import Address, BlobRef
+from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, fits, judge
 from gesso_protocol.spec import TaskKind, TextToImage, UsedAdapter, make_spec, parse_any_spec, parse_spec, spec_bytes
 from gesso_protocol.terms import Terms
+from gesso_protocol.training.checkpoint import Resume
 from gesso_protocol.training.presets import make_training, preset
 from gesso_protocol.training.spec import TrainLora
+from gesso_protocol.training.trace import TrainingLayout, segments
 
 DATA = BlobRef(b"\x07" * 32)
 BASE = BlobRef(b"\x08" * 32)
+RESUME = Resume(task=TaskId(b"\x01" * 32), seed="ab" * 32, step=20, state=DATA, size=9)
 
 
 def training(**changes: Any) -> TrainLora:
@@ -62,6 +66,7 @@ def test_every_field_changes_the_bytes() -> None:
         "resolution": 128, "buckets": False, "bucket_step_px": 32, "caption_dropout_milli": 7,
         "noise_offset_milli": 7, "min_snr_milli": 7, "seed": 7, "checkpoint_every": 7, "sample_prompts": ("a",),
         "sample_every": 7, "sample_steps": 7, "sample_guidance_milli": 7, "dtype": "bf16",
+        "resume": RESUME,
     }  # fmt: skip
     together: dict[str, dict[str, Any]] = {
         "text_encoder": {"text_learning_rate_nano": 0},
@@ -117,6 +122,28 @@ def test_work_counts_updates_samples_and_the_prior() -> None:
     sampled = spec.changed(sample_prompts=("a", "b"), sample_every=5)
     assert sampled.samples == 4
     assert sampled.pixel_steps - spec.pixel_steps == 64 * 64 * 4 * spec.sample_steps
+
+
+def test_the_rest_of_a_run_is_the_run_from_a_checkpoint_on() -> None:
+    whole = training(steps=50, sample_prompts=("a",), sample_every=10)
+    rest = whole.rest(RESUME)
+    assert parse_any_spec(spec_bytes(rest)) == rest
+    assert rest.run == whole
+    assert whole.run is whole
+    assert [(one.number, one.first, one.last) for one in segments(rest)] == [(0, 20, 40), (1, 40, 50)]
+    assert segments(rest, 40) == segments(rest)[:1]
+    assert segments(rest, 20) == ()
+    assert (rest.checkpoints, TrainingLayout.for_run(rest).count) == (2, 8)
+    assert (whole.samples, rest.samples) == (5, 3), "those after updates 30 and 40, and the last one"
+    trained = [spec.pixel_steps - spec.samples * 64 * 64 * spec.sample_steps for spec in (whole, rest)]
+    assert trained[1] * 50 == trained[0] * 30
+
+
+@pytest.mark.parametrize("step", [7, 60, 80, 0, 20_020])
+def test_a_run_goes_on_from_one_of_its_own_checkpoints(step: int) -> None:
+    whole = training(steps=60)
+    with pytest.raises((SpecInvalid, ValidationError)):
+        whole.rest(Resume(**{**RESUME.model_dump(), "step": step}))
 
 
 def test_adapters_in_pictures_are_bounded() -> None:

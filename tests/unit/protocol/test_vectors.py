@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 from gesso_protocol import merkle, sortition
 from gesso_protocol.hashing import keccak256
@@ -160,6 +161,33 @@ def test_handovers_by_hand() -> None:
         kind = keccak256(b"Handover(bytes32 task,bytes32 manifest,bytes32 resultRoot,bytes32 traceRoot)")
         said = keccak256(kind + b"".join(raw(row[name]) for name in ("task", "manifest", "resultRoot", "traceRoot")))
         assert keccak256(b"\x19\x01" + domain + said) == raw(row["digest"])
+
+
+def test_checkpoints_by_hand() -> None:
+    for row in rows("checkpoints"):
+        seed = keccak256(
+            b"gesso/train/1/seed" + raw(row["beacon"]) + raw(row["task"]) + row["specSeed"].to_bytes(32, "big")
+        )
+        assert seed == raw(row["runSeed"])
+        domain = keccak256(
+            keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+            + keccak256(b"gesso")
+            + keccak256(b"1")
+            + row["chainId"].to_bytes(32, "big")
+            + raw(row["board"]).rjust(32, b"\0")
+        )
+        kind = keccak256(b"Checkpoint(bytes32 task,bytes32 state,uint256 step,uint256 size)")
+        numbers = row["step"].to_bytes(32, "big") + row["size"].to_bytes(32, "big")
+        said = keccak256(kind + raw(row["task"]) + raw(row["state"]) + numbers)
+        assert keccak256(b"\x19\x01" + domain + said) == raw(row["digest"])
+        rest = json.loads(raw(row["rest"]))
+        wanted = {"seed": row["runSeed"][2:], "size": row["size"], "step": row["step"]}
+        assert {name: rest["resume"][name] for name in wanted} == wanted
+        whole = json.dumps({**rest, "resume": None}, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        assert blake3(whole).digest() == raw(row["whole"])
+        starts = list(range(row["step"], rest["steps"], rest["checkpoint_every"]))
+        ends = [(one, min(one + rest["checkpoint_every"], rest["steps"])) for one in starts]
+        assert raw(row["segments"]) == b"".join(value.to_bytes(32, "big") for pair in ends for value in pair)
 
 
 def test_documents() -> None:

@@ -61,7 +61,7 @@ async def test_a_life_of_a_task_as_json(tmp_path: Path) -> None:
         assert list(task["transactions"]) == ["submitted", "claimed", "committed", "settled"]
         listed = await relay.json(f"/v1/tasks?state=settled&requester={ALICE}&node={NODE}&model=1")
         assert listed == {
-            "tasks": [{name: task[name] for name in task if name not in ("result", "audit")}],
+            "tasks": [{name: task[name] for name in task if name not in ("result", "checkpoint", "audit")}],
             "next": None,
         }
         assert (await relay.json("/v1/tasks?state=claimed"))["tasks"] == []

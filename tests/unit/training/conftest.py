@@ -32,11 +32,11 @@ def inputs(tmp_path: Path) -> Callable[..., TrainingInputs]:
     ref = dataset(tmp_path / "dataset")
 
     def make(
-        seed: bytes = SEED, start_dir: Path | None = None, model_dir: Path | None = None, **fields: Any
+        seed: bytes = SEED, start_dir: Path | None = None, state: Path | None = None, **fields: Any
     ) -> TrainingInputs:
         small = {"steps": 13, "checkpoint_every": 5, "batch": 2, "rank": 4, "alpha": 4, **fields}
         spec = make_training("gesso-tiny@1", dataset=ref, **small)
-        return TrainingInputs(spec, None, tmp_path / "dataset", start_dir, BlobRef(bytes(32)), seed)
+        return TrainingInputs(spec, None, tmp_path / "dataset", start_dir, BlobRef(bytes(32)), seed, state)
 
     return make
 

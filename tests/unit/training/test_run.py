@@ -10,6 +10,7 @@ import anyio
 import numpy as np
 import pytest
 
+from gesso.checkpointfile import State, read_state, write_state
 from gesso_node.executors.engine import Cancelled
 from gesso_node.executors.lora.adapter_file import read_adapter
 from gesso_node.executors.lora.cheats import TRAINING_CHEATS, cheating
@@ -18,7 +19,6 @@ from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.outside import TrainingTrace
 from gesso_node.executors.lora.port import Retrained, SegmentJob, Trained, TrainingInputs, TrainingJob, TrainingStep
 from gesso_node.executors.lora.run import checkpoint_file, read_losses, retrain, train
-from gesso_node.executors.lora.state import State, read_state, write_state
 from gesso_node.executors.port import TimedOut, Unfit
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 from gesso_protocol.trace import trace_root
@@ -169,7 +169,7 @@ def test_a_state_of_another_place_is_refused(job: Jobs, tmp_path: Path) -> None:
     mine = job()
     train(FakeTrainer(mine.inputs), mine.inputs, mine.out_dir, "0x00", silent)
     wrong = SegmentJob(mine.inputs, segments(mine.inputs.spec)[1], checkpoint_file(mine.out_dir, 2))
-    with pytest.raises(ModelInvalid, match="step 10"):
+    with pytest.raises(ModelInvalid, match="after update 10, not after update 5"):
         retrain(FakeTrainer(mine.inputs), wrong, tmp_path / "again")
 
 

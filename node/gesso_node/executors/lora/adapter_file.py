@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from pydantic_core import from_json
 
+from gesso.checkpointfile import Array
 from gesso.tensorfile import TensorFile, open_tensors
-from gesso_node.executors.lora.state import Array
 from gesso_protocol.errors import ModelInvalid
 
 MAX_ADAPTER_BYTES = 2 * 1024**3

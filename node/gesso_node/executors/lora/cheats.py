@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gesso_node.executors.lora.state import Array, Shapes, State
+from gesso.checkpointfile import Array, Shapes, State
 from gesso_node.executors.lora.trainer import Provenance, Trainer
 from gesso_protocol.training.draws import Draws
 from gesso_protocol.training.order import DataOrder

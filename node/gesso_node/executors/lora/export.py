@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from gesso.checkpointfile import Array
 from gesso.tensorfile import write_tensors
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE, METADATA_KEY
 from gesso_node.executors.lora.network import Network, remove_adapters
-from gesso_node.executors.lora.state import Array
 from gesso_node.executors.lora.trainer import Provenance
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.hashing import sha256

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from gesso_node.executors.child import ChildExecutor, _Child, failure
 from gesso_node.executors.engine import Cancelled
-from gesso_node.executors.fake import FakeEngine, FakeExecutor
+from gesso_node.executors.fake import FakeEngine, FakeExecutor, ThreadCrashError, ThreadEngine
 from gesso_node.executors.lora.inside import TrainingEngine, retrain_inside, train_inside
 from gesso_node.executors.lora.messages import RetrainDone, TrainDone, TrainStep
 from gesso_node.executors.lora.outside import retrain_message, retrained, step_of, train_message, trained
@@ -112,22 +112,24 @@ class TrainingThreadExecutor(FakeExecutor):
                 raise Cancelled
             anyio.from_thread.run(_tell, on_event, message)
 
+        engine = self.engine or ThreadEngine(self._faults)
+
         def work() -> Trained:
-            return trained(train_inside(self._training_engine(), train_message(1, job), emit), job, self.name)
+            return trained(train_inside(engine, train_message(1, job), emit), job, self.name)
 
         try:
             return await self._bounded_training(job.deadline_s, work)
         finally:
             wanted[0] = False
+            if isinstance(engine, ThreadEngine):
+                engine.stop()
 
     async def retrain(self, job: SegmentJob, out_dir: Path) -> SegmentOutcome:
         def work() -> Retrained:
-            return retrained(retrain_inside(self._training_engine(), retrain_message(1, job, out_dir)), job, out_dir)
+            engine = self.engine or FakeEngine()
+            return retrained(retrain_inside(engine, retrain_message(1, job, out_dir)), job, out_dir)
 
         return await self._bounded_training(job.deadline_s, work)
-
-    def _training_engine(self) -> object:
-        return self.engine or FakeEngine()
 
     async def _bounded_training(
         self, deadline_s: float, work: Callable[[], _Done]
@@ -142,8 +144,8 @@ class TrainingThreadExecutor(FakeExecutor):
             return Unfit(error.message)
         except MemoryError as error:
             return OutOfMemory(str(error))
-        except ExecutorCrashed as error:
-            return Crashed(error.message)
+        except (ExecutorCrashed, ThreadCrashError) as error:
+            return Crashed(str(error))
 
 
 async def _tell(on_event: OnTraining, message: TrainStep) -> None:

@@ -98,6 +98,7 @@ def _inputs(message: Train | Retrain) -> TrainingInputs:
         start_dir=Path(message.start_dir) if message.start_dir else None,
         manifest=BlobRef(bytes.fromhex(message.manifest)),
         seed=bytes.fromhex(message.seed),
+        state=Path(message.resume_file) if message.resume_file else None,
     )
 
 

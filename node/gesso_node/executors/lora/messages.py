@@ -22,6 +22,7 @@ class _Inputs(_Message):
     model_dir: str | None
     dataset_dir: str
     start_dir: str | None
+    resume_file: str | None = None
     manifest: _Hex32
     seed: _Hex32
     out_dir: str

@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
-from gesso_node.executors.lora.state import Array, Shapes
+from gesso.checkpointfile import Array, Shapes
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.training.draws import Draws

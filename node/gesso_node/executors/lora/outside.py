@@ -139,6 +139,7 @@ def _fields(number: int, inputs: TrainingInputs, out_dir: Path) -> dict[str, Any
         "model_dir": str(inputs.model_dir) if inputs.model_dir else None,
         "dataset_dir": str(inputs.dataset_dir),
         "start_dir": str(inputs.start_dir) if inputs.start_dir else None,
+        "resume_file": str(inputs.state) if inputs.state else None,
         "manifest": inputs.manifest.hex(),
         "seed": inputs.seed.hex(),
         "out_dir": str(out_dir),

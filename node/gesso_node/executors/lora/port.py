@@ -26,6 +26,8 @@ class TrainingInputs:
     """The LoRA that the run continues from."""
     manifest: BlobRef
     seed: bytes
+    state: Path | None = None
+    """The checkpoint file that the spec's `resume` names, where it has one; whoever made it is not trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ OnTraining: TypeAlias = Callable[[TrainingStep], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The run ended with an adapter. `stopped` says why when fewer updates than ordered were done (a NaN loss)."""
+    """The run ended with an adapter. `stopped` says why when fewer updates than ordered were done: a loss that is no
+    number, or somebody's wish. `steps_done` counts the whole run; `losses` are those of this task's own updates."""
 
     adapter_dir: Path
     """`adapter.safetensors` (diffusers and peft names), `adapter_kohya.safetensors`, `adapter.json` (the card)."""

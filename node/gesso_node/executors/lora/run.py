@@ -1,7 +1,8 @@
 """A training run: updates, checkpoints, samples, an exported adapter and the trace; and one segment of it again.
 
-Whatever the engine is, this is the loop. It goes on from the last whole checkpoint in its folder, so a run that was
-killed loses at most one segment, and ends with the same bytes as one that never was.
+Whatever the engine is, this is the loop. It goes on from the last whole checkpoint in its folder, or from the one that
+its spec names, so a run that was killed loses at most one segment, and ends with the same bytes as one that never was.
+Somebody's wish to stop is a file in the folder: it is heeded at the next checkpoint, and after a crash too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import io
 import json
 import math
+import shutil
 import struct
 import time
 from collections.abc import Callable
@@ -18,8 +20,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from gesso.checkpointfile import read_state, write_state
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
-from gesso_node.executors.lora.state import read_state, write_state
 from gesso_node.executors.lora.trainer import Provenance, Trainer
 from gesso_node.executors.port import ImageFile
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
@@ -27,6 +29,8 @@ from gesso_protocol.spec import TrainLora, spec_ref
 from gesso_protocol.training.trace import Segment, segments
 
 INDEX_FILE = "training.json"
+STOP_FILE = "stop"
+MAX_REASON_BYTES = 200
 ADAPTER_FOLDER = "adapter"
 EmitTraining = Callable[[TrainingStep], None]
 """Called after each update; raises Cancelled when the work is not wanted any more."""
@@ -48,37 +52,66 @@ def checkpoint_file(folder: Path, number: int) -> Path:
     return folder / f"checkpoint-{number:04}.safetensors"
 
 
+def checkpoint_after(spec: TrainLora, step: int) -> int:
+    """The number of the checkpoint after update `step` of the run, in the task of this spec."""
+    return -(-(step - spec.first_step) // spec.checkpoint_every)
+
+
+def ask_to_stop(folder: Path, why: str) -> None:
+    """Have the run in `folder` end at its next checkpoint; `why` goes into its result. Asking twice changes nothing."""
+    path = folder / STOP_FILE
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(why, "utf-8")
+
+
 def losses_file(folder: Path, number: int) -> Path:
     """Where the losses of segment `number` are: little-endian fp64, one an update."""
     return folder / f"losses-{number:04}.bin"
 
 
 def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, emit: EmitTraining) -> Run:
-    """Run to the end, or to the first loss that is not a number. Raises what the trainer raises."""
+    """Run to the end, to the first loss that is not a number, or to a checkpoint at which somebody wants it to stop.
+
+    Raises ModelInvalid when nothing was learnt at all, and what the trainer raises.
+    """
     begun = time.perf_counter()
     spec = inputs.spec
     out_dir.mkdir(parents=True, exist_ok=True)
     number, losses = _resume(trainer, inputs, out_dir)
     stopped = ""
     for segment in segments(spec)[number:]:
-        stopped = _segment(trainer, spec, segment, out_dir, losses, emit)
+        stopped = _wish(out_dir) if losses else ""
+        stopped = stopped or _segment(trainer, spec, segment, out_dir, losses, emit)
         if stopped:
             break
-    done = len(losses)
+    if not losses:
+        raise ModelInvalid(f"nothing was learnt: {stopped}")
+    done = spec.first_step + len(losses)
     images = _samples(trainer, spec, out_dir)
-    provenance = Provenance(
-        task=task, spec=str(spec_ref(spec)), base=spec.model, base_manifest=str(inputs.manifest),
-        dataset=str(spec.dataset), trigger=spec.trigger, steps=done, seed=spec.seed, extra={},
-    )  # fmt: skip
-    trainer.export(out_dir / ADAPTER_FOLDER, provenance)
+    trainer.export(out_dir / ADAPTER_FOLDER, _provenance(inputs, task, done))
     return Run(images, done, tuple(losses), stopped, time.perf_counter() - begun)
+
+
+def _provenance(inputs: TrainingInputs, task: str, done: int) -> Provenance:
+    """A run that was handed on is still the run that it was: its files are the same, whoever finishes it."""
+    spec = inputs.spec
+    return Provenance(
+        task=task if spec.resume is None else str(spec.resume.task),
+        spec=str(spec_ref(spec.run)),
+        base=spec.model,
+        base_manifest=str(inputs.manifest),
+        dataset=str(spec.dataset),
+        trigger=spec.trigger,
+        steps=done,
+        seed=spec.seed,
+        extra={},
+    )
 
 
 def retrain(trainer: Trainer, job: SegmentJob, out_dir: Path) -> tuple[Path, tuple[float, ...]]:
     """One segment again, from the given state. Raises ModelInvalid when the state is not this segment's start."""
-    state = read_state(job.state, trainer.shapes)
-    if state.step != job.segment.first:
-        raise ModelInvalid(f"the state is that of step {state.step}, not of step {job.segment.first}")
+    state = read_state(job.state, trainer.shapes, step=job.segment.first)
     trainer.restore(state)
     losses = tuple(trainer.update(step) for step in range(job.segment.first, job.segment.last))
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -143,17 +176,35 @@ def _resume(trainer: Trainer, inputs: TrainingInputs, folder: Path) -> tuple[int
     known = segments(spec)
     for number in range(len(known), 0, -1) if same else ():
         try:
-            state = read_state(checkpoint_file(folder, number), trainer.shapes)
-            if state.step != known[number - 1].last:
-                continue
+            state = read_state(checkpoint_file(folder, number), trainer.shapes, step=known[number - 1].last)
             losses = [loss for one in known[:number] for loss in read_losses(folder, one)]
         except (ModelInvalid, ExecutorCrashed):
             continue
         trainer.restore(state)
         return number, losses
-    write_state(checkpoint_file(folder, 0), trainer.state(0))
+    _start(trainer, inputs, checkpoint_file(folder, 0))
     index.write_text(json.dumps(note))
     return 0, []
+
+
+def _start(trainer: Trainer, inputs: TrainingInputs, first: Path) -> None:
+    """Leave checkpoint 0: the bytes that were given, once they have proved to be a state of this network and place."""
+    if inputs.spec.resume is None:
+        write_state(first, trainer.state(0))
+        return
+    if inputs.state is None:
+        raise ModelInvalid("the checkpoint to go on from is missing")
+    trainer.restore(read_state(inputs.state, trainer.shapes, step=inputs.spec.first_step))
+    shutil.copyfile(inputs.state, first)
+
+
+def _wish(folder: Path) -> str:
+    """Why somebody wants the run to stop, or nothing."""
+    try:
+        with (folder / STOP_FILE).open("rb") as file:
+            return file.read(MAX_REASON_BYTES).decode("utf-8", "replace") or "it was asked to"
+    except OSError:
+        return ""
 
 
 def read_losses(folder: Path, segment: Segment) -> tuple[float, ...]:

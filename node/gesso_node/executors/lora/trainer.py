@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from gesso_node.executors.lora.state import Shapes, State
+from gesso.checkpointfile import Shapes, State
 
 
 @dataclass(frozen=True, slots=True)

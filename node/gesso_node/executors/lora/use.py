@@ -17,9 +17,9 @@ import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 
+from gesso.checkpointfile import Array
 from gesso_node.executors.lora.adapter_file import AdapterFile, Layer, read_adapter
 from gesso_node.executors.lora.network import remove_adapters
-from gesso_node.executors.lora.state import Array
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TextToImage
 

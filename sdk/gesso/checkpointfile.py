@@ -1,6 +1,7 @@
 """A checkpoint: weights, both moments of AdamW and the step; nothing else is needed to go on bit for bit.
 
 The file is safetensors with `w/NAME`, `m/NAME`, `v/NAME`, all fp32, names sorted, so equal states are equal files.
+It may come from anybody: sizes and shapes are checked against the header before a tensor is read, and every value is.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from gesso.tensorfile import TensorFile, open_tensors, write_tensors
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.hashing import sha256
+from gesso_protocol.training.checkpoint import MAX_STATE_BYTES
 
 Array = NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
-MAX_STATE_BYTES = 8 * 1024**3
 _PARTS = ("w", "m", "v")
 
 
@@ -50,30 +51,46 @@ def write_state(path: Path, state: State) -> bytes:
     return sha256(path.read_bytes())
 
 
-def read_state(path: Path, shapes: Shapes | None = None) -> State:
-    """Raises ModelInvalid unless the file is a checkpoint of exactly these parameters (any, when None)."""
+def read_state(path: Path, shapes: Shapes | None = None, *, step: int | None = None) -> State:
+    """Raises ModelInvalid unless the file is a checkpoint of exactly these parameters, after update `step` (any, where
+    None)."""
     file = open_tensors(path, max_bytes=MAX_STATE_BYTES)
-    step = file.metadata.get("step", "")
-    if file.metadata.get("format") != "gesso/checkpoint/1" or not step.isdigit() or len(step) > 6:
-        raise ModelInvalid(f"{path.name} is not a checkpoint of a training run")
-    weights, first, second = (_part(file, part) for part in _PARTS)
-    found = {name: array.shape for name, array in weights.items()}
-    if any({name: array.shape for name, array in part.items()} != found for part in (first, second)):
-        raise ModelInvalid(f"{path.name} has moments that do not fit its weights")
+    after = _step(file)
+    found = _shapes(file)
     if shapes is not None and found != dict(shapes):
         raise ModelInvalid(f"{path.name} is a checkpoint of another network")
-    state = State(int(step), weights, first, second)
+    if step is not None and after != step:
+        raise ModelInvalid(f"{path.name} is the state after update {after}, not after update {step}")
+    state = State(after, *(_part(file, part, found) for part in _PARTS))
     if not state.finite:
         raise ModelInvalid(f"{path.name} holds values that are not numbers")
+    if any(bool((array < 0).any()) for array in state.second.values()):
+        raise ModelInvalid(f"{path.name} holds squares below zero")
     return state
 
 
-def _part(file: TensorFile, part: str) -> dict[str, Array]:
-    arrays = {}
+def _step(file: TensorFile) -> int:
+    step = file.metadata.get("step", "")
+    if file.metadata.get("format") != "gesso/checkpoint/1" or not step.isascii() or not step.isdigit() or len(step) > 6:
+        raise ModelInvalid(f"{file.path.name} is not a checkpoint of a training run")
+    return int(step)
+
+
+def _shapes(file: TensorFile) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters, which all three parts share."""
+    parts: dict[str, dict[str, tuple[int, ...]]] = {part: {} for part in _PARTS}
     for name, info in file.tensors.items():
         kind, _, rest = name.partition("/")
-        if kind not in _PARTS or not rest or info.dtype != "F32":
+        if kind not in parts or not rest or info.dtype != "F32":
             raise ModelInvalid(f"{file.path.name}: {name} has no place in a checkpoint")
-        if kind == part:
-            arrays[rest] = np.frombuffer(file.read(name), dtype="<f4").reshape(info.shape)
-    return dict(sorted(arrays.items()))
+        parts[kind][rest] = info.shape
+    weights, first, second = parts.values()
+    if first != weights or second != weights:
+        raise ModelInvalid(f"{file.path.name} has moments that do not fit its weights")
+    return weights
+
+
+def _part(file: TensorFile, part: str, shapes: Shapes) -> dict[str, Array]:
+    return {
+        name: np.frombuffer(file.read(f"{part}/{name}"), dtype="<f4").reshape(shapes[name]) for name in sorted(shapes)
+    }

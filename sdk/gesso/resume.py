@@ -1,0 +1,75 @@
+"""What is left of a training whose node was lost: its last good checkpoint, the run's seed, a share of the fee.
+
+A lost node's word is signed and no more than a hint: the state is fetched and examined before anybody is paid to go on
+from it, and given to the stores again, so that the next node finds it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from anyio import to_thread
+
+from gesso.runseed import seed_of_run
+from gesso.task import AsyncTask
+from gesso.wiring import Ports
+from gesso_protocol.errors import GessoError, ModelInvalid, SpecInvalid
+from gesso_protocol.events import Claimed
+from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.money import Wei
+from gesso_protocol.spec import TrainLora
+from gesso_protocol.training.checkpoint import Resume
+
+Place = tuple[int, BlobRef, int]
+"""A checkpoint as its node tells of it: after which update, its blob, and its size."""
+
+
+async def rest_of_run(ports: Ports, task: AsyncTask, spec: TrainLora, claim: Claimed) -> TrainLora | None:
+    """The spec of what `claim`'s node left undone, from the newest of its checkpoints that is what it is said to be;
+    None when there is none. Raises Unreachable while the chain does not tell the run's seed."""
+    told = [(one.index, one.state, one.size) for one in task.checkpoints if one.node == claim.node]
+    places = sorted({*told, *await _remembered(ports, task.id, claim.node)}, key=lambda place: -place[0])
+    if not places:
+        return None
+    claimed_at = claim.commit_by - task.terms.commit_window_s
+    seed = await seed_of_run(ports.chain, spec, task.id, claimed_at)
+    run = task.id if spec.resume is None else spec.resume.task
+    for step, state, size in places:
+        try:
+            rest = spec.rest(Resume(task=run, seed=seed.hex(), step=step, state=state, size=size))
+            if step <= spec.first_step:
+                continue
+            await _examine(ports, rest.resume)
+        except (SpecInvalid, ModelInvalid):
+            continue  # what it says is no checkpoint of this run
+        except GessoError:
+            continue  # nobody has it any more
+        return rest
+    return None
+
+
+def share_of_fee(fee: Wei, lost: TrainLora, rest: TrainLora) -> Wei:
+    """What is left of the lost task's fee when the updates that its node did are not paid for again; rounded up."""
+    whole, left = lost.steps - lost.first_step, rest.steps - rest.first_step
+    return Wei(-(-int(fee) * left // whole))
+
+
+async def _remembered(ports: Ports, task: TaskId, node: Address) -> Iterable[Place]:
+    kept = await ports.directory.checkpoint_of(task, node)
+    return () if kept is None else ((kept.step, kept.state, kept.size),)
+
+
+async def _examine(ports: Ports, resume: Resume | None) -> None:
+    """Raises ModelInvalid for what is no state after that update, and what the stores raise."""
+    from gesso.checkpointfile import read_state
+
+    assert resume is not None
+    with tempfile.TemporaryDirectory(prefix="gesso-checkpoint-") as folder:
+        path = Path(folder) / "checkpoint.safetensors"
+        await ports.blobs.fetch(resume.state, path, max_bytes=resume.size)
+        if path.stat().st_size != resume.size:
+            raise ModelInvalid("the checkpoint has another size than its node says")
+        await to_thread.run_sync(lambda: read_state(path, step=resume.step))
+        await ports.blobs.put(path, expect=resume.state)

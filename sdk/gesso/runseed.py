@@ -1,0 +1,39 @@
+"""The seed of a training run, as its node and its requester both find it: from the chain, after the claim.
+
+The beacon's round begins after the claim, so a node cannot choose its data order or noise. On a network without a
+beacon the seed is derived from the task alone, which the node cannot choose either but knows beforehand.
+"""
+
+from __future__ import annotations
+
+from gesso.chain.chain import Chain
+from gesso_protocol.errors import Unreachable
+from gesso_protocol.hashing import keccak256
+from gesso_protocol.ids import TaskId
+from gesso_protocol.spec import TrainLora
+from gesso_protocol.training.draws import run_seed
+
+
+async def seed_of_run(chain: Chain, spec: TrainLora, task: TaskId, claimed_at: int) -> bytes:
+    """32 bytes; those that the spec names where it does the rest of a run. `claimed_at` is the chain's second of the
+    claim. Raises Unreachable while the beacon's round is not there yet."""
+    if spec.resume is not None:
+        return bytes.fromhex(spec.resume.seed)
+    return run_seed(await _beacon(chain, task, claimed_at), task.value, spec.seed)
+
+
+async def _beacon(chain: Chain, task: TaskId, claimed_at: int) -> bytes:
+    arbiter = chain.arbiter
+    if arbiter is None:
+        return keccak256(b"gesso/train/1/no-beacon" + task.value)
+    clock = await arbiter.clock()
+    round_ = clock.round_at(claimed_at) + 1
+    if await chain.now() < clock.start_of(round_):
+        raise Unreachable("the beacon's round for this run has not begun")
+    seed = await arbiter.seed_of(round_)
+    if seed is None:
+        await arbiter.resolve(round_)
+        seed = await arbiter.seed_of(round_)
+    if seed is None:
+        raise Unreachable("the beacon has not given the seed of this run yet")
+    return seed

@@ -1,0 +1,56 @@
+"""Where a training can go on, for a requester that was away: signed by the node that has the task, or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gesso.chain.wallet import Wallet
+from gesso_protocol.ids import Address, BlobRef
+from gesso_protocol.messages import ProgressEvent
+from gesso_protocol.training.checkpoint import KeptCheckpoint, typed_checkpoint
+from gesso_relay.checkpoints import _MAX_NODES, _MAX_TASKS, Checkpoints
+
+from .fakechain import BOARD, CHAIN_ID, FakeChain, claimed, submitted, task_of
+from .running import running
+
+pytestmark = pytest.mark.anyio
+OURS, OTHER = Wallet.from_key(b"\x11" * 32), Wallet.from_key(b"\x12" * 32)
+STATE = BlobRef(b"\x05" * 32)
+
+
+def told(
+    step: int, *, nonce: int = 1, by: Wallet = OURS, name: Address | None = None, board: Address = BOARD
+) -> ProgressEvent:
+    document = typed_checkpoint(CHAIN_ID, board, task_of(nonce), STATE, step, 9)
+    kept = KeptCheckpoint(state=STATE, step=step, size=9, signature=by.sign_typed(document).hex())
+    return ProgressEvent(task=task_of(nonce), node=name or by.address, sequence=step, stage="executing", step=step,
+                         total=60, checkpoint=kept)  # fmt: skip
+
+
+async def test_the_newest_word_of_the_claimant_is_kept(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([submitted(1), claimed(1, node=OURS.address)])
+    path = f"/v1/progress/{task_of(1)}"
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        assert (await relay.json(f"/v1/tasks/{task_of(1)}"))["checkpoint"] is None
+        bad = [told(20, by=OTHER, name=OURS.address), told(20, board=OURS.address), told(20, by=OTHER)]
+        refused = [await relay.client.post(path, content=event.encode()) for event in bad]
+        taken = [await relay.client.post(path, content=told(step).encode()) for step in (20, 40)]
+        found = (await relay.json(f"/v1/tasks/{task_of(1)}"))["checkpoint"]
+    assert [reply.status_code for reply in (*refused, *taken)] == [400, 400, 400, 202, 202]
+    assert (found["node"], found["step"], found["total"], found["state"]) == (str(OURS.address), 40, 60, str(STATE))
+
+
+def test_memory_is_bounded() -> None:
+    kept = Checkpoints(CHAIN_ID, BOARD)
+    for number in range(_MAX_NODES + 2):
+        kept.note(told(20, by=Wallet.from_key(bytes([number + 1]) * 32)))
+    assert len(kept._kept[str(task_of(1))]) == _MAX_NODES
+    kept._kept.update({f"0x{number}": next(iter(kept._kept.values())) for number in range(_MAX_TASKS)})
+    kept.note(told(20, nonce=2))
+    assert len(kept._kept) == _MAX_TASKS
+    assert kept.of({"id": str(task_of(2)), "node": str(OURS.address)}) is not None
+    assert kept.of({"id": str(task_of(2)), "node": None}) is None
