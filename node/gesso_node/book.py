@@ -32,6 +32,8 @@ class Known:
     spec_tries: int = 0
     told: set[str] = field(default_factory=set)
     """Stages that the requester was told of."""
+    stopping: bool = False
+    """The run was told to end at its next checkpoint."""
 
     @property
     def held(self) -> bool:
@@ -109,8 +111,10 @@ class Book:
             refusal=entry.refusal,
             claim_sent_at=entry.claim_sent_at,
             executing="execute" in known.busy,
+            stopping=known.stopping,
             failures=entry.failures,
             outcome=(made[0], made[1]) if made[0] is not None and made[1] is not None else None,
+            done_bps=entry.done_bps,
             commit_sent_at=entry.commit_sent_at,
             settle_sent_at=entry.settle_sent_at,
             expire_sent_at=entry.expire_sent_at,

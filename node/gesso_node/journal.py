@@ -20,7 +20,7 @@ from gesso_protocol.encoding import Document
 from gesso_protocol.errors import ConfigError
 from gesso_protocol.ids import BlobRef, Root, TaskId
 from gesso_protocol.lifecycle import Why
-from gesso_protocol.money import Wei
+from gesso_protocol.money import BPS, Wei
 from gesso_protocol.policy import Refusal
 from gesso_protocol.result import ResultManifest
 from gesso_protocol.spec import Spec, parse_any_spec
@@ -112,6 +112,7 @@ MIGRATIONS = (
         PRIMARY KEY (block_hash, log_index)
     ) STRICT;
     """,
+    "ALTER TABLE task ADD COLUMN done_bps INTEGER NOT NULL DEFAULT 10000;",
 )
 
 
@@ -135,6 +136,8 @@ class Entry:
     result: ResultManifest | None = None
     result_root: Root | None = None
     trace_root: Root | None = None
+    done_bps: int = BPS
+    """How much of the work the result is; less than 10,000 for a training that ended early."""
     commit_sent_at: int | None = None
     settle_sent_at: int | None = None
     expire_sent_at: int | None = None

@@ -69,7 +69,7 @@ class Observer:
         self._cursor = await self._read_cursor()
         self._saved_block = self._cursor.block
         for entry in await self._journal.open_entries():
-            record = await self._chain.task(entry.task)
+            record = await self._chain.task(entry.task, kind=entry.terms.kind)
             self._book.add(Known(entry.task, entry.terms, entry.heard_at, record, entry))
         await self._catalogue.load()
         await self._refresh_weights(now)
@@ -92,7 +92,7 @@ class Observer:
 
     async def refresh(self, known: Known) -> None:
         """Ask the chain about one task: after our own transaction, or when something did not fit."""
-        record = await self._chain.task(known.task)
+        record = await self._chain.task(known.task, kind=known.terms.kind)
         if record.state is not TaskState.UNKNOWN or known.record.state is TaskState.UNKNOWN:
             known.record = record
 
@@ -143,6 +143,8 @@ class Observer:
             if record.state <= TaskState.SUBMITTED:
                 since = event.commit_by - known.terms.commit_window_s
                 known.record = replace(record, state=TaskState.CLAIMED, node=event.node, state_since=since, seed=None)
+        elif isinstance(event, on_chain.TaskStopRequested):
+            known.record = replace(record, stop_requested=record.state is TaskState.CLAIMED)
         elif isinstance(event, on_chain.TaskCommitted):
             if record.state <= TaskState.CLAIMED:
                 since = event.settle_after - self._book.params.challenge_window_s
@@ -166,7 +168,7 @@ class Observer:
     async def _undo(self, now: int) -> None:
         """Blocks were taken back: nothing that came from events can be trusted, the board is asked anew."""
         for known in self._book:
-            known.record = await self._chain.task(known.task)
+            known.record = await self._chain.task(known.task, kind=known.terms.kind)
         for entry in await self._journal.closed_since(now - REOPEN_WITHIN_S, Why.SETTLED):
             record = await self._chain.task(entry.task)
             if not record.state.terminal:

@@ -33,11 +33,13 @@ from gesso_protocol.lifecycle import (
     Forget,
     NodeAction,
     Settle,
+    Stop,
     TaskState,
     Wait,
     Why,
     next_action,
 )
+from gesso_protocol.money import BPS
 from gesso_protocol.policy import Refusal
 from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, parse_any_spec
 
@@ -251,9 +253,12 @@ class Reconciler:
             case Execute():
                 if not (self.draining and known.record.state is TaskState.SUBMITTED):
                     self._start(known, "execute", lambda: self._execute(known))
-            case Commit(result_root, trace_root):
+            case Stop():
+                known.stopping = True
+                self._workbench.stop(known)
+            case Commit():
                 self._hand_over(known)
-                await self._send(known, "commit", now, lambda: self._chain.commit(known.terms, result_root, trace_root))
+                await self._send(known, "commit", now, lambda: self._commit(known, action))
             case Expire():
                 await self._send(known, "expire", now, lambda: self._chain.expire(known.terms))
             case Forget(why):
@@ -282,6 +287,12 @@ class Reconciler:
     async def _claim(self, known: Known) -> None:
         await self._chain.claim(known.terms)
         self._progress.stage(known.task, "claimed")
+
+    async def _commit(self, known: Known, made: Commit) -> None:
+        if made.done_bps < BPS:
+            await self._chain.commit_part(known.terms, made.result_root, made.trace_root, made.done_bps)
+        else:
+            await self._chain.commit(known.terms, made.result_root, made.trace_root)
 
     async def _refused_on_chain(self, known: Known, verb: str, now: int, error: GessoError) -> None:
         name = revert_name(error)

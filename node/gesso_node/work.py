@@ -15,6 +15,7 @@ from gesso_node import backup
 from gesso_node.backup import TraceSecrets
 from gesso_node.book import Book, Known, write_down
 from gesso_node.executors.lora.port import Trained, TrainingOutcome
+from gesso_node.executors.lora.run import ask_to_stop
 from gesso_node.executors.port import Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
 from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
@@ -23,14 +24,16 @@ from gesso_node.progress import ProgressSender
 from gesso_node.results import publish_result
 from gesso_node.traces import Traces
 from gesso_node.training import TrainingDesk, TrainingOrder
-from gesso_protocol.errors import ExecutorError, GessoError, ModelInvalid
+from gesso_protocol.errors import BlobError, BlobMissing, ExecutorError, GessoError, ModelInvalid
 from gesso_protocol.ids import Address
+from gesso_protocol.money import done_bps
 from gesso_protocol.result import result_root
 from gesso_protocol.spec import TextToImage, TrainLora, spec_bytes
 from gesso_protocol.trace import Binding
 
 log = structlog.get_logger("gesso.node.work")
 
+STOPPED_BY_REQUESTER = "its requester asked for it"
 COMMIT_MARGIN_S = 2
 """Left of the commit window for the commit itself; a run that would end later is not worth finishing."""
 
@@ -89,6 +92,11 @@ class Workbench:
             finally:
                 self.current = None
 
+    def stop(self, known: Known) -> None:
+        """Have a training end at its next checkpoint with what it has; its requester asked for it on chain."""
+        log.info("work.stop-requested", task=known.task.short)
+        ask_to_stop(self.trace_folder(known), STOPPED_BY_REQUESTER)
+
     def trace_folder(self, known: Known) -> Path:
         """Where a task's pictures and trace are."""
         return self._traces.path(known.task)
@@ -119,7 +127,14 @@ class Workbench:
             await self._failed(known, entry, Unfit(error.message))
         except GessoError as error:
             logger.warning("work.interrupted", code=error.code, reason=error.message)
+            self._tell_missing(known, error)
             known.not_before = await self._chain_now() + 1
+
+    def _tell_missing(self, known: Known, error: GessoError) -> None:
+        """Bytes that nobody serves may still come, so the task is kept; its requester should know what it waits for."""
+        if isinstance(error, BlobMissing | BlobError) and "missing" not in known.told:
+            known.told.add("missing")
+            self._progress.stage(known.task, "failed", f"something that the task needs cannot be had: {error.message}")
 
     async def _execute(self, known: Known, entry: Entry) -> tuple[Outcome, Job]:
         assert isinstance(entry.spec, TextToImage)
@@ -171,7 +186,8 @@ class Workbench:
         manifest = await self._training.publish(order, outcome, self._book.me)
         log.info("work.trained", task=known.task.short, steps=outcome.steps_done, stopped=outcome.stopped)
         roots = {"result_root": result_root(manifest), "trace_root": outcome.trace_root}
-        await write_down(self._journal, known, "outcome", result=manifest, **roots)
+        share = done_bps(outcome.steps_done - spec.first_step, spec.steps - spec.first_step)
+        await write_down(self._journal, known, "outcome", result=manifest, done_bps=share, **roots)
 
     async def _time_left(self, known: Known) -> float:
         now = await self._chain_now()

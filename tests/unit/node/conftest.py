@@ -12,9 +12,10 @@ import pytest
 
 from gesso.blobs import LocalBlobs
 from gesso_node.executors.fake import FakeExecutor, FakeFaults
+from gesso_node.executors.port import Executor
 from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
-from gesso_protocol.spec import TextToImage, spec_bytes
+from gesso_protocol.spec import Spec, TextToImage, spec_bytes
 from gesso_protocol.terms import Terms
 
 from .doubles import BoardDouble, ChainDouble, node_address
@@ -45,18 +46,20 @@ class World:
         self.chains: list[ChainDouble] = []
         self._stack = stack
 
-    async def add_node(self, *, weight: int = 1, faults: FakeFaults | None = None, **settings: Any) -> Node:
+    async def add_node(
+        self, *, weight: int = 1, faults: FakeFaults | None = None, executor: Executor | None = None, **settings: Any
+    ) -> Node:
         number = len(self.nodes) + 1
         chain = ChainDouble(self.board, node_address(number))
         self.board.register(chain.address, weight)
-        node = await self.open(chain, number, faults=faults, **settings)
+        node = await self.open(chain, number, faults=faults, executor=executor, **settings)
         self.nodes.append(node)
         self.chains.append(chain)
         return node
 
     async def open(
         self, chain: ChainDouble, number: int, *, faults: FakeFaults | None = None, stack: AsyncExitStack | None = None,
-        **settings: Any,
+        executor: Executor | None = None, **settings: Any,
     ) -> Node:  # fmt: skip
         made = NodeSettings.verified(
             {
@@ -66,10 +69,10 @@ class World:
                 **settings,
             }
         )
-        opened = Node.open(made, chain=chain.as_chain(), blobs=self.blobs, executor=FakeExecutor(faults))
+        opened = Node.open(made, chain=chain.as_chain(), blobs=self.blobs, executor=executor or FakeExecutor(faults))
         return await (stack or self._stack).enter_async_context(opened)
 
-    async def submit(self, spec: TextToImage = SPEC, **terms: Any) -> Terms:
+    async def submit(self, spec: Spec = SPEC, **terms: Any) -> Terms:
         await self.blobs.put(spec_bytes(spec))
         return self.board.submit(spec, **terms)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +15,8 @@ from gesso_protocol.errors import ChainReverted, DeadlinePassed, Unreachable
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
-from gesso_protocol.money import Wei, split_fee
-from gesso_protocol.spec import TextToImage, spec_ref
+from gesso_protocol.money import Wei, part_of, split_fee
+from gesso_protocol.spec import Spec, spec_ref
 from gesso_protocol.terms import BoardParams, Terms, task_id
 
 CHAIN_ID = 31337
@@ -46,6 +46,8 @@ class BoardDouble:
     attempts: list[tuple[str, str, str]] = field(default_factory=list)
     """(verb, node, how it went), in order."""
     balances: dict[Address, int] = field(default_factory=dict)
+    parts: dict[TaskId, int] = field(default_factory=dict)
+    refunded: dict[TaskId, int] = field(default_factory=dict)
     away: bool = False
     salt: int = 0
 
@@ -75,10 +77,10 @@ class BoardDouble:
         self.weights[node] = weight
         self._emit(on_chain.NodeRegistered, node=node, peer_id=node.raw, capabilities=bytes(32), stake=Wei(weight))
 
-    def submit(self, spec: TextToImage, *, fee: int = 10**16, claim_window_s: int = 60, commit_window_s: int = 60,
+    def submit(self, spec: Spec, *, fee: int = 10**16, claim_window_s: int = 60, commit_window_s: int = 60,
                nonce: int = 1, spec_blob: BlobRef | None = None, requester: Address = REQUESTER) -> Terms:  # fmt: skip
         terms = Terms(
-            requester=requester, fee=Wei(fee), spec=spec_blob or spec_ref(spec), kind=1,
+            requester=requester, fee=Wei(fee), spec=spec_blob or spec_ref(spec), kind=int(spec.task_kind),
             claim_window_s=claim_window_s, commit_window_s=commit_window_s, nonce=nonce,
         )  # fmt: skip
         task = task_id(CHAIN_ID, BOARD, terms)
@@ -116,6 +118,21 @@ class BoardDouble:
             settle_after=self.now + self.params.challenge_window_s,
         )  # fmt: skip
 
+    def commit_part(self, node: Address, terms: Terms, result_root: Root, trace_root: Root, done_bps: int) -> None:
+        task, record = self._record(terms)
+        if terms.kind != 2:
+            raise ChainReverted("PartNotAllowed", (terms.kind,))
+        self.parts[task] = done_bps
+        asked = record.stop_requested
+        self._emit(on_chain.TaskPartCommitted, task=task, node=node, done_bps=done_bps, stop_requested=asked)
+        self.commit(node, terms, result_root, trace_root)
+
+    def request_stop(self, terms: Terms) -> None:
+        task, record = self._record(terms)
+        self._expect(record, TaskState.CLAIMED)
+        self.tasks[task] = replace(record, stop_requested=True)
+        self._emit(on_chain.TaskStopRequested, task=task, node=record.node)
+
     def settle(self, batch: list[Terms]) -> None:
         for terms in batch:
             task, record = self._record(terms)
@@ -126,7 +143,9 @@ class BoardDouble:
                 self._emit(on_chain.TaskSettleSkipped, task=task)
                 continue
             assert record.node is not None
-            split = split_fee(terms.fee, 0, self.params.protocol_fee_bps)
+            part = part_of(terms.fee, self.parts.get(task, 10_000))
+            split = split_fee(part.due, 0, self.params.protocol_fee_bps)
+            self.refunded[task] = part.rest
             self.balances[record.node] = self.balances.get(record.node, 0) + split.node
             self.tasks[task] = TaskRecord(task, TaskState.SETTLED, record.node, self.now)
             self._emit(
@@ -142,6 +161,7 @@ class BoardDouble:
         if self.now <= record.state_since + windows[record.state]:
             raise ChainReverted("TooEarly", (task,))
         self.tasks[task] = TaskRecord(task, TaskState.EXPIRED, record.node, self.now)
+        self.refunded[task] = terms.fee
         self._emit(on_chain.TaskExpired, task=task, node=record.node or ZERO_ADDRESS, refund=terms.fee)
 
     def cancel(self, terms: Terms) -> None:
@@ -279,7 +299,7 @@ class ChainDouble:
         self.board.weights[self.address] = 1
         return self._receipt()
 
-    async def task(self, task: TaskId) -> TaskRecord:
+    async def task(self, task: TaskId, *, kind: int | None = None) -> TaskRecord:
         self._reach()
         return self.board.tasks.get(task, TaskRecord(task, TaskState.UNKNOWN))
 
@@ -300,6 +320,10 @@ class ChainDouble:
 
     async def commit(self, terms: Terms, result_root: Root, trace_root: Root) -> TxReceipt:
         return self._transact("commit", lambda: self.board.commit(self.address, terms, result_root, trace_root))
+
+    async def commit_part(self, terms: Terms, result_root: Root, trace_root: Root, done_bps: int) -> TxReceipt:
+        roots = (result_root, trace_root)
+        return self._transact("commit", lambda: self.board.commit_part(self.address, terms, *roots, done_bps))
 
     async def settle(self, batch: list[Terms]) -> TxReceipt:
         return self._transact("settle", lambda: self.board.settle(batch))
