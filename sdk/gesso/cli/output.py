@@ -64,6 +64,11 @@ class Output:
         self._stderr.write(text + "\n")
         self._stderr.flush()
 
+    def ask(self, question: str) -> None:
+        """A question, with the cursor behind it."""
+        self._stderr.write(question)
+        self._stderr.flush()
+
     def hint(self, command: str, why: str = "") -> None:
         """The one command most likely wanted next. Silent for programs."""
         if self.form == "human":

@@ -4,97 +4,97 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from gesso.cli.app import EXIT_INTERRUPTED
+from gesso.cli.interrupt import follow
 from gesso.cli.live import TaskLine
-from gesso.cli.output import Common
+from gesso.cli.output import Common, Output
 from gesso.cli.session import client_for
+from gesso.cli.train_options import TrainOptions
+from gesso_protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from gesso.training import Adapter
 
 
 async def train(
-    pictures: Path,
+    pictures: Path | None = None,
     /,
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("lora.safetensors"),
     base: Annotated[str, Parameter(name=["--base", "-b"])] = "gesso-tiny@1",
     trigger: str = "",
-    steps: int | None = None,
-    rank: int | None = None,
-    alpha: int | None = None,
-    batch: int | None = None,
-    resolution: int | None = None,
-    learning_rate: float | None = None,
-    text_encoder: bool | None = None,
-    schedule: Literal["constant", "cosine", "linear"] | None = None,
-    prior: float | None = None,
-    prior_prompt: tuple[str, ...] = (),
-    sample_prompt: tuple[str, ...] = (),
-    sample_every: int | None = None,
     continue_: Annotated[str | None, Parameter(name="--continue")] = None,
-    seed: int | None = None,
+    resume: str | None = None,
+    options: TrainOptions | None = None,
     kohya: bool = False,
     fee: str | None = None,
     max_fee: str | None = None,
+    window: int | None = None,
     dry_run: bool = False,
     common: Common | None = None,
-) -> None:
+) -> int:
     """Train a LoRA on a folder or a zip of pictures.
+
+    Ctrl-C asks whether to stop at the next checkpoint: what was learnt is yours, the rest of the fee comes back. When
+    the node is lost, another one goes on from its last checkpoint, for the rest of the fee.
 
     Parameters
     ----------
     pictures
-        A folder or a zip: captions beside the pictures, <repeats>_<trigger> folders, metadata.jsonl, or no words.
+        A folder or a zip: captions beside the pictures, folders such as 10_zbx, metadata.jsonl, or no words.
     output
         Where the LoRA goes.
     base
         The model that it is trained for, NAME@VERSION.
     trigger
         The made-up word that stands for what is learnt; put before captions that lack it.
-    prior
-        Weight of staying close to the base on --prior-prompt texts, so that other prompts keep their pictures.
     continue_
         Start from this LoRA: NAME@VERSION of the marketplace, or a safetensors file.
+    resume
+        Go on with an earlier training, by its task: take what it gave, follow it, or order the rest of it.
     kohya
         Write the file for kohya-style tools instead of the one for diffusers.
+    window
+        Seconds that a node may take; a lost one is waited for until then.
     dry_run
         Say what was recognised and what it would cost, and stop.
     """
     common = common or Common()
     out = common.out
-    fields = {
-        "steps": steps,
-        "rank": rank,
-        "alpha": alpha if alpha is not None else rank,
-        "batch": batch,
-        "resolution": resolution,
-        "learning_rate": learning_rate,
-        "text_encoder": text_encoder,
-        "schedule": schedule,
-        "prior": prior,
-        "prior_prompts": prior_prompt or None,
-        "sample_prompts": sample_prompt or None,
-        "sample_every": sample_every,
-        "seed": seed,
-    }
+    if (pictures is None) == (resume is None):
+        raise UsageError("train on pictures, or --resume a task", hint="gesso train photos/ --trigger zbx")
+    if resume is not None:
+        async with client_for(common) as client:
+            run = await client.resume_training(resume, max_fee=max_fee)
+            adapter = await follow(out, run, TaskLine(out))
+        return _save(out, adapter, output, kohya=kohya, trigger=run.spec.trigger)
+    assert pictures is not None
+    settings = (options or TrainOptions()).settings()
     with tempfile.TemporaryDirectory(prefix="gesso-dataset-") as folder:
         async with client_for(common, read_only=dry_run) as client:
             order = await client.training_order(
-                pictures, base=base, trigger=trigger, continue_from=continue_, folder=Path(folder), **fields
+                pictures, base=base, trigger=trigger, continue_from=continue_, folder=Path(folder), **settings
             )
             for line in order.bundle.report.lines():
                 out.say(line)
             if dry_run:
                 quote = await client.quote(order.spec, fee=fee, audit="none")
                 out.result({**order.bundle.report.document(), "price": quote.document()})
-                return
-            run = await client.submit_training(order, fee=fee, max_fee=max_fee)
-            line_ = TaskLine(out)
-            try:
-                adapter = await run.result(on_event=line_.show)
-            finally:
-                line_.close()
+                return 0
+            asked = {} if window is None else {"commit_window_s": window}
+            run = await client.submit_training(order, fee=fee, max_fee=max_fee, **asked)
+            adapter = await follow(out, run, TaskLine(out))
+    return _save(out, adapter, output, kohya=kohya, trigger=trigger)
+
+
+def _save(out: Output, adapter: Adapter | None, output: Path, *, kohya: bool, trigger: str) -> int:
+    """Returns the exit code: that of an interrupted program when the person has left the run to itself."""
+    if adapter is None:
+        return EXIT_INTERRUPTED
     path = adapter.save(output, kohya=kohya)
     samples = [
         str(image.save(path.with_name(f"{path.stem}-sample-{at}.png"))) for at, image in enumerate(adapter.samples)
@@ -105,3 +105,4 @@ async def train(
     if adapter.stopped:
         out.say(f"stopped early: {adapter.stopped}")
     out.hint(f'gesso generate "a {trigger or "picture"}" --lora {path}:0.8 -o out.png')
+    return 0

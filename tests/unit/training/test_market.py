@@ -38,3 +38,8 @@ def test_no_strengths(text: str) -> None:
 def test_plain_numbers_become_fields() -> None:
     fields = spec_fields({"learning_rate": 1e-4, "prior": 0.5, "min_snr": 5, "steps": 3, "rank": None})
     assert fields == {"learning_rate_nano": 100_000, "prior_milli": 500, "min_snr_milli": 5000, "steps": 3}
+    assert spec_fields({"rank": 4, "text_encoder": False, "max_grad_norm": 0.5, "targets": ("b", "a", "b")}) == {
+        "rank": 4, "alpha": 4, "text_encoder": False, "text_learning_rate_nano": 0, "max_grad_norm_milli": 500,
+        "targets": ("a", "b"),
+    }  # fmt: skip
+    assert spec_fields({"rank": 4, "alpha": 9})["alpha"] == 9
