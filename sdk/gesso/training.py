@@ -149,25 +149,26 @@ class AsyncTraining:
         lost = self.task
         if lost.committed or (await lost.status()).state is not TaskState.EXPIRED:
             return False  # an audit went against it, or its requester took it back: not the node's death
-        if lost.claim is not None:
-            rest = await rest_of_run(self._ports, lost, self.spec, lost.claim)
-        else:
-            rest = self.spec if self._unclaimed_too else None
-        if rest is None:
-            return False
-        share = share_of_fee(lost.terms.fee, self.spec, rest)
         try:
-            self.task = await self._resubmit(rest, share=share)
+            rest = await self._rest(lost)
+            if rest is None:
+                return False
+            self.task = await self._resubmit(rest, share=share_of_fee(lost.terms.fee, self.spec, rest))
         except GessoError as problem:
             raise TaskFailed(
                 f"{error.message}; the rest could not be ordered: {problem.message}",
-                hint=f"go on from update {rest.first_step} later: gesso train --resume {lost.id}",
+                hint=f"go on with it later: gesso train --resume {lost.id}",
             ) from problem
         self.spec, self._unclaimed_too = rest, False
         if on_event is not None:
             fee, at, total = self.task.terms.fee, rest.first_step, rest.steps
             on_event(Resumed(task=self.id, at_ms=now_ms(), earlier=lost.id, index=at, total=total, fee=fee))
         return True
+
+    async def _rest(self, lost: AsyncTask) -> TrainLora | None:
+        if lost.claim is not None:
+            return await rest_of_run(self._ports, lost, self.spec, lost.claim)
+        return self.spec if self._unclaimed_too else None
 
 
 async def fetch_adapter(blobs: BlobStore, result: Result) -> Adapter:

@@ -47,19 +47,19 @@ class World:
         self._stack = stack
 
     async def add_node(
-        self, *, weight: int = 1, faults: FakeFaults | None = None, executor: Executor | None = None, **settings: Any
+        self, *, weight: int = 1, faults: FakeFaults | None = None, runner: Executor | None = None, **settings: Any
     ) -> Node:
         number = len(self.nodes) + 1
         chain = ChainDouble(self.board, node_address(number))
         self.board.register(chain.address, weight)
-        node = await self.open(chain, number, faults=faults, executor=executor, **settings)
+        node = await self.open(chain, number, faults=faults, runner=runner, **settings)
         self.nodes.append(node)
         self.chains.append(chain)
         return node
 
     async def open(
         self, chain: ChainDouble, number: int, *, faults: FakeFaults | None = None, stack: AsyncExitStack | None = None,
-        executor: Executor | None = None, **settings: Any,
+        runner: Executor | None = None, **settings: Any,
     ) -> Node:  # fmt: skip
         made = NodeSettings.verified(
             {
@@ -69,7 +69,7 @@ class World:
                 **settings,
             }
         )
-        opened = Node.open(made, chain=chain.as_chain(), blobs=self.blobs, executor=executor or FakeExecutor(faults))
+        opened = Node.open(made, chain=chain.as_chain(), blobs=self.blobs, executor=runner or FakeExecutor(faults))
         return await (stack or self._stack).enter_async_context(opened)
 
     async def submit(self, spec: Spec = SPEC, **terms: Any) -> Terms:
