@@ -12,9 +12,17 @@ from gesso.datasets.report import Report
 from gesso.datasets.source import Found, Source, read_source
 from gesso.tensorfile import write_tensors
 from gesso_protocol.errors import UsageError
+from gesso_protocol.fields import MAX_PROMPT_CHARS, plain_text
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import FileEntry, ModelManifest
-from gesso_protocol.training.dataset import INDEX_FILE, MAX_DATASET_BYTES, PICTURES_FILE, DatasetIndex, Sample
+from gesso_protocol.training.dataset import (
+    INDEX_FILE,
+    MAX_DATASET_BYTES,
+    MAX_TRIGGER_CHARS,
+    PICTURES_FILE,
+    DatasetIndex,
+    Sample,
+)
 
 PLACEHOLDER = "[trigger]"
 
@@ -40,6 +48,7 @@ def pack(source: Source, folder: Path, shape: Shape, *, trigger: str = "", name:
     Files that cannot be used are in the report; raises UsageError when none can be.
     """
     report = Report()
+    _check_trigger(trigger)
     found = read_source(source, report)
     samples, pictures = _prepared(found, shape, trigger, report)
     if not samples:
@@ -99,9 +108,20 @@ def _caption(item: Found, trigger: str, report: Report) -> str:
         if not trigger:
             report.note("advice", "no-caption", item.name, "it has no words; give a caption or --trigger")
         return trigger
-    if PLACEHOLDER in caption:
-        return caption.replace(PLACEHOLDER, trigger)
-    if trigger and trigger.lower() not in caption.lower():
+    lacks = bool(trigger) and PLACEHOLDER not in caption and trigger.lower() not in caption.lower()
+    whole = f"{trigger}, {caption}" if lacks else caption.replace(PLACEHOLDER, trigger)
+    if len(whole) > MAX_PROMPT_CHARS:
+        report.note("changed", "bad-caption", item.name, "with the trigger its caption is too long; only that is kept")
+        return trigger
+    if lacks:
         report.note("changed", "trigger-added", item.name, f"{trigger!r} was put before its caption")
-        return f"{trigger}, {caption}"
-    return caption
+    return whole
+
+
+def _check_trigger(trigger: str) -> None:
+    try:
+        plain_text(trigger)
+    except ValueError as error:
+        raise UsageError("the trigger holds control characters") from error
+    if len(trigger) > MAX_TRIGGER_CHARS:
+        raise UsageError(f"the trigger is longer than {MAX_TRIGGER_CHARS} characters", hint="a made-up word is enough")

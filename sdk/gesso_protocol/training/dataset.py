@@ -19,6 +19,7 @@ MAX_PICTURES = 5_000
 MAX_REPEATS = 1_000
 MAX_DATASET_BYTES = 4 * 1024**3
 MIN_SIDE_PX = 8
+MAX_TRIGGER_CHARS = 64
 
 
 class Sample(Document):
@@ -44,7 +45,7 @@ class DatasetIndex(Document):
 
     format: Literal["gesso/dataset/1"] = "gesso/dataset/1"
     resolution: Side
-    trigger: Annotated[Text, Field(max_length=64)] = ""
+    trigger: Annotated[Text, Field(max_length=MAX_TRIGGER_CHARS)] = ""
     samples: Annotated[tuple[Sample, ...], Field(min_length=1, max_length=MAX_PICTURES, strict=False)]
 
     @model_validator(mode="after")

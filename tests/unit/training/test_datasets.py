@@ -314,3 +314,17 @@ def test_importing_the_room_needs_no_pillow() -> None:
     code = "import sys, gesso.datasets; print('PIL' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split()[0] == "False"
+
+
+def test_a_caption_that_has_no_room_for_the_trigger_gives_way_to_it(tmp_path: Path) -> None:
+    files = {"a.png": RED, "a.txt": "a" * 2000, "b.png": BLUE, "b.txt": "[trigger] " * 200, "c.png": GREEN,
+             "c.txt": "a" * 1990}  # fmt: skip
+    bundle = packed(folder_of(tmp_path / "in", files), tmp_path, trigger="zbx of the north")
+    assert [words for words, _ in captions(bundle)] == ["zbx of the north"] * 3
+    assert bundle.report.count("bad-caption") == 3
+
+
+@pytest.mark.parametrize("trigger", ["z" * 65, "z\x1b[2J"])
+def test_triggers_that_are_none(trigger: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="trigger"):
+        packed([(picture(), "red")], tmp_path, trigger=trigger)
