@@ -276,6 +276,9 @@ def test_metadata_for_other_tools(adapter: Path) -> None:
         assert notes["ss_network_alpha"] == "2"
         assert notes["modelspec.sai_model_spec"] == "1.0.1"
         assert notes["gesso.task"] == "0x00"
+        raw = (adapter / name).read_bytes()
+        (header,) = struct.unpack("<Q", raw[:8])
+        assert notes["sshs_model_hash"] == hashlib.sha256(raw[8 + header :]).hexdigest()
         assert str(Path.home()) not in json.dumps(notes)
     assert json.loads((adapter / "adapter.json").read_text())["rank"] == 3
 

@@ -8,9 +8,9 @@ base and must give the same text embedding and UNet output, bit for bit; other w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from gesso_protocol.spec import TrainLora
 KOHYA_FILE = "adapter_kohya.safetensors"
 CARD_FILE = "adapter.json"
 _PROBE_TIMESTEP = 500
+Row: TypeAlias = tuple[str, str, tuple[int, ...], bytes]
+"""Name, element type, shape and bytes of one tensor."""
 _FAMILIES = {768: ("sd_v1", "stable-diffusion-v1/lora"), 1024: ("sd_v2", "stable-diffusion-v2/lora")}
 
 
@@ -38,12 +40,13 @@ def export_adapter(pipe: Any, network: Network, spec: TrainLora, folder: Path, p
     expected = probe(pipe, provenance.trigger)
     configs = {part: _plain(config) for part, config in network.configs.items()}
     network.close()
-    notes = metadata(spec, provenance, weights, pipe)
     settings = {f"{part}.{key}": value for part, config in configs.items() for key, value in config.items()}
     adapter, kohya = folder / ADAPTER_FILE, folder / KOHYA_FILE
-    rows = [(name, "F32", array.shape, array.tobytes()) for name, array in weights.items()]
-    write_tensors(adapter, rows, {**notes, "format": "pt", METADATA_KEY: json.dumps(settings, sort_keys=True)})
-    write_tensors(kohya, kohya_rows(weights, spec.alpha), {**notes, "format": "pt"})
+    rows: list[Row] = [(name, "F32", array.shape, array.tobytes()) for name, array in weights.items()]
+    others = kohya_rows(weights, spec.alpha)
+    peft = {METADATA_KEY: json.dumps(settings, sort_keys=True)}
+    write_tensors(adapter, rows, {**metadata(spec, provenance, rows, pipe), **peft})
+    write_tensors(kohya, others, metadata(spec, provenance, others, pipe))
     for path in (adapter, kohya):
         _prove(pipe, path, provenance.trigger, expected)
     (folder / CARD_FILE).write_text(json.dumps(card(spec, provenance), indent=1, sort_keys=True) + "\n")
@@ -60,9 +63,9 @@ def probe(pipe: Any, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
     return cond, output
 
 
-def kohya_rows(weights: Mapping[str, Array], alpha: int) -> list[tuple[str, str, tuple[int, ...], bytes]]:
+def kohya_rows(weights: Mapping[str, Array], alpha: int) -> list[Row]:
     """The same weights under kohya's names, each layer with its alpha."""
-    rows: list[tuple[str, str, tuple[int, ...], bytes]] = []
+    rows: list[Row] = []
     for name, array in weights.items():
         part, _, rest = name.partition(".")
         module, _, side = rest.removesuffix(".weight").rpartition(".lora_")
@@ -75,11 +78,15 @@ def kohya_rows(weights: Mapping[str, Array], alpha: int) -> list[tuple[str, str,
     return rows
 
 
-def metadata(spec: TrainLora, provenance: Provenance, weights: Mapping[str, Array], pipe: Any) -> dict[str, str]:
-    """What other tools show: kohya's `ss_*`, modelspec, and where the file comes from. All values are text."""
+def metadata(spec: TrainLora, provenance: Provenance, rows: Sequence[Row], pipe: Any) -> dict[str, str]:
+    """What other tools show: kohya's `ss_*`, modelspec, and where the file comes from. All values are text.
+
+    The hash is that of all that follows the file's header, as other tools compute it.
+    """
     version, architecture = _FAMILIES.get(pipe.unet.config.cross_attention_dim, ("sd_v1", "stable-diffusion-v1/lora"))
-    digest = sha256(b"".join(array.tobytes() for array in weights.values())).hex()
+    digest = sha256(b"".join(data for _, _, _, data in rows)).hex()
     return {
+        "format": "pt",
         "ss_v2": str(version == "sd_v2"),
         "ss_base_model_version": version,
         "ss_network_module": "networks.lora",
