@@ -241,18 +241,18 @@ class AsyncClient:
         listing = await self.model(base)
         label = f"{listing.name}@{listing.version}"
         fields = {**preset(label), **spec_fields(settings)}
-        shape = Shape(fields["resolution"], fields.get("bucket_step_px", 64), fields.get("buckets", True))
-        bundle = await pack_dataset(source, shape, trigger, folder)
         start = None if continue_from is None else await self.lora(continue_from, parent=listing.manifest)
         given = {
             **fields,
             "model_manifest": listing.manifest,
-            "dataset": bundle.ref,
+            "dataset": BlobRef(bytes(32)),
             "trigger": trigger,
             "continue_from": None if start is None else Adapter(ref=start.ref, manifest=start.manifest),
             "seed": fields.get("seed", secrets.randbelow(MAX_SEED)),
         }
-        return Order(make_training(label, **given), bundle)
+        spec = make_training(label, **given)  # settings that make no sense are said before any picture is read
+        bundle = await pack_dataset(source, Shape(spec.resolution, spec.bucket_step_px, spec.buckets), trigger, folder)
+        return Order(spec.changed(dataset=bundle.ref), bundle)
 
     async def train_lora(
         self, source: Source, *, fee: str | None = None, max_fee: str | None = None, **settings: Any

@@ -1,0 +1,138 @@
+"""`gesso train`: every setting of a spec can be given, and Ctrl-C does what the person answers."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from gesso.cli import interrupt
+from gesso.cli.live import TaskLine
+from gesso.cli.output import Output
+from gesso.cli.train_options import TrainOptions
+from gesso.training import spec_fields
+from gesso_protocol.errors import TaskFailed
+from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.spec import TrainLora
+from gesso_protocol.training.presets import make_training
+
+OF_THE_ORDER = {"format", "kind", "model", "model_manifest", "dataset", "continue_from", "trigger", "resume"}
+GIVEN: dict[str, Any] = {
+    "steps": 40, "rank": 5, "alpha": 6, "target": ("projection", "attention"), "text_encoder": True,
+    "learning_rate": 1e-4, "text_learning_rate": 5e-5, "schedule": "linear", "warmup_steps": 7, "weight_decay": 0.02,
+    "max_grad_norm": 0.5, "batch": 3, "accumulation": 2, "resolution": 128, "buckets": False, "bucket_step_px": 32,
+    "caption_dropout": 0.2, "noise_offset": 0.05, "min_snr": 5.0, "prior": 0.5, "prior_prompt": ("a dog",),
+    "sample_prompt": ("a zbx",), "sample_every": 10, "sample_steps": 9, "sample_guidance": 4.5, "checkpoint_every": 10,
+    "seed": 3, "dtype": "bf16",
+}  # fmt: skip
+
+
+def test_every_setting_of_a_spec_can_be_given() -> None:
+    assert {field.name for field in fields(TrainOptions)} == set(GIVEN)
+    given = spec_fields(TrainOptions(**GIVEN).settings())
+    assert set(given) == set(TrainLora.model_fields) - OF_THE_ORDER
+    spec = make_training("gesso-tiny@1", dataset=BlobRef(bytes(32)), **given)
+    preset = make_training("gesso-tiny@1", dataset=BlobRef(bytes(32)))
+    assert all(getattr(spec, name) != getattr(preset, name) for name in set(given) - {"text_encoder"})
+    assert (spec.min_snr_milli, spec.text_learning_rate_nano, spec.targets) == (
+        5000,
+        50_000,
+        ("attention", "projection"),
+    )
+
+
+def test_what_is_left_out_is_the_presets() -> None:
+    assert TrainOptions().settings() == {}
+    assert TrainOptions(text_encoder=False, sample_every=0, seed=0).settings() == {
+        "text_encoder": False, "sample_every": 0, "seed": 0,
+    }  # fmt: skip
+
+
+class Run:
+    """A training as the line sees it: it waits until it is stopped."""
+
+    id = TaskId(bytes(32))
+
+    def __init__(self, problem: TaskFailed | None = None) -> None:
+        self.stopped = anyio.Event()
+        self.problem = problem
+
+    async def stop(self) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.stopped.set()
+
+    async def result(self, *, on_event: object) -> str:
+        await self.stopped.wait()
+        return "the adapter"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the person types: a function that types it."""
+    reader, writer = os.pipe()
+    stdin = os.fdopen(reader, "r")
+    monkeypatch.setattr(stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True, fileno=stdin.fileno, readline=stdin.readline))
+    monkeypatch.setenv("TERM", "xterm")
+    yield lambda text: os.write(writer, text.encode())
+    stdin.close()
+    os.close(writer)
+
+
+async def interrupted(run: Run, typed: Any, *answers: str) -> tuple[Any, str]:
+    screen, found = Terminal(), list[Any]()
+    out = Output("human", stderr=screen)
+
+    async def follow() -> None:
+        found.append(await interrupt.follow(out, run, TaskLine(out)))  # type: ignore[arg-type]
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow)
+            for number, answer in enumerate(answers, 1):
+                while signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
+                    await anyio.lowlevel.checkpoint()
+                os.kill(os.getpid(), signal.SIGINT)
+                while screen.getvalue().count(interrupt.QUESTION) < number:
+                    await anyio.lowlevel.checkpoint()
+                typed(answer)
+                while signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+                    await anyio.lowlevel.checkpoint()
+    return found[0], screen.getvalue()
+
+
+@pytest.mark.anyio
+async def test_yes_stops_and_waits_for_what_was_learnt(typed: Any) -> None:
+    run = Run()
+    found, _ = await interrupted(run, typed, "\n", "y\n")
+    assert run.stopped.is_set()
+    assert found == "the adapter"
+
+
+@pytest.mark.anyio
+async def test_no_leaves_it_running_and_says_how_to_come_back(typed: Any) -> None:
+    run = Run()
+    found, screen = await interrupted(run, typed, "n\n")
+    assert found is None
+    assert not run.stopped.is_set()
+    assert f"gesso train --resume {run.id}" in screen
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_stopped_is_said(typed: Any) -> None:
+    run = Run(TaskFailed("no node works on it"))
+    found, screen = await interrupted(run, typed, "y\n", "n\n")
+    assert found is None
+    assert "it cannot be stopped: no node works on it" in screen
