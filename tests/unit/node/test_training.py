@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,7 +16,8 @@ from gesso.blobs import LocalBlobs
 from gesso.checkpointfile import State, read_state, write_state
 from gesso.datasets import pack
 from gesso.datasets.pictures import Shape
-from gesso.training import put_bundle
+from gesso.tensorfile import write_tensors
+from gesso.training import adapter_manifest, put_bundle
 from gesso_node.executors.fake import FakeEngine, FakeFaults
 from gesso_node.executors.lora.fake_trainer import FakeTrainer
 from gesso_node.executors.lora.host import TrainingThreadExecutor
@@ -23,6 +25,7 @@ from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.run import checkpoint_file
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.peer import Node
+from gesso_protocol.fields import Adapter
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskState
@@ -269,6 +272,34 @@ async def test_a_corrupt_data_set_is_refused_with_a_sentence_and_costs_nothing(
     assert word in await said(node, terms)
     assert world.board.refunded[task_of(terms)] == terms.fee
     assert world.board.balances.get(node.address, 0) == 0
+
+
+def adapter(folder: Path, kind: str) -> bytes:
+    """A LoRA to continue from, with something wrong."""
+    rank = 5 if kind == "rank" else 4
+    down, up = np.ones((rank, 8), np.float32), np.zeros((8, rank), np.float32)
+    if kind == "nan":
+        down[0, 0] = np.nan
+    name = "unet.other" if kind == "layers" else "unet.fake"
+    rows = [(f"{name}.lora_{side}.weight", "F32", one.shape, one.tobytes()) for side, one in (("A", down), ("B", up))]
+    path = folder / "adapter.safetensors"
+    write_tensors(path, rows)
+    return b"\x80\x04" + path.read_bytes() if kind == "pickle" else path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("rank", "another rank"), ("nan", "not numbers"), ("layers", "network"), ("pickle", "pickle")]
+)
+async def test_a_hostile_lora_to_continue_from_is_refused_and_costs_nothing(kind: str, word: str, world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    raw = adapter(world.folder, kind)
+    blob = await world.blobs.put(raw)
+    manifest = adapter_manifest("zbx", len(raw), blob, parent=None, licence="MIT")
+    await world.blobs.put(manifest.encode())
+    terms = await world.submit(await training(world, continue_from=Adapter(manifest=manifest.ref)))
+    await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
+    assert word in await said(node, terms)
+    assert world.board.refunded[task_of(terms)] == terms.fee
 
 
 async def test_what_nobody_serves_is_waited_for_and_then_costs_nothing(world: World) -> None:

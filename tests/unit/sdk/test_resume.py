@@ -1,0 +1,209 @@
+"""What a requester makes of a lost node's checkpoints: the newest good one, the chain's seed, a share of the fee."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gesso.blobs import LocalBlobs
+from gesso.checkpointfile import State, write_state
+from gesso.resume import rest_of_run, share_of_fee
+from gesso.training import MAX_RESUMES, AsyncTraining
+from gesso_protocol.errors import FeeTooLow, NoEligibleNode, TaskFailed, WorkRejected
+from gesso_protocol.events import Checkpoint, Claimed
+from gesso_protocol.hashing import keccak256
+from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.money import Wei
+from gesso_protocol.spec import TrainLora
+from gesso_protocol.training.checkpoint import KeptCheckpoint, Resume
+from gesso_protocol.training.draws import run_seed
+from gesso_protocol.training.presets import make_training
+
+pytestmark = pytest.mark.anyio
+NODE, OTHER = Address("0x" + "11" * 20), Address("0x" + "12" * 20)
+TASK, NEXT = TaskId(b"\x02" * 32), TaskId(b"\x03" * 32)
+SPEC = make_training("gesso-tiny@1", dataset=BlobRef(bytes(32)), steps=100)
+CLAIM = Claimed(task=TASK, at_ms=1, node=NODE, commit_by=160)
+SEED = run_seed(keccak256(b"gesso/train/1/no-beacon" + TASK.value), TASK.value, SPEC.seed)
+
+
+class World:
+    """A store, a relay's memory and a task whose node was lost."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.blobs = LocalBlobs(folder / "blobs")
+        self.remembered: KeptCheckpoint | None = None
+        self.told: list[Checkpoint] = []
+        directory = SimpleNamespace(checkpoint_of=self._remembered)
+        self.ports: Any = SimpleNamespace(
+            blobs=self.blobs, directory=directory, chain=SimpleNamespace(arbiter=None), can_send=True
+        )
+        self.state = TaskState.EXPIRED
+        self.task: Any = self.lost(TASK)
+
+    def lost(self, task: TaskId, problem: TaskFailed | None = None, claim: Claimed | None = CLAIM) -> Any:
+        async def result(**_: object) -> None:
+            raise problem or TaskFailed("node did not deliver in time")
+
+        async def status() -> object:
+            return SimpleNamespace(state=self.state)
+
+        terms = SimpleNamespace(commit_window_s=60, fee=Wei(1000))
+        return SimpleNamespace(id=task, terms=terms, checkpoints=self.told, claim=claim, committed=False,
+                               result=result, status=status)  # fmt: skip
+
+    async def _remembered(self, task: TaskId, node: Address) -> KeptCheckpoint | None:
+        return self.remembered if (task, node) == (TASK, NODE) else None
+
+    async def keep(
+        self, step: int, *, says: int | None = None, by: Address = NODE, put: bool = True, value: float = 1
+    ) -> BlobRef:
+        """The node tells of a checkpoint; `says` is after which update, if not the truth."""
+        one = {"w": np.full((2, 2), value, np.float32)}
+        path = self.folder / f"{step}.safetensors"
+        write_state(path, State(step, one, one, {"w": np.ones((2, 2), np.float32)}))
+        raw = path.read_bytes()
+        if put:
+            await self.blobs.put(raw)
+        ref = BlobRef.of(raw)
+        self.told.append(
+            Checkpoint(task=TASK, at_ms=1, node=by, index=says or step, total=100, state=ref, size=len(raw))
+        )
+        return ref
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def found(world: World, spec: TrainLora = SPEC) -> Resume | None:
+    rest = await rest_of_run(world.ports, world.task, spec, CLAIM)
+    if rest is None:
+        return None
+    assert rest.run == spec.run
+    return rest.resume
+
+
+async def test_the_newest_checkpoint_is_taken_and_the_seed_is_the_chains(world: World) -> None:
+    await world.keep(20)
+    newest = await world.keep(40)
+    resume = await found(world)
+    assert resume is not None
+    assert (resume.step, resume.state, resume.task, resume.seed) == (40, newest, TASK, SEED.hex())
+
+
+async def test_what_is_no_checkpoint_of_this_run_is_passed_over(world: World) -> None:
+    good = await world.keep(20)
+    await world.keep(40, put=False)  # nobody has it
+    await world.keep(41, says=60)  # another place
+    await world.keep(80, value=float("nan"))
+    await world.keep(33)  # between checkpoints
+    await world.keep(100)  # nothing is left
+    await world.keep(99, by=OTHER)  # somebody else's word
+    rubbish = await world.blobs.put(b"\x80\x04 a pickle")
+    world.told.append(Checkpoint(task=TASK, at_ms=1, node=NODE, index=60, total=100, state=rubbish, size=11))
+    world.told.append(Checkpoint(task=TASK, at_ms=1, node=NODE, index=60, total=100, state=good, size=3))
+    resume = await found(world)
+    assert resume is not None
+    assert (resume.step, resume.state) == (20, good)
+
+
+async def test_a_relay_remembers_for_who_was_away(world: World) -> None:
+    ref = await world.keep(40)
+    size = world.told.pop().size
+    assert await found(world) is None
+    world.remembered = KeptCheckpoint(state=ref, step=40, size=size, signature="00" * 65)
+    resume = await found(world)
+    assert resume is not None
+    assert resume.step == 40
+
+
+async def test_a_rest_is_handed_on_with_the_runs_own_seed(world: World) -> None:
+    old = Resume(task=NEXT, seed="ab" * 32, step=40, state=BlobRef(bytes(32)), size=1)
+    await world.keep(40)
+    assert await found(world, SPEC.rest(old)) is None, "no step further than it began"
+    await world.keep(60)
+    resume = await found(world, SPEC.rest(old))
+    assert resume is not None
+    assert (resume.task, resume.seed, resume.step) == (NEXT, "ab" * 32, 60)
+
+
+def test_the_share_is_what_is_left_rounded_up() -> None:
+    rest = SPEC.rest(Resume(task=TASK, seed="ab" * 32, step=40, state=BlobRef(bytes(32)), size=1))
+    later = SPEC.rest(Resume(task=TASK, seed="ab" * 32, step=80, state=BlobRef(bytes(32)), size=1))
+    assert share_of_fee(Wei(1001), SPEC, rest) == 601
+    assert share_of_fee(Wei(601), rest, later) == 201
+
+
+class Desk:
+    """Takes what is ordered again."""
+
+    def __init__(self, world: World, problem: Exception | None = None, *, further: bool = True) -> None:
+        self.world = world
+        self.problem = problem
+        self.further = further
+        """Whether the next node gets one checkpoint further before it is lost too."""
+        self.orders: list[tuple[TrainLora, Wei]] = []
+
+    async def __call__(self, spec: TrainLora, *, share: Wei) -> Any:
+        if self.problem is not None:
+            raise self.problem
+        self.orders.append((spec, share))
+        if self.further:
+            await self.world.keep(spec.first_step + spec.checkpoint_every)
+        return self.world.lost(NEXT)
+
+
+async def test_it_goes_on_a_few_times_and_then_gives_up(world: World) -> None:
+    await world.keep(10)
+    desk = Desk(world)
+    run = AsyncTraining(world.ports, world.task, SPEC.changed(checkpoint_every=10), desk)
+    with pytest.raises(TaskFailed, match="did not deliver"):
+        await run.result()
+    assert [spec.first_step for spec, _ in desk.orders] == [10, 20, 30][:MAX_RESUMES]
+
+
+async def test_it_does_not_go_on_from_where_it_was(world: World) -> None:
+    await world.keep(80)
+    desk = Desk(world, further=False)
+    with pytest.raises(TaskFailed, match="did not deliver"):
+        await AsyncTraining(world.ports, world.task, SPEC, desk).result()
+    assert [(spec.first_step, share) for spec, share in desk.orders] == [(80, 200)]
+
+
+@pytest.mark.parametrize(
+    "problem", [WorkRejected("an audit found it bad"), NoEligibleNode("nobody claimed it"), TaskFailed("cancelled")]
+)
+async def test_it_goes_on_only_when_a_node_was_lost(problem: TaskFailed, world: World) -> None:
+    await world.keep(20)
+    desk = Desk(world)
+    claim = None if isinstance(problem, NoEligibleNode) else CLAIM
+    world.state = TaskState.CANCELLED if "cancelled" in problem.message else TaskState.EXPIRED
+    task = world.lost(TASK, problem, claim)
+    task.committed = isinstance(problem, WorkRejected)
+    with pytest.raises(type(problem), match=problem.message):
+        await AsyncTraining(world.ports, task, SPEC, desk).result()
+    assert desk.orders == []
+
+
+async def test_a_rest_that_nobody_claimed_is_ordered_again_by_hand(world: World) -> None:
+    desk = Desk(world)
+    task = world.lost(TASK, NoEligibleNode("nobody claimed it"), None)
+    with pytest.raises(TaskFailed):
+        await AsyncTraining(world.ports, task, SPEC, desk, unclaimed_too=True).result()
+    assert desk.orders == [(SPEC, Wei(1000))]
+
+
+async def test_a_rest_that_costs_too_much_says_so_and_how_to_go_on(world: World) -> None:
+    await world.keep(20)
+    run = AsyncTraining(world.ports, world.task, SPEC, Desk(world, FeeTooLow("9 is asked and at most 8 is allowed")))
+    with pytest.raises(TaskFailed, match="at most 8 is allowed") as caught:
+        await run.result()
+    assert f"gesso train --resume {TASK}" in (caught.value.hint or "")
