@@ -31,6 +31,8 @@ class TaskLine:
         self._names = {address.short: name for address, name in (names or {}).items()}
         self._stages: list[str] = []
         self._step = ""
+        self._kept = ""
+        """Up to where a training can go on elsewhere."""
         self._open = False
         self._audited = False
         self._shown: set[str] = set()
@@ -45,12 +47,15 @@ class TaskLine:
             loss = "" if event.loss is None else f" loss {event.loss:.4f}"
             self._step = f"step {event.index}/{event.total}{loss}"
             if self._out.live:
-                self._draw(f"{bar(event.index, event.total)} {self._step}")
+                self._draw(f"{bar(event.index, event.total)} {self._step}{self._kept}")
             elif event.checkpoint:
                 self._out.say(self._step)
             return
         if isinstance(event, events.Checkpoint):
-            return  # its step says it on the line; where it is kept is for programs
+            self._kept = f", kept up to {event.index}"
+            if not self._out.live:
+                self._out.say(f"checkpoint {event.index}/{event.total} is kept")
+            return
         if isinstance(event, events.Step):
             self._step = f"step {event.index}/{event.total}"
             if self._out.live:
@@ -76,6 +81,12 @@ class TaskLine:
             self._draw("")
         else:
             self._out.say(text)
+
+    def remark(self, text: str) -> None:
+        """A line of its own, between what is drawn."""
+        if self._open:
+            self._out.redraw("")
+        self._out.say(text)
 
     def close(self) -> None:
         """End the line, so that what follows starts on its own."""

@@ -15,6 +15,7 @@ from gesso.cli.output import Common, Output
 from gesso.cli.session import client_for
 from gesso.cli.train_options import TrainOptions
 from gesso_protocol.errors import UsageError
+from gesso_protocol.events import Event, TrainingStep
 
 if TYPE_CHECKING:
     from gesso.training import Adapter
@@ -70,7 +71,7 @@ async def train(
     if resume is not None:
         async with client_for(common) as client:
             run = await client.resume_training(resume, max_fee=max_fee)
-            adapter = await follow(out, run, TaskLine(out))
+            adapter = await follow(out, run, SampleLine(out, output))
         return _save(out, adapter, output, kohya=kohya, trigger=run.spec.trigger)
     assert pictures is not None
     settings = (options or TrainOptions()).settings()
@@ -87,8 +88,31 @@ async def train(
                 return 0
             asked = {} if window is None else {"commit_window_s": window}
             run = await client.submit_training(order, fee=fee, max_fee=max_fee, **asked)
-            adapter = await follow(out, run, TaskLine(out))
+            adapter = await follow(out, run, SampleLine(out, output))
     return _save(out, adapter, output, kohya=kohya, trigger=trigger)
+
+
+class SampleLine(TaskLine):
+    """The task's line, which also keeps the samples that are drawn on the way, beside the LoRA."""
+
+    def __init__(self, out: Output, output: Path) -> None:
+        super().__init__(out)
+        self._output = output.expanduser().resolve()
+        self._kept_samples: set[tuple[int, int]] = set()
+
+    def show(self, event: Event) -> None:
+        """See `TaskLine.show`."""
+        super().show(event)
+        if not isinstance(event, TrainingStep) or event.sample is None:
+            return
+        place = (event.index, event.prompt)
+        if place not in self._kept_samples:
+            self._kept_samples.add(place)
+            suffix = ".png" if event.sample.startswith(b"\x89PNG") else ".jpg"
+            name = f"{self._output.stem}-sample-{event.prompt}-step-{event.index}{suffix}"
+            self._output.parent.mkdir(parents=True, exist_ok=True)
+            (self._output.parent / name).write_bytes(event.sample)
+            self.remark(f"sample after step {event.index}: {name}")
 
 
 def _save(out: Output, adapter: Adapter | None, output: Path, *, kohya: bool, trigger: str) -> int:

@@ -194,7 +194,7 @@ async def test_it_goes_on_only_when_a_node_was_lost(problem: TaskFailed, world: 
 
 
 async def test_a_rest_that_nobody_claimed_is_ordered_again_by_hand(world: World) -> None:
-    desk = Desk(world)
+    desk = Desk(world, further=False)
     task = world.lost(TASK, NoEligibleNode("nobody claimed it"), None)
     with pytest.raises(TaskFailed):
         await AsyncTraining(world.ports, task, SPEC, desk, unclaimed_too=True).result()

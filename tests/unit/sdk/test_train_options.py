@@ -1,4 +1,4 @@
-"""`gesso train`: every setting of a spec can be given, and Ctrl-C does what the person answers."""
+"""`gesso train`: every setting can be given, Ctrl-C does what the person answers, the line tells all that happens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import os
 import signal
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +16,13 @@ import pytest
 from gesso.cli import interrupt
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Output
+from gesso.cli.train import SampleLine
 from gesso.cli.train_options import TrainOptions
 from gesso.training import spec_fields
+from gesso_protocol import events
 from gesso_protocol.errors import TaskFailed
-from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.ids import ZERO_ADDRESS, BlobRef, TaskId
+from gesso_protocol.money import Wei
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.training.presets import make_training
 
@@ -136,3 +140,38 @@ async def test_what_cannot_be_stopped_is_said(typed: Any) -> None:
     found, screen = await interrupted(run, typed, "y\n", "n\n")
     assert found is None
     assert "it cannot be stopped: no node works on it" in screen
+
+
+def story() -> list[events.Event]:
+    at: dict[str, Any] = {"task": Run.id, "at_ms": 1}
+    step = {**at, "index": 20, "total": 60, "loss": 0.25}
+    return [
+        events.Claimed(**at, node=ZERO_ADDRESS, commit_by=9),
+        events.TrainingStep(**step, checkpoint=True),
+        events.TrainingStep(**step, prompt=1, sample=b"\x89PNG small"),
+        events.TrainingStep(**step, prompt=1, sample=b"\x89PNG small"),
+        events.Checkpoint(**at, node=ZERO_ADDRESS, index=20, total=60, state=BlobRef(bytes(32)), size=9),
+        events.TrainingStep(**{**step, "index": 21}),
+        events.Expired(**at, refund=Wei(10**17), node=ZERO_ADDRESS),
+        events.Resumed(**at, earlier=Run.id, index=20, total=60, fee=Wei(10**16)),
+    ]
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_training_is_told_with_its_samples_and_checkpoints(
+    live: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal() if live else io.StringIO()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    line = SampleLine(Output("human", stderr=screen), tmp_path / "new" / "zbx.safetensors")
+    for event in story():
+        line.show(event)
+    line.close()
+    assert (tmp_path / "new" / "zbx-sample-1-step-20.png").read_bytes() == b"\x89PNG small"
+    text = screen.getvalue()
+    told = ["step 20/60 loss 0.2500", "sample after step 20: zbx-sample-1-step-20.png", "expired, fee refunded",
+            f"goes on from step 20/60 for 0.01 as {Run.id.short}"]  # fmt: skip
+    assert all(words in text for words in told)
+    assert ("step 21/60 loss 0.2500, kept up to 20" in text) is live
+    assert ("checkpoint 20/60 is kept" in text) is not live

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from PIL import Image
 
 from gesso.checkpointfile import State, read_state, write_state
 from gesso_node.executors.engine import Cancelled
@@ -18,9 +20,10 @@ from gesso_node.executors.lora.fake_trainer import FakeTrainer
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.outside import TrainingTrace
 from gesso_node.executors.lora.port import Retrained, SegmentJob, Trained, TrainingInputs, TrainingJob, TrainingStep
-from gesso_node.executors.lora.run import checkpoint_file, read_losses, retrain, train
+from gesso_node.executors.lora.run import checkpoint_file, read_losses, retrain, shown, train
 from gesso_node.executors.port import TimedOut, Unfit
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
+from gesso_protocol.messages import Preview
 from gesso_protocol.trace import trace_root
 from gesso_protocol.training.audit import TrainingVerdict, judge_segment
 from gesso_protocol.training.trace import segments
@@ -119,6 +122,17 @@ def test_samples_come_on_time(inputs: Inputs, tmp_path: Path) -> None:
     assert [(step.index, step.prompt) for step in told if step.sample] == [(6, 0), (6, 1), (12, 0), (12, 1)]
     assert [image.index for image in run.images] == [0, 1]
     assert run.images[0].path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (512, 768), (1024, 64), (2048, 2048)])
+def test_samples_on_the_way_fit_a_progress_event(width: int, height: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8).tobytes()
+    for raw in (noise, bytes(len(noise))):
+        picture = shown(width, height, raw)
+        assert len(Preview.of(picture).image) <= 12 * 1024
+        with Image.open(io.BytesIO(picture)) as opened:
+            assert abs(opened.width / opened.height - width / height) < 0.2 * width / height
+    assert Image.open(io.BytesIO(picture)).size == (min(width, 512), min(height, 512)) or max(width, height) > 512
 
 
 def test_training_goes_on_from_an_adapter(inputs: Inputs, tmp_path: Path) -> None:

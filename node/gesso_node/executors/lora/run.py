@@ -25,12 +25,14 @@ from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingS
 from gesso_node.executors.lora.trainer import Provenance, Trainer
 from gesso_node.executors.port import ImageFile
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
+from gesso_protocol.messages import MAX_PREVIEW_BYTES
 from gesso_protocol.spec import TrainLora, spec_ref
 from gesso_protocol.training.trace import Segment, segments
 
 INDEX_FILE = "training.json"
 STOP_FILE = "stop"
 MAX_REASON_BYTES = 200
+SHOWN_SIDES_PX = (512, 256, 128, 64)
 ADAPTER_FOLDER = "adapter"
 EmitTraining = Callable[[TrainingStep], None]
 """Called after each update; raises Cancelled when the work is not wanted any more."""
@@ -151,7 +153,7 @@ def _maybe_sample(trainer: Trainer, spec: TrainLora, done: int, loss: float, emi
     if not spec.sample_every or done % spec.sample_every or done == spec.steps:
         return
     for at, prompt in enumerate(spec.sample_prompts):
-        picture = _png(*trainer.sample(prompt, spec.seed + at))
+        picture = shown(*trainer.sample(prompt, spec.seed + at))
         emit(TrainingStep(done, spec.steps, loss, prompt=at, sample=picture))
 
 
@@ -221,6 +223,20 @@ def losses_of(raw: bytes, count: int) -> tuple[float, ...]:
     if len(raw) != 8 * count:
         raise ExecutorCrashed(f"a log of {count} losses has {len(raw)} bytes")
     return struct.unpack(f"<{count}d", raw)
+
+
+def shown(width: int, height: int, raw: bytes) -> bytes:
+    """A sample as it is shown on the way: as large and as fine as a progress event holds."""
+    whole = Image.frombytes("RGB", (width, height), raw)
+    for side in SHOWN_SIDES_PX:
+        small = whole.copy()
+        small.thumbnail((side, side))
+        for form, options in (("PNG", {}), ("JPEG", {"quality": 85}), ("JPEG", {"quality": 50})):
+            buffer = io.BytesIO()
+            small.save(buffer, form, **options)
+            if buffer.tell() <= MAX_PREVIEW_BYTES:
+                return buffer.getvalue()
+    raise AssertionError("64 pixels a side always fit")
 
 
 def _png(width: int, height: int, raw: bytes) -> bytes:
