@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from pydantic_core import CoreSchema, core_schema
@@ -147,6 +148,7 @@ class Address(str):
         )
 
 
+@lru_cache(maxsize=4096)
 def _checksum(lower: str) -> str:
     digest = keccak256(lower.encode("ascii")).hex()
     return "".join(c.upper() if int(h, 16) >= 8 else c for c, h in zip(lower, digest, strict=False))

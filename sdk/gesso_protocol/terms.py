@@ -57,7 +57,7 @@ class Terms(Document):
     audit: Annotated[AuditMode, Field(strict=False)] = AuditMode.SAMPLED
 
     def as_tuple(self) -> tuple[str, int, bytes, int, int, int, int, int, int]:
-        """The values in the order of the Solidity struct, as web3 wants them."""
+        """The values in the order of the Solidity struct, as an ABI encoder wants them."""
         return (
             str(self.requester),
             int(self.fee),
@@ -72,7 +72,7 @@ class Terms(Document):
 
     @classmethod
     def from_tuple(cls, values: tuple[Any, ...] | list[Any]) -> Terms:
-        """From what web3 decodes. Raises `EncodingInvalid` for a tuple of another length or an unknown audit mode."""
+        """From the decoded struct. Raises `EncodingInvalid` for a tuple of another length or an unknown audit mode."""
         if len(values) != 9:
             raise EncodingInvalid("terms have nine fields")
         requester, fee, spec, model, kind, claim_window, commit_window, nonce, audit = values

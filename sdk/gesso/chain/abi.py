@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 
+from gesso.chain.words import Values, decode, encode
 from gesso_contracts import (
     ARBITER,
     BLOCK_BEACON,
@@ -22,8 +22,6 @@ from gesso_contracts import (
 )
 from gesso_protocol.errors import ChainError
 from gesso_protocol.ids import Address
-
-Values = tuple[Any, ...]
 
 _ERROR_STRING = bytes.fromhex("08c379a0")
 _PANIC = bytes.fromhex("4e487b71")
@@ -46,7 +44,7 @@ class Function:
     def decode(self, data: bytes) -> Values:
         """What the call returned. Raises ChainError when nothing of the kind is there (no contract, usually)."""
         try:
-            return tuple(decode(self.outputs, data))
+            return decode(self.outputs, data)
         except (DecodingError, ValueError, OverflowError) as error:
             raise ChainError(
                 f"{self.name} answered nothing that can be read",
@@ -67,8 +65,8 @@ class Event:
         if len(topics) != len(self.indexed):
             raise ChainError(f"a {self.name} log has {len(topics)} indexed fields")
         try:
-            values = {name: decode([kind], topic)[0] for (name, kind), topic in zip(self.indexed, topics, strict=True)}
-            rest = decode([kind for _, kind in self.plain], data)
+            values = {name: decode((kind,), topic)[0] for (name, kind), topic in zip(self.indexed, topics, strict=True)}
+            rest = decode(tuple(kind for _, kind in self.plain), data)
         except (DecodingError, ValueError, OverflowError) as error:
             raise ChainError(f"a {self.name} log cannot be read") from error
         return values | {name: value for (name, _), value in zip(self.plain, rest, strict=True)}
@@ -113,9 +111,9 @@ def decode_revert(data: bytes) -> Revert:
         if kind is not None:
             return Revert(kind[0], _readable(kind[1], decode(kind[1], body)))
         if selector == _ERROR_STRING:
-            return Revert("Error", tuple(decode(["string"], body)))
+            return Revert("Error", decode(("string",), body))
         if selector == _PANIC:
-            return Revert("Panic", tuple(decode(["uint256"], body)))
+            return Revert("Panic", decode(("uint256",), body))
     except (DecodingError, ValueError, OverflowError):
         pass
     return Revert("Unknown", ("0x" + data[:68].hex(),))

@@ -16,9 +16,9 @@ from typing import Protocol, TypeVar
 import anyio
 import structlog
 
-from gesso.chain.abi import Values
 from gesso.chain.drand import DrandServers
 from gesso.chain.sender import Mined
+from gesso.chain.words import Values
 from gesso_contracts import BLOCK_BEACON, DRAND_BEACON, Contract
 from gesso_protocol import drand
 from gesso_protocol.errors import ChainReverted, Unreachable

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gesso.chain.abi import Revert, Values, decode_revert
+from gesso.chain.abi import Revert, decode_revert
+from gesso.chain.words import Values
 from gesso_protocol.errors import ChainReverted, DeadlinePassed, FeeTooLow, GessoError, InsufficientFunds
 from gesso_protocol.money import format_amount
 

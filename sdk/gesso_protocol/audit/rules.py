@@ -74,7 +74,7 @@ class AuditRules(Document):
 
     @classmethod
     def from_tuple(cls, values: Sequence[Any]) -> Self:
-        """From what web3 decodes of `params()`. Raises `EncodingInvalid` for another length or impossible rules."""
+        """From the decoded `params()`. Raises `EncodingInvalid` for another length or impossible rules."""
         names = [name for name in cls.model_fields if name != "format"]
         if len(values) != len(names):
             raise EncodingInvalid(f"an arbiter has {len(names)} rules")
@@ -84,7 +84,7 @@ class AuditRules(Document):
             raise EncodingInvalid(explain(error)) from None
 
     def as_tuple(self) -> tuple[int, ...]:
-        """The values in the order of the Solidity struct, as web3 wants them."""
+        """The values in the order of the Solidity struct, as an ABI encoder wants them."""
         return tuple(int(getattr(self, name)) for name in type(self).model_fields if name != "format")
 
     def seats(self, level: int) -> int:

@@ -37,6 +37,7 @@ ALLOWED = {
     "Crypto",
     "dataclasses",
     "enum",
+    "functools",
     "gesso_protocol",
     "hashlib",
     "json",
@@ -83,7 +84,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_only_harmless_imports(path: Path) -> None:
-    extra = {"numpy", "math", "itertools", "functools", "importlib"} if path.parent in WITH_NUMPY else set()
+    extra = {"numpy", "math", "itertools", "importlib"} if path.parent in WITH_NUMPY else set()
     assert imported(path) <= ALLOWED | extra
 
 
