@@ -30,10 +30,10 @@ from gesso_protocol.terms import Terms
 
 ONE = 10**18
 FEE = Wei(ONE // 100)
-SUBMITTING_AT_ONCE = 64
+SUBMITTING_AT_ONCE = 256
 CLAIMING_AT_ONCE = 16
 SETTLE_BATCH = 50
-SETTLE_AFTER_S = 0.5
+SETTLE_AFTER_S = 0.25
 """A payment that is due waits this long for others to share its transaction with."""
 POLL_S = 0.05
 LIMIT_S = 300.0

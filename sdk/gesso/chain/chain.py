@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gesso.chain.abi import Values, function
+from gesso.chain.abi import function
 from gesso.chain.arbiter import Arbiter
 from gesso.chain.cursor import Cursor, EventReader, Page
 from gesso.chain.drand import DrandServers
@@ -26,6 +26,7 @@ from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Mined, Sender
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import Wallet
+from gesso.chain.words import Values
 from gesso_contracts import (
     ARBITER,
     BLOCK_BEACON,
@@ -164,7 +165,9 @@ class Chain:
         return _receipt(mined, task=self.task_id(terms))
 
     async def claim(self, terms: Terms) -> TxReceipt:
-        return _receipt(await self._send(TASK_BOARD, "claim", terms.as_tuple()), task=self.task_id(terms))
+        # Others may be faster, so a refusal is heard before it costs anything.
+        mined = await self._send(TASK_BOARD, "claim", terms.as_tuple(), alike=True, tried=True)
+        return _receipt(mined, task=self.task_id(terms))
 
     async def commit(self, terms: Terms, result_root: Root, trace_root: Root) -> TxReceipt:
         arguments = (terms.as_tuple(), result_root.value, trace_root.value)
@@ -439,14 +442,20 @@ class Chain:
         return codec.decode(await self._rpc.call(self._home(contract), codec.encode(*arguments)))
 
     async def _send(
-        self, contract: Contract, name: str, *arguments: object, least_gas: int = 0, alike: bool = False
+        self,
+        contract: Contract,
+        name: str,
+        *arguments: object,
+        least_gas: int = 0,
+        alike: bool = False,
+        tried: bool = False,
     ) -> Mined:
         """`alike`: calls of this function use about the same gas, whatever their arguments."""
         self._signing_wallet()
         assert self._sender is not None
         data = function(contract, name).encode(*arguments)
         kind = name if alike and self.settings.learn_gas else None
-        return await self._sender.send(self._home(contract), data, least_gas=least_gas, kind=kind)
+        return await self._sender.send(self._home(contract), data, least_gas=least_gas, kind=kind, tried=tried)
 
     async def _allowance(self, spender: Address) -> int:
         return int((await self._read(DEV_TOKEN, "allowance", str(self.address), str(spender)))[0])

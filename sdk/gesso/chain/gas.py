@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gesso.chain.rpc import Rpc
+from gesso.chain.rpc import LATEST, Rpc
 from gesso_protocol.errors import ChainError
 
 MARGIN_PERCENT = 130
@@ -22,13 +22,19 @@ class GasLimits:
         self._most = most
         self._used: dict[str, list[int]] = {}
 
-    async def of(self, message: Mapping[str, Any], *, least: int, kind: str | None) -> int:
-        """For this call. With a `kind` whose gas is known nothing is asked, and a refusal is found out on chain.
+    async def of(self, message: Mapping[str, Any], *, least: int, kind: str | None, tried: bool = False) -> int:
+        """For this call. With a `kind` whose gas is known nothing is asked, and a refusal is found out on chain;
+        `tried` has the call made once to hear of one, which costs the chain a fraction of an estimate.
 
         Raises ChainError above the limit, and what the contract throws if the chain is asked.
         """
         known = self._used.get(kind, []) if kind is not None else []
-        needed = max(known) if len(known) >= LEARNT_AFTER else await self._rpc.estimate(message)
+        if len(known) < LEARNT_AFTER:
+            needed = await self._rpc.estimate(message)
+        else:
+            needed = max(known)
+            if tried:
+                await self._rpc.request("eth_call", dict(message), LATEST)
         gas = max(needed * MARGIN_PERCENT // 100, needed + LEAST_MARGIN, least)
         if gas > self._most:
             raise ChainError(

@@ -13,6 +13,7 @@ from gesso_protocol.errors import GessoError
 Receipt = Mapping[str, Any]
 
 FEW = 4
+MAX_BLOCKS = 8
 
 
 class Inclusion:
@@ -62,16 +63,24 @@ class Inclusion:
             self._kick.clear()
 
     async def _look(self, head: Header, seen: Header | None) -> None:
-        if len(self._wanted) > FEW and seen is not None and head.parent == seen.hash:
-            receipts = await self._rpc.block_receipts(head.number)
-            if receipts is not None:
-                for receipt in receipts:
+        """A crowd is looked for in whole blocks where these follow on what was seen, a few are asked for by name."""
+        if len(self._wanted) > FEW and seen is not None and 0 < head.number - seen.number <= MAX_BLOCKS:
+            blocks = range(seen.number + 1, head.number + 1)
+            follows, *receipts = await asyncio.gather(
+                self._follows(head, seen), *(self._rpc.block_receipts(block) for block in blocks)
+            )
+            if follows and None not in receipts:
+                for receipt in (receipt for block in receipts for receipt in block or ()):
                     self._found(str(receipt["transactionHash"]), receipt)
                 return
-        for tx_hash in list(self._wanted):
-            found = await self._rpc.receipt(tx_hash)
+        wanted = list(self._wanted)
+        for tx_hash, found in zip(wanted, await asyncio.gather(*map(self._rpc.receipt, wanted)), strict=True):
             if found is not None:
                 self._found(tx_hash, found)
+
+    async def _follows(self, head: Header, seen: Header) -> bool:
+        first = head if head.number == seen.number + 1 else await self._rpc.header(seen.number + 1)
+        return first is not None and first.parent == seen.hash
 
     def _found(self, tx_hash: str, receipt: Receipt) -> None:
         future = self._wanted.pop(tx_hash, None)

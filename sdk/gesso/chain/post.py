@@ -1,4 +1,4 @@
-"""Posting JSON-RPC: one request travels at once, and whatever is asked while others are on their way goes as a batch.
+"""Posting JSON-RPC: what is asked in one breath, or while others are on their way, travels as one batch.
 
 So a quiet client waits for nothing, and a busy one pays for a post once for many requests. An endpoint that takes no
 batches is told one request at a time from then on.
@@ -7,6 +7,7 @@ batches is told one request at a time from then on.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,9 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from pydantic_core import from_json
-from web3 import AsyncHTTPProvider
-from web3.types import RPCEndpoint
+from pydantic_core import from_json, to_json
 
 from gesso_protocol.errors import ChainError
 
@@ -44,11 +43,12 @@ class Poster:
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._url = url
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._provider: Any = AsyncHTTPProvider(url, exception_retry_configuration=None)
+        self._ids = itertools.count(1)
         self._session: aiohttp.ClientSession | None = None
         self._waiting: deque[_Asked] = deque()
         self._posts: set[asyncio.Task[None]] = set()
         self._batches = True
+        self._gathering = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,25 +57,27 @@ class Poster:
         for post in list(self._posts):
             post.cancel()
         await asyncio.gather(*self._posts, return_exceptions=True)
+        while self._waiting:
+            self._waiting.popleft().future.cancel()
         if self._session is not None:
             await self._session.close()
 
     async def ask(self, method: str, params: Sequence[Any]) -> Any:
-        """Our own session around the provider's encoding: the provider takes a thread lock for each request, which a
-        caller that is cancelled while waiting for it leaves locked for ever.
-
-        Raises what aiohttp raises, ValueError for a body that is no JSON, ChainError for one that is too long.
-        """
-        request = self._provider.form_request(RPCEndpoint(method), params)
-        body: bytes = self._provider.encode_rpc_dict(request)
+        """Raises what aiohttp raises, ValueError for a body that is no JSON, ChainError for one that is too long."""
+        number = next(self._ids)
+        body = to_json({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
         if not self._batches or method in _HEAVY:
             return await self._post(method, body)
-        asked = _Asked(method, body, request["id"], asyncio.get_running_loop().create_future())
+        asked = _Asked(method, body, number, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
-        self._send_waiting()
+        if not self._gathering:
+            # Not at once: what others ask in this turn of the loop may come along.
+            self._gathering = True
+            asyncio.get_running_loop().call_soon(self._send_waiting)
         return await asked.future
 
     def _send_waiting(self) -> None:
+        self._gathering = False
         while self._waiting and len(self._posts) < MAX_POSTS:
             wave = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
             post = asyncio.create_task(self._deliver([asked for asked in wave if not asked.future.done()]))
@@ -124,8 +126,8 @@ class Poster:
                 data += piece
                 if len(data) > MAX_REPLY_BYTES:
                     raise ChainError(f"the chain's answer to {what} is too long")
-            # Not the provider's reader: a library under web3 lifts Python's recursion limit, and with it a deeply
-            # nested answer ends the process. This one bounds the depth itself.
+            # Not the standard library's reader, which a deeply nested answer can end the process with where some
+            # library has lifted Python's recursion limit: this one bounds the depth itself.
             return from_json(bytes(data))
 
 

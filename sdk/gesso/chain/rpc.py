@@ -1,4 +1,4 @@
-"""One JSON-RPC endpoint, reached through AsyncWeb3's HTTP provider. Every failure leaves here as a gesso error."""
+"""One JSON-RPC endpoint. Every failure leaves here as a gesso error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from web3.exceptions import Web3Exception
 
 from gesso.chain.post import Poster
 from gesso.chain.reverts import reverted
@@ -90,7 +89,7 @@ class Rpc:
                     f"the chain at {self._url} does not answer",
                     hint="check the RPC address and that its chain is running",
                 ) from error
-            except (Web3Exception, ValueError) as error:
+            except ValueError as error:
                 raise ChainError(f"the chain's answer to {method} cannot be read") from error
 
     async def chain_id(self) -> int:

@@ -3,13 +3,16 @@
 A transaction number (nonce) must be used once and without gaps, or everything behind the gap waits for ever. So:
 numbers are given out under a lock; the chain is asked whenever nothing of ours is in flight (a restart, a reorg or
 another program may have moved it); what does not get mined is sent again, then replaced at a higher price; and a gap
-that nobody remembers is filled with an empty transfer to ourselves.
+that nobody remembers is filled with an empty transfer to ourselves. Whatever is asked for while others are being sent
+goes out together with the next wave, in one post: a wallet that sends much waits for one round trip, not for one each.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +26,8 @@ from gesso_protocol.errors import ChainError, ChainReverted, GessoError, NonceCo
 
 TRANSFER_GAS = 21_000
 BROADCAST_ATTEMPTS = 8
+MAX_WAVE = 32
+RETRY_PAUSE_S = 0.05
 PUSH_ATTEMPTS = 3
 PUSH_PAUSE_S = 0.25
 MAX_REPAIR = 64
@@ -57,6 +62,25 @@ class _Flight:
     abandoned: bool = False
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A transaction that has no number yet, and who waits for it to get one."""
+
+    fields: Mapping[str, Any]
+    future: asyncio.Future[_Flight]
+    attempts: int = 0
+
+    def took(self, flight: _Flight) -> None:
+        if self.future.done():
+            flight.abandoned = True  # its caller has left, but those behind it need it
+        else:
+            self.future.set_result(flight)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
 class Sender:
     """All sending of one wallet through one client. Safe to use from many tasks at once."""
 
@@ -80,22 +104,32 @@ class Sender:
         self._lock = asyncio.Lock()
         self._next: int | None = None
         self._flights: dict[int, _Flight] = {}
+        self._asked: deque[_Asked] = deque()
+        self._sending: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         await self._inclusion.close()
 
     async def send(
-        self, to: str | None, data: bytes, *, value: int = 0, least_gas: int = 0, kind: str | None = None
+        self,
+        to: str | None,
+        data: bytes,
+        *,
+        value: int = 0,
+        least_gas: int = 0,
+        kind: str | None = None,
+        tried: bool = False,
     ) -> Mined:
         """Send and wait until it is mined. `to` None creates a contract. Raises what the contract threw, before
         anything is paid if the chain can tell already, InsufficientFunds, NonceConflict, Unreachable or ChainError.
-        Transactions of one `kind` use about the same gas: after a few of them it is not asked for any more."""
+        Transactions of one `kind` use about the same gas: after a few of them it is not asked for any more, and
+        whether the contract refuses is only asked when it is to be `tried`."""
         message: dict[str, Any] = {"from": str(self._wallet.address), "data": "0x" + data.hex()}
         if to is not None:
             message["to"] = to
         if value:
             message["value"] = hex(value)
-        gas = await self._gas.of(message, least=least_gas, kind=kind)
+        gas = await self._gas.of(message, least=least_gas, kind=kind, tried=tried)
         flight = await self._broadcast({"to": to or "", "data": data, "gas": gas, "value": value})
         try:
             receipt = await self._landed(flight)
@@ -116,31 +150,86 @@ class Sender:
     # Broadcasting
 
     async def _broadcast(self, fields: Mapping[str, Any]) -> _Flight:
-        for attempt in range(BROADCAST_ATTEMPTS):
-            async with self._lock:
-                nonce = await self._take_nonce()
-                future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-                flight = _Flight(nonce, fields, await self._fees.current(), future)
-                try:
-                    await self._push(flight)
-                except RpcRefused as error:
-                    self._next = None
-                    if _says(error, _UNDERPRICED):
-                        # Somebody's older transaction sits on this number; the chain's own count steps over it.
-                        counted = await self._rpc.nonce(self._wallet.address, pending=True)
-                        self._next = nonce + 1 if counted == nonce else counted
-                    elif not _says(error, _STALE_NONCE):
-                        raise
-                except GessoError:
-                    self._next = None
-                    raise
-                else:
-                    self._next = nonce + 1
-                    self._flights[nonce] = flight
-                    self._inclusion.look_now()
-                    return flight
-            await asyncio.sleep(0.05 * attempt)
-        raise NonceConflict()
+        asked = _Asked(fields, asyncio.get_running_loop().create_future())
+        self._asked.append(asked)
+        if self._sending is None or self._sending.done():
+            # A task of its own: a caller that gives up must not cut off those who travel with it.
+            self._sending = asyncio.create_task(self._send_asked(), name="gesso chain sender")
+        return await asked.future
+
+    async def _send_asked(self) -> None:
+        wave: list[_Asked] = []
+        try:
+            while self._asked:
+                async with self._lock:
+                    wave = [self._asked.popleft() for _ in range(min(len(self._asked), MAX_WAVE))]
+                    wave = [asked for asked in wave if not asked.future.done()]
+                    again = await self._send_wave(wave) if wave else []
+                self._asked.extendleft(reversed(again))
+                wave = []
+                await asyncio.sleep(RETRY_PAUSE_S * max((asked.attempts - 1 for asked in again), default=0))
+        except Exception as error:
+            for asked in (*wave, *self._asked):
+                asked.fail(error)
+            self._asked.clear()
+        finally:
+            for asked in (*wave, *self._asked):
+                asked.future.cancel()
+
+    async def _send_wave(self, wave: Sequence[_Asked]) -> list[_Asked]:
+        """Give each a number and send them all at once. Returns those that need another one."""
+        try:
+            first, fee = await self._take_nonce(), await self._fees.current()
+        except GessoError as error:
+            self._next = None
+            for asked in wave:
+                asked.fail(error)
+            return []
+        loop = asyncio.get_running_loop()
+        flights = [_Flight(first + place, asked.fields, fee, loop.create_future()) for place, asked in enumerate(wave)]
+        outcomes = await asyncio.gather(*map(self._push, flights), return_exceptions=True)
+        self._next = first + len(wave)
+        refused: list[tuple[_Asked, int, BaseException]] = []
+        for asked, flight, outcome in zip(wave, flights, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                refused.append((asked, flight.nonce, outcome))
+            else:
+                self._flights[flight.nonce] = flight
+                asked.took(flight)
+        self._inclusion.look_now()
+        return await self._after_refusals(refused, first, first + len(wave)) if refused else []
+
+    async def _after_refusals(
+        self, refused: Sequence[tuple[_Asked, int, BaseException]], first: int, end: int
+    ) -> list[_Asked]:
+        again: list[_Asked] = []
+        gaps: list[int] = []
+        for asked, nonce, error in refused:
+            if isinstance(error, RpcRefused) and _says(error, _UNDERPRICED + _STALE_NONCE):
+                asked.attempts += 1
+                again.append(asked)
+            else:
+                asked.fail(error)
+                if not isinstance(error, Unreachable) and any(number > nonce for number in self._flights):
+                    gaps.append(nonce)
+        if all(isinstance(error, RpcRefused) and _says(error, _UNDERPRICED) for _, _, error in refused):
+            # Somebody's older transactions sit on these numbers; the chain's own count steps over them.
+            counted = await self._pending()
+            self._next = end if counted is not None and first <= counted < end else counted
+        else:
+            self._next = None
+        for nonce in gaps:
+            with suppress(GessoError):  # whoever waits behind it tries again
+                await self._fill(nonce)
+        for asked in again:
+            if asked.attempts >= BROADCAST_ATTEMPTS:
+                asked.fail(NonceConflict())
+        return [asked for asked in again if not asked.future.done()]
+
+    async def _pending(self) -> int | None:
+        with suppress(GessoError):
+            return await self._rpc.nonce(self._wallet.address, pending=True)
+        return None
 
     async def _take_nonce(self) -> int:
         if self._next is None or all(flight.abandoned for flight in self._flights.values()):

@@ -49,7 +49,7 @@ class ChainSettings(BaseModel):
     max_gas_price_wei: int = Field(default=10**13, ge=1, description="price of a unit of gas that we do not pay")
     learn_gas: bool = Field(
         default=False,
-        description="take the gas of a submit or commit from earlier ones; faster, and a refused one then costs gas",
+        description="take gas of submits, claims and commits from earlier ones; a refused submit or commit then costs",
     )
     drand_urls: tuple[RpcUrl, ...] = Field(
         default=DRAND_URLS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eth_keys.datatypes import PrivateKey
+from coincurve import PrivateKey
 
 from gesso_protocol.hashing import keccak256
 
@@ -46,8 +46,9 @@ def sign(fields: Mapping[str, Any], key: PrivateKey) -> tuple[bytes, bytes]:
         fields["data"],
         [],
     ]
-    signature = key.sign_msg_hash(keccak256(TYPE + _encoded(items)))
-    raw = TYPE + _encoded([*items, signature.v, signature.r, signature.s])
+    signature = key.sign_recoverable(keccak256(TYPE + _encoded(items)), hasher=None)
+    r, s, v = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big"), signature[64]
+    raw = TYPE + _encoded([*items, v, r, s])
     return raw, keccak256(raw)
 
 

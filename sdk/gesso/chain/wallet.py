@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from eth_account import Account
-from eth_account.messages import SignableMessage, encode_defunct, encode_typed_data
-from eth_account.signers.local import LocalAccount
-from eth_keys.datatypes import PrivateKey, Signature
-from eth_keys.exceptions import BadSignature
-from eth_utils.exceptions import ValidationError
+from coincurve import PrivateKey, PublicKey
 
+from gesso.chain.keystore import decrypted
 from gesso.chain.transaction import is_plain, sign
 from gesso_protocol.encoding import check_depth
 from gesso_protocol.errors import EncodingInvalid, WalletError
@@ -42,12 +38,11 @@ class SignedTransaction:
 class Wallet:
     """An unlocked key in memory. Unlocking costs about a second once; signing costs under a millisecond."""
 
-    __slots__ = ("_account", "_key", "address")
+    __slots__ = ("_key", "address")
 
-    def __init__(self, account: LocalAccount) -> None:
-        self._account = account
-        self._key = PrivateKey(bytes(account.key))
-        self.address = Address(account.address)
+    def __init__(self, key: PrivateKey) -> None:
+        self._key = key
+        self.address = _address_of(key.public_key)
 
     @classmethod
     def from_key(cls, key: bytes | str) -> Wallet:
@@ -56,7 +51,7 @@ class Wallet:
             raw = bytes.fromhex(key.removeprefix("0x")) if isinstance(key, str) else bytes(key)
             if len(raw) != KEY_BYTES:
                 raise ValueError
-            return cls(Account.from_key(raw))
+            return cls(PrivateKey(raw))
         except (ValueError, TypeError):
             pass
         raise WalletError("that is not a private key", hint="a key is 32 bytes, 64 hex digits")
@@ -70,7 +65,9 @@ class Wallet:
         `light` is for devnets and tests: a fraction of the work, for attackers too. Never overwrites a file.
         """
         wallet = cls.from_key(secrets.token_bytes(KEY_BYTES) if key is None else key)
-        document = Account.encrypt(wallet._account.key, password, kdf="scrypt", iterations=SCRYPT_ROUNDS[strength])
+        from eth_account import Account  # a second to import, and only a new wallet needs it
+
+        document = Account.encrypt(wallet._key.secret, password, kdf="scrypt", iterations=SCRYPT_ROUNDS[strength])
         _write_new(path, json.dumps(document, indent=2) + "\n")
         return wallet
 
@@ -79,7 +76,7 @@ class Wallet:
         """Read a keystore v3 file. Raises WalletError; blocks for as long as the file's key derivation takes."""
         document = _read(path)
         try:
-            return cls(Account.from_key(Account.decrypt(document, password)))
+            return cls(PrivateKey(decrypted(document, password)))
         except (ValueError, TypeError, KeyError, NotImplementedError):
             pass
         raise WalletError(f"the keystore {path.name} cannot be unlocked", hint="check the password")
@@ -89,23 +86,29 @@ class Wallet:
         if is_plain(fields):
             raw, hashed = sign(fields, self._key)
             return SignedTransaction(raw, "0x" + hashed.hex())
-        signed = self._account.sign_transaction(dict(fields))
+        from eth_account import Account
+
+        signed = Account.from_key(self._key.secret).sign_transaction(dict(fields))
         return SignedTransaction(bytes(signed.raw_transaction), "0x" + bytes(signed.hash).hex())
 
     def sign_message(self, message: bytes) -> bytes:
         """EIP-191 personal signature: 65 bytes r, s, v."""
-        return self._sign(encode_defunct(primitive=message))
+        return self._sign(b"\x19Ethereum Signed Message:\n" + str(len(message)).encode() + message)
 
     def sign_typed(self, document: Mapping[str, Any]) -> bytes:
         """EIP-712 signature of a full typed-data document: 65 bytes r, s, v."""
-        return self._sign(encode_typed_data(full_message=dict(document)))
+        from eth_account.messages import encode_typed_data
+
+        message = encode_typed_data(full_message=dict(document))
+        return self._sign(b"\x19" + message.version + message.header + message.body)
 
     def derive(self, purpose: str) -> bytes:
         """32 secret bytes for one purpose: the same from the same key on any machine, and no way back to the key."""
-        return keccak256(f"gesso/wallet/derive/1/{purpose}/".encode() + bytes(self._account.key))
+        return keccak256(f"gesso/wallet/derive/1/{purpose}/".encode() + self._key.secret)
 
-    def _sign(self, message: SignableMessage) -> bytes:
-        return bytes(self._account.sign_message(message).signature)
+    def _sign(self, message: bytes) -> bytes:
+        signature = self._key.sign_recoverable(keccak256(message), hasher=None)
+        return signature[:-1] + bytes([signature[-1] + 27])
 
     def __repr__(self) -> str:
         return f"Wallet({self.address})"
@@ -118,11 +121,15 @@ def signer_of(digest: bytes, signature: bytes) -> Address | None:
     """Who signed these 32 bytes; None for a signature that nobody can have made. The inverse of `Wallet.sign_typed`."""
     if len(signature) != SIGNATURE_BYTES or signature[-1] not in (27, 28):
         return None
+    recoverable = signature[:-1] + bytes([signature[-1] - 27])
     try:
-        made = Signature(signature[:-1] + bytes([signature[-1] - 27]))
-        return Address(made.recover_public_key_from_msg_hash(digest).to_checksum_address())
-    except (BadSignature, ValidationError):
+        return _address_of(PublicKey.from_signature_and_message(recoverable, digest, hasher=None))
+    except Exception:  # libsecp256k1's words for a signature that is none are of no one type
         return None
+
+
+def _address_of(key: PublicKey) -> Address:
+    return Address.from_bytes(keccak256(key.format(compressed=False)[1:])[-20:])
 
 
 def _read(path: Path) -> dict[str, Any]:

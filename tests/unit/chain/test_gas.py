@@ -8,7 +8,7 @@ import pytest
 
 from gesso.chain.fees import BUMP_PERCENT, Fee, FeeOracle
 from gesso.chain.gas import LEARNT_AFTER, LEAST_MARGIN, GasLimits
-from gesso_protocol.errors import ChainError
+from gesso_protocol.errors import ChainError, ChainReverted
 
 pytestmark = pytest.mark.anyio
 MOST = 1_000_000
@@ -25,7 +25,9 @@ class Endpoint:
         self.asked += 1
         return self.gas
 
-    async def request(self, *_: object) -> Any:
+    async def request(self, method: str, *_: object) -> Any:
+        if method == "eth_call":
+            raise ChainReverted("UnexpectedState", ())
         return {"baseFeePerGas": [hex(self.base_fee)] * 6, "reward": [[hex(self.tip)]] * 5}
 
 
@@ -75,3 +77,14 @@ async def test_without_a_kind_the_chain_is_always_asked() -> None:
         limits.learn(None, 1)
     assert endpoint.asked == 2 * LEARNT_AFTER
     assert await limits.of({}, least=500_000, kind=None) == 500_000
+
+
+async def test_a_known_kind_is_only_tried_to_hear_of_a_refusal() -> None:
+    endpoint = Endpoint()
+    limits = GasLimits(endpoint, MOST)  # type: ignore[arg-type]
+    for _ in range(LEARNT_AFTER):
+        limits.learn("claim", 60_000)
+    with pytest.raises(ChainReverted):
+        await limits.of({}, least=0, kind="claim", tried=True)
+    assert await limits.of({}, least=0, kind="claim") == 60_000 + LEAST_MARGIN
+    assert endpoint.asked == 0

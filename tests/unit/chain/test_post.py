@@ -18,7 +18,7 @@ from gesso.chain.rpc import Rpc, RpcRefused
 from gesso_protocol.errors import ChainError, Unreachable
 
 pytestmark = pytest.mark.anyio
-MANY = MAX_BATCH + 40
+MANY = MAX_BATCH * MAX_POSTS + 40
 
 
 class Endpoint:

@@ -6,6 +6,7 @@ import json
 import pickle
 import stat
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from eth_account import Account
@@ -23,6 +24,30 @@ def test_what_was_created_can_be_unlocked_and_signs_as_itself(tmp_path: Path) ->
     assert again.address == made.address
     signature = again.sign_message(b"hello")
     assert Account.recover_message(encode_defunct(primitive=b"hello"), signature=signature) == made.address
+
+
+@pytest.mark.parametrize("kdf", ["scrypt", "pbkdf2"])
+def test_what_others_wrote_is_unlocked_by_its_password_alone(tmp_path: Path, kdf: Literal["scrypt", "pbkdf2"]) -> None:
+    document = Account.encrypt(KEY, "pässword", kdf=kdf, iterations=1 << 10)
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps(document))
+    assert Wallet.unlock(path, "pässword").address == Account.from_key(KEY).address
+    with pytest.raises(WalletError, match="cannot be unlocked"):
+        Wallet.unlock(path, "password")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("cipher", "aes-256-ctr"), ("ciphertext", ""), ("ciphertext", "zz"), ("ciphertext", 7), ("mac", "00" * 32),
+     ("kdf", "argon2"), ("cipherparams", {}), ("cipherparams", {"iv": "00"})],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_file_is_a_wallet_error(tmp_path: Path, place: str, value: object) -> None:
+    document = Account.encrypt(KEY, "x", kdf="pbkdf2", iterations=1 << 10)
+    document["crypto"][place] = value  # type: ignore[literal-required]
+    (tmp_path / "damaged.json").write_text(json.dumps(document))
+    with pytest.raises(WalletError):
+        Wallet.unlock(tmp_path / "damaged.json", "x")
 
 
 def test_the_file_is_keystore_v3_for_its_owner_only(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""A wallet's transactions go out in waves: one round trip for many, no gap behind one that is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import pytest
+
+from gesso.chain.fees import Fee
+from gesso.chain.rpc import RpcRefused
+from gesso.chain.sender import Sender
+from gesso.chain.settings import ChainSettings, ContractAddresses
+from gesso.chain.wallet import SignedTransaction
+from gesso_protocol.errors import InsufficientFunds
+from gesso_protocol.ids import ZERO_ADDRESS, Address
+
+pytestmark = pytest.mark.anyio
+ME = Address("0x" + "11" * 20)
+NOBODY = dict.fromkeys(("task_board", "node_registry", "marketplace", "token"), ZERO_ADDRESS)
+SETTINGS = ChainSettings(rpc_url="http://127.0.0.1:1", contracts=ContractAddresses(**NOBODY))
+
+
+class Pool:
+    """An endpoint, a wallet, prices and the watch for receipts in one: every accepted transaction is mined at once."""
+
+    address = ME
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, str]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.refuse: dict[int, list[Exception]] = {}
+        self.waits: dict[str, asyncio.Future[Any]] = {}
+
+    def sender(self) -> Sender:
+        parts: dict[str, Any] = {"fees": self, "inclusion": self}
+        wallet: Any = self
+        rpc: Any = self
+        return Sender(rpc, wallet, 1, SETTINGS, **parts)
+
+    def sign_transaction(self, fields: dict[str, Any]) -> SignedTransaction:
+        name = f"{fields['nonce']}:{fields['to']}"
+        return SignedTransaction(name.encode(), name)
+
+    async def send_raw(self, raw: bytes) -> str:
+        nonce, to = raw.decode().split(":")
+        self.sent.append((int(nonce), to))
+        await self.gate.wait()
+        if self.refuse.get(int(nonce)):
+            raise self.refuse[int(nonce)].pop(0)
+        if not self.waits[raw.decode()].done():
+            receipt = {"status": "0x1", "transactionHash": raw.decode(), "gasUsed": "0x1", "blockNumber": "0x1"}
+            self.waits[raw.decode()].set_result(receipt)
+        return raw.decode()
+
+    async def estimate(self, _: object) -> int:
+        return 21_000
+
+    async def nonce(self, _: object, *, pending: bool) -> int:
+        return max((nonce + 1 for nonce, _ in self.sent), default=0) if pending else 0
+
+    async def current(self) -> Fee:
+        return Fee(2, 1)
+
+    def within(self, fee: Fee) -> Fee:
+        return fee
+
+    def expect(self, tx_hash: str, future: asyncio.Future[Any]) -> None:
+        self.waits[tx_hash] = future
+
+    def forget(self, _: object) -> None: ...
+
+    def look_now(self) -> None: ...
+
+
+async def settled_down() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_what_is_asked_for_meanwhile_goes_out_together() -> None:
+    pool = Pool()
+    sender = pool.sender()
+    pool.gate.clear()
+    first = asyncio.create_task(sender.send("first", b""))
+    await settled_down()
+    rest = [asyncio.create_task(sender.send(f"to-{number}", b"")) for number in range(5)]
+    await settled_down()
+    assert [nonce for nonce, _ in pool.sent] == [0]
+    pool.gate.set()
+    with anyio.fail_after(5):
+        await asyncio.gather(first, *rest)
+    assert pool.sent == [(0, "first"), *((number + 1, f"to-{number}") for number in range(5))]
+
+
+@pytest.mark.parametrize("error", [InsufficientFunds("no coin"), RpcRefused(-1, "odd")], ids=["poor", "odd"])
+async def test_a_number_that_was_refused_among_others_is_filled(error: Exception) -> None:
+    pool = Pool()
+    pool.refuse[1] = [error]
+    sender = pool.sender()
+    with anyio.fail_after(5):
+        sends = (sender.send(f"to-{number}", b"") for number in range(3))
+        told = await asyncio.gather(*sends, return_exceptions=True)
+    assert told[1] is error
+    assert [getattr(mined, "tx_hash", None) for mined in (told[0], told[2])] == ["0:to-0", "2:to-2"]
+    assert pool.sent[3:] == [(1, ME)], "nobody waits behind a gap"
+
+
+@pytest.mark.parametrize("words", ["nonce too low", "replacement transaction underpriced"])
+async def test_a_taken_number_is_given_up_for_another(words: str) -> None:
+    pool = Pool()
+    pool.refuse[0] = [RpcRefused(-1, words)]
+    sender = pool.sender()
+    with anyio.fail_after(5):
+        told = await asyncio.gather(*(sender.send(f"to-{number}", b"") for number in range(3)))
+    assert {mined.tx_hash for mined in told} == {"3:to-0", "1:to-1", "2:to-2"}
+
+
+async def test_one_that_gives_up_takes_nobody_along() -> None:
+    pool = Pool()
+    sender = pool.sender()
+    pool.gate.clear()
+    sends = [asyncio.create_task(sender.send(f"to-{number}", b"")) for number in range(3)]
+    await settled_down()
+    sends[0].cancel()
+    await settled_down()
+    pool.gate.set()
+    with anyio.fail_after(5):
+        told = await asyncio.gather(*sends, return_exceptions=True)
+        assert isinstance(told[0], asyncio.CancelledError)
+        assert [getattr(mined, "tx_hash", None) for mined in told[1:]] == ["1:to-1", "2:to-2"]
+        assert (await sender.send("later", b"")).tx_hash == "3:later"
