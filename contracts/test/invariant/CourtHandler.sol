@@ -57,6 +57,7 @@ contract CourtHandler is AuditFixture {
         if (_filings.length >= 14) return;
         Terms memory terms = termsOf(seed % 2 == 0 ? carol : alice, model);
         (terms.audit, terms.fee) = (uint8((seed >> 8) % 3), uint96(clamp(fee, 1000, 5 ether)));
+        terms.kind = uint8(1 + (seed >> 32) % 2);
         address node = nodeAt((seed >> 16) % NODES);
         vm.prank(terms.requester);
         try board.submit(terms) {}
@@ -74,7 +75,9 @@ contract CourtHandler is AuditFixture {
         if ((seed >> 24) % 8 == 0) return;
         Filing memory filing = _filings[_filings.length - 1];
         vm.prank(node);
-        board.commit(terms, filing.resultRoot, filing.traceRoot);
+        // Trainings end early, and a part goes through audits and disputes like a whole.
+        if (terms.kind == 1) board.commit(terms, filing.resultRoot, filing.traceRoot);
+        else board.commitPart(terms, filing.resultRoot, filing.traceRoot, uint16((seed >> 40) % 10_000));
         (bytes32 value, uint64 round) = court.challengeOf(filing);
         vm.assertEq(value, bytes32(0), "the challenge was known when the root was accepted");
         vm.assertTrue(beacon.startOf(round) > vm.getBlockTimestamp(), "the round had begun");
