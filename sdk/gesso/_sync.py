@@ -436,7 +436,10 @@ class Training:
 
     def stop(self) -> TxReceipt:
         """Ask the node to stop at its next checkpoint: the adapter is what was learnt by then, and what is left of the
-        fee comes back. Raises what `AsyncTask.stop` raises."""
+        fee comes back; all of it where no node has begun. A node that is lost after that is not replaced.
+
+        Raises what `AsyncTask.stop` and `cancel` raise.
+        """
         return self._run(self._async.stop)
 
     def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:

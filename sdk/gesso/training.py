@@ -107,6 +107,7 @@ class AsyncTraining:
         self._ports = ports
         self._resubmit = resubmit
         self._unclaimed_too = unclaimed_too
+        self._stopped = False
 
     @property
     def id(self) -> TaskId:
@@ -120,7 +121,13 @@ class AsyncTraining:
 
     async def stop(self) -> TxReceipt:
         """Ask the node to stop at its next checkpoint: the adapter is what was learnt by then, and what is left of the
-        fee comes back. Raises what `AsyncTask.stop` raises."""
+        fee comes back; all of it where no node has begun. A node that is lost after that is not replaced.
+
+        Raises what `AsyncTask.stop` and `cancel` raise.
+        """
+        self._stopped = True
+        if (await self.task.status()).state is TaskState.SUBMITTED:
+            return await self.task.cancel()
         return await self.task.stop()
 
     async def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:
@@ -147,7 +154,7 @@ class AsyncTraining:
     async def _go_on(self, error: TaskFailed, on_event: OnEvent | None) -> bool:
         """Order what is left of the run; false when nothing can be done."""
         lost = self.task
-        if lost.committed or (await lost.status()).state is not TaskState.EXPIRED:
+        if self._stopped or lost.committed or (await lost.status()).state is not TaskState.EXPIRED:
             return False  # an audit went against it, or its requester took it back: not the node's death
         try:
             rest = await self._rest(lost)

@@ -45,6 +45,7 @@ class World:
             blobs=self.blobs, directory=directory, chain=SimpleNamespace(arbiter=None), can_send=True
         )
         self.state = TaskState.EXPIRED
+        self.sent: list[str] = []
         self.task: Any = self.lost(TASK)
 
     def lost(self, task: TaskId, problem: TaskFailed | None = None, claim: Claimed | None = CLAIM) -> Any:
@@ -55,8 +56,13 @@ class World:
             return SimpleNamespace(state=self.state)
 
         terms = SimpleNamespace(commit_window_s=60, fee=Wei(1000))
+
+        async def verb(name: str) -> None:
+            self.sent.append(name)
+
         return SimpleNamespace(id=task, terms=terms, checkpoints=self.told, claim=claim, committed=False,
-                               result=result, status=status)  # fmt: skip
+                               result=result, status=status, stop=lambda: verb("stop"),
+                               cancel=lambda: verb("cancel"))  # fmt: skip
 
     async def _remembered(self, task: TaskId, node: Address) -> KeptCheckpoint | None:
         return self.remembered if (task, node) == (TASK, NODE) else None
@@ -168,6 +174,20 @@ async def test_it_goes_on_a_few_times_and_then_gives_up(world: World) -> None:
     with pytest.raises(TaskFailed, match="did not deliver"):
         await run.result()
     assert [spec.first_step for spec, _ in desk.orders] == [10, 20, 30][:MAX_RESUMES]
+
+
+async def test_what_was_asked_to_stop_does_not_go_on_elsewhere(world: World) -> None:
+    await world.keep(20)
+    desk = Desk(world)
+    run = AsyncTraining(world.ports, world.task, SPEC, desk)
+    for state in (TaskState.SUBMITTED, TaskState.CLAIMED):
+        world.state = state
+        await run.stop()
+    assert world.sent == ["cancel", "stop"]
+    world.state = TaskState.EXPIRED
+    with pytest.raises(TaskFailed, match="did not deliver"):
+        await run.result()
+    assert desk.orders == []
 
 
 async def test_it_does_not_go_on_from_where_it_was(world: World) -> None:

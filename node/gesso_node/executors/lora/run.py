@@ -197,7 +197,11 @@ def _start(trainer: Trainer, inputs: TrainingInputs, first: Path) -> None:
     if inputs.state is None:
         raise ModelInvalid("the checkpoint to go on from is missing")
     trainer.restore(read_state(inputs.state, trainer.shapes, step=inputs.spec.first_step))
-    shutil.copyfile(inputs.state, first)
+    first.unlink(missing_ok=True)
+    try:
+        first.hardlink_to(inputs.state)  # one copy on disk is enough
+    except OSError:
+        shutil.copyfile(inputs.state, first)
 
 
 def _wish(folder: Path) -> str:
