@@ -123,9 +123,12 @@ contract MoneyProof {
         assert(!expired && !cancelled);
     }
 
-    /// @notice A part pays what it earned and returns the rest, to the base unit and once; after it nothing moves again.
-    function check_APartPaysAndRefundsOnce(uint96 deposited, uint96 fee, bool held, bool upheld) public {
-        vm.assume(fee >= 1000 && fee <= deposited);
+    /// @notice A part of any share pays it and returns the rest, to the base unit and once, or returns all when the arbiter
+    /// rejects it; after that nothing moves again.
+    function check_APartPaysAndRefundsOnce(uint96 deposited, uint96 fee, uint16 doneBps, bool held, bool upheld)
+        public
+    {
+        vm.assume(fee >= 1000 && fee <= deposited && doneBps < 10_000);
         deposit(deposited);
         Terms memory terms = Terms(ALICE, fee, keccak256("spec"), 1, 2, 600, 120, 7, 0);
         vm.prank(ALICE);
@@ -133,8 +136,7 @@ contract MoneyProof {
         vm.prank(NODE);
         board.claim(terms);
         vm.prank(NODE);
-        // A share for which a solver needs no division.
-        board.commitPart(terms, bytes32(uint256(1)), 0, 0);
+        board.commitPart(terms, bytes32(uint256(1)), 0, doneBps);
         if (held) {
             board.hold(terms);
             board.rule(terms, upheld);
@@ -143,8 +145,9 @@ contract MoneyProof {
         Terms[] memory batch = new Terms[](2);
         (batch[0], batch[1]) = (terms, terms);
         assert(board.settle(batch) == (held && !upheld ? 0 : 1));
-        assert(board.balanceOf(ALICE) == deposited);
-        assert(board.balanceOf(NODE) + board.balanceOf(TREASURY) == 0);
+        uint256 earned = board.balanceOf(NODE) + board.balanceOf(TREASURY);
+        assert(board.balanceOf(ALICE) + earned == deposited);
+        assert(earned == (held && !upheld ? 0 : uint256(fee) * doneBps / 10_000));
         assert(board.activeClaimsOf(NODE) == 0);
         vm.warp(START + 10_000);
         (bool expired,) = address(board).call(abi.encodeCall(ITaskBoard.expire, (terms)));
