@@ -46,6 +46,7 @@ class CheckpointSharer:
         self._sign = sign
         self._every_s = every_s
         self._waiting: _Waiting | None = None
+        self._sharing: TaskId | None = None
         self._wake = anyio.Event()
         self._shared: dict[TaskId, list[BlobRef]] = {}
         self._last_s = float("-inf")
@@ -59,6 +60,8 @@ class CheckpointSharer:
         """The task is over, or has a result: nobody needs its checkpoints any more."""
         if self._waiting is not None and self._waiting.task == task:
             self._waiting = None
+        if self._sharing == task:
+            self._sharing = None
         for ref in self._shared.pop(task, ()):
             self._drop(ref)
 
@@ -74,12 +77,16 @@ class CheckpointSharer:
                 await self._share(waiting)
 
     async def _share(self, waiting: _Waiting) -> None:
+        self._sharing = waiting.task
         try:
             ref = await self._blobs.put(waiting.path)
             size = waiting.path.stat().st_size
             kept = self._sign(waiting.task, ref, waiting.step, size)
         except (GessoError, OSError) as error:
             log.warning("checkpoints.not-shared", task=waiting.task.short, reason=str(error))
+            return
+        if self._sharing != waiting.task:
+            self._drop(ref)  # forgotten while it was on its way
             return
         shared = self._shared.setdefault(waiting.task, [])
         shared.append(ref)
