@@ -5,7 +5,8 @@ import {IMarketplace, ListingKind, Royalty} from "./interfaces/IMarketplace.sol"
 
 /// @title Marketplace
 /// @notice See `IMarketplace`.
-/// @dev What a settlement reads of a listing is its first word. Names are stored once, not once a version.
+/// @dev What a settlement reads of a listing is its first word. Names are stored once, not once a version; a publisher
+/// is a name like any other.
 contract Marketplace is IMarketplace {
     struct Listing {
         address owner;
@@ -182,9 +183,13 @@ contract Marketplace is IMarketplace {
     /// @dev The first publisher of a name owns it; later versions are the owner's alone.
     function _nextVersion(string calldata name, bytes32 nameHash) private returns (uint32) {
         Name storage record = _names[nameHash];
-        if (record.owner == address(0)) {
-            if (!_wellFormed(bytes(name))) revert NameInvalid(name);
-            record.owner = msg.sender;
+        if (record.versions == 0) {
+            uint256 slash = _publisherEnd(name);
+            if (slash != 0) {
+                string calldata publisher = string(bytes(name)[:slash]);
+                _own(_names[keccak256(bytes(publisher))], publisher);
+            }
+            _own(record, name);
             record.text = name;
         } else if (record.owner != msg.sender) {
             revert NameTaken(name, record.owner);
@@ -192,14 +197,32 @@ contract Marketplace is IMarketplace {
         return ++record.versions;
     }
 
+    /// @dev Whoever publishes under a name first owns it, and with it every name that begins with it and a slash.
+    function _own(Name storage record, string calldata name) private {
+        if (record.owner == address(0)) record.owner = msg.sender;
+        else if (record.owner != msg.sender) revert NameTaken(name, record.owner);
+    }
+
     /// @dev Plain ASCII only, so that no two names look alike and none needs escaping in a path or an address.
-    function _wellFormed(bytes calldata name) private pure returns (bool) {
-        if (name.length == 0 || name.length > 64 || !_alphanumeric(name[0])) return false;
-        for (uint256 i = 1; i < name.length; ++i) {
+    /// @return slash Where the publisher's part ends; 0 for a name without one.
+    function _publisherEnd(string calldata text) private pure returns (uint256 slash) {
+        bytes calldata name = bytes(text);
+        if (name.length == 0 || name.length > 64) revert NameInvalid(text);
+        bool begins = true;
+        for (uint256 i; i < name.length; ++i) {
             bytes1 c = name[i];
-            if (!_alphanumeric(c) && c != "." && c != "-" && c != "_") return false;
+            if (_alphanumeric(c)) {
+                begins = false;
+            } else if (begins) {
+                revert NameInvalid(text);
+            } else if (c == "/" && slash == 0) {
+                slash = i;
+                begins = true;
+            } else if (c != "." && c != "-" && c != "_") {
+                revert NameInvalid(text);
+            }
         }
-        return true;
+        if (begins) revert NameInvalid(text);
     }
 
     function _alphanumeric(bytes1 c) private pure returns (bool) {

@@ -40,7 +40,27 @@ Text = Annotated[str, AfterValidator(plain_text)]
 Prompt = Annotated[Text, Field(max_length=MAX_PROMPT_CHARS)]
 Side = Annotated[int, Field(ge=64, le=MAX_SIDE_PX, multiple_of=8)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-ModelRef = Annotated[str, Field(max_length=128, pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?$")]
+
+MAX_NAME_CHARS = 64
+MODEL_NAME = r"[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*)?"
+"""`zbx`, or `alice/zbx` under a publisher. No part begins with a dot or is empty, so a name is no path upwards."""
+MODEL_VERSION = r"[1-9][0-9]{0,8}"
+
+
+def short_name(value: str) -> str:
+    """Raises ValueError when the name before an `@` is longer than the marketplace takes."""
+    if len(value.partition("@")[0]) > MAX_NAME_CHARS:
+        raise ValueError(f"a model's name has at most {MAX_NAME_CHARS} characters")
+    return value
+
+
+ModelName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, pattern=rf"^{MODEL_NAME}$")]
+ModelRef = Annotated[
+    str, Field(max_length=128, pattern=rf"^{MODEL_NAME}(@{MODEL_VERSION})?$"), AfterValidator(short_name)
+]
+AdapterLabel = Annotated[
+    str, Field(max_length=128, pattern=rf"^({MODEL_NAME}@{MODEL_VERSION})?$"), AfterValidator(short_name)
+]
 
 
 class Adapter(Document):
@@ -48,7 +68,7 @@ class Adapter(Document):
 
     MAX_BYTES: ClassVar[int] = 512
 
-    ref: Annotated[str, Field(max_length=128, pattern=r"^([a-z0-9][a-z0-9._-]{0,63}@[1-9][0-9]{0,8})?$")] = ""
+    ref: AdapterLabel = ""
     manifest: BlobRef
 
 

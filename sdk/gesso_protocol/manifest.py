@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from gesso_protocol.encoding import Document
 from gesso_protocol.errors import BlobCorrupt, EncodingInvalid
+from gesso_protocol.fields import ModelName
 from gesso_protocol.ids import BlobRef
 
 CHUNK_BYTES = 1024 * 1024
@@ -44,7 +45,6 @@ def check_path(path: str) -> str:
 
 
 Path = Annotated[str, AfterValidator(check_path)]
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Licence = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$")]
 
 
@@ -62,7 +62,7 @@ class ModelManifest(Document):
     MAX_BYTES: ClassVar[int] = 256 * 1024
 
     format: Literal["gesso/model/1"] = "gesso/model/1"
-    name: Name
+    name: ModelName
     version: Annotated[int, Field(ge=1, le=10**9 - 1)]
     kind: ModelKind
     pipeline: Literal["stable-diffusion"] = "stable-diffusion"

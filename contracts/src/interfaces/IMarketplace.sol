@@ -41,11 +41,11 @@ interface IMarketplace {
     /// @notice Royalties of a listing go to `to` from now on.
     event ListingTransferred(uint64 indexed id, address indexed from, address indexed to);
 
-    /// @notice Thrown when a name is not 1 to 64 of the characters a-z, 0-9, dot, dash and underscore, starting with
-    /// a letter or digit.
+    /// @notice Thrown when a name is not 1 to 64 characters: one part, or a publisher's and one more with a slash
+    /// between. A part is of a-z, 0-9, dot, dash and underscore and starts with a letter or digit.
     error NameInvalid(string name);
 
-    /// @notice Thrown when a name belongs to its first publisher, not to the caller.
+    /// @notice Thrown when a name, or the publisher's part of one, belongs to who used it first, not to the caller.
     error NameTaken(string name, address owner);
 
     /// @notice Thrown when there is no such listing.
@@ -76,7 +76,7 @@ interface IMarketplace {
     error ZeroAddress();
 
     /// @notice Publishes the next version of `name`.
-    /// @param name Owned by whoever published its first version.
+    /// @param name Owned by whoever published its first version. `alice/zbx` needs `alice`, which is free or the caller's.
     /// @param manifest BLAKE3 hash of the model manifest; not zero, and not another publisher's.
     /// @param kind A `ListingKind`.
     /// @param parent Listing it was made from, which earns its own royalty on each task of this one; 0 for none.
@@ -127,7 +127,8 @@ interface IMarketplace {
     /// @notice Listing of a version of a name; 0 when there is none.
     function idOf(string calldata name, uint32 version) external view returns (uint64);
 
-    /// @notice Newest version of a name and its owner; zeros when nobody published it.
+    /// @notice Newest version of a name and its owner; zeros when nobody published it. A publisher has an owner from the
+    /// first name published under it, and version 0 until it is a listing's name itself.
     function latestOf(string calldata name) external view returns (address owner, uint32 version);
 
     /// @notice How many listings there are; ids are 1 to this.

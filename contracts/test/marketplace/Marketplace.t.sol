@@ -55,7 +55,21 @@ contract MarketplaceTest is Fixture {
     }
 
     function test_RevertWhen_NameIsMalformed() public {
-        string[7] memory names = ["", "Upper", "sp ace", "-dash", "../up", unicode"модель", ".dot"];
+        string[13] memory names = [
+            "",
+            "Upper",
+            "sp ace",
+            "-dash",
+            "../up",
+            unicode"модель",
+            ".dot",
+            "/zbx",
+            "alice/",
+            "alice//zbx",
+            "alice/../zbx",
+            "alice/zbx/two",
+            "alice/-zbx"
+        ];
         for (uint256 i; i < names.length; ++i) {
             refuse(names[i], MANIFEST, 0, 0, 0, abi.encodeWithSelector(IMarketplace.NameInvalid.selector, names[i]));
         }
@@ -68,6 +82,52 @@ contract MarketplaceTest is Fixture {
         bytes memory name = abi.encodePacked(first, second);
         bool plain = letter(first) && (letter(second) || second == "." || second == "-" || second == "_");
         if (!plain) vm.expectRevert(abi.encodeWithSelector(IMarketplace.NameInvalid.selector, name));
+        marketplace.publish(string(name), MANIFEST, 0, 0, 0, LICENCE);
+    }
+
+    function test_APublishersNamesAreItsOwn() public {
+        list(alice, "alice/zbx");
+        (address owner, uint32 version) = marketplace.latestOf("alice");
+        vm.assertEq(owner, alice);
+        vm.assertEq(version, 0);
+        vm.assertEq(list(alice, "alice/two"), 2);
+        vm.assertEq(list(alice, "alice"), 3);
+        (, version) = marketplace.latestOf("alice");
+        vm.assertEq(version, 1);
+        (,,,,,,, string memory text,) = marketplace.listingOf(3);
+        vm.assertEq(text, "alice");
+    }
+
+    /// @dev `list` acts for a publisher; `refuse` for bob.
+    function test_RevertWhen_ThePublisherIsSomebodyElse() public {
+        list(alice, "alice/zbx");
+        bytes memory taken = abi.encodeWithSelector(IMarketplace.NameTaken.selector, "alice", alice);
+        refuse("alice/other", MANIFEST, 0, 0, 0, taken);
+        refuse("alice", MANIFEST, 0, 0, 0, taken);
+        refuse(
+            "alice/zbx", MANIFEST, 0, 0, 0, abi.encodeWithSelector(IMarketplace.NameTaken.selector, "alice/zbx", alice)
+        );
+    }
+
+    function test_RevertWhen_ANameIsUsedAsSomebodyElsesPublisher() public {
+        list(alice, "gesso-tiny");
+        refuse(
+            "gesso-tiny/fine",
+            MANIFEST,
+            0,
+            0,
+            0,
+            abi.encodeWithSelector(IMarketplace.NameTaken.selector, "gesso-tiny", alice)
+        );
+    }
+
+    /// @dev A slash is let through once, between two parts, and nothing else is different.
+    function testFuzz_PartsOfNames(bytes1 before, bytes1 after_) public {
+        bytes memory name = abi.encodePacked("a", before, "/", after_);
+        bool inner = letter(before) || before == "." || before == "-" || before == "_";
+        if (!inner || !letter(after_)) {
+            vm.expectRevert(abi.encodeWithSelector(IMarketplace.NameInvalid.selector, name));
+        }
         marketplace.publish(string(name), MANIFEST, 0, 0, 0, LICENCE);
     }
 

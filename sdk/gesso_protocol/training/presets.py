@@ -51,13 +51,14 @@ _PRESETS = {"gesso-tiny": _TINY, "sd-1": _SD15, "sd-2": {**_SD15, "resolution": 
 
 
 def preset(model: str) -> dict[str, Any]:
-    """Settings for the family that a model's name begins with; those of SD 1.5 for names that nobody knows."""
-    return dict(next((fields for name, fields in _PRESETS.items() if model.startswith(name)), _SD15))
+    """Settings for the family that a model's name begins with, publisher aside; those of SD 1.5 for other names."""
+    own = model.rpartition("/")[2]
+    return dict(next((fields for name, fields in _PRESETS.items() if own.startswith(name)), _SD15))
 
 
-def make_training(model: str, **fields: Any) -> TrainLora:
-    """A spec for `model` from its preset and named values; raises `SpecInvalid` with a readable sentence."""
+def make_training(model: str, *, family: str = "", **fields: Any) -> TrainLora:
+    """A spec from the preset of `family`, or of the model's name, and named values. Raises `SpecInvalid`."""
     try:
-        return TrainLora(**{"model": model, **preset(model), **fields})
+        return TrainLora(**{"model": model, **preset(family or model), **fields})
     except ValidationError as error:
         raise SpecInvalid(explain(error)) from None

@@ -22,6 +22,7 @@ from gesso_protocol.audit.bundle import BundleHeader
 from gesso_protocol.audit.envelope import Envelope, EnvelopeCell
 from gesso_protocol.audit.limits import Limit, LimitsTable
 from gesso_protocol.audit.rules import AuditRules
+from gesso_protocol.card import CardPreview, ModelCard
 from gesso_protocol.encoding import Document, canonical
 from gesso_protocol.handover import Handover
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
@@ -59,6 +60,7 @@ LIMIT = Limit(
     source="measured",
 )  # fmt: skip
 CELL = EnvelopeCell(family="single", guidance="off", length="short", lows=((0,) * 8,) * 5, highs=((9,) * 8,) * 5)
+SHOWN = CardPreview(blob=BLOB, size=9, width=64, height=64, caption="a")
 
 EXAMPLES: list[Document] = [
     TextToImage(prompt="a red circle", model="tiny@1", model_manifest=BLOB, guidance=7.25),
@@ -76,6 +78,8 @@ EXAMPLES: list[Document] = [
     BoardParams(challenge_window_s=20, sortition_step_s=5),
     FILE,
     ModelManifest(name="tiny", version=1, kind="lora", parent=BLOB, licence="MIT", files=(FILE,)),
+    SHOWN,
+    ModelCard(summary="a", text="# a", trigger="zbx", tags=("toy",), previews=(SHOWN,)),
     BlobManifest.of(b"gesso"),
     IMAGE,
     ResultManifest(
