@@ -161,7 +161,7 @@ class TrainingDesk:
             name="trained",
             version=1,
             kind="lora",
-            base_family=order.spec.model.partition("@")[0],
+            base_family=order.spec.model.partition("@")[0].rpartition("/")[2],
             parent=order.manifest,
             licence="unpublished",
             files=tuple(files),

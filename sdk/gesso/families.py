@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from gesso_protocol.fields import MAX_SIDE_PX
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +24,28 @@ _FAMILIES = {
     "sdxl": Family(1024, 6.0),
 }
 _UNKNOWN = Family(512, 7.5)
+_MOST_STAGES = 6
 
 
-def family_of(model: str) -> Family:
-    """The family that a model's name begins with; a cautious middle for names that nobody knows."""
-    return next((family for name, family in _FAMILIES.items() if model.startswith(name)), _UNKNOWN)
+def family_of(
+    model: str, base_family: str = "", unet: Mapping[str, Any] | None = None, vae: Mapping[str, Any] | None = None
+) -> Family:
+    """The family that a model's name begins with, publisher aside; else its manifest's; else one by its size.
+
+    `unet` and `vae` are its configurations. What nobody knows is drawn as a cautious middle.
+    """
+    for text in (model.rpartition("/")[2], base_family):
+        for name, family in _FAMILIES.items():
+            if text.startswith(name):
+                return family
+    side, stages = (unet or {}).get("sample_size"), (vae or {}).get("block_out_channels")
+    if type(side) is int and isinstance(stages, list) and 1 <= len(stages) <= _MOST_STAGES:
+        side_px = side * 2 ** (len(stages) - 1)  # the autoencoder halves between its stages
+        if 64 <= side_px <= MAX_SIDE_PX and side_px % 8 == 0:
+            return Family(side_px, _UNKNOWN.guidance)
+    return _UNKNOWN
+
+
+def is_known(text: str) -> bool:
+    """Whether a name or a manifest's `base_family` tells the family by itself."""
+    return any(text.rpartition("/")[2].startswith(name) for name in _FAMILIES)

@@ -31,6 +31,8 @@ class Refusal(enum.StrEnum):
     TOO_LARGE = "too-large"
     MODEL_UNKNOWN = "model-unknown"
     MODEL_NOT_CACHED = "model-not-cached"
+    MODEL_UNAVAILABLE = "model-unavailable"
+    ROYALTY_UNPAID = "royalty-unpaid"
     PRICE_TOO_LOW = "price-too-low"
     EXPIRED = "expired"
     BUSY = "busy"

@@ -10,27 +10,16 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
+from gesso.diffusers_layout import MAX_INDEX_BYTES, check_index
 from gesso_protocol.errors import ModelInvalid
 
-MAX_INDEX_BYTES = 64 * 1024
 MAX_FILES = 256
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".txt")
-ALLOWED_CLASSES = {
-    "vae": {("diffusers", "AutoencoderKL")},
-    "unet": {("diffusers", "UNet2DConditionModel")},
-    "text_encoder": {("transformers", "CLIPTextModel")},
-    "tokenizer": {("transformers", "CLIPTokenizer"), ("transformers", "CLIPTokenizerFast")},
-}
-REQUIRED = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 
 
 def check_model_folder(folder: Path) -> None:
     """Raises ModelInvalid with a sentence that names the file and what is wrong with it."""
-    index = _read_index(folder / "model_index.json")
-    if index.get("_class_name") != "StableDiffusionPipeline":
-        raise ModelInvalid(f"model_index.json names pipeline {index.get('_class_name')!r}, not StableDiffusionPipeline")
-    for part in REQUIRED:
-        _check_part(part, index.get(part))
+    check_index(_read_index(folder / "model_index.json"))
     files = [path for path in folder.rglob("*") if not path.is_dir()]
     if len(files) > MAX_FILES:
         raise ModelInvalid(f"the model folder holds {len(files)} files, at most {MAX_FILES} are allowed")
@@ -52,14 +41,3 @@ def _read_index(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ModelInvalid("model_index.json is not an object")
     return value
-
-
-def _check_part(part: str, entry: object) -> None:
-    if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(word, str) for word in entry):
-        raise ModelInvalid(f"model_index.json has no {part}")
-    library, name = entry
-    if part == "scheduler":
-        if library != "diffusers" or not name.endswith("Scheduler"):
-            raise ModelInvalid(f"scheduler {library}.{name} is not one of diffusers")
-    elif (library, name) not in ALLOWED_CLASSES[part]:
-        raise ModelInvalid(f"{part} {library}.{name} is not allowed")

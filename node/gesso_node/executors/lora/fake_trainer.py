@@ -26,7 +26,7 @@ from gesso_protocol.training.rates import rate_factor
 WIDTH = 8
 BETAS = (np.float32(0.9), np.float32(0.999))
 RATE = np.float32(0.05)
-_DOWN, _UP = "unet.fake.lora_A.weight", "unet.fake.lora_B.weight"
+_DOWN, _UP = "unet.fake.to_q.lora_A.weight", "unet.fake.to_q.lora_B.weight"
 
 
 class FakeTrainer:
@@ -87,7 +87,9 @@ class FakeTrainer:
 
     def export(self, folder: Path, provenance: Provenance) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        origin = {"base_manifest": provenance.base_manifest, **provenance.extra}
         notes = {"gesso.executor": "fake", "gesso.task": provenance.task, "gesso.base": provenance.base}
+        notes |= {f"gesso.{name}": value for name, value in origin.items()}
         settings = {"unet.r": self._spec.rank, "unet.lora_alpha": self._spec.alpha}
         rows = [(name, "F32", array.shape, array.tobytes()) for name, array in sorted(self._weights.items())]
         write_tensors(folder / ADAPTER_FILE, rows, {**notes, METADATA_KEY: json.dumps(settings)})

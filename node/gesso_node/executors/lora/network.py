@@ -18,16 +18,9 @@ from gesso.checkpointfile import Array, Shapes
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.training.draws import Draws
+from gesso_protocol.training.targets import TEXT_TARGETS, UNET_TARGETS
 
 ADAPTER = "trained"
-UNET_TARGETS: Mapping[str, tuple[str, ...]] = {
-    "attention": ("to_q", "to_k", "to_v", "to_out.0"),
-    "convolution": ("conv1", "conv2", "conv_shortcut"),
-    "feed_forward": ("ff.net.0.proj", "ff.net.2"),
-    "projection": ("proj_in", "proj_out"),
-}
-TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
-"""All six, always: readers of the kohya form silently drop attention weights when some are missing."""
 
 
 class Network:

@@ -107,7 +107,7 @@ def _provenance(inputs: TrainingInputs, task: str, done: int) -> Provenance:
         trigger=spec.trigger,
         steps=done,
         seed=spec.seed,
-        extra={},
+        extra=_start_of(spec),
     )
 
 
@@ -247,3 +247,8 @@ def _png(width: int, height: int, raw: bytes) -> bytes:
     buffer = io.BytesIO()
     Image.frombytes("RGB", (width, height), raw).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _start_of(spec: TrainLora) -> dict[str, str]:
+    """So that whoever lists the result finds whose work it goes on from."""
+    return {} if spec.continue_from is None else {"continued_from": str(spec.continue_from.manifest)}
