@@ -14,38 +14,36 @@ from typing import Any, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from gesso import market, wiring
+from gesso import wiring
+from gesso.adapters import Adapters, agree
 from gesso.announce import announce_all
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.datasets.pictures import Shape
 from gesso.datasets.source import Source
 from gesso.directory import TaskRow
-from gesso.families import family_of
+from gesso.earnings.reader import read_earnings
+from gesso.earnings.statement import Earnings
+from gesso.families import Family, family_of, is_known
 from gesso.feed import TaskFeed
 from gesso.image import Image
+from gesso.manifests import Manifests
+from gesso.market.client import AsyncMarket
 from gesso.quote import AuditChoice, Quote, audit_choice, audit_mode, check_ceiling, make_quote
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Until
-from gesso.training import (
-    AsyncTraining,
-    Order,
-    Resubmit,
-    local_adapter,
-    pack_dataset,
-    parse_use,
-    put_bundle,
-    spec_fields,
-)
+from gesso.training import AsyncTraining, Order, Resubmit, pack_dataset, put_bundle, spec_fields
 from gesso_protocol.errors import (
     BlobCorrupt,
+    BlobMissing,
     InsufficientFunds,
     NoEligibleNode,
+    Unreachable,
     UsageError,
     WalletError,
 )
 from gesso_protocol.ids import Address, BlobRef, TaskId
-from gesso_protocol.manifest import LISTING_KINDS, ModelManifest
+from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.messages import TaskAnnouncement
 from gesso_protocol.money import Wei, format_amount, parse_amount
 from gesso_protocol.spec import (
@@ -101,6 +99,7 @@ class AsyncClient:
         self._feed_now: TaskFeed | None = None
         self._group: TaskGroup
         self._params: BoardParams | None = None
+        self._manifests_now: Manifests | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -119,7 +118,7 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
-        self._ports_now = self._feed_now = None
+        self._ports_now = self._feed_now = self._manifests_now = None
 
     @property
     def address(self) -> Address:
@@ -190,8 +189,8 @@ class AsyncClient:
 
         Raises SpecInvalid, or UsageError for a model that is not listed.
         """
-        listing = await self.model(model)
-        family = family_of(listing.name)
+        listing = await self._ports.directory.usable(model)
+        family = await self._family(listing)
         return make_spec(
             {
                 "prompt": prompt,
@@ -211,18 +210,12 @@ class AsyncClient:
         )
 
     async def lora(self, use: str, *, parent: BlobRef | None = None) -> UsedAdapter:
-        """`NAME@1:0.8` of the marketplace, or a safetensors file of ours, put as a private blob.
+        """`alice/zbx@1:0.8` of the marketplace, or a safetensors file of ours, put as a private blob.
 
-        Raises UsageError, ModelInvalid for a file that is not safetensors.
+        Raises UsageError for one that was not made for the base whose manifest is `parent`, or was withdrawn;
+        ModelInvalid for a file that cannot be used, BlobMissing when nobody serves it. Nothing is paid then.
         """
-        name, milli = parse_use(use)
-        if name.endswith(".safetensors"):
-            return await local_adapter(self._ports.blobs, Path(name), milli, parent)
-        listing = await self.model(name)
-        if listing.kind != LISTING_KINDS.index("lora"):
-            raise UsageError(f"{name} is a {LISTING_KINDS[listing.kind]}, not a LoRA")
-        label = f"{listing.name}@{listing.version}"
-        return UsedAdapter(ref=label, manifest=listing.manifest, strength_milli=milli)
+        return await self._adapters.use(use, parent)
 
     async def training_order(
         self,
@@ -236,11 +229,16 @@ class AsyncClient:
     ) -> Order:
         """Pack a data set and complete a training spec; nothing is sent. Settings left out are the preset's.
 
-        `learning_rate`, `prior`, `noise_offset`, `min_snr` and so on are plain numbers. Raises UsageError, SpecInvalid.
+        `learning_rate`, `prior`, `noise_offset`, `min_snr` and so on are plain numbers. Going on from a LoRA takes its
+        rank, alpha and layers. Raises UsageError for other ones or another base, SpecInvalid.
         """
-        listing = await self.model(base)
+        listing = await self._ports.directory.usable(base)
         label = f"{listing.name}@{listing.version}"
-        fields = {**preset(label), **spec_fields(settings)}
+        wanted = spec_fields(settings)
+        if continue_from is not None:
+            wanted |= agree(continue_from, await self._adapters.form(continue_from, listing.manifest), settings)
+        family = label if is_known(label) else (await self._manifests.read(listing.manifest, label)).base_family
+        fields = {**preset(family or label), **wanted}
         start = None if continue_from is None else await self.lora(continue_from, parent=listing.manifest)
         given = {
             **fields,
@@ -250,7 +248,8 @@ class AsyncClient:
             "continue_from": None if start is None else Adapter(ref=start.ref, manifest=start.manifest),
             "seed": fields.get("seed", secrets.randbelow(MAX_SEED)),
         }
-        spec = make_training(label, **given)  # settings that make no sense are said before any picture is read
+        # settings that make no sense are said before any picture is read
+        spec = make_training(label, family=family, **given)
         bundle = await pack_dataset(source, Shape(spec.resolution, spec.bucket_step_px, spec.buckets), trigger, folder)
         return Order(spec.changed(dataset=bundle.ref), bundle)
 
@@ -318,9 +317,10 @@ class AsyncClient:
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
         ports, params = self._ports, await self.params()
-        listing = await self.model(spec.model)
+        listing = await ports.directory.usable(spec.model)
         if spec.model_manifest not in (None, listing.manifest):
             raise UsageError(f"{spec.model} is not the model that the spec pins by hash")
+        await self._expect_served(listing.manifest, spec.model)
         listing = await self._royalty_listing(spec)
         quote = await self.quote(spec, fee=fee, audit=audit)
         ceiling = max_fee if max_fee is not None else ports.max_fee
@@ -377,21 +377,13 @@ class AsyncClient:
     async def publish_lora(
         self, path: str | Path, name: str, *, licence: str, base: str = DEFAULT_MODEL, royalty: str = "0%"
     ) -> Listing:
-        """List a LoRA file of ours under `name`, its next version, as a child of `base`; uses of it pay `royalty`.
+        """The same as `market.publish`."""
+        return await self.market.publish(path, name, licence=licence, base=base, royalty=royalty)
 
-        Raises UsageError, ModelInvalid before anything is sent; ChainReverted for somebody else's name or manifest.
-        """
-        chain, listing = self._ports.chain, await self.model(base)
-        ready = await market.prepare(
-            Path(path),
-            name,
-            base=listing,
-            version=await chain.latest_version(name) + 1,
-            licence=licence,
-            royalty_bps=market.parse_royalty(royalty),
-            cap_bps=(await self.params()).max_royalty_bps,
-        )
-        return await market.publish(chain, self._ports.blobs, ready)
+    @property
+    def market(self) -> AsyncMarket:
+        """Looking for models, publishing them, and what they earn."""
+        return AsyncMarket(self._ports, self._manifests, self.params)
 
     async def balance(self, address: str | None = None) -> Balance:
         """Balances of this wallet, or of any address."""
@@ -403,6 +395,10 @@ class AsyncClient:
             deposit=await chain.balance_of(account),
             native=await chain.native_balance_of(account),
         )
+
+    async def earnings(self, address: str | None = None) -> Earnings:
+        """What this wallet, or any address, earned and lost, from the chain's log, reconciled with the contracts."""
+        return await read_earnings(self._ports.chain, self.address if address is None else Address(address))
 
     async def deposit(self, amount: str) -> TxReceipt:
         """Move whole tokens (text such as "1.5") from the wallet to the deposit. Raises InsufficientFunds."""
@@ -434,6 +430,23 @@ class AsyncClient:
             self._params = await self._ports.chain.params()
         return self._params
 
+    async def _family(self, listing: Listing) -> Family:
+        if is_known(listing.name):
+            return family_of(listing.name)
+        manifest = await self._manifests.read(listing.manifest, listing.name)
+        unet, vae = [await self._manifests.config(manifest, f"{part}/config.json") for part in ("unet", "vae")]
+        return family_of(listing.name, manifest.base_family, unet, vae)
+
+    @property
+    def _adapters(self) -> Adapters:
+        return Adapters(self._ports.blobs, self._ports.directory, self._manifests)
+
+    @property
+    def _manifests(self) -> Manifests:
+        if self._manifests_now is None:
+            self._manifests_now = Manifests(self._ports.blobs)
+        return self._manifests_now
+
     @property
     def _ports(self) -> wiring.Ports:
         if self._ports_now is None:
@@ -451,7 +464,21 @@ class AsyncClient:
         used: Sequence[Adapter] = spec.loras if isinstance(spec, TextToImage) else ()
         if isinstance(spec, TrainLora) and spec.continue_from is not None:
             used = (spec.continue_from,)
-        return await self.model(next((one.ref for one in used if one.ref), spec.model))
+        named = next((one for one in used if one.ref), None)
+        if named is None:
+            return await self.model(spec.model)
+        listing = await self.model(named.ref)
+        if listing.manifest != named.manifest:
+            raise UsageError(f"{named.ref} is not the LoRA that the spec pins by hash")
+        return listing
+
+    async def _expect_served(self, manifest: BlobRef, what: str) -> None:
+        """Raises BlobMissing for a model that nobody serves and no node has, before anything is paid for it."""
+        try:
+            await self._manifests.read(manifest, what)
+        except (BlobMissing, Unreachable):
+            if not await self._ports.directory.at_hand(manifest):
+                raise
 
     def _resubmit(self, first: AsyncTask, max_fee: str | None) -> Resubmit:
         """Orders what is left of a training, under the terms of its first task and for no more than that may cost."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 import httpx
 from pydantic_core import from_json
 
@@ -19,18 +20,22 @@ from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor
 from gesso.chain.records import Listing
 from gesso.chain.wallet import signer_of
+from gesso.market.facts import MarketFacts
+from gesso.market.search import Found, Wanted, search_facts
 from gesso_protocol.encoding import canonical
-from gesso_protocol.errors import EncodingInvalid, GessoError, Unreachable, UsageError
+from gesso_protocol.errors import ChainReverted, EncodingInvalid, GessoError, Unreachable, UsageError
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.messages import NodeAdvert
-from gesso_protocol.money import Wei, format_amount
+from gesso_protocol.money import MAX_LINEAGE, Wei, format_amount
 from gesso_protocol.policy import Offer
 from gesso_protocol.terms import Terms, task_id
 from gesso_protocol.training.checkpoint import KeptCheckpoint
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 MAX_LISTINGS = 10_000
+MAX_WITHDRAWN = 50
+"""How many withdrawn versions of a name are passed over for an older one that is not."""
 _REF = re.compile(r"(?P<name>[^@\s]{1,128})(?:@(?P<version>[0-9]{1,9}))?")
 
 
@@ -73,6 +78,7 @@ class Directory:
         self._board = board
         self._relay = relay
         self._listings: dict[str, Listing] = {}
+        self._by_id: dict[ListingId, Listing] = {}
 
     async def listings(self) -> list[Listing]:
         """Everything that may be used in new tasks, oldest first; at most 10,000."""
@@ -81,21 +87,90 @@ class Directory:
         return [listing for listing in found if not listing.yanked]
 
     async def listing(self, ref: str) -> Listing:
-        """By NAME@VERSION, or NAME for the newest. Raises UsageError when there is none."""
+        """By NAME@VERSION, or NAME for the newest that is not withdrawn. Raises UsageError when there is none."""
         if ref in self._listings:
             return self._listings[ref]
         parts = _REF.fullmatch(ref)
         if parts is None:
             raise UsageError(f"{ref!r} is not a model name", hint="write NAME@VERSION, for example gesso-tiny@1")
         name, pinned = parts["name"], parts["version"]
-        version = int(pinned) if pinned else await self._chain.latest_version(name)
+        if pinned:
+            listing = await self._version(ref, name, int(pinned))
+            self._listings[ref] = listing
+            return listing
+        newest = await self._chain.latest_version(name)
+        for version in range(newest, max(0, newest - MAX_WITHDRAWN), -1):
+            listing = await self._version(ref, name, version)
+            if not listing.yanked:
+                return listing
+        return await self._version(ref, name, newest)
+
+    async def usable(self, ref: str) -> Listing:
+        """The same, as the chain has it now, for a new use of it. Raises UsageError for one that was withdrawn."""
+        known = self._listings.pop(ref, None)
+        if known is None:
+            listing = await self.listing(ref)
+        else:
+            listing = self._listings[ref] = await self._chain.listing(known.id)
+        if listing.yanked:
+            raise UsageError(
+                f"{listing.name}@{listing.version} was withdrawn by its publisher",
+                hint=f"tasks under way are not touched; see what else there is: gesso model search {listing.name}",
+            )
+        return listing
+
+    async def lineage(self, listing: Listing) -> tuple[Listing, ...]:
+        """A listing and its parents, as on chain: itself first, the base last."""
+        found = [listing]
+        while found[-1].parent is not None and len(found) < MAX_LINEAGE:
+            found.append(await self.by_id(found[-1].parent))
+        return tuple(found)
+
+    async def by_id(self, number: ListingId) -> Listing:
+        """By its number; remembered, so only what never changes of it may be relied on."""
+        if number not in self._by_id:
+            self._by_id[number] = await self._chain.listing(number)
+        return self._by_id[number]
+
+    async def _version(self, ref: str, name: str, version: int) -> Listing:
         number = await self._chain.listing_id(name, version) if version else None
         if number is None:
             raise UsageError(f"no model {ref!r} is listed on this network", hint="see what is: gesso model ls")
-        listing = await self._chain.listing(number)
-        if pinned:
-            self._listings[ref] = listing
-        return listing
+        return await self._chain.listing(number)
+
+    async def search(self, wanted: Wanted) -> list[Found]:
+        """Listings for new use. A relay's hits are read again from the chain; its figures are its word."""
+        reply = await self._ask("/v1/models", wanted.query())
+        rows = _rows(reply, "models") if isinstance(reply, dict) else None
+        if rows is None or not all("uses" in row for row in rows):
+            return search_facts(await self.market_facts(), wanted)
+        found: dict[int, Found] = {}
+
+        async def look(at: int, row: dict[str, Any]) -> None:
+            if (hit := await self._hit(row)) is not None and not hit.listing.yanked:
+                found[at] = hit
+
+        async with anyio.create_task_group() as group:
+            for at, row in enumerate(rows[: wanted.limit]):
+                group.start_soon(look, at, row)
+        return [found[at] for at in sorted(found)]
+
+    async def market_facts(self) -> MarketFacts:
+        """The marketplace by the chain's log alone."""
+        facts = MarketFacts()
+        async for event in self.history():
+            facts.take(event)
+        return facts
+
+    async def _hit(self, row: dict[str, Any]) -> Found | None:
+        try:
+            listing = await self._chain.listing(ListingId.validate(row["id"]))
+            shares = await self._chain.royalties(listing.id)
+            uses, earned = int(row["uses"]), Wei.validate(str(row.get("earned", "0")))
+            summary = str(row.get("summary") or "")[:200]
+        except (KeyError, TypeError, ValueError, ChainReverted):
+            return None
+        return Found(listing, sum(share.bps for share in shares), uses, earned, summary)
 
     async def offers(self) -> dict[Address, Offer] | None:
         """What live nodes say that they do, by wallet; None when nobody could be asked."""
@@ -111,6 +186,11 @@ class Directory:
                     continue
                 found[advert.wallet] = advert.offer
         return found
+
+    async def at_hand(self, manifest: BlobRef) -> bool:
+        """Whether a live node says that it has a model, or nobody could be asked: no reason to refuse it then."""
+        offers = await self.offers()
+        return offers is None or any(manifest in offer.models for offer in offers.values())
 
     async def tasks(self, *, requester: Address | None, state: str | None, limit: int) -> list[TaskRow]:
         """Newest first. Raises UsageError for an unknown state."""
@@ -162,7 +242,7 @@ class Directory:
         return found if signer_of(digest, bytes.fromhex(found.signature)) == node else None
 
     async def _submitted(self) -> AsyncIterator[FoundTask]:
-        async for event in self._history():
+        async for event in self.history():
             if (
                 isinstance(event, on_chain.TaskSubmitted)
                 and task_id(self._chain_id, self._board, event.terms) == event.task
@@ -181,7 +261,8 @@ class Directory:
                 break
         return rows
 
-    async def _history(self) -> AsyncIterator[on_chain.ContractEvent]:
+    async def history(self) -> AsyncIterator[on_chain.ContractEvent]:
+        """Every event of the network's contracts, from the first block on."""
         cursor = Cursor.before(0)
         while (page := await self._chain.read_page(cursor)) is not None:
             for event in page.events:

@@ -231,7 +231,7 @@ def adapter_manifest(
 
 
 def parse_use(text: str) -> tuple[str, int]:
-    """`NAME@1:0.8` or `file.safetensors:0.8`: what is used, and its strength in thousandths (1000 when left out)."""
+    """`alice/zbx@1:0.8` or `file.safetensors:0.8`: what is used, and its strength in thousandths, 1000 if left out."""
     name, colon, strength = text.rpartition(":")
     if not colon:
         return text, 1000
@@ -240,7 +240,7 @@ def parse_use(text: str) -> tuple[str, int]:
     except ValueError:
         return text, 1000
     if not name or not -5000 <= milli <= 5000 or milli == 0:
-        raise UsageError(f"{text}: a strength is a number from -5 to 5 and not 0", hint="as in --lora zbx@1:0.8")
+        raise UsageError(f"{text}: a strength is a number from -5 to 5 and not 0", hint="as in --lora alice/zbx@1:0.8")
     return name, milli
 
 

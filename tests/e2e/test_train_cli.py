@@ -77,6 +77,68 @@ def test_a_folder_becomes_a_lora_that_draws(home: Path) -> None:
     assert (home / "out.png").is_file()
 
 
+def test_the_lines_of_a_publisher_and_its_users(home: Path) -> None:
+    """In the words of the issue that asked for them; `--licence` is understood too."""
+    run(home, "model", "publish", "zbx.safetensors", "--name", "alice/zbx", "--license", "openrail++",
+        "--royalty", "5%", "--summary", "a zbx", "--tag", "toy", "--preview", "zbx-sample-0.png")  # fmt: skip
+    run(home, "generate", "a zbx on a green background", "--lora", "alice/zbx@1", "-o", "out2.png", "--settle")
+    run(
+        home,
+        "train",
+        "photos",
+        "--base",
+        "gesso-tiny",
+        "--continue",
+        "alice/zbx@1",
+        "--steps",
+        "5",
+        "-o",
+        "more.safetensors",
+    )
+    run(home, "model", "publish", "more.safetensors", "--name", "alice/more", "--licence", "MIT")
+    info = json.loads(run(home, "model", "info", "alice/more", "--format", "json").stdout)
+    assert info["lineage"].startswith("alice/more@1 (0 %) -> alice/zbx@1 (5 %) -> gesso-tiny@1")
+    found = json.loads(run(home, "model", "search", "--kind", "lora", "--sort", "use", "--format", "json").stdout)
+    assert [one["model"] for one in found] == ["alice/zbx@1", "alice/more@1"]
+    assert found[0]["uses"] >= 1
+    shown = run(home, "model", "info", "alice/zbx", "--previews", "previews")
+    assert "toy" in shown.stdout
+    assert (home / "previews" / "preview-1.png").read_bytes() == (home / "zbx-sample-0.png").read_bytes()
+    assert (
+        "over the market's cap"
+        in run(
+            home,
+            "model",
+            "publish",
+            "more.safetensors",
+            "--name",
+            "alice/x",
+            "--license",
+            "MIT",
+            "--royalty",
+            "90%",
+            code=2,
+        ).stderr
+    )
+    run(home, "model", "yank", "alice/zbx@1")
+    assert "was withdrawn" in run(home, "generate", "a zbx", "--lora", "alice/zbx@1", code=2).stderr
+    earned = run(home, "earnings")
+    assert "to the wei" in earned.stdout
+    assert "alice/zbx@1" in earned.stdout
+
+
+def test_a_folder_becomes_a_base_model_of_the_market(home: Path) -> None:
+    from gesso_devnet import model
+
+    run(home, "model", "import", str(model.path()), "--name", "alice/tiny", "--license", "MIT")
+    run(home, "generate", "a red circle", "--model", "alice/tiny", "-o", "tiny.png")
+    assert Image.open(home / "tiny.png").size == (64, 64)
+    assert "no folder" in run(home, "model", "import", "absent", "--name", "a/b", "--license", "MIT", code=2).stderr
+    assert (
+        "pinned revision" in run(home, "model", "import", "org/x", "--name", "a/b", "--license", "MIT", code=2).stderr
+    )
+
+
 def test_what_cannot_be_trained_is_a_sentence(home: Path) -> None:
     (home / "empty").mkdir()
     assert "neither a folder nor a zip" in run(home, "train", "absent", code=2).stderr

@@ -232,6 +232,10 @@ class Chain:
             stop_requested=stoppable and (await self.done_of(task)).stop_requested,
         )
 
+    async def treasury(self) -> Address:
+        """The account that protocol fees go to: the arbiter, where there is one."""
+        return Address((await self._read(TASK_BOARD, "treasury"))[0])
+
     async def active_claims_of(self, node: Address) -> int:
         """Tasks that a node has claimed and that are not over."""
         return int((await self._read(TASK_BOARD, "activeClaimsOf", str(node)))[0])
@@ -375,6 +379,11 @@ class Chain:
     async def latest_version(self, name: str) -> int:
         """The newest version of a name, 0 when nobody published it."""
         return int((await self._read(MARKETPLACE, "latestOf", name))[1])
+
+    async def name_owner(self, name: str) -> Address | None:
+        """Who alone may publish under a name, or as a publisher; None when nobody has yet."""
+        owner = (await self._read(MARKETPLACE, "latestOf", name))[0]
+        return None if owner == ZERO else Address(owner)
 
     async def listing_count(self) -> int:
         """Listings have the ids 1 to this."""

@@ -5,6 +5,7 @@ Nothing heavy may be imported here: `gesso --help` reads only this file and the 
 
 from __future__ import annotations
 
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,11 @@ _EXTRA_OF_MODULE = {
 _HOMES = {"devnet": "gesso_devnet.cli", "node": "gesso_node.cli"}
 """Commands that live in packages above this one; named by string, so that nothing here imports them."""
 
-_TOP = {"generate": "Make an image from a prompt.", "train": "Train a LoRA on a folder of pictures."}
+_TOP = {
+    "generate": "Make an image from a prompt.",
+    "train": "Train a LoRA on a folder of pictures.",
+    "earnings": "What a node or a publisher earned, reconciled with the chain.",
+}
 
 _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     "task": (
@@ -51,8 +56,13 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
         "Models on the marketplace.",
         {
             "ls": "List models.",
+            "search": "Look for models by word, kind, base, use, price.",
+            "info": "Show one model: card, lineage, files, uses, income.",
             "show": "Show one model: files, licence, royalty.",
             "publish": "List a LoRA so that others can use it; you earn its royalty.",
+            "import": "List a base model from a diffusers folder or a hub repository.",
+            "yank": "Withdraw a model of yours from new use.",
+            "transfer": "Give a model of yours and its royalties away.",
         },
     ),
     "wallet": (
@@ -91,6 +101,11 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+def function_of(verb: str) -> str:
+    """The function behind a verb: its name, unless Python has other plans for that word."""
+    return f"{verb}_" if keyword.iskeyword(verb) else verb
+
+
 def build() -> App:
     """The command tree, without importing a single command."""
     app = App(
@@ -104,7 +119,7 @@ def build() -> App:
     for noun, (about, verbs) in _NOUNS.items():
         group = App(name=noun, help=about)
         for verb, verb_about in verbs.items():
-            group.command(f"{_HOMES.get(noun, f'gesso.cli.{noun}')}:{verb}", name=verb, help=verb_about)
+            group.command(f"{_HOMES.get(noun, f'gesso.cli.{noun}')}:{function_of(verb)}", name=verb, help=verb_about)
         app.command(group)
     return app
 

@@ -1,15 +1,23 @@
-"""`gesso model`: what the marketplace offers."""
+"""`gesso model`: the marketplace, for those who look for models and those who publish them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from gesso.chain.records import Listing
 from gesso.cli.output import Common
 from gesso.cli.session import client_for
+from gesso.cli.wallet import confirm
 
 KINDS = ("base", "lora", "controlnet", "vae", "dataset")
+Kind = Literal["base", "lora", "controlnet", "vae", "dataset"]
+Licence = Annotated[str, Parameter(name=["--license", "--licence"])]
+Tags = Annotated[tuple[str, ...], Parameter(name="--tag")]
+Previews = Annotated[tuple[Path, ...], Parameter(name="--preview")]
+_COLUMNS = ["model", "kind", "price", "uses", "earned", "owner"]
 
 
 async def ls(*, common: Common | None = None) -> None:
@@ -21,6 +29,56 @@ async def ls(*, common: Common | None = None) -> None:
     common.out.table(rows, ["model", "kind", "royalty", "owner", "manifest"], empty="nothing is listed on this network")
     if rows:
         common.out.hint(f"gesso generate PROMPT --model {rows[0]['model']}")
+
+
+async def search(
+    text: str = "",
+    /,
+    *,
+    kind: Kind | None = None,
+    base: str | None = None,
+    sort: Literal["new", "use", "price"] = "new",
+    limit: int = 20,
+    common: Common | None = None,
+) -> None:
+    """Look for models: newest, most used or cheapest first.
+
+    Parameters
+    ----------
+    text
+        Words that the name holds; where a relay answers, its card too.
+    base
+        Only what was made from this model, NAME or NAME@VERSION.
+    sort
+        `price` counts the royalties of all owners above it.
+    """
+    common = common or Common()
+    async with client_for(common, read_only=True) as client:
+        found = await client.market.search(text, kind=kind, base=base, sort=sort, limit=limit)
+    rows = [one.document() for one in found]
+    common.out.table(rows, _COLUMNS, empty="nothing of that kind is listed on this network")
+    if rows:
+        common.out.hint(f"gesso model info {rows[0]['model']}")
+
+
+async def info(model: str, /, *, previews: Path | None = None, common: Common | None = None) -> None:
+    """Show one model: card, lineage, files, licence, uses and income.
+
+    Parameters
+    ----------
+    model
+        NAME@VERSION, or NAME for the newest.
+    previews
+        A folder to write its preview pictures to.
+    """
+    common = common or Common()
+    async with client_for(common, read_only=True) as client:
+        shown = await client.market.info(model)
+        pictures = [] if previews is None else await client.market.previews(model)
+    common.out.result(shown.document())
+    if previews is not None:
+        for path in _write_pictures(previews, pictures):
+            common.out.say(f"wrote {path}")
 
 
 async def show(model: str, /, *, common: Common | None = None) -> None:
@@ -46,9 +104,14 @@ async def publish(
     /,
     *,
     name: str,
-    licence: str,
-    base: str = "gesso-tiny@1",
+    licence: Licence,
+    base: str | None = None,
     royalty: str = "0%",
+    summary: str = "",
+    card: Path | None = None,
+    trigger: str = "",
+    tags: Tags = (),
+    previews: Previews = (),
     common: Common | None = None,
 ) -> None:
     """List a LoRA so that others can use it.
@@ -58,19 +121,129 @@ async def publish(
     file
         A safetensors file.
     name
-        Its name on the marketplace; yours once you have published it, versions count up.
+        Its name on the marketplace, as in alice/zbx; yours once you have published under it, versions count up.
     licence
         A short name such as openrail++ or CC-BY-4.0.
     base
-        The model that it was trained for; its owner is paid for uses too.
+        The model or LoRA that it was trained on, whose owner is paid for uses too; else the one that the file names.
+    royalty
+        Your share of what a use costs, as in 5%.
+    summary
+        One line about it.
+    card
+        A Markdown file about it, at most 16,000 characters.
+    trigger
+        The word that calls what it has learnt.
+    tags
+        A word to find it by; may be given several times.
+    previews
+        A PNG that it drew; up to four.
+    """
+    from gesso.market.package import CardDraft
+
+    common = common or Common()
+    draft = CardDraft(summary=summary, text=card or "", trigger=trigger, tags=tags, previews=previews)
+    async with client_for(common) as client:
+        listing = await client.market.publish(file, name, licence=licence, base=base, royalty=royalty, card=draft)
+    common.out.result(listing_row(listing))
+    common.out.hint(f"gesso generate PROMPT --lora {listing.name}@{listing.version}:0.8")
+
+
+async def import_(
+    source: str,
+    /,
+    *,
+    name: str,
+    licence: Licence,
+    revision: str | None = None,
+    variant: str | None = None,
+    family: str | None = None,
+    royalty: str = "0%",
+    summary: str = "",
+    card: Path | None = None,
+    tags: Tags = (),
+    previews: Previews = (),
+    common: Common | None = None,
+) -> None:
+    """List a base model from a diffusers folder or a hub repository; safetensors only.
+
+    Parameters
+    ----------
+    source
+        A folder with model_index.json in it, or ORGANISATION/NAME of a model hub.
+    name
+        Its name on the marketplace, as in alice/base.
+    licence
+        A short name such as openrail++ or CC-BY-4.0; you must be allowed to share the model under it.
+    revision
+        The commit of a hub repository, 40 digits.
+    variant
+        Take the weights of this variant, as in fp16.
+    family
+        sd-1, sd-2 or gesso-tiny: what sizes suit it; guessed when left out.
     royalty
         Your share of what a use costs, as in 5%.
     """
+    from gesso.market.package import CardDraft
+
+    common = common or Common()
+    draft = CardDraft(summary=summary, text=card or "", tags=tags, previews=previews)
+    async with client_for(common) as client:
+        listing = await client.market.import_base(
+            source,
+            name,
+            licence=licence,
+            revision=revision,
+            variant=variant,
+            family=family,
+            royalty=royalty,
+            card=draft,
+        )
+    common.out.result(listing_row(listing))
+    common.out.hint(f"gesso generate PROMPT --model {listing.name}@{listing.version}")
+
+
+async def yank(model: str, /, *, undo: bool = False, common: Common | None = None) -> None:
+    """Withdraw a model of yours from new use; tasks that run are not touched.
+
+    Parameters
+    ----------
+    model
+        NAME@VERSION.
+    undo
+        Offer it again.
+    """
     common = common or Common()
     async with client_for(common) as client:
-        listing = await client.publish_lora(file, name, licence=licence, base=base, royalty=royalty)
-    common.out.result(listing_row(listing))
-    common.out.hint(f"gesso generate PROMPT --lora {listing.name}@{listing.version}:0.8")
+        receipt = await client.market.yank(model, undo=undo)
+    common.out.result({"model": model, "state": "listed" if undo else "withdrawn", "tx": receipt.tx_hash})
+
+
+async def transfer(model: str, to: str, /, *, yes: bool = False, common: Common | None = None) -> None:
+    """Give a model of yours and its royalties to another address; its name stays yours.
+
+    Parameters
+    ----------
+    model
+        NAME@VERSION.
+    to
+        An address.
+    yes
+        Do not ask.
+    """
+    common = common or Common()
+    async with client_for(common) as client:
+        confirm(f"give {model} and what it will earn to {to}?", yes)
+        receipt = await client.market.transfer(model, to)
+    common.out.result({"model": model, "owner": to, "tx": receipt.tx_hash})
+
+
+def _write_pictures(folder: Path, pictures: list[bytes]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"preview-{number}.png" for number in range(1, len(pictures) + 1)]
+    for path, picture in zip(paths, pictures, strict=True):
+        path.write_bytes(picture)
+    return paths
 
 
 def listing_row(listing: Listing) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def test_every_command_that_is_listed_exists(noun: str | None) -> None:
         targets = [(f"gesso.cli.{name}", name) for name in app._TOP]
     else:
         home = app._HOMES.get(noun, f"gesso.cli.{noun}")
-        targets = [(home, verb) for verb in app._NOUNS[noun][1]]
+        targets = [(home, app.function_of(verb)) for verb in app._NOUNS[noun][1]]
     for module, function in targets:
         command = getattr(importlib.import_module(module), function)
         assert inspect.getdoc(command), f"{module}:{function} has no help"

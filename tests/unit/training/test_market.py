@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gesso.market import parse_royalty
+from gesso.market.listing import parse_royalty
 from gesso.training import parse_use, spec_fields
 from gesso_protocol.errors import UsageError
 
