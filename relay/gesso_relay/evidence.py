@@ -59,7 +59,7 @@ class EvidenceKeeper:
                 return
             try:
                 data = await self._peers.get(ref, max_bytes=MAX_BYTES)
-                await self._cache.put(ref, len(data), _once(data))
+                await self._cache.put(ref, len(data), once(data))
             except GessoError as error:
                 self._log.debug("evidence.waiting", blob=ref.short, reason=error.code)
                 await anyio.sleep(FIRST_PAUSE_S * 2**turn)
@@ -68,5 +68,6 @@ class EvidenceKeeper:
                 return
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    """Bytes in memory as the stream that a cache takes."""
     yield data

@@ -16,9 +16,11 @@ from gesso.transport.port import Transport
 from gesso_protocol.errors import ConfigError
 from gesso_protocol.terms import BoardParams
 from gesso_relay.blobs import BlobCache
+from gesso_relay.cards import Cards
 from gesso_relay.chain import ChainView, LiveChain
 from gesso_relay.checkpoints import Checkpoints
 from gesso_relay.evidence import EvidenceKeeper
+from gesso_relay.explorer.market import MarketPages
 from gesso_relay.explorer.pages import Explorer
 from gesso_relay.gate import gate
 from gesso_relay.gossip import GossipBridge
@@ -26,6 +28,7 @@ from gesso_relay.hub import Hub
 from gesso_relay.index.database import Database, open_database
 from gesso_relay.index.entries import Document, Entry
 from gesso_relay.index.follow import Follower, News
+from gesso_relay.index.market import MarketQueries
 from gesso_relay.index.queries import Queries
 from gesso_relay.index.writer import Writer
 from gesso_relay.limits import Seats
@@ -34,6 +37,7 @@ from gesso_relay.results import Results
 from gesso_relay.routes.blobs import BlobRoutes
 from gesso_relay.routes.hints import HintRoutes
 from gesso_relay.routes.metrics import MetricsRoutes
+from gesso_relay.routes.models import ModelRoutes
 from gesso_relay.routes.network import NetworkRoutes
 from gesso_relay.routes.openings import OpeningRoutes
 from gesso_relay.routes.tasks import TaskRoutes
@@ -70,6 +74,8 @@ class Relay:
             max_blob_bytes=settings.max_blob_bytes,
         )
         self._queries = Queries(database)
+        self._market = MarketQueries(database)
+        self._cards = Cards(self._cache, database, transport)
         self._results = Results(self._cache, database)
         self._seats = Seats("event streams", settings.limits.max_streams, settings.limits.max_streams_a_client)
         self._transport = transport
@@ -110,6 +116,7 @@ class Relay:
                 group.start_soon(relay._cache.watch)
                 if relay._gossip is not None:
                     group.start_soon(relay._gossip.run)
+                group.start_soon(relay._cards.run)
                 if relay._evidence is not None:
                     group.start_soon(relay._evidence.run)
                 try:
@@ -195,8 +202,10 @@ class Relay:
     def _tell(self, news: News) -> None:
         if news.subject in ("task", "audit"):
             self._news.publish(news.key, news)
-        if self._evidence is not None and isinstance(news, Entry):
-            self._evidence.note(news)
+        if isinstance(news, Entry):
+            self._cards.note(news)
+            if self._evidence is not None:
+                self._evidence.note(news)
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
@@ -225,10 +234,13 @@ class Relay:
         network = NetworkRoutes(self._queries, self._presence, network=self.network, health=self.health)
         app.add_routes(BlobRoutes(self._cache, limits, self.settings.upload_token()).table())
         openings = OpeningRoutes(self._queries, self._presence, self._cache, self._transport)
-        for routes in (tasks, hints, network, openings, MetricsRoutes(self.health)):
+        models = ModelRoutes(self._market, self._cards)
+        explorer = Explorer(
+            self._queries, self._market, self._results, self._presence, network=self.network, health=self.health
+        )
+        shop = MarketPages(self._market, self._queries, self._cards, explorer.page)
+        for routes in (tasks, hints, network, models, openings, MetricsRoutes(self.health), explorer, shop):
             app.add_routes(routes.table())
-        explorer = Explorer(self._queries, self._results, self._presence, network=self.network, health=self.health)
-        app.add_routes(explorer.table())
         return app
 
 

@@ -1,4 +1,4 @@
-"""The explorer: overview, tasks, one task, nodes, models. It shows no prompts and no pictures."""
+"""The explorer: overview, tasks, nodes, audits. It shows no prompts and no results. Models: see `market`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from gesso_protocol.money import format_amount
 from gesso_relay.index.entries import Document, Entry, Json
+from gesso_relay.index.market import MarketQueries, Search
 from gesso_relay.index.project import TASK_STATES
 from gesso_relay.index.queries import Queries, TaskFilter
 from gesso_relay.presence import Presence
@@ -19,7 +20,9 @@ from gesso_relay.routes import params
 from gesso_relay.routes.network import AUDIT_STATES, with_presence
 
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; base-uri 'none'; form-action 'self'"
+    ),
     "Cache-Control": "no-cache",
     "X-Frame-Options": "DENY",
 }
@@ -33,6 +36,7 @@ class Explorer:
     def __init__(
         self,
         queries: Queries,
+        market: MarketQueries,
         results: Results,
         presence: Presence,
         *,
@@ -40,6 +44,7 @@ class Explorer:
         health: Callable[[], Document],
     ) -> None:
         self._queries = queries
+        self._market = market
         self._results = results
         self._presence = presence
         self._network = network
@@ -51,7 +56,9 @@ class Explorer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(amount=amount, short=short, ago=ago, moment=moment, percent=percent, said=said)
+        self._templates.filters.update(
+            amount=amount, short=short, ago=ago, moment=moment, percent=percent, said=said, bytes=size
+        )
 
     def table(self) -> list[web.RouteDef]:
         return [
@@ -61,15 +68,14 @@ class Explorer:
             web.get("/nodes", self.nodes),
             web.get("/nodes/{node}", self.node),
             web.get("/audits", self.audits),
-            web.get("/models", self.models),
         ]
 
     async def overview(self, request: web.Request) -> web.StreamResponse:
         params.known(request)
         tasks = await self._queries.tasks(TaskFilter(), limit=_LATEST)
         nodes = await self._queries.nodes(state=None, limit=_LATEST)
-        models = await self._queries.models(yanked=False, limit=_LATEST)
-        return self._page(
+        models = await self._market.search(Search(), limit=_LATEST)
+        return self.page(
             "overview.html",
             here="overview",
             task_counts=await self._queries.task_counts(),
@@ -91,7 +97,7 @@ class Explorer:
         page = await self._queries.tasks(wanted, limit=_PAGE, before=params.before(request))
         keep = {name: value for name, value in request.query.items() if name != "before"}
         older = None if page.next is None else str(request.rel_url.with_query({**keep, "before": str(page.next)}))
-        return self._page(
+        return self.page(
             "tasks.html", here="tasks", tasks=page.items, older=older, states=tuple(TASK_STATES), wanted=wanted
         )
 
@@ -104,14 +110,14 @@ class Explorer:
         history = await self._queries.history("task", str(task), "audit")
         result = await self._results.of(found)
         audit = await self._queries.audit(str(task))
-        return self._page("task.html", here="tasks", task=found, history=history, result=result, audit=audit)
+        return self.page("task.html", here="tasks", task=found, history=history, result=result, audit=audit)
 
     async def nodes(self, request: web.Request) -> web.StreamResponse:
         params.known(request, "before")
         page = await self._queries.nodes(state=None, limit=_PAGE, before=params.before(request))
         older = None if page.next is None else f"/nodes?before={page.next}"
         nodes = await with_presence(self._queries, self._presence, page.items)
-        return self._page("nodes.html", here="nodes", nodes=nodes, older=older)
+        return self.page("nodes.html", here="nodes", nodes=nodes, older=older)
 
     async def node(self, request: web.Request) -> web.StreamResponse:
         params.known(request, "before")
@@ -121,7 +127,7 @@ class Explorer:
             raise web.HTTPNotFound(reason="this relay has seen no such node")
         (shown,) = await with_presence(self._queries, self._presence, (found,))
         page = await self._queries.audits(node=address, state=None, limit=_PAGE, before=params.before(request))
-        return self._page(
+        return self.page(
             "node.html",
             here="nodes",
             node=shown,
@@ -138,17 +144,12 @@ class Explorer:
         page = await self._queries.audits(node=None, state=state, limit=_PAGE, before=params.before(request))
         keep = {name: value for name, value in request.query.items() if name != "before"}
         older = None if page.next is None else str(request.rel_url.with_query({**keep, "before": str(page.next)}))
-        return self._page(
+        return self.page(
             "audits.html", here="audits", audits=page.items, older=older, states=AUDIT_STATES, wanted=state
         )
 
-    async def models(self, request: web.Request) -> web.StreamResponse:
-        params.known(request, "before")
-        page = await self._queries.models(yanked=True, limit=_PAGE, before=params.before(request))
-        older = None if page.next is None else f"/models?before={page.next}"
-        return self._page("models.html", here="models", models=page.items, older=older)
-
-    def _page(self, template: str, **values: object) -> web.Response:
+    def page(self, template: str, **values: object) -> web.Response:
+        """A template with its values, the state of the index and the time."""
         health = self._health()
         html = self._templates.get_template(template).render(health=health, now=int(time.time()), **values)
         return web.Response(text=html, content_type="text/html", headers=_HEADERS)
@@ -161,6 +162,16 @@ def amount(value: Json) -> str:
     whole, _, part = format_amount(int(str(value))).partition(".")
     part = part[:6].rstrip("0")
     return f"{int(whole):,}{'.' + part if part else ''}"
+
+
+def size(value: Json) -> str:
+    """A number of bytes in the largest unit that fits."""
+    count = float(str(value))
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
 def short(value: Json) -> str:

@@ -60,11 +60,6 @@ class Queries:
         conditions = [] if state is None else [tables.nodes.c.state == state]
         return await self._page(tables.nodes, conditions, limit, before)
 
-    async def models(self, *, yanked: bool, limit: int, before: int | None = None) -> Page:
-        """Listings, newest first; yanked ones only when asked for."""
-        conditions = [] if yanked else [tables.models.c.yanked.is_(False)]
-        return await self._page(tables.models, conditions, limit, before)
-
     async def task(self, key: str) -> Document | None:
         return await self._one(select(tables.tasks.c.document).where(tables.tasks.c.key == key))
 
@@ -103,16 +98,6 @@ class Queries:
         query = select(column.role, func.count()).where(column.account == account).group_by(column.role)
         async with self._database.read() as db:
             return {str(role): int(count) for role, count in (await db.execute(query)).all()}
-
-    async def model(self, name: str, version: int | None) -> Document | None:
-        """A listing by name; without a version the latest that is not yanked."""
-        column = tables.models.c
-        query = select(column.document).where(column.name == name).order_by(column.version.desc()).limit(1)
-        query = query.where(column.yanked.is_(False)) if version is None else query.where(column.version == version)
-        return await self._one(query)
-
-    async def model_by_id(self, key: str) -> Document | None:
-        return await self._one(select(tables.models.c.document).where(tables.models.c.key == key))
 
     async def history(self, subject: Subject, key: str, *more: Subject) -> tuple[Entry, ...]:
         """Every event about one subject, oldest first; `more` are others under the same key, such as a task's audit."""

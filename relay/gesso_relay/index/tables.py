@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -90,8 +90,28 @@ models = Table(
     Column("name", String(128), nullable=False),
     Column("version", Integer, nullable=False),
     Column("yanked", Boolean, nullable=False),
+    Column("kind", String(16), nullable=True),
+    Column("owner", String(42), nullable=False),
+    Column("manifest", String(67), nullable=False),
+    Column("parent", String(20), nullable=True, index=True),
+    Column("base", String(20), nullable=False),
+    Column("price_bps", Integer, nullable=False),
+    Column("uses", BigInteger, nullable=False),
     Column("document", JSON, nullable=False),
     Index("ix_models_name", "name", "version"),
+    Index("ix_models_uses", "uses", "position"),
+    Index("ix_models_price", "price_bps", "position"),
+    Index("ix_models_base", "base", "position"),
+)
+
+# Not from the chain's log, but bound to it by a hash, so it never changes: what a manifest and its card say.
+cards = Table(
+    "cards",
+    metadata,
+    Column("manifest", String(67), primary_key=True),
+    Column("summary", String(200), nullable=False),
+    Column("words", Text, nullable=False),
+    Column("document", JSON, nullable=False),
 )
 
 # Not from the chain's log, but checked against it: the manifest whose hash is this root. A root never changes its

@@ -8,11 +8,11 @@ from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gesso.chain.cursor import Cursor
-from gesso_relay.index import tables
+from gesso_relay.index import listings, tables
 from gesso_relay.index.audits import BEGINNINGS, seats_of
 from gesso_relay.index.database import Database
 from gesso_relay.index.entries import Document, Entry, Subject
-from gesso_relay.index.project import project
+from gesso_relay.index.project import advance, project
 
 _TABLES: dict[Subject, Table] = {
     "task": tables.tasks,
@@ -47,8 +47,12 @@ class Writer:
             fresh = await self._only_new(db, entries)
             if fresh:
                 await db.execute(insert(tables.entries), [_row(entry) for entry in fresh])
-            for subject, key in dict.fromkeys((entry.subject, entry.key) for entry in fresh):
-                await self._rebuild(db, subject, key)
+            changed: dict[tuple[Subject, str], list[Entry]] = {}
+            for entry in fresh:
+                changed.setdefault((entry.subject, entry.key), []).append(entry)
+            for (subject, key), mine in changed.items():
+                if subject != "model" or not await self._advance(db, key, mine):
+                    await self._rebuild(db, subject, key)
             await self._move(db, cursor)
         return fresh
 
@@ -63,7 +67,8 @@ class Writer:
                 )
             ]
             await db.execute(delete(tables.entries).where(gone))
-            for subject, key in touched:
+            # tasks first: the uses that go with them are counted back along listings that may go too
+            for subject, key in sorted(touched, key=lambda one: one[0] == "model"):
                 await self._rebuild(db, subject, key)
             await self._move(db, cursor)
         return tuple(touched)
@@ -88,13 +93,35 @@ class Writer:
         rows = await db.execute(select(tables.entries).where(of).order_by(tables.entries.c.position))
         events = [Entry(**{name: row[name] for name in _ENTRY_FIELDS}) for row in rows.mappings()]
         table, document = _TABLES[subject], project(subject, events)
+        before = await listings.task_row(db, key) if subject == "task" else None
+        old = (await db.execute(select(table).where(table.c.key == key))).first() if subject == "model" else None
         await db.execute(delete(table).where(table.c.key == key))
         if document is not None:
             first = next(entry for entry in events if entry.name in _BEGINNINGS)
             values = {"key": key, "position": first.position, "document": document}
-            await db.execute(insert(table).values(**values, **_columns(subject, document)))
+            columns = (
+                await listings.columns_of(db, key, document, old) if subject == "model" else _columns(subject, document)
+            )
+            await db.execute(insert(table).values(**values, **columns))
+        elif old is not None:
+            await listings.row_gone(db, old.document, old.uses)
+        if subject == "task":
+            await listings.task_changed(db, before, await listings.task_row(db, key))
         if subject == "audit":
             await self._seat(db, key, document, events)
+
+    async def _advance(self, db: AsyncConnection, key: str, fresh: Sequence[Entry]) -> bool:
+        """A known listing, moved on by its new events: it has one for every settlement, too many to read again."""
+        row = (await db.execute(select(tables.models.c.document).where(tables.models.c.key == key))).first()
+        if row is None:
+            return False
+        document: Document | None = row.document
+        for entry in fresh:
+            document = advance("model", document, entry)
+        assert document is not None
+        changed = {name: document[name] for name in ("yanked", "owner")}
+        await db.execute(update(tables.models).where(tables.models.c.key == key).values(document=document, **changed))
+        return True
 
     async def _seat(self, db: AsyncConnection, key: str, document: Document | None, events: Sequence[Entry]) -> None:
         """Who sits in an audit, from its document: made anew each time, like the document itself."""
@@ -138,6 +165,4 @@ def _columns(subject: Subject, document: Document) -> dict[str, object]:
         return {name: document.get(name) for name in ("state", "requester", "node", "model")}
     if subject == "audit":
         return {"state": document["state"], "node": document["node"]}
-    if subject == "node":
-        return {"state": document["state"]}
-    return {name: document[name] for name in ("name", "version", "yanked")}
+    return {"state": document["state"]}

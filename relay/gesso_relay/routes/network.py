@@ -1,15 +1,12 @@
-"""`/v1/nodes`, `/v1/models`, `/v1/network` and `/v1/health`: who is there, what can be run, how to join, how we are."""
+"""`/v1/nodes`, `/v1/audits`, `/v1/network` and `/v1/health`: who is there, how to join, how we are."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 
 from aiohttp import web
 
-from gesso_protocol.errors import UsageError
-from gesso_protocol.ids import ListingId
 from gesso_relay.index.entries import Document
 from gesso_relay.index.queries import Queries
 from gesso_relay.presence import Presence
@@ -19,7 +16,6 @@ from gesso_relay.routes.tasks import page_reply
 
 AUDIT_STATES = ("open", "passed", "void", "disputed", "guilty", "innocent", "undecided")
 NODE_STATES = ("active", "paused", "unbonding", "left")
-_MODEL = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9._-]{0,127})(?:@([1-9][0-9]{0,8}))?\Z")
 
 
 class NetworkRoutes:
@@ -43,8 +39,6 @@ class NetworkRoutes:
             web.get("/v1/nodes", self.nodes),
             web.get("/v1/nodes/{node}", self.node),
             web.get("/v1/audits", self.audits),
-            web.get("/v1/models", self.models),
-            web.get("/v1/models/{model}", self.model),
             web.get("/v1/network", self.network),
             web.get("/v1/health", self.health),
         ]
@@ -83,27 +77,6 @@ class NetworkRoutes:
             before=params.before(request),
         )
         return page_reply("audits", page)
-
-    async def models(self, request: web.Request) -> web.StreamResponse:
-        params.known(request, "yanked", "limit", "before")
-        yanked = params.flag(request, "yanked")
-        page = await self._queries.models(yanked=yanked, limit=params.limit(request), before=params.before(request))
-        return page_reply("models", page)
-
-    async def model(self, request: web.Request) -> web.StreamResponse:
-        """By listing id, by name (the latest version), or by name@version."""
-        params.known(request)
-        text = request.match_info["model"]
-        if text.isascii() and text.isdigit():
-            found = await self._queries.model_by_id(str(ListingId.validate(text)))
-        else:
-            parts = _MODEL.match(text)
-            if parts is None:
-                raise UsageError("a model is named by its number, its name, or name@version")
-            found = await self._queries.model(parts[1], int(parts[2]) if parts[2] else None)
-        if found is None:
-            raise web.HTTPNotFound(reason="this relay has seen no such model")
-        return json_reply(found)
 
     async def network(self, request: web.Request) -> web.StreamResponse:
         params.known(request)

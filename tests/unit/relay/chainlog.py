@@ -47,6 +47,27 @@ def settled(block: int, number: int, *, index: int = 0, node: str = BOB, fork: i
     return entry(block, index, "task", task_key(number), "settled", {"node": node, "paid": "18"}, fork)
 
 
+def listed(
+    block: int, number: int, *, index: int = 0, parent: int | None = None, name: str = "tiny", version: int = 1,
+    kind: str = "base", bps: int = 100, owner: str = ALICE, fork: int = 0,
+) -> Entry:  # fmt: skip
+    data: Document = {
+        "name": name,
+        "version": version,
+        "owner": owner,
+        "manifest": f"b3:{number:064x}",
+        "kind": kind,
+        "parent": None if parent is None else str(parent),
+        "royalty_bps": bps,
+        "licence": "",
+    }
+    return entry(block, index, "model", str(number), "published", data, fork)
+
+
+def royalty(block: int, number: int, amount: int = 3, *, index: int = 0, fork: int = 0) -> Entry:
+    return entry(block, index, "model", str(number), "royalty", {"to": ALICE, "amount": str(amount)}, fork)
+
+
 def audited(block: int, number: int, turn: int, *, index: int = 0, fork: int = 0) -> Entry:
     """The event of an audit's life at this turn; turns go round."""
     data: tuple[tuple[str, Document], ...] = (

@@ -11,10 +11,23 @@ from gesso.chain.cursor import Cursor
 from gesso_relay.index import tables
 from gesso_relay.index.database import Database
 from gesso_relay.index.entries import Entry
+from gesso_relay.index.market import MarketQueries, Search
 from gesso_relay.index.queries import Queries, TaskFilter
 from gesso_relay.index.writer import Writer
 
-from .chainlog import ALICE, BOB, audited, block_hash, claimed, entry, settled, submitted, task_key
+from .chainlog import (
+    ALICE,
+    BOB,
+    audited,
+    block_hash,
+    claimed,
+    entry,
+    listed,
+    royalty,
+    settled,
+    submitted,
+    task_key,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -84,8 +97,8 @@ async def test_nodes_and_models(database: Database) -> None:
     await writer.apply(
         [
             entry(1, 0, "node", BOB, "registered", {"stake": "5", "peer_id": "16U"}),
-            entry(1, 1, "model", "1", "published", {"name": "tiny", "version": 1, "owner": ALICE}),
-            entry(1, 2, "model", "2", "published", {"name": "tiny", "version": 2, "owner": ALICE}),
+            listed(1, 1, index=1),
+            listed(1, 2, index=2, version=2),
             entry(2, 0, "node", BOB, "paused"),
             entry(2, 1, "model", "2", "yanked", {"yanked": True}),
             entry(2, 2, "node", ALICE, "paused"),
@@ -96,12 +109,13 @@ async def test_nodes_and_models(database: Database) -> None:
     assert node is not None
     assert (node["state"], node["stake"]) == ("paused", "5")
     assert await queries.node(ALICE) is None
-    latest, second = await queries.model("tiny", None), await queries.model("tiny", 2)
+    market = MarketQueries(database)
+    latest, second = await market.one("tiny", None), await market.one("tiny", 2)
     assert latest is not None
     assert second is not None
     assert (latest["version"], second["yanked"]) == (1, True)
-    assert len((await queries.models(yanked=False, limit=10)).items) == 1
-    assert len((await queries.models(yanked=True, limit=10)).items) == 2
+    assert len((await market.search(Search(), limit=10)).items) == 1
+    assert len((await market.search(Search(yanked=True), limit=10)).items) == 2
     assert (await queries.nodes(state="active", limit=10)).items == ()
 
 
@@ -140,7 +154,7 @@ async def test_filters_combine(database: Database) -> None:
 # One step of a made-up life: how many blocks to add with which events, or how far to fork back.
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("grow"), st.lists(st.integers(0, 4), max_size=4)),
+        st.tuples(st.just("grow"), st.lists(st.integers(0, 7), max_size=4)),
         st.tuples(st.just("fork"), st.integers(0, 5)),
         st.tuples(st.just("again"), st.just(0)),
     ),
@@ -170,7 +184,7 @@ async def test_any_life_with_forks_equals_a_rebuild_from_the_last_chain(
             keep = max(1, len(chain) - how)
             del chain[keep:]
             fork += 1
-            stage = dict.fromkeys(range(5), 0)
+            stage = dict.fromkeys(range(8), 0)
             await writer.roll_back(mark(keep - 1))
         else:
             await writer.apply([event for block_events in chain for event in block_events], mark(len(chain) - 1))
@@ -182,10 +196,28 @@ async def test_any_life_with_forks_equals_a_rebuild_from_the_last_chain(
 
 
 def next_event(block: int, index: int, number: int, stage: dict[int, int], fork: int) -> Entry:
+    if number > 4:
+        return next_of_market(block, index, stage, fork)
     kinds = (submitted, claimed, settled)
     turn = stage.get(number, 0)
     stage[number] = turn + 1
     if turn >= len(kinds) or number == 4:
         return audited(block, number, turn, index=index, fork=fork)
+    if turn == 0:
+        return submitted(block, number, index=index, fork=fork, model=str(number % 3 + 1))
     made = kinds[turn]
     return made(block, number, index=index, fork=fork)
+
+
+def next_of_market(block: int, index: int, stage: dict[int, int], fork: int) -> Entry:
+    """Three listings, each made from the one before, and then what they earn, withdrawals and new owners."""
+    turn = stage.get(5, 0)
+    stage[5] = turn + 1
+    if turn < 3:
+        return listed(block, turn + 1, index=index, parent=turn or None, fork=fork)
+    number = turn % 3 + 1
+    if turn % 4 == 0:
+        return entry(block, index, "model", str(number), "yanked", {"yanked": turn % 8 == 0}, fork)
+    if turn % 4 == 1:
+        return entry(block, index, "model", str(number), "transferred", {"owner": BOB}, fork)
+    return royalty(block, number, turn, index=index, fork=fork)

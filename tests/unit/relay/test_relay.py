@@ -164,8 +164,10 @@ async def test_nodes_models_and_network(tmp_path: Path) -> None:
         (model,) = (await relay.json("/v1/models"))["models"]
         assert (model["name"], model["version"], model["kind"]) == ("gesso-tiny", 1, "base")
         assert len((await relay.json("/v1/models?yanked=true"))["models"]) == 2
-        assert (await relay.json("/v1/models/gesso-tiny")) == model
-        assert (await relay.json("/v1/models/1")) == model
+        shown = await relay.json("/v1/models/gesso-tiny")
+        assert {name: shown[name] for name in model} == model
+        assert (shown["lineage"], shown["children"], shown["card"]) == ([model], [], None)
+        assert (await relay.json("/v1/models/1")) == shown
         assert (await relay.json("/v1/models/gesso-tiny@2"))["yanked"] is True
         document = await relay.json("/v1/network")
         network = Network.model_validate(document["network"])
