@@ -30,6 +30,7 @@ class Known:
     execution: anyio.CancelScope | None = None
     offer_at: int = 0
     spec_tries: int = 0
+    model_tries: int = 0
     told: set[str] = field(default_factory=set)
     """Stages that the requester was told of."""
     stopping: bool = False

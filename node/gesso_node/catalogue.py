@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gesso.chain import Chain, Listing
+from gesso_protocol import royalties
 from gesso_protocol.ids import BlobRef, ListingId
-from gesso_protocol.money import MAX_LINEAGE
+from gesso_protocol.spec import Spec
 
 BASE_MODEL_KIND = 0
 MAX_LISTINGS = 100_000
@@ -16,6 +17,7 @@ class Catalogue:
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self._listings: dict[ListingId, Listing] = {}
+        self._models: dict[str, BlobRef] | None = None
 
     async def load(self) -> None:
         """Read every listing. Raises Unreachable, ChainError."""
@@ -25,28 +27,42 @@ class Catalogue:
 
     async def learn(self, listing: ListingId) -> None:
         """Read one listing again: it is new, or it changed."""
-        if len(self._listings) < MAX_LISTINGS:
+        if len(self._listings) < MAX_LISTINGS or listing in self._listings:
             self._listings[listing] = await self._chain.listing(listing)
+            self._models = None
+
+    def get(self, listing: ListingId) -> Listing | None:
+        """A listing that we have seen."""
+        return self._listings.get(listing)
 
     def models(self) -> dict[str, BlobRef]:
         """Every model by its label, and the newest of each name by the bare name. Withdrawn ones stay usable for
         tasks that are under way; new tasks for them are refused elsewhere."""
-        found: dict[str, BlobRef] = {}
-        for listing in sorted(self._listings.values(), key=lambda each: each.version):
-            found[f"{listing.name}@{listing.version}"] = listing.manifest
-            if not listing.yanked:
-                found[listing.name] = listing.manifest
-        return found
+        if self._models is None:
+            self._models = {}
+            for listing in sorted(self._listings.values(), key=lambda each: each.version):
+                self._models[f"{listing.name}@{listing.version}"] = listing.manifest
+                if not listing.yanked:
+                    self._models[listing.name] = listing.manifest
+        return self._models
+
+    def bases(self) -> tuple[BlobRef, ...]:
+        """The base models: all that an executor without weights can draw with."""
+        return tuple(sorted({one.manifest for one in self._listings.values() if one.kind == BASE_MODEL_KIND}))
+
+    def listed(self, manifest: BlobRef) -> bool:
+        """Whether these files are on the marketplace; those of private LoRAs are not."""
+        return any(listing.manifest == manifest for listing in self._listings.values())
+
+    def lineage(self, listing: ListingId) -> tuple[Listing, ...]:
+        """A listing and its parents; empty for none, or one that we have not seen."""
+        found = royalties.lineage(listing, self._listings)
+        return tuple(one for one in found if isinstance(one, Listing))
 
     def royalty_bps(self, listing: ListingId) -> int:
         """What the owners of the model and of its parents get of a fee; 0 for no listing or one we have not seen."""
-        sum_bps = 0
-        for _ in range(MAX_LINEAGE):
-            known = self._listings.get(listing)
-            if known is None:
-                break
-            sum_bps += known.royalty_bps
-            if known.parent is None:
-                break
-            listing = known.parent
-        return sum_bps
+        return royalties.royalty_bps(listing, self._listings)
+
+    def pays_owners(self, spec: Spec, base: BlobRef, named: ListingId) -> bool:
+        """Whether terms that name this listing pay those whose models the task uses."""
+        return royalties.pays_its_owners(spec, base, named, self._listings)

@@ -1,7 +1,8 @@
 """Models on this machine: by hash, verified file by file, within a disk budget.
 
 A model is whole or absent: files land in a folder of their own that is renamed when the last one is verified. When
-the budget is reached, the models that were not used for longest leave first; a model in use never does.
+the budget is reached, downloads that were given up leave first, then the models that were not used for longest; a model
+in use, or one that its operator pinned, never does.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ import anyio
 import anyio.to_thread
 
 from gesso.blobs import BlobStore
-from gesso_protocol.errors import BlobCorrupt, EncodingInvalid, ModelInvalid
+from gesso_protocol.errors import BlobCorrupt, BlobMissing, EncodingInvalid, ModelInvalid
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.manifest import ModelManifest
+from gesso_protocol.manifest import LISTING_KINDS, ModelKind, ModelManifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class CachedModel:
     label: str
     size: int
     last_used: float
+    kind: ModelKind = "base"
 
 
 class ModelCache:
@@ -44,11 +46,12 @@ class ModelCache:
         self._blobs = blobs
         self._budget = budget_bytes
         self._clock = clock
-        self._lock = anyio.Lock()
+        self._room = anyio.Lock()
+        self._turns: dict[BlobRef, anyio.Lock] = {}
+        self._coming: dict[BlobRef, int] = {}
         self._in_use: dict[BlobRef, int] = {}
+        self._pinned: frozenset[BlobRef] = frozenset()
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob("*.partial.gone"):
-            shutil.rmtree(leftover, ignore_errors=True)
 
     def cached(self) -> tuple[CachedModel, ...]:
         """Every whole model, the most recently used first."""
@@ -63,6 +66,10 @@ class ModelCache:
         """Where the model's files are, or would be."""
         return self._folder / manifest.hex()
 
+    def pin(self, manifests: Iterable[BlobRef]) -> None:
+        """These, and no others, stay whatever is needed."""
+        self._pinned = frozenset(manifests)
+
     @contextmanager
     def using(self, manifest: BlobRef) -> Iterator[Path]:
         """The model's folder, safe from eviction inside the block. Raises ModelInvalid when it is not here."""
@@ -75,13 +82,22 @@ class ModelCache:
         finally:
             self._in_use[manifest] -= 1
 
-    async def ensure(self, manifest: BlobRef) -> Path:
-        """Have the whole model here. Raises ModelInvalid, BlobMissing, BlobCorrupt, BlobTooLarge, Unreachable."""
-        async with self._lock:
+    async def ensure(self, manifest: BlobRef, *, idle_since: float | None = None) -> Path:
+        """Have the whole model here. Raises ModelInvalid, BlobMissing, BlobCorrupt, BlobTooLarge, Unreachable.
+
+        Several come at once, so that a small one need not wait for a large one. `idle_since` spares models that were
+        used after this second: for what is fetched on the chance that it may be wanted.
+        """
+        async with self._turns.setdefault(manifest, anyio.Lock()):
             if not self.has(manifest):
                 document = await self.read_manifest(manifest)
-                await self._make_room(document.size)
-                await self._fetch(manifest, document)
+                try:
+                    async with self._room:
+                        await self._make_room(manifest, document.size, idle_since)
+                        self._coming[manifest] = document.size
+                    await self._fetch(manifest, document)
+                finally:
+                    self._coming.pop(manifest, None)
             return self.path(manifest)
 
     async def read_manifest(self, manifest: BlobRef) -> ModelManifest:
@@ -92,8 +108,25 @@ class ModelCache:
         except EncodingInvalid as error:
             raise ModelInvalid(f"{manifest.short} is not a model manifest: {error.message}") from error
 
+    async def obtainable(self, manifest: BlobRef, *kinds: ModelKind) -> bool:
+        """Whether the model is here, or could be: somebody serves it, its kind is right, and it fits the disk.
+
+        Raises ModelInvalid where waiting would not help, Unreachable where nobody could be asked.
+        """
+        if self.has(manifest):
+            return True
+        try:
+            document = await self.read_manifest(manifest)
+        except BlobMissing:
+            return False
+        if document.kind not in kinds:
+            raise ModelInvalid(f"{manifest.short} is a {document.kind}, not a {' or '.join(kinds)}")
+        self._check_size(document.size)
+        largest = max(document.files, key=lambda entry: entry.size)
+        return await self._blobs.has(largest.blob)
+
     async def _fetch(self, manifest: BlobRef, document: ModelManifest) -> None:
-        partial = self._folder / f"{manifest.hex()}.partial"
+        partial = self._partial(manifest)
         for entry in document.files:
             target = partial / entry.path
             if target.is_file():
@@ -104,25 +137,52 @@ class ModelCache:
                 target.unlink()
                 raise BlobCorrupt(f"{entry.path} has another size than its manifest says")
         partial.rename(self.path(manifest))
-        self._write_note(CachedModel(manifest, document.label, document.size, self._clock()))
+        self._write_note(CachedModel(manifest, document.label, document.size, self._clock(), document.kind))
 
-    async def _make_room(self, size: int) -> None:
-        if size > self._budget:
-            raise ModelInvalid(
-                f"the model has {size} bytes, the cache {self._budget}", hint="raise models.disk_budget_bytes"
-            )
+    async def _make_room(self, manifest: BlobRef, size: int, idle_since: float | None) -> None:
+        self._check_size(size)
         models = list(self.cached())
-        while models and sum(model.size for model in models) + size > self._budget:
-            idle = [model for model in models if not self._in_use.get(model.manifest)]
+        for leftover in self._given_up(manifest):
+            if self._taken(models) + size <= self._budget:
+                break
+            await _remove(leftover)
+        while models and self._taken(models) + size > self._budget:
+            idle = [model for model in models if self._may_leave(model, idle_since)]
             if not idle:
                 raise ModelInvalid("the model cache is full of models in use", hint="raise models.disk_budget_bytes")
             models.remove(idle[-1])
             await self.evict(idle[-1].manifest)
+        if self._taken(models) + size > self._budget:
+            raise ModelInvalid("the model cache is full of downloads", hint="raise models.disk_budget_bytes")
+
+    def _may_leave(self, model: CachedModel, idle_since: float | None) -> bool:
+        spared = idle_since is not None and model.last_used > idle_since
+        return not spared and not self._in_use.get(model.manifest) and model.manifest not in self._pinned
+
+    def _taken(self, models: Iterable[CachedModel]) -> int:
+        """Bytes of whole models, of those that are on their way, and of downloads that were given up."""
+        stale = sum(_size(path) for path in self._given_up(None))
+        return sum(model.size for model in models) + sum(self._coming.values()) + stale
+
+    def _given_up(self, wanted: BlobRef | None) -> list[Path]:
+        """Folders of downloads that nobody is at, the oldest first; not that of the model that is wanted now."""
+        busy = {self._partial(ref) for ref in self._coming} | ({self._partial(wanted)} if wanted else set())
+        found = [path for path in self._folder.glob("*.partial") if path not in busy]
+        return sorted(found, key=lambda path: path.stat().st_mtime)
+
+    def _partial(self, manifest: BlobRef) -> Path:
+        return self._folder / f"{manifest.hex()}.partial"
+
+    def _check_size(self, size: int) -> None:
+        if size > self._budget:
+            raise ModelInvalid(
+                f"the model has {size} bytes, the cache {self._budget}", hint="raise models.disk_budget_bytes"
+            )
 
     async def evict(self, manifest: BlobRef) -> None:
         """Remove one model. The note goes first, so a crash in between leaves nothing that looks whole."""
         self._note_path(manifest).unlink(missing_ok=True)
-        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self.path(manifest), ignore_errors=True))
+        await _remove(self.path(manifest))
 
     def _note_path(self, manifest: BlobRef) -> Path:
         return self._folder / f"{manifest.hex()}.json"
@@ -130,12 +190,12 @@ class ModelCache:
     def _touch(self, manifest: BlobRef) -> None:
         model = self._read_note(self._note_path(manifest))
         if model:
-            self._write_note(CachedModel(model.manifest, model.label, model.size, self._clock()))
+            self._write_note(replace(model, last_used=self._clock()))
 
     def _write_note(self, model: CachedModel) -> None:
         path = self._note_path(model.manifest)
         fresh = path.with_suffix(".fresh")
-        note = {"label": model.label, "size": model.size, "last_used": model.last_used}
+        note = {"label": model.label, "size": model.size, "last_used": model.last_used, "kind": model.kind}
         fresh.write_text(json.dumps(note))
         fresh.replace(path)
 
@@ -143,6 +203,15 @@ class ModelCache:
         try:
             note: dict[str, Any] = json.loads(path.read_bytes())
             manifest = BlobRef(bytes.fromhex(path.stem))
-            return CachedModel(manifest, str(note["label"]), int(note["size"]), float(note["last_used"]))
+            kind = LISTING_KINDS[LISTING_KINDS.index(note.get("kind", "base"))]
+            return CachedModel(manifest, str(note["label"]), int(note["size"]), float(note["last_used"]), kind)
         except (OSError, ValueError, KeyError, TypeError, EncodingInvalid):
             return None
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+async def _remove(folder: Path) -> None:
+    await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))

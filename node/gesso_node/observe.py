@@ -16,6 +16,7 @@ from gesso.chain import Chain, Cursor, Page
 from gesso.chain import events as on_chain
 from gesso_node.book import Book, Known, write_down
 from gesso_node.catalogue import Catalogue
+from gesso_node.demand import Demand
 from gesso_node.journal import Entry, Journal
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState, Why
@@ -47,13 +48,21 @@ class Observer:
     """Brings the book up to date with the chain."""
 
     def __init__(
-        self, chain: Chain, journal: Journal, book: Book, catalogue: Catalogue, *, on_payment: Callable[[Known], None]
+        self,
+        chain: Chain,
+        journal: Journal,
+        book: Book,
+        catalogue: Catalogue,
+        *,
+        on_payment: Callable[[Known], None],
+        demand: Demand | None = None,
     ) -> None:
         self._chain = chain
         self._journal = journal
         self._book = book
         self._catalogue = catalogue
         self._on_payment = on_payment
+        self._demand = demand
         self._cursor = Cursor.before(0)
         self._saved_block = -1
         self._weights_stale = True
@@ -128,6 +137,8 @@ class Observer:
             await self._changed(known, event)
 
     def _submitted(self, event: on_chain.TaskSubmitted, now: int) -> None:
+        if self._demand is not None:
+            self._demand.note(event.terms.model, event.at)
         record = TaskRecord(event.task, TaskState.SUBMITTED, None, event.at, event.seed)
         known = self._book.get(event.task)
         if known is None:

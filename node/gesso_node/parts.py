@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -16,14 +17,18 @@ from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain, Wallet
 from gesso.transport.port import Transport
 from gesso_node.backup import TraceSecrets
+from gesso_node.catalogue import Catalogue
 from gesso_node.checkpoints import CheckpointSharer
+from gesso_node.demand import Demand, Prefetcher
 from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, check_cheat
 from gesso_node.executors.cheats.roots import with_cheat
 from gesso_node.executors.lora.host import TrainingChildExecutor
 from gesso_node.executors.port import Executor
+from gesso_node.models import ModelCache
+from gesso_node.policy import Policy
 from gesso_node.progress import ProgressSender
 from gesso_node.results import signed_checkpoint
-from gesso_node.settings import NodeSettings, WalletSection
+from gesso_node.settings import ModelSection, NodeSettings, WalletSection
 from gesso_protocol.errors import ConfigError, GessoError, WalletError
 
 log = structlog.get_logger("gesso.node")
@@ -115,6 +120,22 @@ def open_sharer(
     sharer = CheckpointSharer(blobs, local, progress, partial(signed_checkpoint, chain), every_s=every_s)
     tasks.start_soon(sharer.run)
     return sharer
+
+
+def prefetcher_of(
+    section: ModelSection, demand: Demand, catalogue: Catalogue, models: ModelCache, policy: Policy
+) -> Prefetcher:
+    """Fetches ahead what the chain's tasks are for."""
+    return Prefetcher(
+        demand,
+        catalogue,
+        models,
+        count=section.prefetch_popular,
+        chain_now=demand.latest,
+        clock=time.time,
+        wanted=policy.model_allowed,
+        pins=section.pin,
+    )
 
 
 def trace_secrets(chain: Chain) -> TraceSecrets:

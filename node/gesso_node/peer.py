@@ -19,6 +19,7 @@ from gesso_node.auditing.report import AuditsReport, audits_report
 from gesso_node.auditing.rights import Rights
 from gesso_node.book import Book, Known
 from gesso_node.catalogue import Catalogue
+from gesso_node.demand import Demand, Prefetcher
 from gesso_node.discover import Adverts, Announcements
 from gesso_node.doctor import Doctor, Finding
 from gesso_node.executors.port import Executor
@@ -38,6 +39,7 @@ from gesso_node.parts import (
     open_relays,
     open_sharer,
     open_transport,
+    prefetcher_of,
     trace_secrets,
 )
 from gesso_node.policy import Policy
@@ -82,6 +84,7 @@ class Node:
         announcements: Announcements | None,
         metrics: Metrics,
         audits: AuditParts,
+        prefetcher: Prefetcher | None,
         addresses: Addresses | None,
     ) -> None:
         self.settings = settings
@@ -102,6 +105,7 @@ class Node:
         self._reconciler = reconciler
         self._announcements = announcements
         self._audits = audits
+        self._prefetcher = prefetcher
         self._addresses = addresses
         self._begun = time.monotonic()
 
@@ -140,6 +144,8 @@ class Node:
                 tasks.start_soon(adverts.run)
             tasks.start_soon(self._progress.run)
             tasks.start_soon(self._prefetch)
+            if self._prefetcher is not None:
+                tasks.start_soon(self._prefetcher.run)
             if self._addresses is not None and self.transport is not None:
                 tasks.start_soon(self._addresses.run)
                 tasks.start_soon(Neighbours(self.transport, self._addresses).run)
@@ -299,7 +305,9 @@ async def _build(
     policy = Policy(settings.policy, params, catalogue, models, needs_model=needs_model)
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
     sharer = open_sharer(settings, chain, blobs, local, progress, tasks)
-    observer = Observer(chain, journal, book, catalogue, on_payment=_log_payment)
+    demand = Demand()
+    observer = Observer(chain, journal, book, catalogue, on_payment=_log_payment, demand=demand)
+    prefetcher = prefetcher_of(settings.models, demand, catalogue, models, policy) if needs_model else None
     secrets = trace_secrets(chain)
     addresses = None if transport is None else Addresses(chain, transport, relays)
     audits = await open_auditing(
@@ -397,6 +405,7 @@ async def _build(
         announcements=announcements,
         metrics=metrics,
         audits=audits,
+        prefetcher=prefetcher,
         addresses=addresses,
     )
     await node.register()

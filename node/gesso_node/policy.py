@@ -9,6 +9,7 @@ from gesso_node.models import ModelCache
 from gesso_node.settings import PolicySection
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, judge, resolve_model
+from gesso_protocol.royalties import used_adapters
 from gesso_protocol.spec import Spec
 from gesso_protocol.terms import BoardParams, Terms
 
@@ -60,13 +61,20 @@ class Policy:
         """Whether we want this task, and how many sortition steps we let others go first."""
         models = self._catalogue.models()
         refusal = judge(spec, terms, self._capabilities(models, terms, free_slots), claim_left_s=claim_left_s)
-        if refusal is None and spec is not None and not self._model_allowed(spec):
+        if refusal is None and spec is not None and not self.model_allowed(spec.model):
             refusal = Refusal.NOT_ALLOWED
         if refusal is not None or spec is None:
             return Verdict(refusal or Refusal.SPEC_UNREADABLE)
         manifest = resolve_model(spec, models)
-        missing = self._needs_model and manifest is not None and not self._cache.has(manifest)
+        if manifest is not None and not self._catalogue.pays_owners(spec, manifest, terms.model):
+            return Verdict(Refusal.ROYALTY_UNPAID)
+        missing = self._needs_model and manifest is not None and self._lacks(spec, manifest)
         return Verdict(None, manifest, self._settings.hold_back_steps if missing else 0)
+
+    def _lacks(self, spec: Spec, manifest: BlobRef) -> bool:
+        """Whether others may have weights of the marketplace that we would have to fetch; nobody has private ones."""
+        listed = (ref for ref in used_adapters(spec) if self._catalogue.listed(ref))
+        return not all(self._cache.has(ref) for ref in (manifest, *listed))
 
     def _capabilities(self, models: dict[str, BlobRef], terms: Terms, free_slots: int) -> Capabilities:
         wanted = self._settings
@@ -81,13 +89,13 @@ class Policy:
         )
 
     def _at_hand(self) -> tuple[BlobRef, ...]:
-        if not self._needs_model:
-            return tuple(sorted(set(self._catalogue.models().values())))
-        return tuple(model.manifest for model in self._cache.cached())
+        cached = tuple(model.manifest for model in self._cache.cached() if model.kind != "dataset")
+        return cached if self._needs_model else tuple(dict.fromkeys((*self._catalogue.bases(), *cached)))
 
-    def _model_allowed(self, spec: Spec) -> bool:
-        name = spec.model.partition("@")[0]
+    def model_allowed(self, label: str) -> bool:
+        """Whether the operator lets this model be drawn with, `name@version`."""
+        named = {label, label.partition("@")[0]}
         wanted = self._settings
-        if {name, spec.model} & set(wanted.deny_models):
+        if named & set(wanted.deny_models):
             return False
-        return not wanted.allow_models or bool({name, spec.model} & set(wanted.allow_models))
+        return not wanted.allow_models or bool(named & set(wanted.allow_models))

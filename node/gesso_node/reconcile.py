@@ -25,6 +25,7 @@ from gesso_node.progress import ProgressSender
 from gesso_node.results import Outbox, signed_handover
 from gesso_node.work import Workbench
 from gesso_protocol.errors import BlobMissing, ChainError, ChainReverted, GessoError, SpecInvalid, Unreachable
+from gesso_protocol.ids import BlobRef
 from gesso_protocol.lifecycle import (
     Claim,
     Commit,
@@ -202,6 +203,11 @@ class Reconciler:
                 known.told.add("busy")
                 await self._count_refusal(known, Refusal.BUSY)
             return
+        if verdict.refusal is None and spec is not None and verdict.manifest is not None:
+            served = await self._is_served(known, spec, verdict.manifest, now)
+            if served is None:
+                return
+            verdict = verdict if served else replace(verdict, refusal=Refusal.MODEL_UNAVAILABLE)
         entry = Entry(
             known.task,
             known.terms,
@@ -234,6 +240,22 @@ class Reconciler:
         except GessoError as error:
             log.info("reconcile.unreadable-spec", task=known.task.short, code=error.code)
         return None
+
+    async def _is_served(self, known: Known, spec: Spec, manifest: BlobRef, now: int) -> bool | None:
+        """Whether a claim could be kept: what nobody serves would only cost us our standing. None: ask again later."""
+        try:
+            if await self._workbench.obtainable(spec, manifest):
+                return True
+        except (Unreachable, BlobMissing):
+            pass
+        except GessoError as error:
+            log.info("reconcile.unusable-model", task=known.task.short, code=error.code, reason=error.message)
+            return False
+        known.model_tries += 1
+        if known.model_tries < SPEC_TRIES:
+            known.not_before = now + 1
+            return None
+        return False
 
     async def _count_refusal(self, known: Known, refusal: Refusal) -> None:
         self._metrics.refused(str(refusal))

@@ -103,6 +103,10 @@ class ModelSection(_Section):
     disk_budget_bytes: int = Field(default=50 * 10**9, ge=10**6)
     prefetch: tuple[str, ...] = ()
     """Models (`name@version`) to have loaded before the first task."""
+    pin: tuple[str, ...] = ()
+    """Models (`name@version`) that stay whatever else is needed, once they are here."""
+    prefetch_popular: int = Field(default=4, ge=0, le=64)
+    """So many of the models that most tasks lately were for are fetched before they are needed; 0: none."""
 
 
 class AuditSection(_Section):

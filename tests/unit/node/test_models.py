@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
 from gesso.blobs import LocalBlobs
@@ -102,3 +104,63 @@ async def test_a_damaged_note_means_absent(cache: ModelCache, blobs: LocalBlobs,
     await cache.ensure(ref)
     (tmp_path / "models" / f"{ref.hex()}.json").write_text("{")
     assert cache.cached() == ()
+
+
+async def test_downloads_that_were_given_up_count_and_leave_first(cache: ModelCache, blobs: LocalBlobs) -> None:
+    kept = await publish(blobs, "kept", 400)
+    await cache.ensure(kept)
+    stale = cache.path(BlobRef.of(b"stale")).with_suffix(".partial")
+    stale.mkdir()
+    (stale / "half.part").write_bytes(bytes(500))
+    other = await publish(blobs, "other", 400)
+    await cache.ensure(other)
+    assert not stale.exists()
+    assert cache.has(kept)
+    assert cache.has(other)
+
+
+async def test_a_download_that_is_on_its_way_has_its_room(cache: ModelCache, tmp_path: Path) -> None:
+    """A small model is not held up by a large one, and the two together stay within the budget."""
+    slow = SlowBlobs(tmp_path / "slow")
+    cache._blobs = slow
+    large, small, much = [
+        await publish(slow, name, size) for name, size in (("large", 700), ("small", 200), ("much", 300))
+    ]
+    async with anyio.create_task_group() as group:
+        slow.hold = BlobRef.of(b"large" * 140)
+        group.start_soon(cache.ensure, large)
+        await slow.held.wait()
+        await cache.ensure(small)
+        with pytest.raises(ModelInvalid, match="full of"):
+            await cache.ensure(much)
+        slow.go.set()
+    assert cache.has(large)
+
+
+class SlowBlobs(LocalBlobs):
+    """Holds one blob back until it is told to go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.hold: BlobRef | None = None
+        self.held, self.go = anyio.Event(), anyio.Event()
+
+    async def fetch(self, ref: BlobRef, dest: Path, *, max_bytes: int, progress: Any = None) -> None:
+        if ref == self.hold:
+            self.held.set()
+            await self.go.wait()
+        await super().fetch(ref, dest, max_bytes=max_bytes, progress=progress)
+
+
+async def test_whether_a_model_could_be_had(cache: ModelCache, blobs: LocalBlobs) -> None:
+    fine, gone = await publish(blobs, "fine", 100), await publish(blobs, "gone", 100, omit=True)
+    assert await cache.obtainable(fine, "base")
+    assert not await cache.obtainable(gone, "base")
+    assert not await cache.obtainable(BlobRef.of(b"nobody's"), "base")
+    with pytest.raises(ModelInvalid, match="is a base, not a lora"):
+        await cache.obtainable(fine, "lora")
+    with pytest.raises(ModelInvalid, match="bytes"):
+        await cache.obtainable(await publish(blobs, "huge", 5000), "base")
+    assert cache.cached() == ()
+    await cache.ensure(fine)
+    assert cache.cached()[0].kind == "base"

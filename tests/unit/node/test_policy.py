@@ -1,0 +1,92 @@
+"""A node takes tasks whose owners are paid, and steps back a little where others have weights that it lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gesso.blobs import LocalBlobs
+from gesso.chain import Listing
+from gesso_node.catalogue import Catalogue
+from gesso_node.models import ModelCache
+from gesso_node.policy import Policy
+from gesso_node.settings import PolicySection
+from gesso_protocol.ids import BlobRef, ListingId
+from gesso_protocol.manifest import FileEntry, ModelManifest
+from gesso_protocol.money import Wei
+from gesso_protocol.policy import Refusal
+from gesso_protocol.spec import TextToImage, UsedAdapter, spec_ref
+from gesso_protocol.terms import BoardParams, Terms
+
+from .doubles import REQUESTER, BoardDouble, ChainDouble, node_address
+from .test_models import publish
+
+pytestmark = pytest.mark.anyio
+PARAMS = BoardParams(challenge_window_s=5, sortition_step_s=2, protocol_fee_bps=250)
+PRIVATE = BlobRef.of(b"a private lora")
+
+
+class Shop:
+    """A base with a royalty, a LoRA of it, and a policy over a cache."""
+
+    def __init__(self, blobs: LocalBlobs, folder: Path) -> None:
+        self.blobs, self.board = blobs, BoardDouble()
+        self.cache = ModelCache(folder / "models", blobs, budget_bytes=10_000)
+        self.catalogue = Catalogue(ChainDouble(self.board, node_address(1)).as_chain())
+        settings = PolicySection(hold_back_steps=3)
+        self.policy = Policy(settings, PARAMS, self.catalogue, self.cache, needs_model=True)
+
+    async def open(self) -> Shop:
+        self.base = await publish(self.blobs, "base", 10)
+        self.lora = await publish(self.blobs, "zbx", 10)
+        for number, (manifest, parent, bps) in enumerate(((self.base, None, 300), (self.lora, 1, 500)), 1):
+            self.board.listings.append(
+                Listing(id=ListingId(number), owner=REQUESTER, manifest=manifest, kind=int(parent is not None),
+                        parent=parent and ListingId(parent), royalty_bps=bps, licence=bytes(32), yanked=False,
+                        name=f"m{number}", version=1)
+            )  # fmt: skip
+        await self.catalogue.load()
+        return self
+
+    def judge(self, named: int, *loras: BlobRef) -> Any:
+        used = tuple(UsedAdapter(manifest=ref) for ref in loras)
+        spec = TextToImage(prompt="a", model="m1@1", model_manifest=self.base, width=64, height=64, loras=used)
+        terms = Terms(requester=REQUESTER, fee=Wei(10**16), spec=spec_ref(spec), model=ListingId(named), kind=1,
+                      claim_window_s=60, commit_window_s=60, nonce=1)  # fmt: skip
+        verdict = self.policy.judge(spec, terms, free_slots=1, claim_left_s=50)
+        return verdict.refusal, verdict.hold_back_steps
+
+
+@pytest.fixture
+async def shop(blobs: LocalBlobs, tmp_path: Path) -> Shop:
+    return await Shop(blobs, tmp_path).open()
+
+
+async def test_terms_that_pay_the_wrong_owner_are_refused(shop: Shop) -> None:
+    assert shop.judge(1)[0] is None
+    assert shop.judge(0)[0] is Refusal.ROYALTY_UNPAID
+    assert shop.judge(1, shop.lora)[0] is Refusal.ROYALTY_UNPAID
+    assert shop.judge(2, shop.lora)[0] is None
+
+
+async def test_a_node_steps_back_for_weights_that_others_may_have(shop: Shop) -> None:
+    assert shop.judge(1)[1] == 3
+    await shop.cache.ensure(shop.base)
+    assert shop.judge(1)[1] == 0
+    assert shop.judge(2, shop.lora)[1] == 3
+    await shop.cache.ensure(shop.lora)
+    assert shop.judge(2, shop.lora)[1] == 0
+    assert shop.judge(1, PRIVATE)[1] == 0  # nobody can have it beforehand
+
+
+async def test_an_advert_names_what_is_at_hand_and_no_data_sets(shop: Shop) -> None:
+    data = b"x"
+    await shop.blobs.put(data)
+    entry = FileEntry(path="index.json", size=1, blob=BlobRef.of(data))
+    dataset = ModelManifest(name="pictures", version=1, kind="dataset", licence="private", files=(entry,))
+    await shop.blobs.put(dataset.encode())
+    for ref in (shop.base, shop.lora, dataset.ref):
+        await shop.cache.ensure(ref)
+    assert set(shop.policy.offer().models) == {shop.base, shop.lora}
