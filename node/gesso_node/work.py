@@ -114,7 +114,8 @@ class Workbench:
     async def obtainable(self, spec: Spec, manifest: BlobRef) -> bool:
         """Whether the models that a task needs are here or are served by somebody, so that a claim can be kept.
 
-        Its requester's own data set may still be on its way. Raises ModelInvalid for what is not what the spec says, Unreachable.
+        Its requester's own data set may still be on its way. Raises ModelInvalid for what is not what the spec says,
+        Unreachable.
         """
         wanted: list[tuple[BlobRef, ModelKind]] = [(ref, "lora") for ref in used_adapters(spec)]
         if self._needs_model:

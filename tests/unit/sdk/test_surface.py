@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import gesso
+from gesso._sync import Market
 from gesso.cli import app
+from gesso.market.client import AsyncMarket
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("web3", "torch", "libp2p", "trio", "eth_account", "diffusers", "httpx", "pydantic", "aiohttp", "numpy")
@@ -65,7 +67,8 @@ def test_the_blocking_twin_is_up_to_date() -> None:
 
 
 def test_the_twins_have_the_same_methods_and_parameters() -> None:
-    for asynchronous, blocking in ((gesso.AsyncClient, gesso.Client), (gesso.AsyncTask, gesso.Task)):
+    pairs = ((gesso.AsyncClient, gesso.Client), (gesso.AsyncTask, gesso.Task), (AsyncMarket, Market))
+    for asynchronous, blocking in pairs:
         for name, member in inspect.getmembers(asynchronous, inspect.isfunction):
             if name.startswith("_"):
                 continue
