@@ -135,7 +135,7 @@ class Reconciler:
                 if isinstance(action, Settle):
                     due.append(known)
                 else:
-                    await self._act(known, action, now)
+                    await self._acted(known, action, now)
         await self._settle(due, now)
         self._last_pass_s = time.monotonic()
         self._tell_passed()
@@ -264,6 +264,13 @@ class Reconciler:
 
     # Acting
 
+    async def _acted(self, known: Known, action: NodeAction, now: int) -> None:
+        try:
+            await self._act(known, action, now)
+        except OSError as error:  # a full disk, say: this task waits for better times, the others go on
+            log.warning("reconcile.not-done", task=known.task.short, action=type(action).__name__, reason=str(error))
+            known.not_before = now + 1
+
     async def _act(self, known: Known, action: NodeAction, now: int) -> None:
         match action:
             case Wait():
@@ -276,8 +283,8 @@ class Reconciler:
                 if not (self.draining and known.record.state is TaskState.SUBMITTED):
                     self._start(known, "execute", lambda: self._execute(known))
             case Stop():
-                known.stopping = True
                 self._workbench.stop(known)
+                known.stopping = True
             case Commit():
                 self._hand_over(known)
                 await self._send(known, "commit", now, lambda: self._commit(known, action))
@@ -423,6 +430,9 @@ class Reconciler:
             log.warning(
                 "reconcile.step-failed", task=known.task.short, verb=verb, code=error.code, reason=error.message
             )
+            known.not_before = self._now + 1
+        except Exception:  # one task must never end the node, and with it all others
+            log.exception("reconcile.step-broke", task=known.task.short, verb=verb)
             known.not_before = self._now + 1
         finally:
             known.busy.discard(verb)

@@ -16,7 +16,7 @@ from gesso_node.backup import TraceSecrets
 from gesso_node.book import Book, Known, write_down
 from gesso_node.executors.lora.port import Trained, TrainingOutcome
 from gesso_node.executors.lora.run import ask_to_stop
-from gesso_node.executors.port import Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
+from gesso_node.executors.port import Crashed, Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
 from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
@@ -142,6 +142,9 @@ class Workbench:
             logger.warning("work.interrupted", code=error.code, reason=error.message)
             self._tell_missing(known, error)
             known.not_before = await self._chain_now() + 1
+        except Exception as error:  # whatever a stranger's task has brought up, it ends the attempt and not the node
+            logger.exception("work.broke")
+            await self._failed(known, entry, Crashed(f"{type(error).__name__}: {error}"))
 
     def _tell_missing(self, known: Known, error: GessoError) -> None:
         """Bytes that nobody serves may still come, so the task is kept; its requester should know what it waits for."""

@@ -82,11 +82,12 @@ class TrainLora(Document):
 
     @model_validator(mode="after")
     def _is_bounded_and_whole(self) -> Self:
-        if self.checkpoints > MAX_CHECKPOINTS:
+        # Of the whole run, whatever is left of it here: what finishes a run must be able to name the run.
+        if self._checkpoints_from(0) > MAX_CHECKPOINTS:
             raise ValueError(f"more than {MAX_CHECKPOINTS} checkpoints; raise checkpoint_every")
         if list(self.targets) != sorted(set(self.targets)):
             raise ValueError("targets are sorted and named once")
-        if self.samples > MAX_SAMPLES:
+        if self._samples_from(0) > MAX_SAMPLES:
             raise ValueError(f"more than {MAX_SAMPLES} sample pictures; raise sample_every")
         if bool(self.prior_milli) != bool(self.prior_prompts):
             raise ValueError("prior_milli and prior_prompts go together")
@@ -111,7 +112,7 @@ class TrainLora(Document):
     @property
     def checkpoints(self) -> int:
         """Checkpoints after this task's start: one a segment, the last segment may be shorter."""
-        return -(-(self.steps - self.first_step) // self.checkpoint_every)
+        return self._checkpoints_from(self.first_step)
 
     @property
     def audited(self) -> bool:
@@ -121,9 +122,7 @@ class TrainLora(Document):
     @property
     def samples(self) -> int:
         """Sample pictures in all."""
-        every = self.sample_every
-        rounds = 1 + ((self.steps - 1) // every - self.first_step // every if every else 0)
-        return rounds * len(self.sample_prompts)
+        return self._samples_from(self.first_step)
 
     @property
     def samples_a_step(self) -> int:
@@ -152,3 +151,11 @@ class TrainLora(Document):
     def changed(self, **changes: Any) -> TrainLora:
         """A copy with other values, checked again. Raises pydantic's ValidationError."""
         return TrainLora.model_validate({**self.model_dump(), **changes})
+
+    def _checkpoints_from(self, first: int) -> int:
+        return -(-(self.steps - first) // self.checkpoint_every)
+
+    def _samples_from(self, first: int) -> int:
+        every = self.sample_every
+        rounds = 1 + ((self.steps - 1) // every - first // every if every else 0)
+        return rounds * len(self.sample_prompts)

@@ -146,6 +146,44 @@ async def test_a_run_that_learns_nothing_costs_nothing(world: World) -> None:
     assert "nothing was learnt: the loss was not a number in update 4" in await said(node, terms)
 
 
+async def test_whatever_a_training_brings_up_ends_the_attempt_and_not_the_node(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise ValueError("nobody had thought of that")
+
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    monkeypatch.setattr(node._workbench._training, "run", broken)
+    terms = await world.submit(await training(world))
+    await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
+    assert "nobody had thought of that" in await said(node, terms)
+    assert [verb for verb, _, _ in world.board.attempts] == ["claim", "expire"]
+
+
+async def test_a_full_disk_at_a_wish_to_stop_is_survived(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, engine = TrainingThreadExecutor(), Gated(2)
+    executor.engine = engine
+    node = await world.add_node(runner=executor, **TRAINS)
+    terms = await world.submit(await training(world))
+    await until_reached(world, engine)
+    told: list[Any] = []
+
+    def full(known: Any) -> None:
+        told.append(known)
+        monkeypatch.undo()
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(node._workbench, "stop", full)
+    world.board.request_stop(terms)
+    for _ in range(3):
+        world.board.mine(1)
+        await node.once()
+    engine.go_on.set()
+    await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+    assert len(told) == 1
+    assert world.board.parts[task_of(terms)] == 5 * 10_000 // 13
+
+
 async def test_a_child_that_dies_goes_on_from_its_checkpoint(world: World, tmp_path: Path) -> None:
     faults = FakeFaults(crash_at_step=8, once_file=tmp_path / "crashed")
     node = await world.add_node(runner=TrainingThreadExecutor(faults), **TRAINS)

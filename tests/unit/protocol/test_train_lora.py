@@ -146,6 +146,18 @@ def test_a_run_goes_on_from_one_of_its_own_checkpoints(step: int) -> None:
         whole.rest(Resume(**{**RESUME.model_dump(), "step": step}))
 
 
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"steps": 20_000, "checkpoint_every": 19}, "checkpoints"),
+     ({"sample_prompts": ("a", "b", "c", "d"), "sample_every": 1}, "sample pictures")],
+)  # fmt: skip
+def test_the_rest_of_a_run_that_nobody_may_order_is_refused(changes: dict[str, Any], word: str) -> None:
+    whole = training(steps=60, checkpoint_every=19)
+    near_the_end = RESUME.model_copy(update={"step": 57 if "sample_every" in changes else 19 * 53})
+    with pytest.raises(ValidationError, match=word):
+        TrainLora.model_validate({**whole.model_dump(), **changes, "resume": near_the_end.model_dump()})
+
+
 def test_adapters_in_pictures_are_bounded() -> None:
     one = UsedAdapter(ref="zbx@1", manifest=DATA, strength_milli=800)
     assert one.strength == 0.8

@@ -15,7 +15,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -79,6 +79,7 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
     """
     begun = time.perf_counter()
     spec = inputs.spec
+    provenance = _provenance(inputs, task)  # what cannot be named in the end is not begun
     out_dir.mkdir(parents=True, exist_ok=True)
     number, losses = _resume(trainer, inputs, out_dir)
     stopped = ""
@@ -91,11 +92,11 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
         raise ModelInvalid(f"nothing was learnt: {stopped}")
     done = spec.first_step + len(losses)
     images = _samples(trainer, spec, out_dir)
-    trainer.export(out_dir / ADAPTER_FOLDER, _provenance(inputs, task, done))
+    trainer.export(out_dir / ADAPTER_FOLDER, replace(provenance, steps=done))
     return Run(images, done, tuple(losses), stopped, time.perf_counter() - begun)
 
 
-def _provenance(inputs: TrainingInputs, task: str, done: int) -> Provenance:
+def _provenance(inputs: TrainingInputs, task: str) -> Provenance:
     """A run that was handed on is still the run that it was: its files are the same, whoever finishes it."""
     spec = inputs.spec
     return Provenance(
@@ -105,7 +106,7 @@ def _provenance(inputs: TrainingInputs, task: str, done: int) -> Provenance:
         base_manifest=str(inputs.manifest),
         dataset=str(spec.dataset),
         trigger=spec.trigger,
-        steps=done,
+        steps=spec.steps,
         seed=spec.seed,
         extra=_start_of(spec),
     )
