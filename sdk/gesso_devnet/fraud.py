@@ -111,8 +111,7 @@ def print_verdict(out: Output, state: StackState, verdict: Verdict) -> None:
     out.say("")
     out.say(f"cheat     {state.settings.cheater}: {cheat}, {choose_cheat(cheat)}")
     out.say(f"picture   delivered all the same, and not to be trusted: {verdict.result.image.blob}")
-    checked = f"run again: {steps_text(facts.steps)}" if facts.steps else "nothing was run again"
-    out.say(f"audit     {checked}")
+    out.say(f"audit     {_checked(facts)}")
     for auditor in facts.auditors:
         lost = f", loses {format_amount(auditor.lost)}" if auditor.lost else ""
         out.say(f"          {names.get(auditor.auditor, auditor.auditor.short):<10} {auditor.said or 'silent'}{lost}")
@@ -133,6 +132,18 @@ def print_verdict(out: Output, state: StackState, verdict: Verdict) -> None:
     out.say(f"honest    {harm} {out.mark(verdict.unharmed)}")
     balance = "balances to the wei, what was burned included" if verdict.conserved else "DOES NOT BALANCE"
     out.say(f"ledger    {balance} {out.mark(verdict.conserved)}")
+
+
+def _checked(facts: AuditFacts) -> str:
+    """Which steps were run again, and how far off the node's outputs were where that says something."""
+    if not facts.steps:
+        return "nothing was run again"
+    steps = steps_text(facts.steps)
+    if all(auditor.said in (None, "withheld") for auditor in facts.auditors):
+        return f"drawn: {steps}; the node opened nothing"
+    far = facts.error_of_limit
+    off = f", outputs {far:.3g} times as far off as two auditors may be" if far is not None and far > 1 else ""
+    return f"run again: {steps}{off}"
 
 
 def signed(change: int) -> str:

@@ -9,7 +9,7 @@ import anyio
 from network_acts import PATIENCE_S, until_state
 
 from gesso.chain.arbiter import Arbiter, AuditRecord, DisputeRecord, Filing
-from gesso.chain.audit_events import AuditClosed, AuditRevealed
+from gesso.chain.audit_events import AuditClosed, AuditCommitted, AuditRevealed
 from gesso.chain.cursor import Cursor
 from gesso.chain.deploy import DeploySettings
 from gesso.chain.events import ContractEvent, TaskCommitted, TaskSubmitted
@@ -40,6 +40,19 @@ RULES = _QUICK.model_copy(
     }
 )
 """Windows that a busy machine meets too. They close early when everybody is there, so nothing takes longer."""
+assert RULES.audits is not None
+_CALM = dict.fromkeys(
+    ("audit_commit_window_s", "audit_reveal_window_s", "vote_commit_window_s", "vote_reveal_window_s"), 80
+)
+PATIENT = RULES.model_copy(
+    update={
+        "challenge_window_s": 70,
+        "hold_window_s": 900,
+        "unbonding_period_s": 900,
+        "audits": RULES.audits.model_copy(update=_CALM),
+    }
+)
+"""Time for nodes to stop and start again, where everybody comes in the end and no window is waited out."""
 
 
 def arbiter_of(net: Devnet) -> Arbiter:
@@ -73,9 +86,15 @@ async def ended(net: Devnet, task: TaskId) -> TaskState:
     return record.state
 
 
-async def until_sealed(net: Devnet, task: TaskId, seats: int) -> AuditRecord:
-    """Wait until so many auditors have committed."""
-    return await poll(lambda: arbiter_of(net).audit(task), lambda seen: len(seen.auditors) >= seats)
+async def until_sealed(net: Devnet, task: TaskId, seats: int) -> tuple[Address, ...]:
+    """Wait until so many auditors have committed: who they are, in their order. The log is asked and not the arbiter,
+    which forgets an audit that has passed, perhaps before anybody looks."""
+
+    async def look() -> tuple[Address, ...]:
+        events = await happened(net)
+        return tuple(event.auditor for event in events if isinstance(event, AuditCommitted) and event.task == task)
+
+    return await poll(look, lambda seen: len(seen) >= seats)
 
 
 async def until_phase(net: Devnet, task: TaskId, phase: AuditPhase) -> AuditRecord:
@@ -135,6 +154,7 @@ async def filing_of(net: Devnet, task: TaskId) -> Filing:
 
 __all__ = [
     "ALWAYS",
+    "PATIENT",
     "RULES",
     "arbiter_of",
     "ended",

@@ -49,7 +49,7 @@ async def test_guessers_and_accusers_of_honest_work_lose_and_the_node_is_paid() 
         lazy, accuser, *jurors = net.watchers
         await stop(jurors)
         task = await order(net, "an honest harbour")
-        assert set((await until_sealed(net, task, 2)).auditors) == {lazy.address, accuser.address}
+        assert set(await until_sealed(net, task, 2)) == {lazy.address, accuser.address}
         await start(jurors)
         assert await ended(net, task) is TaskState.SETTLED
         assert (await arbiter_of(net).dispute(task)).outcome is DisputeOutcome.INNOCENT
@@ -70,7 +70,7 @@ async def test_a_guesser_beside_an_honest_auditor_loses_alone() -> None:
         lazy, honest, *jurors = net.watchers
         await stop(jurors)
         task = await order(net, "another honest harbour")
-        assert set((await until_sealed(net, task, 2)).auditors) == {lazy.address, honest.address}
+        assert set(await until_sealed(net, task, 2)) == {lazy.address, honest.address}
         await start(jurors)
         assert await ended(net, task) is TaskState.SETTLED
         assert await net.earned(lazy.address) == -(await arbiter_of(net).rules()).auditor_penalty

@@ -8,15 +8,18 @@ import anyio
 import pytest
 from audit_acts import (
     ALWAYS,
+    PATIENT,
     RULES,
     arbiter_of,
     ended,
     filing_of,
+    happened,
     order,
     outcome,
     quick,
     said,
     stake,
+    start,
     stop,
     until_jurors,
     until_phase,
@@ -24,23 +27,27 @@ from audit_acts import (
 )
 from network_acts import PATIENCE_S, until_state
 
+from gesso.chain.audit_events import AuditOpened
 from gesso.chain.chain import Chain
 from gesso_devnet import Devnet, controls
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
+from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import TaskState
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_an_auditor_that_dies_after_it_sealed_comes_back_and_reveals() -> None:
-    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=PATIENT, audit_rate=ALWAYS, reconfigure=quick) as net:
+        first, second = net.watchers
+        await second.stop()  # while one seat is free nobody reveals
         task = await order(net, "interrupted auditor")
-        first = (await until_sealed(net, task, 1)).auditors[0]
-        handle = next(watcher for watcher in net.watchers if watcher.address == first)
-        await handle.stop()
+        assert await until_sealed(net, task, 1) == (first.address,)
+        await first.stop()
+        await second.start()
         await until_sealed(net, task, 2)
-        await handle.start()
+        await first.start()
         assert await ended(net, task) is TaskState.SETTLED
         assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
         assert await net.balanced()
@@ -48,10 +55,12 @@ async def test_an_auditor_that_dies_after_it_sealed_comes_back_and_reveals() -> 
 
 async def test_an_auditor_that_never_comes_back_loses_its_penalty_and_the_node_is_paid() -> None:
     async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
+        gone, there = net.watchers
+        await there.stop()  # while one seat is free nobody reveals
         task = await order(net, "an auditor is missing")
-        first = (await until_sealed(net, task, 1)).auditors[0]
-        gone = next(watcher for watcher in net.watchers if watcher.address == first)
+        assert await until_sealed(net, task, 1) == (gone.address,)
         await gone.stop()
+        await there.start()
         staked = await stake(net, gone.address)
         assert await ended(net, task) is TaskState.SETTLED
         assert staked - await stake(net, gone.address) == (await arbiter_of(net).rules()).auditor_penalty
@@ -60,12 +69,19 @@ async def test_an_auditor_that_never_comes_back_loses_its_penalty_and_the_node_i
 
 
 async def test_a_juror_that_seals_and_vanishes_loses_its_penalty_and_the_others_decide() -> None:
-    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
+    rules = PATIENT.model_copy(
+        update={"audits": PATIENT.audits and PATIENT.audits.model_copy(update={"vote_reveal_window_s": 15})}
+    )
+    async with Devnet.open(nodes=1, watchers=5, rules=rules, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
+        *auditors, gone, early, late = net.watchers
+        await stop([gone, early, late])
         task = await order(net, "a juror is missing")
-        await until_jurors(net, task, 1)
-        first = (await arbiter_of(net).jurors(task, 0))[0]
-        gone = next(watcher for watcher in net.watchers if watcher.address == first)
+        assert set(await until_sealed(net, task, 2)) == {auditor.address for auditor in auditors}
+        await until_phase(net, task, AuditPhase.DISPUTED)
+        await gone.start()
+        await until_jurors(net, task, 1)  # while a seat is free nobody reveals
         await gone.stop()
+        await start([early, late])
         staked = await stake(net, gone.address)
         assert await ended(net, task) is TaskState.EXPIRED
         assert (await arbiter_of(net).dispute(task)).outcome is DisputeOutcome.GUILTY
@@ -87,7 +103,7 @@ async def test_a_node_that_goes_away_for_good_counts_as_withholding() -> None:
 
 
 async def test_a_node_that_is_killed_while_auditors_ask_and_comes_back_is_paid() -> None:
-    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=PATIENT, audit_rate=ALWAYS, reconfigure=quick) as net:
         task = await order(net, "back in a moment")
         await until_sealed(net, task, 2)
         await net.nodes[0].stop()
@@ -99,7 +115,7 @@ async def test_a_node_that_is_killed_while_auditors_ask_and_comes_back_is_paid()
 
 
 async def test_a_node_that_lost_its_disk_opens_from_its_backup() -> None:
-    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=PATIENT, audit_rate=ALWAYS, reconfigure=quick) as net:
         node = net.nodes[0]
         task = await order(net, "all is lost but the wallet")
         await until_sealed(net, task, 2)
@@ -122,15 +138,24 @@ async def test_audits_go_on_without_the_relay() -> None:
         assert await net.balanced()
 
 
+async def opened(net: Devnet, task: TaskId) -> list[str]:
+    """Hashes of the blocks in which an audit of it began."""
+    events = await happened(net)
+    return [event.block_hash for event in events if isinstance(event, AuditOpened) and event.task == task]
+
+
 async def test_an_audit_whose_blocks_are_taken_back_is_done_again() -> None:
-    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=PATIENT, audit_rate=ALWAYS, reconfigure=quick) as net:
+        await stop(net.watchers)
         task = await order(net, "on a fork")
         await until_state(net, task, TaskState.COMMITTED)
         fork = await controls.snapshot(net.running.rpc_url)
+        await start(net.watchers)
         await until_sealed(net, task, 1)
+        (lost,) = await opened(net, task)
         await controls.restore(net.running.rpc_url, fork)
-        assert (await arbiter_of(net).audit(task)).phase is AuditPhase.NONE
         assert await ended(net, task) is TaskState.SETTLED
+        assert await opened(net, task) != [lost]
         assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
         assert await net.balanced()
 
