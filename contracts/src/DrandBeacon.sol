@@ -20,15 +20,20 @@ contract DrandBeacon is IDrandBeacon {
 
     /// @inheritdoc IDrandBeacon
     uint32 public immutable lag;
+    /// @inheritdoc IDrandBeacon
+    uint32 public immutable stride;
 
     /// @inheritdoc IBeacon
     mapping(uint64 round => bytes32 seed) public seedOf;
 
     /// @param lag_ Seconds, at most an hour.
-    constructor(uint32 lag_) {
+    /// @param stride_ Rounds of drand, 1 to 1,200, which is an hour.
+    constructor(uint32 lag_, uint32 stride_) {
         if (lag_ > 1 hours) revert RuleOutOfRange(lag_, 0, 1 hours);
+        if (stride_ == 0 || stride_ > 1 hours / PERIOD) revert RuleOutOfRange(stride_, 1, 1 hours / PERIOD);
         if (Bls12381.hashToCurve(0).length != 128) revert CurveUnsupported();
         lag = lag_;
+        stride = stride_;
     }
 
     /// @inheritdoc IDrandBeacon
@@ -38,7 +43,7 @@ contract DrandBeacon is IDrandBeacon {
         if (signature.length != 96) revert SignatureLength(signature.length);
         if (!Bls12381.inField(signature)) revert CoordinateOutOfField();
         if (!Bls12381.onCurve(signature)) revert PointInvalid();
-        bytes32 digest = sha256(abi.encodePacked(round));
+        bytes32 digest = sha256(abi.encodePacked(round * stride));
         if (!Bls12381.signed(signature, digest, PUBLIC_KEY)) revert SignatureRefused(round);
         seed = sha256(Bls12381.compressed(signature));
         seedOf[round] = seed;
@@ -46,17 +51,17 @@ contract DrandBeacon is IDrandBeacon {
     }
 
     /// @inheritdoc IBeacon
-    /// @dev Zero before drand's first round.
+    /// @dev Zero before drand's round number `stride`.
     function roundAt(uint40 time) external view returns (uint64 round) {
         uint256 real = uint256(time) + lag;
-        return real < GENESIS ? 0 : uint64((real - GENESIS) / PERIOD + 1);
+        return real < GENESIS ? 0 : uint64(((real - GENESIS) / PERIOD + 1) / stride);
     }
 
     /// @inheritdoc IBeacon
     /// @dev Saturates at the end of time, so that no number makes a caller fail.
     function startOf(uint64 round) external view returns (uint40 time) {
         if (round == 0) return 0;
-        uint256 start = uint256(round - 1) * PERIOD + GENESIS - lag;
+        uint256 start = (uint256(round) * stride - 1) * PERIOD + GENESIS - lag;
         return start > type(uint40).max ? type(uint40).max : uint40(start);
     }
 }

@@ -27,9 +27,10 @@ FIELD = 0x1A0111EA397FE69A4B1BA7B6434BACD764774B84F38512BF6730D2A0F6B0F6241EABFF
 _COMPRESSED, _INFINITY, _LARGER = 0x80, 0x40, 0x20
 
 
-def round_at(time_s: int, lag_s: int = 0) -> int:
-    """The round that is current at a second since the epoch; 0 before the first. ``lag_s`` as the contract's."""
-    return max(0, (time_s + lag_s - GENESIS) // PERIOD_S + 1)
+def round_at(time_s: int, lag_s: int = 0, stride: int = 1) -> int:
+    """The round that is current at a second since the epoch; 0 before the first. ``lag_s`` and ``stride`` are the
+    contract's; drand's own number of a contract's round is ``stride`` times that."""
+    return max(0, (time_s + lag_s - GENESIS) // PERIOD_S + 1) // stride
 
 
 def published_at(number: int) -> int:

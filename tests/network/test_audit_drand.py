@@ -21,6 +21,7 @@ DRAWN = RULES.model_copy(
     update={
         "beacon": "drand",
         "drand_lag_s": 0,
+        "drand_stride": 2,
         "challenge_window_s": 120,
         "hold_window_s": 600,
         "unbonding_period_s": 600,
@@ -43,8 +44,8 @@ async def test_an_audit_is_drawn_by_a_round_of_drand(monkeypatch: pytest.MonkeyP
         assert set((await said(net, task)).values()) == {AuditVerdict.PASS}
         told = await happened(net)
         (fixed,) = (event for event in told if isinstance(event, SeedFixed))
-        assert fixed.seed == drand.seed_of(sign(fixed.round))
-        assert set(asked) == {fixed.round}
+        assert fixed.seed == drand.seed_of(sign(2 * fixed.round))
+        assert set(asked) == {2 * fixed.round}
         (opened,) = (event for event in told if isinstance(event, AuditOpened))
         filing = await filing_of(net, task)
         assert opened.challenge == challenge(fixed.seed, task, filing.node, filing.result_root, filing.trace_root)

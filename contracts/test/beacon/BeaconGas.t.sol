@@ -18,7 +18,7 @@ contract BeaconGasTest {
     function setUp() public {
         vm.warp(1_800_000_000);
         vm.roll(1000);
-        drand = new DrandBeacon(30);
+        drand = new DrandBeacon(30, 1);
         string memory json = vm.readFile("tests/vectors/drand.json");
         uint256[] memory numbers = vm.parseJsonUintArray(json, ".round");
         bytes[] memory signatures = vm.parseJsonBytesArray(json, ".point");

@@ -21,7 +21,7 @@ contract DrandBeaconTest {
     bytes32[] private seeds;
 
     function setUp() public {
-        beacon = new DrandBeacon(0);
+        beacon = new DrandBeacon(0, 1);
         string memory json = vm.readFile("tests/vectors/drand.json");
         uint256[] memory numbers = vm.parseJsonUintArray(json, ".round");
         bytes[] memory signatures = vm.parseJsonBytesArray(json, ".point");
@@ -52,6 +52,26 @@ contract DrandBeaconTest {
         uint256 before = gasleft();
         vm.assertEq(beacon.prove(rounds[0], ""), seeds[0]);
         vm.assertLe(before - gasleft(), 40_000);
+    }
+
+    /// @dev Every tenth round of drand only: numbers are tenths, signatures those of drand's own rounds.
+    function test_AStrideSharesOneProof() public {
+        DrandBeacon tenth = new DrandBeacon(0, 10);
+        vm.assertEq(rounds[0], 1000);
+        vm.assertEq(tenth.prove(100, points[0]), seeds[0]);
+        vm.assertEq(tenth.startOf(100), beacon.startOf(1000));
+        vm.assertEq(tenth.roundAt(tenth.startOf(100)), 100);
+        vm.assertEq(tenth.roundAt(tenth.startOf(100) - 1), 99);
+        vm.assertEq(tenth.roundAt(beacon.startOf(1009)), 100);
+        vm.expectRevert(abi.encodeWithSelector(IDrandBeacon.SignatureRefused.selector, 1000));
+        tenth.prove(1000, points[0]);
+    }
+
+    function test_RevertWhen_TheStrideIsNothingOrOverAnHour() public {
+        vm.expectRevert(abi.encodeWithSelector(IDrandBeacon.RuleOutOfRange.selector, 0, 1, 1200));
+        new DrandBeacon(0, 0);
+        vm.expectRevert(abi.encodeWithSelector(IDrandBeacon.RuleOutOfRange.selector, 1201, 1, 1200));
+        new DrandBeacon(0, 1201);
     }
 
     // ------------------------------------------------------------------ wrong ones
@@ -127,28 +147,35 @@ contract DrandBeaconTest {
         vm.assertEq(beacon.startOf(type(uint64).max), type(uint40).max);
     }
 
-    function testFuzz_ARoundBeginsInTimeAndNeverFallsBack(uint40 time, uint40 later, uint32 lag) public {
-        DrandBeacon late = new DrandBeacon(lag % 3601);
+    function testFuzz_ARoundBeginsInTimeAndNeverFallsBack(uint40 time, uint40 later, uint32 lag, uint32 stride) public {
+        stride = 1 + stride % 1200;
+        DrandBeacon late = new DrandBeacon(lag % 3601, stride);
         if (later < time) (time, later) = (later, time);
         uint64 round = late.roundAt(time);
         vm.assertLe(late.startOf(round), time);
         vm.assertLe(round, late.roundAt(later));
-        if (round != 0 && time < type(uint40).max - 3) vm.assertTrue(time < late.startOf(round + 1));
+        if (round != 0 && time < type(uint40).max - 3600) {
+            vm.assertTrue(time < late.startOf(round + 1));
+            vm.assertEq(late.startOf(round + 1) - late.startOf(round), 3 * stride);
+        }
     }
 
     /// @dev The next round by a chain whose clock is behind by up to `lag` is not public yet.
-    function testFuzz_ALaggingChainNeverNamesAPublicRound(uint32 behind, uint32 lag, uint40 real) public {
+    function testFuzz_ALaggingChainNeverNamesAPublicRound(uint32 behind, uint32 lag, uint40 real, uint32 stride)
+        public
+    {
         lag %= 3601;
         behind %= lag + 1;
         vm.assume(real > GENESIS + 3600);
-        DrandBeacon late = new DrandBeacon(lag);
-        uint64 next = late.roundAt(real - behind) + 1;
+        stride = 1 + stride % 1200;
+        DrandBeacon late = new DrandBeacon(lag, stride);
+        uint64 next = (late.roundAt(real - behind) + 1) * stride;
         vm.assertTrue(beacon.startOf(next) > real || real > type(uint40).max - 3);
     }
 
     function test_RevertWhen_TheLagIsOverAnHour() public {
         vm.expectRevert(abi.encodeWithSelector(IDrandBeacon.RuleOutOfRange.selector, 3601, 0, 3600));
-        new DrandBeacon(3601);
+        new DrandBeacon(3601, 1);
     }
 
     // ------------------------------------------------------------------ internals

@@ -73,7 +73,8 @@ class Beacon:
         self._send = send
         self._servers = servers
         self._wall_clock = wall_clock
-        self._drand: bool | None = None
+        self._stride: int | None = None
+        """Rounds of drand to one of the beacon's; 0 where the beacon is another."""
         self._clock: BeaconClock | None = None
         self._heard: dict[int, bytes] = {}
         """Signatures that the contract called right, compressed."""
@@ -83,13 +84,12 @@ class Beacon:
 
     async def is_drand(self) -> bool:
         """Whether rounds are drand's."""
-        if self._drand is None:
+        if self._stride is None:
             try:
-                await self._read(DRAND_BEACON, "lag")
-                self._drand = True
+                self._stride = int((await self._read(DRAND_BEACON, "stride"))[0])
             except ChainReverted:
-                self._drand = False
-        return self._drand
+                self._stride = 0
+        return self._stride > 0
 
     async def clock(self) -> BeaconClock:
         """The beacon's rounds, to be computed without asking again: they are all of one length."""
@@ -155,13 +155,17 @@ class Beacon:
     def _may_ask(self, round_: int) -> bool:
         """A stranger may have us look for a round, but not without end, nor before it can be there."""
         now = self._wall_clock()
-        if now < drand.published_at(round_) or now < self._asked_at.get(round_, 0.0) + ASK_AGAIN_S:
+        if now < drand.published_at(self._number(round_)) or now < self._asked_at.get(round_, 0.0) + ASK_AGAIN_S:
             return False
         _bounded(self._asked_at)[round_] = now
         return True
 
+    def _number(self, round_: int) -> int:
+        """drand's own number of a round."""
+        return round_ * (self._stride or 1)
+
     async def _ask(self, round_: int) -> None:
-        async with aclosing(self._servers.signatures(round_)) as found:
+        async with aclosing(self._servers.signatures(self._number(round_))) as found:
             async for server, signature in found:
                 if await self._is_right(server, round_, signature):
                     self._servers.prefer(server)

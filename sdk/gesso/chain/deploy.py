@@ -97,6 +97,9 @@ class DeploySettings(BaseModel):
         default="drand", description="what audits are drawn by; block hashes are for devnets"
     )
     drand_lag_s: int = Field(default=30, description="longest time by which the chain's clock may be late")
+    drand_stride: int = Field(
+        default=20, description="rounds of drand (3 s each) to a round of ours: who waits shares one"
+    )
     beacon_period_s: int = Field(default=60, description="length of a round of the block beacon")
 
     @classmethod
@@ -222,7 +225,7 @@ def _addresses(
 async def _create_beacon(sender: Sender, settings: DeploySettings) -> Address:
     """Raises ChainReverted CurveUnsupported for drand on a chain that cannot check its signatures."""
     if settings.beacon == "drand":
-        return await _create(sender, DRAND_BEACON, settings.drand_lag_s)
+        return await _create(sender, DRAND_BEACON, settings.drand_lag_s, settings.drand_stride)
     return await _create(sender, BLOCK_BEACON, settings.beacon_period_s)
 
 

@@ -140,18 +140,19 @@ def test_junk_is_no_signature(junk: bytes) -> None:
 class Contractual:
     """A beacon's contract that knows which signature is right, and what was paid for."""
 
-    def __init__(self, *, of_drand: bool = True) -> None:
+    def __init__(self, *, of_drand: bool = True, stride: int = 1) -> None:
         self.of_drand = of_drand
+        self.stride = stride
         self.seeds: dict[int, bytes] = {}
         self.calls: list[str] = []
         self.paid: list[str] = []
 
     async def read(self, _: Contract, name: str, *arguments: Any) -> Values:
         self.calls.append(name)
-        if name == "lag":
+        if name == "stride":
             if not self.of_drand:
                 raise ChainReverted("Unknown", ())
-            return (30,)
+            return (self.stride,)
         if name == "prove":
             return (self._proved(*arguments),)
         if name == "seedOf":
@@ -166,9 +167,10 @@ class Contractual:
             self.seeds[arguments[0]] = b"\x01" * 32
 
     def _proved(self, number: int, point: bytes) -> bytes:
-        if point != drand.uncompress(PUBLISHED[number]):
+        signature = PUBLISHED[number * self.stride]
+        if point != drand.uncompress(signature):
             raise ChainReverted("SignatureRefused", (number,))
-        return drand.seed_of(PUBLISHED[number])
+        return drand.seed_of(signature)
 
 
 def beacon(contract: Contractual, servers: DrandServers, clock: Callable[[], float]) -> Beacon:
@@ -207,6 +209,16 @@ async def test_listening_pays_nothing_and_fixing_pays_once() -> None:
         await found.fix(ROUND)
         assert contract.paid == ["prove"]
         assert await found.seed_on_chain(ROUND) == drand.seed_of(SIGNATURE)
+
+
+async def test_a_stride_asks_for_drands_own_number() -> None:
+    contract = Contractual(stride=10)
+    async with asked(honest) as servers:
+        found = beacon(contract, servers, ticking())
+        await found.fix(ROUND // 10)
+        assert contract.seeds == {ROUND // 10: drand.seed_of(SIGNATURE)}
+        early = beacon(contract, servers, lambda: drand.published_at(ROUND) - 1.0)
+        assert await early.listen(ROUND // 10 + 1) is None
 
 
 async def test_a_lie_that_looks_like_a_signature_costs_no_gas() -> None:
