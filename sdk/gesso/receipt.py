@@ -61,8 +61,8 @@ class Receipt(BaseModel):
     def __str__(self) -> str:
         return self.summary()
 
-    def summary(self) -> str:
-        """A few lines for people."""
+    def summary(self, relay_url: str | None = None) -> str:
+        """A few lines for people. With a relay's address the evidence is a link that a browser follows."""
         lines = [
             f"task      {self.task}",
             f"node      {self.node}  ({self.executor})",
@@ -82,7 +82,12 @@ class Receipt(BaseModel):
             lines.append(f"part      {self.done_bps / 100:g} % of the work · {back}")
         lines.append(f"audited   {self.audit.line()}")
         if self.audit.evidence is not None:
-            lines.append(f"evidence  {self.audit.evidence}")
+            lines.append(f"evidence  {evidence_link(self.audit.evidence, relay_url)}")
         if self.transactions:
             lines.append("gas       " + " · ".join(f"{step} {tx.gas_used}" for step, tx in self.transactions.items()))
         return "\n".join(lines)
+
+
+def evidence_link(evidence: BlobRef, relay_url: str | None) -> str:
+    """Where a relay has the openings that an audit was judged by; their name alone without a relay."""
+    return str(evidence) if relay_url is None else f"{relay_url.rstrip('/')}/v1/blobs/{evidence}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from network_acts import PATIENCE_S
 
@@ -53,6 +54,9 @@ async def test_an_audited_task_says_so_and_stands_a_second_look(tmp_path: Path) 
         assert facts.error_of_limit is not None
         assert facts.error_of_limit < 0.1
         assert "audited   yes (2 auditors, steps " in result.receipt.summary()
+        (link,) = (line for line in result.receipt.summary(net.relay.url).splitlines() if line.startswith("evidence"))
+        async with httpx.AsyncClient() as reader:
+            assert (await reader.get(link.split()[1])).status_code == 200
         kinds = [event.kind for event in seen]
         assert kinds.index("audit-opened") < kinds.index("audit-closed")
         assert await task.audit() == facts

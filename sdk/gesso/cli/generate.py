@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
-from gesso.cli.session import client_for
+from gesso.cli.session import client_for, relay_url
 
 
 async def generate(
@@ -100,7 +100,7 @@ async def generate(
         human="\n".join(str(path) for path in paths),
     )
     if out.form == "human":
-        out.say(receipt.summary())
+        out.say(receipt.summary(relay_url(common)))
     out.hint(f"gesso task show {receipt.task}")
 
 

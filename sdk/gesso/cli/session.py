@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from gesso.client import AsyncClient
 
 
+def relay_url(common: Common) -> str | None:
+    """The relay of the network that a command talks to."""
+    return Settings.load(network=common.network).network.relay_url
+
+
 @asynccontextmanager
 async def client_for(
     common: Common, *, wallet: str | None = None, read_only: bool = False

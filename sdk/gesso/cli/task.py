@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
-from gesso.cli.session import client_for
+from gesso.cli.session import client_for, relay_url
 from gesso.settings import home_folder
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ async def show(task: str, /, *, common: Common | None = None) -> None:
         if document["state"] in ("committed", "held", "settled", "expired"):
             audit = await handle.audit()
             document["audit"] = audit.line() if common.format == "human" else audit.model_dump(mode="json")
+            if audit.evidence is not None:
+                from gesso.receipt import evidence_link
+
+                document["evidence"] = evidence_link(audit.evidence, relay_url(common))
     common.out.result(document)
     if document["state"] in ("submitted", "claimed", "committed"):
         common.out.hint(f"gesso task watch {document['task']}")
