@@ -12,6 +12,7 @@ from gesso_protocol.errors import ConfigError, Unreachable
 if TYPE_CHECKING:
     from gesso_node.calibration import Calibration, VectorSet
     from gesso_node.settings import NodeSettings
+    from gesso_protocol.ids import BlobRef
 
 DEFAULT_NAME = "node"
 
@@ -45,6 +46,7 @@ async def calibrate(
     vectors: Path | None = None,
     model: str | None = None,
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32",
+    publish: bool = False,
     config: Path | None = None,
     common: Common | None = None,
 ) -> int:
@@ -60,6 +62,8 @@ async def calibrate(
         The model that the vectors are of (NAME@VERSION), from this node's network.
     dtype
         The type to measure.
+    publish
+        Put the figures where whoever keeps the table of limits can collect them: into this node's blob stores.
     config
         A settings file elsewhere.
     """
@@ -69,9 +73,13 @@ async def calibrate(
     common = common or Common()
     settings = settings_of(name, config)
     chosen = VectorSet.read(vectors or _shipped_vectors())
-    measured = await _measure(settings, chosen, model or chosen.vectors[0].spec.model, dtype, common)
+    named = model or chosen.vectors[0].spec.model
+    measured, published = await _measure(settings, chosen, named, dtype, common, publish=publish)
     limit = _limit(measured)
     document = {**measured.model_dump(mode="json"), "of_limit": limit[0], "calibrated": limit[1]}
+    if published is not None:
+        document["published"] = str(published)
+        common.out.say(f"published as {published}")
     common.out.result(document, _text(measured, *limit))
     return 0 if limit[0] <= 1 else 3
 
@@ -89,8 +97,14 @@ async def _from_journal(settings: NodeSettings) -> Any:
 
 
 async def _measure(
-    settings: NodeSettings, vectors: VectorSet, model: str, dtype: Literal["fp32", "fp16", "bf16"], common: Common
-) -> Calibration:
+    settings: NodeSettings,
+    vectors: VectorSet,
+    model: str,
+    dtype: Literal["fp32", "fp16", "bf16"],
+    common: Common,
+    *,
+    publish: bool,
+) -> tuple[Calibration, BlobRef | None]:
     from gesso_node.calibration import calibrate as run
     from gesso_node.catalogue import Catalogue
     from gesso_node.models import ModelCache
@@ -109,7 +123,8 @@ async def _measure(
         cache = ModelCache(settings.data_dir / "models", blobs, budget_bytes=budget)
         folder = None if executor.name == "fake" else await cache.ensure(manifest)
         common.out.say(f"running {len(vectors.vectors)} steps and {len(vectors.pictures)} decodes in {dtype} …")
-        return await run(executor, folder, manifest, vectors, dtype=dtype)
+        measured = await run(executor, folder, manifest, vectors, dtype=dtype)
+        return measured, await blobs.put(measured.encode()) if publish else None
 
 
 def _shipped_vectors() -> Path:

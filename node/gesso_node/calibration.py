@@ -16,17 +16,19 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gesso_node.executors.port import Executor, ReplayCheck, Replayed, ReplayJob
 from gesso_protocol.audit.compare import Branches, rgb_error, step_errors
 from gesso_protocol.audit.limits import BILLION, Limit
+from gesso_protocol.encoding import explain
 from gesso_protocol.errors import EncodingInvalid, ExecutorCrashed, GessoError
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import Dtype, TextToImage, parse_spec, spec_bytes
 
 MAX_SET_BYTES = 256 * 1024 * 1024
 MAX_VECTORS = 4096
+MAX_PUBLISHED_BYTES = 16 * 1024
 SOFT, HARD, GUIDED = 3, 10, 6
 """Multiples of the 99.9th percentile of honest errors: for the score, for evidence a branch, for the guided sum."""
 FLOORS: dict[str, tuple[float, int]] = {"fp32": (1e-4, 2), "fp16": (1e-2, 4), "bf16": (5e-2, 8)}
@@ -127,10 +129,10 @@ class Quantiles(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    p50: float = Field(ge=0)
-    p99: float = Field(ge=0)
-    p999: float = Field(ge=0)
-    worst: float = Field(ge=0)
+    p50: float = Field(ge=0, allow_inf_nan=False)
+    p99: float = Field(ge=0, allow_inf_nan=False)
+    p999: float = Field(ge=0, allow_inf_nan=False)
+    worst: float = Field(ge=0, allow_inf_nan=False)
 
     @classmethod
     def of(cls, errors: Sequence[float]) -> Self:
@@ -143,7 +145,7 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    profile: str
+    profile: Annotated[str, Field(pattern=r"^(fp32|fp16|bf16)/[a-z0-9][a-z0-9._-]{0,47}$")]
     vectors: Annotated[str, Field(pattern=r"^b3:[0-9a-f]{64}$|^[0-9a-f]{64}$")]
     samples: int = Field(ge=1)
     branch: Quantiles
@@ -151,6 +153,20 @@ class Calibration(BaseModel):
     rgb_levels: int = Field(ge=0, le=255)
     seconds_a_step: float = Field(ge=0)
     machine: dict[str, str]
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read what somebody published. Raises EncodingInvalid for whatever is no calibration."""
+        if len(data) > MAX_PUBLISHED_BYTES:
+            raise EncodingInvalid(f"a calibration has at most {MAX_PUBLISHED_BYTES} bytes")
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            raise EncodingInvalid(f"this is no calibration: {explain(error)}") from None
+
+    def encode(self) -> bytes:
+        """As it is published: a blob of JSON, which whoever keeps the table of limits collects and looks at."""
+        return self.model_dump_json(indent=1).encode()
 
     def within(self, limit: Limit) -> float:
         """The largest own error in units of a limit: below 1 this machine is safe to be audited."""

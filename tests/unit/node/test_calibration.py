@@ -101,6 +101,30 @@ def test_a_row_is_of_one_profile_and_one_set() -> None:
             limit_row([measured(1e-6), other], "a test")
 
 
+def test_what_is_published_can_be_read_back_and_gives_the_same_row() -> None:
+    machines = [measured(1e-6), measured(2e-6)]
+    read = [Calibration.decode(machine.encode()) for machine in machines]
+    assert read == machines
+    assert limit_row(read, "a test") == limit_row(machines, "a test")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("fp32/", "int8/"), ("1e-6", "NaN"), ("1e-6", "-1.0"), ('"samples"', '"of"'), ("64", '"64 "'), ("{", "[")],
+)  # fmt: skip
+def test_what_strangers_publish_is_checked(old: str, new: str) -> None:
+    text = measured(1e-6).encode().decode()
+    assert old in text
+    with pytest.raises(EncodingInvalid):
+        Calibration.decode(text.replace(old, new).encode())
+
+
+def test_what_strangers_publish_is_bounded() -> None:
+    padded = measured(1e-6).model_copy(update={"machine": {"note": "x" * 20_000}})
+    with pytest.raises(EncodingInvalid, match="at most"):
+        Calibration.decode(padded.encode())
+
+
 def test_the_shipped_vectors_are_whole() -> None:
     vectors = VectorSet.read(model.calibration_path())
     assert len(vectors.vectors) == 64
