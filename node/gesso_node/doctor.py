@@ -78,6 +78,7 @@ class Doctor:
             ("peers", self.peers),
             ("models", self.models),
             ("executor", self.executor),
+            ("beacon", self.beacon),
         )
         findings = []
         for name, check in checks:
@@ -160,6 +161,21 @@ class Doctor:
             fix = "see the log for the child's last words"
             return Finding(check="executor", verdict="warn", found=f"{health.name}; ended: {ended}", fix=fix)
         return Finding(check="executor", verdict="ok", found=health.name)
+
+    async def beacon(self) -> Finding:
+        """What audits are drawn by can be had from here."""
+        arbiter = self._chain.arbiter
+        if arbiter is None:
+            return Finding(check="beacon", verdict="ok", found="not needed: this network has no audits")
+        if not await arbiter.is_drand():
+            return Finding(check="beacon", verdict="ok", found="block hashes")
+        clock = await arbiter.clock()
+        latest = clock.round_at(await self._chain.now() - clock.lag_s)
+        if await arbiter.listen(latest) is None:
+            servers = ", ".join(self._chain.settings.drand_urls)
+            fix = f"let this machine reach them ({servers}), or name others in chain.drand_urls"
+            return Finding(check="beacon", verdict="bad", found=f"no drand server gives round {latest}", fix=fix)
+        return Finding(check="beacon", verdict="ok", found=f"drand, round {latest} fetched and checked")
 
 
 def _existing(path: Path) -> Path:

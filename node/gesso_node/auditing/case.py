@@ -56,7 +56,6 @@ class Case:
     busy: set[str] = field(default_factory=set)
     poked_at: int | None = None
     jury_poked_at: int | None = None
-    withheld_since: int | None = None
     entry: AuditEntry | None = None
     votes: dict[int, VoteEntry] = field(default_factory=dict)
 

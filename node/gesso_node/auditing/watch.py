@@ -169,7 +169,7 @@ class Watch:
             if case.block > to_block:
                 self.cases.pop(case.task)  # it comes back with its commit, perhaps with another
                 continue
-            case.seed = case.jury_seed = case.audit = case.dispute = case.withheld_since = None
+            case.seed = case.jury_seed = case.audit = case.dispute = None
             case.jurors = case.before = case.ballots = ()
             case.revealed.clear()
             case.poked_at = case.jury_poked_at = None

@@ -12,6 +12,7 @@ import anyio
 import httpx
 import pytest
 
+from gesso.chain.beacon import BeaconClock
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import PeerId, Verdict
 from gesso_node.api import open_api
@@ -209,6 +210,40 @@ async def test_every_doctor_check_can_fail(world: World, monkeypatch: pytest.Mon
     world.board.away = True
     found = {finding.check: finding for finding in await node.examine()}
     assert found["chain"].verdict == "bad"
+
+
+class BeaconDouble:
+    """drand's beacon with a minute of lag, as a chain that is `world.board.now` sees it."""
+
+    def __init__(self, seeds: dict[int, bytes], *, of_drand: bool = True) -> None:
+        self._seeds = seeds
+        self._of_drand = of_drand
+
+    async def is_drand(self) -> bool:
+        return self._of_drand
+
+    async def clock(self) -> BeaconClock:
+        return BeaconClock(0, 0, 10, lag_s=60)
+
+    async def listen(self, round_: int) -> bytes | None:
+        return self._seeds.get(round_)
+
+
+async def test_the_doctor_looks_whether_randomness_can_be_had(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = await world.add_node()
+    latest = (int(world.board.now) - 60) // 10
+
+    async def found(arbiter: BeaconDouble) -> tuple[str, str]:
+        monkeypatch.setattr(world.chains[0], "arbiter", arbiter)
+        finding = await node.doctor.beacon()
+        return finding.verdict, finding.fix
+
+    assert await found(BeaconDouble({latest: bytes(32)})) == ("ok", "")
+    assert await found(BeaconDouble({}, of_drand=False)) == ("ok", "")
+    verdict, fix = await found(BeaconDouble({latest + 1: bytes(32)}))
+    assert verdict == "bad"
+    assert "https://api.drand.sh" in fix
+    assert "chain.drand_urls" in fix
 
 
 def test_the_program_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
