@@ -13,10 +13,11 @@ from eth.exceptions import OutOfGas, Revert, VMError
 from eth.vm.execution_context import ExecutionContext
 from eth.vm.forks.london.constants import EIP3529_MAX_REFUND_QUOTIENT
 from eth.vm.forks.prague.constants import STANDARD_TOKEN_COST, TOTAL_COST_FLOOR_PER_TOKEN
-from eth.vm.forks.prague.state import PragueState
 from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from eth.vm.spoof import SpoofTransaction
 from eth_utils.exceptions import ValidationError
+
+from gesso_devnet.chain.curve import CurveState
 
 # py-evm's state under a loose type: its nominal Address and Hash32 would need a cast at every call.
 State = Any
@@ -165,7 +166,7 @@ class Evm:
             base_fee_per_gas=env.base_fee,
             excess_blob_gas=0,
         )
-        build: Any = PragueState
+        build: Any = CurveState
         return build(self._db, context, root)
 
     def seal(self, state: State) -> bytes:
