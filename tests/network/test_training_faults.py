@@ -1,4 +1,4 @@
-"""A training whose node is lost goes on elsewhere, to the byte; what cannot be trained costs nothing."""
+"""Trainings that outlive their node, their requester and a listing, or are stopped: to the byte and to the wei."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import pytest
 from network_acts import PATIENCE_S, until_state
 from training_acts import photos
 
+from gesso.chain.chain import Chain
 from gesso_devnet import Devnet
 from gesso_node.executors.fake import FakeFaults
 from gesso_node.executors.lora.fake_trainer import FakeTrainer
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.run import train
 from gesso_protocol import events
+from gesso_protocol.errors import UsageError
 from gesso_protocol.lifecycle import TaskState
-from gesso_protocol.money import Wei
+from gesso_protocol.money import Wei, part_of
 from gesso_protocol.spec import TrainLora
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +67,80 @@ async def test_another_node_finishes_what_a_lost_one_began(tmp_path: Path) -> No
         fee = run.task.terms.fee
         assert fee == max(Wei(-(-int(first.terms.fee) * (60 - rest.first_step) // 60)), await cheapest(net, rest))
         assert (await client.balance()).deposit == before - fee
+        assert await net.balanced()
+
+
+async def test_a_requester_that_comes_back_orders_the_rest(tmp_path: Path) -> None:
+    async with Devnet.open(nodes=2, faults=FakeFaults(step_s=0.02), reconfigure=eager) as net:
+        with anyio.fail_after(PATIENCE_S):
+            async with net.client() as gone:
+                order = await gone.training_order(photos(tmp_path / "photos"), steps=60, rank=4)
+                run = await gone.submit_training(order, commit_window_s=60)
+                async for event in run.events():
+                    if isinstance(event, events.Checkpoint):
+                        break
+            node = (await net.chain.task(run.id)).node
+            await next(one for one in net.nodes if one.address == node).stop()
+            await net.warp(120)
+            async with net.client(peer=False) as back:
+                again = await back.resume_training(str(run.id))
+                adapter = await again.result()
+                twice = await (await back.resume_training(again.id)).result()
+        assert again.spec.resume is not None
+        assert (again.spec.resume.task, again.spec.run, adapter.steps_done) == (run.id, order.spec, 60)
+        assert twice.files == adapter.files
+        with pytest.raises(UsageError, match="no training"):
+            await net.submitter.resume_training((await net.submitter.submit(await net.submitter.spec("a"))).id)
+
+
+async def test_a_long_run_survives_its_requester_and_a_yank_and_can_be_stopped(tmp_path: Path) -> None:
+    async with Devnet.open(nodes=1, faults=FakeFaults(step_s=0.02), reconfigure=eager) as net:
+        client, node = net.submitter, net.nodes[0].address
+        with anyio.fail_after(PATIENCE_S):
+            first = await client.train_lora(photos(tmp_path / "photos"), trigger="zbx", steps=5, rank=4)
+            path = (await first.result()).save(tmp_path / "zbx.safetensors")
+            listing = await client.publish_lora(path, "zbx", licence="MIT", royalty="5%")
+            await first.task.result(until="settled")
+            before = (await client.balance()).deposit
+
+            async with net.client() as gone:
+                order = await gone.training_order(tmp_path / "photos", continue_from="zbx@1", steps=60, rank=4)
+                run = await gone.submit_training(order)
+                async for event in run.events():
+                    if isinstance(event, events.TrainingStep):
+                        break
+            async with Chain.open(net.chain_settings, net.cast.submitter) as chain:
+                await chain.yank_listing(listing.id)
+            await until_state(net, run.id, TaskState.SETTLED)
+            done = await (await client.resume_training(run.id)).result()
+            assert done.steps_done == 60
+            fee = int(run.task.terms.fee)
+            # the publisher of the LoRA is the requester itself here: its royalty comes back
+            assert (await client.balance()).deposit == before - fee + fee * 500 // 10_000
+
+            long = await client.train_lora(tmp_path / "photos", steps=200, rank=4)
+            before = (await client.balance()).deposit + long.task.terms.fee
+            far = anyio.Event()
+
+            def note(event: events.Event) -> None:
+                if isinstance(event, events.TrainingStep) and event.index > 25:
+                    far.set()
+
+            async def stop_it() -> None:
+                await far.wait()
+                await long.stop()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(stop_it)
+                adapter = await long.result(on_event=note)
+            settled = await long.task.result(until="settled")
+        assert 40 <= adapter.steps_done < 200
+        assert adapter.steps_done % 20 == 0
+        assert "asked for it" in adapter.stopped
+        part = part_of(long.task.terms.fee, adapter.steps_done * 10_000 // 200)
+        assert settled.receipt.done_bps == adapter.steps_done * 50
+        assert (await client.balance()).deposit == before - part.due
+        assert await net.earned(node) > 0
         assert await net.balanced()
 
 
