@@ -114,9 +114,11 @@ class Workbench:
     async def obtainable(self, spec: Spec, manifest: BlobRef) -> bool:
         """Whether the models that a task needs are here or are served by somebody, so that a claim can be kept.
 
-        Its requester's own data set may still be on its way. Raises ModelInvalid for what is not what the spec says,
-        Unreachable.
+        Its requester's own data set may still be on its way; the checkpoint of a run that it goes on with was there
+        first. Raises ModelInvalid for what is not what the spec says, Unreachable.
         """
+        if isinstance(spec, TrainLora) and spec.resume is not None and not await self._blobs.has(spec.resume.state):
+            return False
         wanted: list[tuple[BlobRef, ModelKind]] = [(ref, "lora") for ref in used_adapters(spec)]
         if self._needs_model:
             wanted.append((manifest, "base"))

@@ -251,6 +251,17 @@ async def test_the_rest_of_a_run_is_done_and_paid(world: World) -> None:
     assert entry.result.profile["steps-done"] == "13"
 
 
+async def test_a_rest_whose_checkpoint_nobody_serves_is_not_claimed(world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    spec = await training(world)
+    terms = await world.submit(rest(spec, b"a state that nobody has"))
+    with anyio.fail_after(30):
+        while not (await node.status()).refused:
+            await world.turn()
+    assert (await node.status()).refused == {"model-unavailable": 1}
+    assert state_is(world, terms, TaskState.SUBMITTED)
+
+
 async def test_the_part_of_a_rest_is_its_share_of_the_rest(world: World) -> None:
     await world.add_node(runner=TrainingThreadExecutor(FakeFaults(nan_at_step=11)), **TRAINS)
     spec = await training(world)
