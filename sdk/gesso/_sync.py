@@ -287,12 +287,6 @@ class Client:
         """The files of a model, checked against the hash on chain. Raises BlobCorrupt, BlobMissing."""
         return self._run(self._async.manifest, listing)
 
-    def publish_lora(
-        self, path: str | Path, name: str, *, licence: str, base: str = DEFAULT_MODEL, royalty: str = "0%"
-    ) -> Listing:
-        """The same as `market.publish`."""
-        return self._run(self._async.publish_lora, path, name, licence=licence, base=base, royalty=royalty)
-
     @property
     def market(self) -> Market:
         """Looking for models, publishing them, and what they earn."""

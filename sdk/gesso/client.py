@@ -374,12 +374,6 @@ class AsyncClient:
             raise BlobCorrupt(f"the manifest of {listing.name} is not the one on chain")
         return manifest
 
-    async def publish_lora(
-        self, path: str | Path, name: str, *, licence: str, base: str = DEFAULT_MODEL, royalty: str = "0%"
-    ) -> Listing:
-        """The same as `market.publish`."""
-        return await self.market.publish(path, name, licence=licence, base=base, royalty=royalty)
-
     @property
     def market(self) -> AsyncMarket:
         """Looking for models, publishing them, and what they earn."""

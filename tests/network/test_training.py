@@ -76,10 +76,10 @@ async def test_a_published_lora_earns_for_its_owner(net: Devnet, tmp_path: Path)
     with anyio.fail_after(110):
         run = await client.train_lora(photos(tmp_path / "photos"), trigger="zbx", steps=5, rank=4, alpha=4)
         path = (await run.result()).save(tmp_path / "zbx.safetensors")
-        listing = await client.publish_lora(path, "zbx", licence="openrail++", royalty="5%")
+        listing = await client.market.publish(path, "zbx", licence="openrail++", royalty="5%")
         assert (listing.name, listing.version, listing.royalty_bps) == ("zbx", 1, 500)
         with pytest.raises(UsageError, match="cap"):
-            await client.publish_lora(path, "greedy", licence="MIT", royalty="99%")
+            await client.market.publish(path, "greedy", licence="MIT", royalty="99%")
         spec = await client.spec("a zbx", loras=["zbx@1:0.8"])
         assert (spec.loras[0].ref, spec.loras[0].manifest) == ("zbx@1", listing.manifest)
         task = await client.submit(spec)

@@ -47,5 +47,5 @@ def lines(found: Earnings, out: Output) -> list[str]:
 
 
 def _line(name: str, amount: int, note: Any = "") -> str:
-    shown = f"-{format_amount(-amount)}" if amount < 0 else format_amount(amount)
-    return f"{name:<28}{shown:>28}  {note}".rstrip()
+    whole, dot, part = format_amount(abs(amount)).partition(".")
+    return f"{name:<24}{'-' * (amount < 0) + whole:>14}{dot or ' '}{part:<18}  {note}".rstrip()

@@ -1,7 +1,8 @@
 """An account's three books (board, stake, arbiter), written up from the chain's events. Pure.
 
 Each book ends with what the contract must say the account has; `statement` compares. Nothing is taken from a contract
-but those last figures, so an error on either side shows as a difference.
+but those last figures, so an error on either side shows as a difference. Bonds are put up from the wallet, which is no
+book here; those that come back are the arbiter's line `bond`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ class Books:
     royalties: Counter[ListingId] = field(default_factory=Counter)
     penalties: Counter[str] = field(default_factory=Counter)
     tasks_done: int = 0
-    bonds_put: int = 0
     moves: int = 0
     """How many events touched these books."""
     _staked: int = 0
@@ -194,11 +194,6 @@ def _credit_withdrawn(books: Books, event: audits.CreditWithdrawn) -> None:
         books.enter(books.arbiter, "withdrawals", -int(event.amount))
 
 
-def _challenged(books: Books, event: audits.Challenged) -> None:
-    if event.requester == books.account:
-        books.bonds_put += int(event.bond)
-
-
 _WRITERS: dict[type[Any], Callable[[Books, Any], None]] = {
     on_chain.Deposited: _deposited,
     on_chain.Withdrawn: _withdrawn,
@@ -218,5 +213,4 @@ _WRITERS: dict[type[Any], Callable[[Books, Any], None]] = {
     audits.JurorPenalised: _juror_penalised,
     audits.Credited: _credited,
     audits.CreditWithdrawn: _credit_withdrawn,
-    audits.Challenged: _challenged,
 }
