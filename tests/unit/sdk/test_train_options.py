@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,7 +73,8 @@ class Run:
             raise self.problem
         self.stopped.set()
 
-    async def result(self, *, on_event: object) -> str:
+    async def result(self, *, on_event: Callable[[events.Event], None]) -> str:
+        self.tell = on_event
         await self.stopped.wait()
         return "the adapter"
 
@@ -111,6 +113,9 @@ async def interrupted(run: Run, typed: Any, *answers: str) -> tuple[Any, str]:
                 os.kill(os.getpid(), signal.SIGINT)
                 while screen.getvalue().count(interrupt.QUESTION) < number:
                     await anyio.lowlevel.checkpoint()
+                standing = screen.getvalue()
+                run.tell(events.TrainingStep(task=Run.id, at_ms=1, index=number, total=9))
+                assert screen.getvalue() == standing, "nothing is drawn over the question"
                 typed(answer)
                 while signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
                     await anyio.lowlevel.checkpoint()
@@ -120,8 +125,9 @@ async def interrupted(run: Run, typed: Any, *answers: str) -> tuple[Any, str]:
 @pytest.mark.anyio
 async def test_yes_stops_and_waits_for_what_was_learnt(typed: Any) -> None:
     run = Run()
-    found, _ = await interrupted(run, typed, "\n", "y\n")
+    found, screen = await interrupted(run, typed, "\n", "y\n")
     assert run.stopped.is_set()
+    assert "step 1/9" in screen
     assert found == "the adapter"
 
 
