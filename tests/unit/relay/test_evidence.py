@@ -66,7 +66,7 @@ async def test_a_relay_asks_the_node_once_for_users_who_are_no_peers(tmp_path: P
         asked.append(data)
         if len(asked) == 1:
             return OpenReply(task=question.task, phase="outputs", status="not-yet").encode()
-        told: dict[str, Any] = {"task": question.task, "phase": "outputs", "bundle": bundle}
+        told: dict[str, Any] = {"task": question.task, "phase": question.phase, "bundle": bundle}
         return OpenReply(**told, trace_root=Root(b"\x02" * 32)).encode()
 
     async def serves(_peer: PeerId, data: bytes) -> bytes:
@@ -91,4 +91,8 @@ async def test_a_relay_asks_the_node_once_for_users_who_are_no_peers(tmp_path: P
             for _ in range(2):
                 assert (await relay.json(path))["bundle"] == str(bundle)
             assert (await relay.client.get(f"/v1/blobs/{bundle.value.hex()}")).content == b"a whole trace"
-    assert len(asked) == 2
+            for _ in range(2):  # an auditor whom the node does not answer
+                assert (await relay.json(f"{path}?phase=inputs"))["bundle"] == str(bundle)
+            assert (await relay.json(f"{path}?phase=outputs"))["bundle"] == str(bundle)
+            assert "inputs, outputs" in (await relay.json(f"{path}?phase=everything", 400))["message"]
+    assert [OpenRequest.decode(data).phase for data in asked] == ["outputs", "outputs", "inputs"]
