@@ -145,14 +145,22 @@ class Directory:
         if rows is None or not all("uses" in row for row in rows):
             return search_facts(await self.market_facts(), wanted)
         found: dict[int, Found] = {}
+        problems: list[GessoError] = []
 
         async def look(at: int, row: dict[str, Any]) -> None:
-            if (hit := await self._hit(row)) is not None and not hit.listing.yanked:
-                found[at] = hit
+            try:
+                hit = await self._hit(row)
+            except GessoError as error:
+                problems.append(error)
+            else:
+                if hit is not None and not hit.listing.yanked:
+                    found[at] = hit
 
         async with anyio.create_task_group() as group:
             for at, row in enumerate(rows[: wanted.limit]):
                 group.start_soon(look, at, row)
+        if problems:
+            raise problems[0]  # the chain is away: as itself, not in a group
         return [found[at] for at in sorted(found)]
 
     async def market_facts(self) -> MarketFacts:

@@ -21,7 +21,15 @@ from gesso.market.listing import check_manifest, check_name, check_royalty, pars
 from gesso.market.package import CardDraft, Label, Package, card_entry, pack_files, pack_lora, read_card
 from gesso.market.search import Found, Sort, Wanted
 from gesso_protocol.card import ModelCard
-from gesso_protocol.errors import BlobMissing, EncodingInvalid, GessoError, ModelInvalid, UsageError, WalletError
+from gesso_protocol.errors import (
+    BlobMissing,
+    EncodingInvalid,
+    GessoError,
+    ModelInvalid,
+    Unreachable,
+    UsageError,
+    WalletError,
+)
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.terms import BoardParams
@@ -56,7 +64,7 @@ class AsyncMarket:
         try:
             manifest = await self._manifests.read(listing.manifest, ref)
             card = await self._card(manifest)
-        except (BlobMissing, ModelInvalid):
+        except (BlobMissing, ModelInvalid, Unreachable):
             pass
         return ModelInfo(listing, lineage, await self.stats(ref), manifest, card)
 
