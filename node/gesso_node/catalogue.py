@@ -18,6 +18,7 @@ class Catalogue:
         self._chain = chain
         self._listings: dict[ListingId, Listing] = {}
         self._models: dict[str, BlobRef] | None = None
+        self._by_manifest: dict[BlobRef, tuple[ListingId, ...]] | None = None
 
     async def load(self) -> None:
         """Read every listing. Raises Unreachable, ChainError."""
@@ -29,7 +30,7 @@ class Catalogue:
         """Read one listing again: it is new, or it changed."""
         if len(self._listings) < MAX_LISTINGS or listing in self._listings:
             self._listings[listing] = await self._chain.listing(listing)
-            self._models = None
+            self._models = self._by_manifest = None
 
     def get(self, listing: ListingId) -> Listing | None:
         """A listing that we have seen."""
@@ -52,7 +53,7 @@ class Catalogue:
 
     def listed(self, manifest: BlobRef) -> bool:
         """Whether these files are on the marketplace; those of private LoRAs are not."""
-        return any(listing.manifest == manifest for listing in self._listings.values())
+        return manifest in self._listed
 
     def lineage(self, listing: ListingId) -> tuple[Listing, ...]:
         """A listing and its parents; empty for none, or one that we have not seen."""
@@ -65,4 +66,10 @@ class Catalogue:
 
     def pays_owners(self, spec: Spec, base: BlobRef, named: ListingId) -> bool:
         """Whether terms that name this listing pay those whose models the task uses."""
-        return royalties.pays_its_owners(spec, base, named, self._listings)
+        return royalties.pays_its_owners(spec, base, named, self._listings, self._listed)
+
+    @property
+    def _listed(self) -> dict[BlobRef, tuple[ListingId, ...]]:
+        if self._by_manifest is None:
+            self._by_manifest = royalties.by_manifest(self._listings)
+        return self._by_manifest

@@ -46,19 +46,32 @@ def used_adapters(spec: Spec) -> tuple[BlobRef, ...]:
     return tuple(one.manifest for one in spec.loras)
 
 
-def pays_its_owners(spec: Spec, base: BlobRef, named: ListingId, listings: Mapping[ListingId, Listed]) -> bool:
-    """Whether terms that name listing `named` pay whom the spec's models belong to.
+def by_manifest(listings: Mapping[ListingId, Listed]) -> dict[BlobRef, tuple[ListingId, ...]]:
+    """The listings of each manifest; made once where many tasks are judged."""
+    found: dict[BlobRef, tuple[ListingId, ...]] = {}
+    for listing in listings.values():
+        found[listing.manifest] = (*found.get(listing.manifest, ()), listing.id)
+    return found
+
+
+def pays_its_owners(
+    spec: Spec,
+    base: BlobRef,
+    named: ListingId,
+    listings: Mapping[ListingId, Listed],
+    listed: Mapping[BlobRef, tuple[ListingId, ...]],
+) -> bool:
+    """Whether terms that name listing `named` pay whom the spec's models belong to; `listed` is `by_manifest`.
 
     That is a listing of a LoRA that is used, if one is listed as made from this base, else one of the base. A LoRA
     whose publisher left its base out earns nothing. Where nobody asks for a royalty, any listing will do.
     """
-    by_manifest = {listing.manifest for listing in listings.values()}
-    adapters = {ref for ref in used_adapters(spec) if ref in by_manifest}
     owed = [
-        listing.id
-        for listing in listings.values()
-        if listing.manifest in adapters and any(one.manifest == base for one in lineage(listing.id, listings))
-    ] or [listing.id for listing in listings.values() if listing.manifest == base]
+        number
+        for ref in used_adapters(spec)
+        for number in listed.get(ref, ())
+        if any(one.manifest == base for one in lineage(number, listings))
+    ] or list(listed.get(base, ()))
     if named != NO_LISTING and named in owed:
         return True
     return all(royalty_bps(number, listings) == 0 for number in owed)

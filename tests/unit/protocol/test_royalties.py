@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from gesso_protocol.ids import NO_LISTING, BlobRef, ListingId
-from gesso_protocol.royalties import lineage, pays_its_owners, royalty_bps
+from gesso_protocol.royalties import by_manifest, lineage, pays_its_owners, royalty_bps
 from gesso_protocol.spec import Adapter, Spec, TextToImage, UsedAdapter
 from gesso_protocol.training.presets import make_training
 
@@ -68,13 +68,13 @@ def training(start: BlobRef) -> Spec:
     ],
 )
 def test_who_must_be_paid(spec: Spec, named: int, fine: bool) -> None:
-    assert pays_its_owners(spec, BASE, ListingId(named), MARKET) is fine
+    assert pays_its_owners(spec, BASE, ListingId(named), MARKET, by_manifest(MARKET)) is fine
 
 
 def test_where_nobody_asks_for_a_royalty_any_listing_will_do() -> None:
     free = {ListingId(1): Listed(ListingId(1), BASE, None, 0)}
-    assert pays_its_owners(drawing(), BASE, NO_LISTING, free)
-    assert pays_its_owners(drawing(), BlobRef.of(b"unlisted"), NO_LISTING, MARKET)
+    assert pays_its_owners(drawing(), BASE, NO_LISTING, free, by_manifest(free))
+    assert pays_its_owners(drawing(), BlobRef.of(b"unlisted"), NO_LISTING, MARKET, by_manifest(MARKET))
 
 
 def test_shares_along_a_lineage() -> None:
