@@ -111,7 +111,7 @@ def print_verdict(out: Output, state: StackState, verdict: Verdict) -> None:
     out.say("")
     out.say(f"cheat     {state.settings.cheater}: {cheat}, {choose_cheat(cheat)}")
     out.say(f"picture   delivered all the same, and not to be trusted: {verdict.result.image.blob}")
-    out.say(f"audit     {_checked(facts)}")
+    out.say(f"audit     {checked_text(facts)}")
     for auditor in facts.auditors:
         lost = f", loses {format_amount(auditor.lost)}" if auditor.lost else ""
         out.say(f"          {names.get(auditor.auditor, auditor.auditor.short):<10} {auditor.said or 'silent'}{lost}")
@@ -134,7 +134,7 @@ def print_verdict(out: Output, state: StackState, verdict: Verdict) -> None:
     out.say(f"ledger    {balance} {out.mark(verdict.conserved)}")
 
 
-def _checked(facts: AuditFacts) -> str:
+def checked_text(facts: AuditFacts) -> str:
     """Which steps were run again, and how far off the node's outputs were where that says something."""
     if not facts.steps:
         return "nothing was run again"

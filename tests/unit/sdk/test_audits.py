@@ -13,6 +13,7 @@ from gesso.audits.facts import AuditFacts, Draw, audit_facts, steps_text
 from gesso.audits.story import told
 from gesso.audits.watch import STRAGGLER_S, AuditWatch
 from gesso.chain import audit_events as on_chain
+from gesso_devnet.fraud import checked_text
 from gesso_protocol import events
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.errors import NoEligibleNode, TaskFailed, WorkRejected
@@ -118,6 +119,18 @@ def test_withheld_openings_and_challenges_are_named_as_such() -> None:
     assert "2 of 2 auditors found the openings withheld" in facts.line()
     assert facts.evidence is None
     assert "challenged by the requester" in audit_facts("none", dispute((1, 1, 1), DisputeOutcome.INNOCENT)).line()
+
+
+def test_a_staged_fraud_says_what_was_run_again_and_how_far_off_it_was() -> None:
+    silent = [*seats(ONE, TWO), revealed(ONE, AuditVerdict.WITHHELD), revealed(TWO, AuditVerdict.WITHHELD)]
+    assert checked_text(audit_facts("always", silent, draw=PICKED)) == "drawn: steps 7 and 19; the node opened nothing"
+    facts = audit_facts("always", guilty, draw=PICKED)
+    assert checked_text(facts) == "run again: steps 7 and 19"
+    far = facts.model_copy(update={"error_of_limit": 12.8})
+    assert checked_text(far) == "run again: steps 7 and 19, outputs 12.8 times as far off as two auditors may be"
+    near = facts.model_copy(update={"error_of_limit": 0.01})  # right outputs, and another picture handed over
+    assert checked_text(near) == checked_text(facts)
+    assert checked_text(audit_facts("always", guilty)) == "nothing was run again"
 
 
 def test_money_and_penalties_add_up_and_an_appeal_shows() -> None:
