@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,10 +96,10 @@ class Gated(FakeEngine):
         return True
 
 
-async def until_reached(world: World, engine: Gated) -> None:
+async def until_reached(world: World, engine: Gated, or_else: Callable[[], bool] = lambda: False) -> None:
     """Passes of the nodes, without waiting for their work, until the gate is reached."""
     with anyio.fail_after(30):
-        while not engine.reached.is_set():
+        while not (engine.reached.is_set() or or_else()):
             for node in world.nodes:
                 await node.once()
             world.board.mine(0)
@@ -192,6 +193,31 @@ async def test_a_child_that_dies_goes_on_from_its_checkpoint(world: World, tmp_p
     assert (tmp_path / "crashed").exists()
     assert world.board.balances[node.address] == 9_750_000_000_000_000
     assert "crash" in await said(node, terms)
+
+
+async def test_a_wish_made_while_the_node_was_away_is_heeded(world: World) -> None:
+    executor, engine = TrainingThreadExecutor(), Gated(7)
+    executor.engine = engine
+    async with AsyncExitStack() as stack:
+        first = await world.add_node(runner=executor, **TRAINS)
+        terms = await world.submit(await training(world, steps=40))
+        await until_reached(world, engine)
+        world.nodes.remove(first)
+        world.board.request_stop(terms)
+        world.board.mine(1)
+        again = TrainingThreadExecutor()
+        resumed = Gated(5)
+        again.engine = resumed
+        second = await world.open(world.chains[0], 1, stack=stack, runner=again, **TRAINS)
+        world.nodes.append(second)
+        # The wish may be seen before the run goes on, or when it has begun with its next segment.
+        await until_reached(world, resumed, or_else=lambda: state_is(world, terms, TaskState.COMMITTED))
+        await second.once()
+        resumed.go_on.set()
+        await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+        assert world.board.parts[task_of(terms)] in (5 * 10_000 // 40, 10 * 10_000 // 40)
+        world.nodes.remove(second)
+    engine.go_on.set()
 
 
 async def test_a_node_that_is_cut_off_goes_on_from_its_checkpoint(world: World) -> None:
