@@ -27,6 +27,7 @@ from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.result import ExecutorName, ResultManifest
 from gesso_protocol.spec import TrainLora, spec_ref
 from gesso_protocol.trace import Binding
+from gesso_protocol.training.checkpoint import most_state_bytes
 
 GIVEN_STATE_FILE = "given.safetensors"
 TELL_EVERY_S = 0.2
@@ -116,6 +117,10 @@ class TrainingDesk:
         resume = order.spec.resume
         if resume is None:
             return None
+        if self._needs_model:
+            base = await self._models.read_manifest(order.manifest)
+            if resume.size > most_state_bytes(base.size):
+                raise ModelInvalid("the checkpoint to go on from is larger than any LoRA for this base can be")
         path = order.out_dir / GIVEN_STATE_FILE
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)

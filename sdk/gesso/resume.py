@@ -18,9 +18,10 @@ from gesso.wiring import Ports
 from gesso_protocol.errors import GessoError, ModelInvalid, SpecInvalid
 from gesso_protocol.events import Claimed
 from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.money import Wei
 from gesso_protocol.spec import TrainLora
-from gesso_protocol.training.checkpoint import Resume
+from gesso_protocol.training.checkpoint import MAX_STATE_BYTES, Resume, most_state_bytes
 
 Place = tuple[int, BlobRef, int]
 """A checkpoint as its node tells of it: after which update, its blob, and its size."""
@@ -36,10 +37,11 @@ async def rest_of_run(ports: Ports, task: AsyncTask, spec: TrainLora, claim: Cla
     claimed_at = claim.commit_by - task.terms.commit_window_s
     seed = await seed_of_run(ports.chain, spec, task.id, claimed_at)
     run = task.id if spec.resume is None else spec.resume.task
+    most = await _most_bytes(ports, spec)
     for step, state, size in places:
         try:
             rest = spec.rest(Resume(task=run, seed=seed.hex(), step=step, state=state, size=size))
-            if step <= spec.first_step:
+            if step <= spec.first_step or size > most:
                 continue
             await _examine(ports, rest.resume)
         except (SpecInvalid, ModelInvalid):
@@ -59,6 +61,16 @@ def share_of_fee(fee: Wei, lost: TrainLora, rest: TrainLora) -> Wei:
 async def _remembered(ports: Ports, task: TaskId, node: Address) -> Iterable[Place]:
     kept = await ports.directory.checkpoint_of(task, node)
     return () if kept is None else ((kept.step, kept.state, kept.size),)
+
+
+async def _most_bytes(ports: Ports, spec: TrainLora) -> int:
+    if spec.model_manifest is None:
+        return MAX_STATE_BYTES
+    try:
+        raw = await ports.blobs.get(spec.model_manifest, max_bytes=ModelManifest.MAX_BYTES)
+        return most_state_bytes(ModelManifest.decode(raw).size)
+    except GessoError:
+        return MAX_STATE_BYTES
 
 
 async def _examine(ports: Ports, resume: Resume | None) -> None:

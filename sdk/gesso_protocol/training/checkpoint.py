@@ -18,12 +18,19 @@ from gesso_protocol.signing import typed_digest, typed_document
 
 MAX_STATE_BYTES = 8 * 1024**3
 MAX_STATE_STEP = 20_000
+_SMALL_BASE_BYTES = 32 * 1024**2
 _NAME = "Checkpoint"
 _FIELDS = (("task", "bytes32"), ("state", "bytes32"), ("step", "uint256"), ("size", "uint256"))
 
 StateBytes = Annotated[int, Field(ge=1, le=MAX_STATE_BYTES)]
 StateStep = Annotated[int, Field(ge=1, le=MAX_STATE_STEP)]
 RunSeed = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def most_state_bytes(base_bytes: int) -> int:
+    """What a checkpoint of a LoRA for a base of this size can weigh: it has no more parameters than its base, three
+    numbers of four bytes each, and a base has at least two bytes a parameter. Small bases may have larger LoRAs."""
+    return min(MAX_STATE_BYTES, 6 * max(base_bytes, _SMALL_BASE_BYTES))
 
 
 class Resume(Document):

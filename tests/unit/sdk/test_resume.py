@@ -18,9 +18,10 @@ from gesso_protocol.events import Checkpoint, Claimed
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.money import Wei
 from gesso_protocol.spec import TrainLora
-from gesso_protocol.training.checkpoint import KeptCheckpoint, Resume
+from gesso_protocol.training.checkpoint import KeptCheckpoint, Resume, most_state_bytes
 from gesso_protocol.training.draws import run_seed
 from gesso_protocol.training.presets import make_training
 
@@ -119,6 +120,26 @@ async def test_what_is_no_checkpoint_of_this_run_is_passed_over(world: World) ->
     resume = await found(world)
     assert resume is not None
     assert (resume.step, resume.state) == (20, good)
+
+
+async def test_a_checkpoint_that_is_larger_than_its_base_allows_is_not_fetched(world: World) -> None:
+    await world.keep(20)
+    entry = FileEntry(path="unet/model.safetensors", size=10**7, blob=BlobRef(bytes(32)))
+    base = ModelManifest(name="tiny", version=1, kind="base", licence="MIT", files=(entry,))
+    await world.blobs.put(base.encode())
+    spec = SPEC.changed(model_manifest=base.ref)
+    world.told.append(world.told[0].model_copy(update={"index": 40, "size": 6 * 32 * 1024**2 + 1}))
+    asked: list[int] = []
+    fetch = world.blobs.fetch
+    world.blobs.fetch = lambda ref, path, max_bytes: asked.append(max_bytes) or fetch(ref, path, max_bytes=max_bytes)  # type: ignore
+    resume = await found(world, spec)
+    assert resume is not None
+    assert (resume.step, asked) == (20, [world.told[0].size])
+
+
+@pytest.mark.parametrize(("base", "most"), [(0, 192 << 20), (10**9, 6 * 10**9), (10**10, 8 << 30)])
+def test_how_large_a_state_can_be(base: int, most: int) -> None:
+    assert most_state_bytes(base) == most
 
 
 async def test_a_relay_remembers_for_who_was_away(world: World) -> None:
