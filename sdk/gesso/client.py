@@ -410,7 +410,11 @@ class AsyncClient:
         have = await self._ports.chain.balance_of(self.address)
         wanted = have if amount is None else parse_amount(amount)
         if wanted == 0 or wanted > have:
-            raise InsufficientFunds(f"the deposit has {format_amount(have)} fee tokens", hint="gesso wallet show")
+            asked = "nothing to withdraw" if wanted == 0 else f"not {format_amount(wanted)}"
+            raise InsufficientFunds(
+                f"the deposit has {format_amount(have)} fee tokens, {asked}",
+                hint="take what is there: gesso wallet withdraw all",
+            )
         return await self._ports.chain.withdraw(wanted)
 
     @property

@@ -17,6 +17,7 @@ from gesso.cli.output import Common
 from gesso.settings import home_folder
 from gesso_devnet import controls
 from gesso_devnet.stack import ExecutorChoice, Stack, StackSettings, StackState
+from gesso_protocol.errors import ConfigError
 from gesso_protocol.ids import Address
 from gesso_protocol.money import parse_amount
 
@@ -133,7 +134,11 @@ async def logs(
         How many of the last lines to begin with.
     """
     stack = Stack(home_folder())
-    names = [actor] if actor else sorted(path.stem for path in (stack.folder / "logs").glob("*.log"))
+    known = sorted(path.stem for path in (stack.folder / "logs").glob("*.log"))
+    if actor and actor not in known:
+        there = f"there are: {', '.join(known)}" if known else "start a devnet: gesso devnet up"
+        raise ConfigError(f"no actor named {actor!r} has a log", hint=there)
+    names = [actor] if actor else known
     positions = {name: _print_tail(stack.supervisor.log_of(name), name, lines) for name in names}
     while follow:
         await anyio.sleep(0.3)
@@ -207,7 +212,7 @@ async def fail(actor: str, /, *, how: Fault = "kill", common: Common | None = No
     elif how in ("kill", "stop"):
         stack.supervisor.stop(actor, hard=how == "kill")
     else:
-        stack.supervisor.find(actor).signal(signal.SIGSTOP if how == "freeze" else signal.SIGCONT)
+        stack.supervisor.find(actor).signal_all(signal.SIGSTOP if how == "freeze" else signal.SIGCONT)
     common.out.result({"actor": actor, "fault": how})
     if how in ("kill", "stop"):
         common.out.hint(f"gesso devnet fail {actor} --how restart")

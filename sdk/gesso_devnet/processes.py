@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,16 @@ class Running:
         """Send a signal; no effect on a process that has ended."""
         process = self._process()
         if process is not None:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-            except psutil.NoSuchProcess:
-                return
+
+    def signal_all(self, number: int) -> None:
+        """The same for the process and all it started: whoever freezes a launcher means what it launched, too."""
+        process = self._process()
+        if process is not None:
+            for each in (process, *process.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    each.send_signal(number)
 
 
 class Supervisor:

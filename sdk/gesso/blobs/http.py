@@ -244,7 +244,10 @@ class HttpBlobs:
                 _raise_for(answer, ref)
                 yield answer
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise Unreachable(f"{self._client.base_url}: {type(error).__name__}") from error
+            raise Unreachable(
+                f"the blob server at {str(self._client.base_url).rstrip('/')} does not answer ({type(error).__name__})",
+                hint="see that it runs, or name another relay in the settings; on a devnet: gesso devnet status",
+            ) from error
 
     async def _retrying(self, once: Callable[[], Awaitable[T]]) -> T:
         # A server that refuses is asked again at once; one that hangs has used up the patience with its first silence.

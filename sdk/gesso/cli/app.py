@@ -9,11 +9,15 @@ import keyword
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cyclopts import App
-from cyclopts.exceptions import CycloptsError
+from cyclopts.exceptions import CycloptsError, UnusedCliTokensError
 
 from gesso import __version__
+
+if TYPE_CHECKING:
+    from gesso.cli.failure import Failure
 
 EXIT_BUG = 1
 EXIT_USAGE = 2
@@ -127,12 +131,13 @@ def build() -> App:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (see `gesso_protocol.errors`)."""
     tokens = list(sys.argv[1:] if argv is None else argv)
+    as_json = "json" in tokens or "--format=json" in tokens
     try:
-        result = build()(tokens, exit_on_error=False, result_action="return_value")
+        result = build()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except CycloptsError:
-        return EXIT_USAGE  # the parser has already said what is wrong
+    except CycloptsError as error:
+        return _misused(error, as_json=as_json)
     except KeyboardInterrupt:
         _say("\ninterrupted")
         return EXIT_INTERRUPTED
@@ -142,12 +147,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except BaseException as error:
-        return _failed(error, as_json="json" in tokens or "--format=json" in tokens)
+        return _failed(error, as_json=as_json)
 
 
 def run() -> None:
     """Entry point of the `gesso` program."""
     sys.exit(main())
+
+
+def _misused(error: CycloptsError, *, as_json: bool) -> int:
+    """What the parser found wrong, in the same form as every other failure."""
+    from gesso.cli.failure import Failure
+
+    words = " ".join(("gesso", *(error.command_chain or ())))
+    wrong = str(error).rstrip(".")
+    if isinstance(error, UnusedCliTokensError):
+        wrong = f"{words} does not know what to do with: {' '.join(error.unused_tokens or ())}"
+    _tell(Failure("usage", wrong, f"see: {words} --help", EXIT_USAGE), as_json=as_json)
+    return EXIT_USAGE
 
 
 def _failed(error: BaseException, *, as_json: bool) -> int:
@@ -160,11 +177,12 @@ def _failed(error: BaseException, *, as_json: bool) -> int:
         kind = type(error).__name__
         _say(f"error: {kind}: {error}\n  this is a bug in gesso; GESSO_DEBUG=1 shows where")
         return EXIT_BUG
-    if as_json:
-        _say(found.to_json())
-    else:
-        _say(f"error: {found.message}" + (f"\n  {found.hint}" if found.hint else ""))
+    _tell(found, as_json=as_json)
     return found.exit_code
+
+
+def _tell(failure: Failure, *, as_json: bool) -> None:
+    _say(failure.to_json() if as_json else str(failure))
 
 
 def _say(text: str) -> None:

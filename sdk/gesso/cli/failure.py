@@ -18,6 +18,9 @@ class Failure:
     hint: str | None
     exit_code: int
 
+    def __str__(self) -> str:
+        return f"error: {self.message}" + (f"\n  {self.hint}" if self.hint else "")
+
     def to_json(self) -> str:
         """One line for scripts; goes to stderr because stdout is for results."""
         return json.dumps({"error": {"code": self.code, "message": self.message, "hint": self.hint}})

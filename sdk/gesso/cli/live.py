@@ -73,7 +73,8 @@ class TaskLine:
             text = "fee refunded"
         for short, name in self._names.items():
             text = text.replace(short, name)
-        if self._step and self._stages[-1:] != [self._step]:
+        # A node draws while its claim is on the way, so steps may come first; on the line they go on after it.
+        if self._step and not isinstance(event, events.Claimed) and self._stages[-1:] != [self._step]:
             self._stages.append(self._step)
             self._step = ""
         self._stages.append(text)

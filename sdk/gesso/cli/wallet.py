@@ -10,6 +10,7 @@ from pathlib import Path
 from gesso.cli.output import Common
 from gesso.cli.session import client_for
 from gesso_protocol.errors import UsageError, WalletError
+from gesso_protocol.money import parse_amount
 
 
 def new(name: str = "default", /, *, password_file: Path | None = None, common: Common | None = None) -> None:
@@ -56,6 +57,7 @@ async def deposit(amount: str, /, *, yes: bool = False, common: Common | None = 
         Do not ask.
     """
     common = common or Common()
+    parse_amount(amount)  # what is no amount is said before anybody is asked
     async with client_for(common) as client:
         confirm(f"deposit {amount} fee tokens from {client.address}?", yes)
         receipt = await client.deposit(amount)
@@ -75,6 +77,8 @@ async def withdraw(amount: str, /, *, yes: bool = False, common: Common | None =
         Do not ask.
     """
     common = common or Common()
+    if amount != "all":
+        parse_amount(amount)
     async with client_for(common) as client:
         confirm(f"withdraw {amount} fee tokens to {client.address}?", yes)
         receipt = await client.withdraw(None if amount == "all" else amount)

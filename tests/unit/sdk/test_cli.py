@@ -48,6 +48,13 @@ def test_errors_are_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("argv", [["generate"], ["task", "show"], ["nonsense"], ["task", "ls", "--limit", "many"]])
 def test_wrong_usage_is_exit_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(argv) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    first, hint = told.err.splitlines()
+    assert first.startswith("error: ")
+    assert hint.startswith("  see: gesso")
+    assert app.main([*argv, "--format", "json"]) == 2
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "usage"
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -129,6 +136,35 @@ def test_a_task_is_told_stage_by_stage_when_nobody_watches_live() -> None:
         "submitted", f"claimed by {ZERO_ADDRESS.short}", "step 2/2", "asked to stop", "12.34 % done", "0.1 came back",
         "settled",
     ]  # fmt: skip
+
+
+def test_steps_that_came_before_the_claim_go_on_after_it() -> None:
+    sink, _, _ = output()
+    line = TaskLine(sink)
+    line.show(events.Submitted(task=TASK, at_ms=1, fee=Wei(1)))
+    line.show(events.Step(task=TASK, at_ms=2, index=1, total=2))
+    line.show(events.Claimed(task=TASK, at_ms=3, node=ZERO_ADDRESS, commit_by=9))
+    line.show(events.Step(task=TASK, at_ms=4, index=2, total=2))
+    line.show(events.Settled(task=TASK, at_ms=5, node=ZERO_ADDRESS, paid=Wei(1)))
+    assert line._stages == ["submitted", f"claimed by {ZERO_ADDRESS.short}", "step 2/2", "settled"]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["wallet", "deposit", "abc"], "an amount is written like 0.02"),
+        (["wallet", "withdraw", "1e3"], "an amount is written like 0.02"),
+        (["devnet", "logs", "bogus"], "no actor named 'bogus' has a log"),
+        (["devnet", "fund", "0x12", "5"], "gesso devnet fund does not know what to do with: 5"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_a_slip_is_named_before_anything_is_asked(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(argv) in (2, 3)
+    assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
 def test_progress_bars_and_file_names() -> None:

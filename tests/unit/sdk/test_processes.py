@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import psutil
 import pytest
 
@@ -70,6 +72,23 @@ async def test_grandchildren_go_too(tmp_path: Path) -> None:
     child = psutil.Process((await supervisor.start(actor(PARENT)))["child"])
     supervisor.stop_all()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.anyio
+async def test_freezing_an_actor_freezes_what_it_started(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path)
+    child = psutil.Process((await supervisor.start(actor(PARENT)))["child"])
+    try:
+        supervisor.find("one").signal_all(signal.SIGSTOP)
+        with anyio.fail_after(10):
+            while child.status() != psutil.STATUS_STOPPED:
+                await anyio.lowlevel.checkpoint()
+        supervisor.find("one").signal_all(signal.SIGCONT)
+        with anyio.fail_after(10):
+            while child.status() == psutil.STATUS_STOPPED:
+                await anyio.lowlevel.checkpoint()
+    finally:
+        supervisor.stop_all()
 
 
 @pytest.mark.anyio
