@@ -99,7 +99,7 @@ async def test_a_long_run_survives_its_requester_and_a_yank_and_can_be_stopped(t
         with anyio.fail_after(PATIENCE_S):
             first = await client.train_lora(photos(tmp_path / "photos"), trigger="zbx", steps=5, rank=4)
             path = (await first.result()).save(tmp_path / "zbx.safetensors")
-            listing = await client.publish_lora(path, "zbx", licence="MIT", royalty="5%")
+            listing = await client.market.publish(path, "zbx", licence="MIT", royalty="5%")
             await first.task.result(until="settled")
             before = (await client.balance()).deposit
 
