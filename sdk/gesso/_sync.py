@@ -18,7 +18,7 @@ from gesso.audits.facts import AuditFacts
 from gesso.audits.recheck import Recheck, Replayer
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
-from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, TRAINING_WINDOW_S, AsyncClient, Balance
+from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient, Balance
 from gesso.datasets.source import Source
 from gesso.directory import TaskRow
 from gesso.earnings.statement import Earnings
@@ -216,14 +216,12 @@ class Client:
         return Training(self._portal, self._run(self._async.train_lora, source, fee=fee, max_fee=max_fee, **settings))
 
     def submit_training(
-        self,
-        order: Order,
-        *,
-        fee: str | None = None,
-        max_fee: str | None = None,
-        commit_window_s: int = TRAINING_WINDOW_S,
+        self, order: Order, *, fee: str | None = None, max_fee: str | None = None, commit_window_s: int | None = None
     ) -> Training:
-        """Put the data set and escrow the fee. Raises what `submit` raises; nothing is paid then."""
+        """Put the data set and escrow the fee. Raises what `submit` raises; nothing is paid then.
+
+        The window is how long the node may take, and how long a lost one is waited for; by the work when None.
+        """
         return Training(
             self._portal,
             self._run(self._async.submit_training, order, fee=fee, max_fee=max_fee, commit_window_s=commit_window_s),

@@ -32,7 +32,7 @@ from gesso.market.client import AsyncMarket
 from gesso.quote import AuditChoice, Quote, audit_choice, audit_mode, check_ceiling, make_quote
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Until
-from gesso.training import AsyncTraining, Order, Resubmit, pack_dataset, put_bundle, spec_fields
+from gesso.training import AsyncTraining, Order, Resubmit, pack_dataset, put_bundle, spec_fields, window_for
 from gesso_protocol.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -65,8 +65,6 @@ from gesso_protocol.training.presets import make_training, preset
 DEFAULT_MODEL = "gesso-tiny@1"
 CLAIM_WINDOW_S = 60
 COMMIT_WINDOW_S = 600
-TRAINING_WINDOW_S = 4 * 3600
-"""How long a training may take; moved into what the board allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,11 +263,15 @@ class AsyncClient:
         *,
         fee: str | None = None,
         max_fee: str | None = None,
-        commit_window_s: int = TRAINING_WINDOW_S,
+        commit_window_s: int | None = None,
     ) -> AsyncTraining:
-        """Put the data set and escrow the fee. Raises what `submit` raises; nothing is paid then."""
+        """Put the data set and escrow the fee. Raises what `submit` raises; nothing is paid then.
+
+        The window is how long the node may take, and how long a lost one is waited for; by the work when None.
+        """
         await put_bundle(self._ports.blobs, order.bundle)
-        task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit="none", commit_window_s=commit_window_s)
+        window_s = window_for(order.spec) if commit_window_s is None else commit_window_s
+        task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit="none", commit_window_s=window_s)
         return AsyncTraining(self._ports, task, order.spec, self._resubmit(task, max_fee))
 
     async def resume_training(self, task: TaskId | str, *, max_fee: str | None = None) -> AsyncTraining:

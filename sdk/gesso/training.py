@@ -36,6 +36,9 @@ ADAPTER_FILE = "adapter.safetensors"
 KOHYA_FILE = "adapter_kohya.safetensors"
 MAX_ADAPTER_BYTES = 2 * 1024**3
 MAX_RESUMES = 3
+SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 900, 4 * 3600
+SECONDS_A_MEGAPIXEL_STEP = 10
+"""Several times what two cores without a GPU need."""
 _IN_THOUSANDTHS = (
     "caption_dropout", "max_grad_norm", "min_snr", "noise_offset", "prior", "sample_guidance", "weight_decay",
 )  # fmt: skip
@@ -176,6 +179,12 @@ class AsyncTraining:
         if lost.claim is not None:
             return await rest_of_run(self._ports, lost, self.spec, lost.claim)
         return self.spec if self._unclaimed_too else None
+
+
+def window_for(spec: TrainLora) -> int:
+    """How many seconds a node may take for this work, generously: a lost node is not waited for longer than that."""
+    needed_s = spec.pixel_steps * SECONDS_A_MEGAPIXEL_STEP // 10**6
+    return max(SHORTEST_WINDOW_S, min(needed_s, LONGEST_WINDOW_S))
 
 
 async def fetch_adapter(blobs: BlobStore, result: Result) -> Adapter:

@@ -60,7 +60,7 @@ async def train(
     kohya
         Write the file for kohya-style tools instead of the one for diffusers.
     window
-        Seconds that a node may take; a lost one is waited for until then.
+        Seconds that a node may take, and a lost one is waited for; by the work when left out.
     dry_run
         Say what was recognised and what it would cost, and stop.
     """
