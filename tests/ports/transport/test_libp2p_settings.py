@@ -1,0 +1,97 @@
+"""Guards against defaults and bookkeeping of py-libp2p 0.8.1 that need no network to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from libp2p.peer.id import ID
+from libp2p.pubsub.pb import rpc_pb2
+
+from gesso.transport._libp2p import gossip
+from gesso.transport._libp2p.gossip import GuardedPubsub, make_router
+from gesso.transport._libp2p.host import build_host
+from gesso.transport._libp2p.limits import Limits
+from gesso.transport._libp2p.swarm import GuardedSwarm
+from gesso.transport.keys import NodeKey
+
+TOPIC = "gesso/test/1"
+Parts = tuple[GuardedPubsub, GuardedSwarm]
+
+
+@pytest.fixture
+def peer() -> ID:
+    return ID.from_base58(NodeKey.create().peer_id)
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+    monkeypatch.setattr(trio, "current_time", lambda: 0.0)
+    host, swarm = build_host(NodeKey.create(), Limits(), ())
+    pubsub = GuardedPubsub(host, swarm, Limits())
+    # What the library would do in the background is not what is looked at here.
+    pubsub._manager = SimpleNamespace(run_task=lambda *_, **__: None, is_running=True)  # type: ignore[assignment]
+    try:
+        yield pubsub, swarm
+    finally:
+        pubsub.seen_messages.stop()
+
+
+def test_the_mesh_beats_every_second_and_drops_nothing_in_silence() -> None:
+    router = make_router()
+    assert router.heartbeat_interval == 1
+    assert not router.spam_protection_enabled
+    assert not router.do_px
+
+
+def test_nobody_is_dialled_because_a_peer_told_an_address(parts: Parts) -> None:
+    _, swarm = parts
+    looked: list[object] = []
+    swarm.get_total_connections = lambda: looked.append(swarm) or 0  # type: ignore[assignment,func-returns-value,method-assign]
+    swarm.auto_connector._started = True
+    trio.run(swarm.auto_connector.maybe_connect)
+    assert looked == []
+
+
+def test_an_endless_topic_name_is_a_strike_and_is_not_kept(parts: Parts, peer: ID, monkeypatch: Any) -> None:
+    pubsub, swarm = parts
+    struck: list[ID] = []
+    monkeypatch.setattr(swarm, "strike", lambda who, _: struck.append(who))
+    pubsub.handle_subscription(peer, rpc_pb2.RPC.SubOpts(subscribe=True, topicid="t" * 129))
+    assert (pubsub.peer_topics, struck) == ({}, [peer])
+    pubsub.handle_subscription(peer, rpc_pb2.RPC.SubOpts(subscribe=True, topicid="t" * 128))
+    assert list(pubsub.peer_topics) == ["t" * 128]
+
+
+def test_a_peer_joins_so_many_topics_and_no_more(parts: Parts, peer: ID) -> None:
+    pubsub, _ = parts
+    for number in range(200):
+        pubsub.handle_subscription(peer, rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"t{number}"))
+    assert len(pubsub.peer_topics) == gossip._MAX_TOPICS_PER_PEER
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_what_a_peer_has_joined_outlives_one_of_its_streams(
+    parts: Parts, peer: ID, connected: bool, monkeypatch: Any
+) -> None:
+    pubsub, _ = parts
+    monkeypatch.setattr(pubsub, "_peer_is_connected", lambda _: connected)
+    pubsub.handle_subscription(peer, rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC))
+    pubsub.peers[peer] = SimpleNamespace()  # type: ignore[assignment]
+    pubsub._handle_dead_peer(peer)
+    assert (peer in pubsub.peer_topics.get(TOPIC, ())) == connected
+
+
+def test_gossip_moves_when_the_connection_that_carried_it_ends(parts: Parts, peer: ID, monkeypatch: Any) -> None:
+    pubsub, _ = parts
+    dead: list[ID] = []
+    monkeypatch.setattr(pubsub, "_handle_dead_peer", dead.append)
+    carrying, other = (SimpleNamespace(muxed_conn=SimpleNamespace(peer_id=peer)) for _ in range(2))
+    pubsub.peers[peer] = SimpleNamespace(muxed_conn=carrying.muxed_conn)  # type: ignore[assignment]
+    pubsub.moved(other)  # type: ignore[arg-type]
+    assert dead == []
+    pubsub.moved(carrying)  # type: ignore[arg-type]
+    assert dead == [peer]
