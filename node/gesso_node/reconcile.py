@@ -23,7 +23,7 @@ from gesso_node.observe import Observer
 from gesso_node.policy import Policy
 from gesso_node.progress import ProgressSender
 from gesso_node.results import Outbox, signed_handover
-from gesso_node.work import Workbench
+from gesso_node.work import Workbench, stopped_by_wish
 from gesso_protocol.errors import BlobMissing, ChainError, ChainReverted, GessoError, SpecInvalid, Unreachable
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.lifecycle import (
@@ -32,6 +32,7 @@ from gesso_protocol.lifecycle import (
     Execute,
     Expire,
     Forget,
+    GoOn,
     NodeAction,
     Settle,
     Stop,
@@ -59,6 +60,7 @@ _TRY_AGAIN_AFTER_S = {
     "NodeNotEligible": 5,
     "TooEarly": 1,
 }
+_NO_OUTCOME = {"result": None, "result_root": None, "trace_root": None, "done_bps": BPS, "commit_sent_at": None}
 _SENT_FIELD = {"claim": "claim_sent_at", "commit": "commit_sent_at", "expire": "expire_sent_at"}
 
 
@@ -285,6 +287,13 @@ class Reconciler:
             case Stop():
                 self._workbench.stop(known)
                 known.stopping = True
+            case GoOn():
+                log.info("reconcile.stop-taken-back", task=known.task.short)
+                self._workbench.go_on(known)
+                known.stopping = False
+            case Commit() if await self._wish_is_gone(known):
+                await write_down(self._journal, known, "outcome-undone", **_NO_OUTCOME)
+                self.wake()
             case Commit():
                 self._hand_over(known)
                 await self._send(known, "commit", now, lambda: self._commit(known, action))
@@ -294,6 +303,16 @@ class Reconciler:
                 await self._forget(known, why, now)
             case Settle():
                 raise AssertionError("settling is done for many tasks at once")
+
+    async def _wish_is_gone(self, known: Known) -> bool:
+        """Whether a run ended for a wish that the chain no longer has: a part that nobody asked for is bad work."""
+        entry = known.entry
+        if entry is None or entry.result is None or entry.done_bps == BPS:
+            return False
+        if not stopped_by_wish(entry.result.profile.get("stopped", "")) or known.record.stop_requested:
+            return False
+        await self._observer.refresh(known)
+        return known.record.state is TaskState.CLAIMED and not known.record.stop_requested
 
     async def _send(self, known: Known, verb: str, now: int, send: Callable[[], Awaitable[object]]) -> None:
         """Write down that it is sent, then send it in the background."""

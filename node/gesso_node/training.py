@@ -21,8 +21,10 @@ from gesso_node.executors.lora.run import checkpoint_after, checkpoint_file
 from gesso_node.executors.port import Executor, Unfit
 from gesso_node.models import ModelCache
 from gesso_node.results import picture_entry
-from gesso_protocol.errors import BlobTooLarge, ExecutorCrashed, ModelInvalid
+from gesso_protocol.errors import BlobTooLarge, ExecutorCrashed, ModelInvalid, Unreachable
+from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.result import ExecutorName, ResultManifest
 from gesso_protocol.spec import TrainLora, spec_ref
@@ -111,6 +113,13 @@ class TrainingDesk:
             for ref in wanted:
                 stack.enter_context(self._models.using(ref))
             return await self._executor.train(job, on_event=on_event)
+
+    async def claim(self, task: TaskId, me: Address) -> TaskRecord:
+        """What the board says of a task that `me` has claimed. Raises Unreachable while no block says so."""
+        record = await self._chain.task(task, kind=int(TaskKind.TRAIN_LORA))
+        if record.state is not TaskState.CLAIMED or record.node != me:
+            raise Unreachable("the claim is in no block")
+        return record
 
     async def _given_state(self, order: TrainingOrder) -> Path | None:
         """The checkpoint that the spec names, on disk. Raises ModelInvalid when it has another size than it says."""

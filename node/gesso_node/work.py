@@ -15,7 +15,7 @@ from gesso_node import backup
 from gesso_node.backup import TraceSecrets
 from gesso_node.book import Book, Known, write_down
 from gesso_node.executors.lora.port import Trained, TrainingOutcome
-from gesso_node.executors.lora.run import ask_to_stop
+from gesso_node.executors.lora.run import ask_to_stop, take_stop_back
 from gesso_node.executors.port import Crashed, Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
 from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
@@ -24,8 +24,9 @@ from gesso_node.progress import ProgressSender
 from gesso_node.results import publish_result
 from gesso_node.traces import Traces
 from gesso_node.training import TrainingDesk, TrainingOrder
-from gesso_protocol.errors import BlobError, BlobMissing, ExecutorError, GessoError, ModelInvalid
+from gesso_protocol.errors import BlobError, BlobMissing, ExecutorError, GessoError, ModelInvalid, Unreachable
 from gesso_protocol.ids import Address, BlobRef
+from gesso_protocol.lifecycle import TaskRecord
 from gesso_protocol.manifest import ModelKind
 from gesso_protocol.money import done_bps
 from gesso_protocol.result import result_root
@@ -38,6 +39,11 @@ log = structlog.get_logger("gesso.node.work")
 STOPPED_BY_REQUESTER = "its requester asked for it"
 COMMIT_MARGIN_S = 2
 """Left of the commit window for the commit itself; a run that would end later is not worth finishing."""
+
+
+def stopped_by_wish(why: str) -> bool:
+    """Whether a run ended because its requester had asked, which the chain must show."""
+    return why == STOPPED_BY_REQUESTER
 
 
 class Workbench:
@@ -98,6 +104,10 @@ class Workbench:
         """Have a training end at its next checkpoint with what it has; its requester asked for it on chain."""
         log.info("work.stop-requested", task=known.task.short)
         ask_to_stop(self.trace_folder(known), STOPPED_BY_REQUESTER)
+
+    def go_on(self, known: Known) -> None:
+        """The chain took the wish back: the training runs to its end."""
+        take_stop_back(self.trace_folder(known))
 
     def trace_folder(self, known: Known) -> Path:
         """Where a task's pictures and trace are."""
@@ -184,12 +194,13 @@ class Workbench:
         if self._training is None:
             raise ModelInvalid("this node does not train")
         assert entry.secret is not None
+        claim = await self._believe(known, self._training)
         self._progress.stage(known.task, "loading")
         order = TrainingOrder(
             task=known.task,
             spec=spec,
             manifest=entry.manifest or entry.terms.spec,
-            claimed_at=known.record.state_since,
+            claimed_at=claim.state_since,
             binding=Binding(self._chain_id, self._board, known.task, self._book.me, entry.secret),
             # kept between attempts: a run goes on from its last checkpoint
             out_dir=self.trace_folder(known),
@@ -199,6 +210,10 @@ class Workbench:
         if not isinstance(outcome, Trained):
             await self._failed(known, entry, outcome)
             return
+        now = await self._believe(known, self._training)
+        if now.state_since != claim.state_since or (stopped_by_wish(outcome.stopped) and not now.stop_requested):
+            # Its seed is another one, or it was not to stop. A run that is the same goes on where it is.
+            raise Unreachable("the chain took back what this run was begun, or ended, for")
         self._metrics.stage_seconds("load", outcome.load_seconds)
         self._metrics.stage_seconds("execute", outcome.seconds)
         manifest = await self._training.publish(order, outcome, self._book.me)
@@ -206,6 +221,13 @@ class Workbench:
         roots = {"result_root": result_root(manifest), "trace_root": outcome.trace_root}
         share = done_bps(outcome.steps_done - spec.first_step, spec.steps - spec.first_step)
         await write_down(self._journal, known, "outcome", result=manifest, done_bps=share, **roots)
+
+    async def _believe(self, known: Known, desk: TrainingDesk) -> TaskRecord:
+        """The claim as the chain has it now, with the wish to stop in the run's folder, or out of it, as it says."""
+        record = known.record = await desk.claim(known.task, self._book.me)
+        known.stopping = record.stop_requested
+        (self.stop if record.stop_requested else self.go_on)(known)
+        return record
 
     async def _time_left(self, known: Known) -> float:
         now = await self._chain_now()

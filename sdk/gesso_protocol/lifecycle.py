@@ -186,6 +186,11 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class GoOn:
+    """The chain took the wish to stop back: have the executor go on to the end, as if nobody had asked."""
+
+
+@dataclass(frozen=True)
 class Commit:
     """Write down that a commit is sent, then send these roots: `commit` for the whole, `commitPart` for less."""
 
@@ -233,7 +238,7 @@ class Done:
     state: TaskState
 
 
-NodeAction: TypeAlias = Wait | Claim | Execute | Stop | Commit | Settle | Expire | Forget
+NodeAction: TypeAlias = Wait | Claim | Execute | Stop | GoOn | Commit | Settle | Expire | Forget
 RequesterAction: TypeAlias = Wait | Fetch | Settle | Cancel | RequestStop | Expire | Done
 
 _ENDINGS = {
@@ -283,7 +288,7 @@ def _open(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
     if now >= due:
         return Forget(Why.CLAIM_WINDOW_OVER)
     if memory.claim_sent_at is not None:
-        return _claim_pending(memory, now, due)
+        return _claim_pending(view, memory, now, due)
     if memory.refusal is not None:
         return Forget(Why.REFUSED)
     valid_from = claimable_from(view, memory)
@@ -295,17 +300,21 @@ def _open(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
     return Wait(mine_from) if now < mine_from else Claim()
 
 
-def _claim_pending(memory: NodeMemory, now: int, due: int) -> NodeAction:
+def _claim_pending(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
     again = _once(Claim(), memory.claim_sent_at, memory, now)
     if not isinstance(again, Wait):
         return again
-    return Execute() if _may_start(memory) else Wait(min(due, again.until))
+    # a training's seed hangs on the second of its claim, and it lasts long enough to wait for the block
+    ahead = view.terms.kind != TaskKind.TRAIN_LORA and _may_start(memory)
+    return Execute() if ahead else Wait(min(due, again.until))
 
 
 def _mine(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
     if memory.outcome is None:
         if view.stop_requested and memory.executing and not memory.stopping:
             return Stop()
+        if not view.stop_requested and memory.executing and memory.stopping:
+            return GoOn()
         # A run that died goes on where it was even when it is to stop: its last checkpoint is what can be committed.
         return Execute() if _may_start(memory) else Wait(due)
     again = _once(Commit(*memory.outcome, memory.done_bps), memory.commit_sent_at, memory, now)

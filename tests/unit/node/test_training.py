@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.run import checkpoint_file
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.peer import Node
+from gesso_protocol.errors import Unreachable
 from gesso_protocol.fields import Adapter
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import BlobRef, TaskId
@@ -41,6 +43,7 @@ from gesso_protocol.terms import Terms, task_id
 from gesso_protocol.training.checkpoint import KeptCheckpoint, Resume
 from gesso_protocol.training.draws import run_seed
 from gesso_protocol.training.presets import make_training
+from gesso_protocol.training.trace import TrainingFacts
 
 from .conftest import World
 from .doubles import BOARD, CHAIN_ID
@@ -127,6 +130,91 @@ async def test_a_wish_to_stop_ends_a_run_at_its_next_checkpoint(at: int, done: i
     assert entry.result is not None
     assert entry.result.profile["steps-done"] == str(done)
     assert ("asked for it" in entry.result.profile["stopped"]) is (done < 13)
+
+
+async def at_work(world: World, at: int = 7) -> tuple[Node, Terms, Gated]:
+    """A node in the middle of a run, its claim in a block that has another one after it."""
+    executor, engine = TrainingThreadExecutor(), Gated(at)
+    executor.engine = engine
+    node = await world.add_node(runner=executor, **TRAINS)
+    terms = await world.submit(await training(world))
+    await until_reached(world, engine)
+    for _ in range(2):
+        world.board.mine(1)
+        await node.once()
+    return node, terms, engine
+
+
+async def take_the_wish_back(world: World, node: Node, terms: Terms, before: int) -> None:
+    world.board.rewind(before)
+    world.board.tasks[task_of(terms)] = replace(world.board.tasks[task_of(terms)], stop_requested=False)
+    await node.once()
+    world.board.mine(1)
+
+
+async def test_a_wish_to_stop_that_the_chain_takes_back_does_not_end_the_run(world: World) -> None:
+    node, terms, engine = await at_work(world)
+    before = len(world.board.blocks) - 2
+    world.board.request_stop(terms)
+    world.board.mine(1)
+    await node.once()
+    await take_the_wish_back(world, node, terms, before)
+    engine.go_on.set()
+    await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+    assert task_of(terms) not in world.board.parts, "all of it was done"
+
+
+async def test_a_part_whose_wish_the_chain_takes_back_is_not_committed_but_finished(world: World) -> None:
+    node, terms, engine = await at_work(world)
+    before = len(world.board.blocks) - 2
+    world.board.request_stop(terms)
+    world.board.mine(1)
+    await node.once()
+    world.chains[0].fail_next["commit"] = Unreachable("lost on the way")
+    engine.go_on.set()
+    await world.until(lambda: "commit" not in world.chains[0].fail_next)
+    await take_the_wish_back(world, node, terms, before)
+    await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+    assert task_of(terms) not in world.board.parts, "all of it was done"
+
+
+async def test_a_run_waits_for_the_block_of_its_claim_and_draws_from_that_second(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    async def seed(chain: Any, spec: Any, task: TaskId, claimed_at: int) -> bytes:
+        drawn.append(claimed_at)
+        return claimed_at.to_bytes(32, "big")
+
+    monkeypatch.setattr("gesso_node.training.seed_of_run", seed)
+    executor, engine = TrainingThreadExecutor(), Gated(7)
+    executor.engine = engine
+    await world.add_node(runner=executor, **TRAINS)
+    chain, claim, slow = world.chains[0], world.chains[0].claim, anyio.Event()
+
+    async def slowly(terms: Terms) -> Any:
+        await slow.wait()
+        return await claim(terms)
+
+    monkeypatch.setattr(chain, "claim", slowly)
+    terms = await world.submit(await training(world))
+    for _ in range(5):
+        await world.nodes[0].once()
+        await anyio.lowlevel.checkpoint()
+        world.board.mine(1)
+    assert drawn == [], "the claim is on its way"
+    slow.set()
+    await until_reached(world, engine)
+    record = world.board.tasks[task_of(terms)]
+    assert drawn == [record.state_since]
+    # the block of the claim is replaced by a later one while the run is under way
+    world.board.tasks[task_of(terms)] = replace(record, state_since=record.state_since + 3)
+    engine.go_on.set()
+    await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+    assert drawn == [record.state_since, record.state_since + 3]
+    facts = TrainingFacts.decode((world.nodes[0]._workbench._traces.path(task_of(terms)) / "facts.json").read_bytes())
+    assert facts.seed == (record.state_since + 3).to_bytes(32, "big").hex()
 
 
 async def test_a_loss_that_is_no_number_is_paid_up_to_the_last_checkpoint(world: World) -> None:

@@ -25,6 +25,7 @@ from gesso_protocol.lifecycle import (
     Expire,
     Fetch,
     Forget,
+    GoOn,
     NodeAction,
     NodeMemory,
     Patience,
@@ -395,6 +396,9 @@ def test_whatever_the_journal_says_the_board_never_refuses_the_action(
             assert board.state is TaskState.CLAIMED
             assert board.stop_requested
             assert memory.outcome is None
+        case GoOn():
+            assert memory.stopping
+            assert not board.stop_requested
         case Commit(result_root, trace_root, done_bps):
             assert ((result_root, trace_root), done_bps) == (memory.outcome, memory.done_bps)
             board.commit(memory.me, done_bps)
@@ -420,6 +424,19 @@ def test_a_node_stops_when_it_is_asked_and_commits_what_it_has() -> None:
     assert next_action(board.view(), ended, board.now) == Commit(*ROOTS, 2500)
     board.commit(ME, 2500)
     assert next_action(board.view(), ended, board.now) == Wait(board.now + 20)
+
+
+def test_a_wish_that_the_chain_takes_back_is_no_wish_any_more() -> None:
+    board = Board(terms=some_terms(kind=TaskKind.TRAIN_LORA), now=START + 50)
+    board.claim(ME)
+    told = fresh(claim_sent_at=board.now, executing=True, stopping=True)
+    assert next_action(board.view(), told, board.now) == GoOn()
+    assert next_action(board.view(), replace(told, stopping=False), board.now) == Wait(board.now + 101)
+
+
+def test_a_training_waits_for_its_claim_which_its_seed_hangs_on() -> None:
+    view = Board(terms=some_terms(kind=TaskKind.TRAIN_LORA)).view()
+    assert next_action(view, fresh(claim_sent_at=START), START + 1) == Wait(START + 7)
 
 
 def test_a_killed_node_sends_no_second_claim_while_the_first_may_be_on_its_way() -> None:

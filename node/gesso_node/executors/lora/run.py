@@ -67,6 +67,11 @@ def ask_to_stop(folder: Path, why: str) -> None:
         path.write_text(why, "utf-8")
 
 
+def take_stop_back(folder: Path) -> None:
+    """Nobody wants the run in `folder` to stop any more."""
+    (folder / STOP_FILE).unlink(missing_ok=True)
+
+
 def losses_file(folder: Path, number: int) -> Path:
     """Where the losses of segment `number` are: little-endian fp64, one an update."""
     return folder / f"losses-{number:04}.bin"
