@@ -1,9 +1,4 @@
-"""What the benches of training share: pictures of concepts that the base has never seen, runs, and scores.
-
-The colour is lavender, not the world's held-out cyan: the shipped autoencoder cannot decode cyan at all (a round trip
-gives blue), so no adapter of the denoiser could ever draw it. Lavender was never in the training data either, and
-survives the round trip.
-"""
+"""What the benches of training share: pictures of concepts that the base has never seen, runs, and scores."""
 
 from __future__ import annotations
 
@@ -20,8 +15,8 @@ from gesso.datasets import pack
 from gesso.datasets.pictures import Shape
 from gesso_devnet import model
 from gesso_devnet.world import caption as words
-from gesso_devnet.world import scene as world
 from gesso_devnet.world.caption import caption, plain_caption
+from gesso_devnet.world.concept import extra_colour
 from gesso_devnet.world.draw import Picture, draw
 from gesso_devnet.world.evaluate import read
 from gesso_devnet.world.prompts import Prompt, held_out_prompts
@@ -33,7 +28,6 @@ from gesso_node.executors.lora.run import Run, train
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.training.presets import make_training
 
-LAVENDER = (128, 128, 224)
 WORDS = {"colour": "lavender", "shape": "star"}
 SEED = bytes(range(32))
 BASE = BlobRef(bytes(32))
@@ -44,15 +38,12 @@ BATCH = 20
 @contextmanager
 def new_colour() -> Iterator[None]:
     """The reader and the drawer know lavender inside the block."""
-    before = dict(world.ALL_COLOURS)
-    world.ALL_COLOURS["lavender"] = LAVENDER
     words.COLOUR_WORDS["lavender"] = ("lavender",)
     words.SHAPE_WORDS["star"] = ("star",)
     try:
-        yield
+        with extra_colour("lavender"):
+            yield
     finally:
-        world.ALL_COLOURS.clear()
-        world.ALL_COLOURS.update(before)
         del words.COLOUR_WORDS["lavender"], words.SHAPE_WORDS["star"]
 
 

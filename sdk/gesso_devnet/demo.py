@@ -1,6 +1,7 @@
 """One task from prompt to paid picture on a fresh local network: `python -m gesso_devnet.demo`.
 
-With --cheat NAME one node sells work that it did not do, and is audited, judged and slashed.
+With --cheat NAME one node sells work that it did not do, and is audited, judged and slashed. With --train one user has
+a LoRA trained and sells it to another.
 
 Everything goes through the public SDK. Data on stdout, talk on stderr; with --json exactly one document on stdout.
 """
@@ -32,6 +33,7 @@ from gesso.task import Result
 from gesso_devnet import ledger
 from gesso_devnet.cheats import LORA, choose_cheat
 from gesso_devnet.fraud import audit_document, commit_fraud, name_of, print_verdict
+from gesso_devnet.lesson import give_lesson, lesson_document, print_lesson
 from gesso_devnet.stack import NETWORK, Stack, StackSettings, StackState
 from gesso_devnet.stray_lora import write_stray_lora
 from gesso_node.executors.cheats import CHEATS
@@ -85,6 +87,13 @@ async def run_task(stack: Stack, state: StackState, demo: Demo, out: Output) -> 
     document["claimed_over"] = claimed_over(stack, state, result)
     _print_receipt(out, document, result, conserved)
     return document
+
+
+async def run_lesson(stack: Stack, state: StackState, demo: Demo, out: Output) -> dict[str, Any]:
+    """Two users train, sell and buy a LoRA; returns the document of `--json`."""
+    lesson = await give_lesson(stack, state, demo.output, out)
+    print_lesson(out, lesson)
+    return lesson_document(state, lesson)
 
 
 async def run_fraud(stack: Stack, state: StackState, demo: Demo, out: Output) -> dict[str, Any]:
@@ -224,7 +233,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompt", default=PROMPT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--cheat", metavar="NAME", help="one node cheats: " + ", ".join(CHEATS))
+    scenes = parser.add_mutually_exclusive_group()
+    scenes.add_argument("--train", action="store_true", help="two users: one has a LoRA trained and sells it")
+    scenes.add_argument("--cheat", metavar="NAME", help="one node cheats: " + ", ".join(CHEATS))
     parser.add_argument("--watchers", type=int, help="nodes that only audit and judge; 3 with --cheat, else none")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the picture goes")
     parser.add_argument("--keep", action="store_true", help="leave the network up, for gesso devnet and gesso generate")
@@ -247,7 +258,7 @@ async def play(options: argparse.Namespace, home: Path, out: Output) -> dict[str
     state = await stack.up(settings, out.say)
     try:
         out.say(f"ready after {time.monotonic() - began:.1f} s")
-        act = run_task if options.cheat is None else run_fraud
+        act = run_lesson if options.train else run_task if options.cheat is None else run_fraud
         document = await act(stack, state, Demo(options.prompt, options.seed, options.output), out)
     except BaseException:
         stack.down()
@@ -280,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return found.exit_code
     if options.json:
         out.result(document)
-    return 0 if document["conserved"] and document["audit"].get("caught", True) else 5
+    return 0 if document["conserved"] and document.get("audit", {}).get("caught", True) else 5
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ async def commit_fraud(
         conserved=ledger.conserved(before, after) and await ledger.backed(chain, after),
         caught=facts.status == "guilty" and after[cheater].stake < before[cheater].stake,
         unharmed=all(after[node].total >= before[node].total for node in honest),
-        moved={names.get(account, _role(state, account)): change for account, change in moved.items()},
+        moved={names.get(account, role_of(state, account)): change for account, change in moved.items()},
     )
 
 
@@ -151,7 +151,8 @@ def signed(change: int) -> str:
     return ("-" if change < 0 else "+") + format_amount(Wei(abs(change)))
 
 
-def _role(state: StackState, account: Address) -> str:
+def role_of(state: StackState, account: Address) -> str:
+    """What an account that is no node is called."""
     cast = state.settings.cast()
     roles = {
         cast.submitter.address: "requester",

@@ -152,6 +152,24 @@ def test_a_staged_fraud_ends_with_the_cheat_slashed_and_nobody_else_harmed(tmp_p
     assert ours(str(tmp_path)) == []
 
 
+def test_a_lesson_ends_with_a_lora_that_is_sold_used_and_trained_on(tmp_path: Path) -> None:
+    grid = tmp_path / "lesson.png"
+    argv = ["--train", "--json", "--chain", "embedded", "--executor", "fake", "--output", str(grid)]
+    done = run(tmp_path, "gesso_devnet.demo", *argv)
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document["conserved"] is True
+    assert grid.read_bytes().startswith(b"\x89PNG")
+    assert set(document["files"]) == {"lora", "private", "bought", "better"}
+    assert all(Path(path).stat().st_size > 0 for path in document["files"].values())
+    assert len(document["tasks"]) == 10
+    moved = {name: float(change) for name, change in document["moved"].items()}
+    assert moved["bob"] < 0 < moved["publisher"]
+    assert sum(moved[name] for name in moved if name.startswith("node")) > 0
+    for line in ("alice$ gesso train", "alice$ gesso model publish", "bob$ gesso generate", "to the wei"):
+        assert line in done.stderr
+    assert ours(str(tmp_path)) == []
+
+
 def test_a_cheat_that_there_is_not_is_a_sentence_with_the_nearest_name(tmp_path: Path) -> None:
     done = run(tmp_path, "gesso_devnet.demo", "--cheat", "fewer-step", code=2)
     assert "did you mean fewer-steps?" in done.stderr
