@@ -114,7 +114,7 @@ async def _type_all(alice: User, bob: User, state: StackState, out: Output) -> N
     await alice.types(out, *run, "-o", lora)
     await alice.types(out, "generate", PROMPTS[0], "--lora", f"{lora}:0.8", "-o", "private.png")
     await alice.types(out, "model", "publish", lora, "--name", LISTED, "--license", "openrail++", "--royalty", "5%")
-    await bob.types(out, "wallet", "deposit", "100")
+    await bob.types(out, "wallet", "deposit", "100", "--yes")
     await bob.types(out, "generate", PROMPTS[1], "--lora", f"{LISTED}@1", "-o", "bought.png")
     further = ("--continue", f"{LISTED}@1", "--trigger", WORD, "--steps", str(MORE_STEPS), "--rank", "8")
     await bob.types(out, "train", "more/", "--base", base, *further, "-o", "better.safetensors")
