@@ -1,6 +1,6 @@
 """The gesso SDK: client, command line, and the ports to chain, blobs and peers.
 
-Names are imported on first use, so `import gesso` stays cheap: no web3, no torch, no libp2p.
+Names are imported on first use, so `import gesso` stays cheap: no torch, no libp2p.
 """
 
 from __future__ import annotations

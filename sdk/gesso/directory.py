@@ -290,7 +290,7 @@ class Directory:
                     body += piece
                     if len(body) > MAX_REPLY_BYTES:
                         raise Unreachable("the relay's answer is too large")
-                # Bounded in depth, unlike the standard library's parser once web3 has raised the recursion limit.
+                # Bounded in depth, unlike the standard library's parser.
                 return from_json(bytes(body))
         except (httpx.HTTPError, ValueError, GessoError):
             return None

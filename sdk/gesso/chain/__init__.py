@@ -1,6 +1,6 @@
 """The chain, seen through gesso's own types: one adapter over any Ethereum JSON-RPC endpoint.
 
-Names are imported on first use: settings and records are light, `Chain` brings web3. The deployer is
+Names are imported on first use: settings and records are light, `Chain` brings the codecs. The deployer is
 `gesso.chain.deploy.deploy`.
 """
 

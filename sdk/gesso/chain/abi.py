@@ -1,4 +1,4 @@
-"""ABI encoding without web3's contract objects: one codec a function, one table of events, one of errors."""
+"""ABI encoding: one codec a function, one table of events, one of errors."""
 
 from __future__ import annotations
 
