@@ -29,7 +29,6 @@ from network_acts import PATIENCE_S, until_state
 
 from gesso.chain.audit_events import AuditOpened
 from gesso.chain.chain import Chain
-from gesso.earnings.reader import read_earnings
 from gesso_devnet import Devnet, controls
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
@@ -88,8 +87,6 @@ async def test_a_juror_that_seals_and_vanishes_loses_its_penalty_and_the_others_
         assert (await arbiter_of(net).dispute(task)).outcome is DisputeOutcome.GUILTY
         assert staked - await stake(net, gone.address) == (await arbiter_of(net).rules()).juror_penalty
         assert await net.balanced()
-        for account in net.cast.addresses:  # pay, penalties, fees of auditors and jurors, compensation: to the wei
-            assert (await read_earnings(net.chain, account)).reconciled
 
 
 async def test_a_node_that_goes_away_for_good_counts_as_withholding() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from audit_acts import ALWAYS, RULES, arbiter_of, ended, filing_of, order, outcome, said, stake
 
+from gesso.earnings.reader import read_earnings
 from gesso_devnet import Devnet
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.lifecycle import TaskState
@@ -45,6 +46,8 @@ async def test_a_cheat_is_caught_slashed_and_refunded(cheat: str) -> None:
         assert {watcher: await stake(net, watcher) for watcher in honest} == honest
         assert await arbiter_of(net).passed_of(node) == 0
         assert await net.balanced()
+        for account in net.cast.addresses:  # slashes, fees of auditors and jurors, compensation: to the wei
+            assert (await read_earnings(net.chain, account)).reconciled
 
 
 async def test_a_trace_sold_twice_is_caught_the_second_time() -> None:
