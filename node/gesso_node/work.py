@@ -37,6 +37,7 @@ from gesso_protocol.trace import Binding
 log = structlog.get_logger("gesso.node.work")
 
 STOPPED_BY_REQUESTER = "its requester asked for it"
+OUT_OF_TIME = "its time was nearly over"
 COMMIT_MARGIN_S = 2
 """Left of the commit window for the commit itself; a run that would end later is not worth finishing."""
 
@@ -101,9 +102,10 @@ class Workbench:
                 self.current = None
 
     def stop(self, known: Known) -> None:
-        """Have a training end at its next checkpoint with what it has; its requester asked for it on chain."""
-        log.info("work.stop-requested", task=known.task.short)
-        ask_to_stop(self.trace_folder(known), STOPPED_BY_REQUESTER)
+        """Have a training end at its next checkpoint with what it has: its requester asked on chain, or it is late."""
+        why = STOPPED_BY_REQUESTER if known.record.stop_requested else OUT_OF_TIME
+        log.info("work.to-stop", task=known.task.short, why=why)
+        ask_to_stop(self.trace_folder(known), why)
 
     def go_on(self, known: Known) -> None:
         """The chain took the wish back: the training runs to its end."""
@@ -225,15 +227,24 @@ class Workbench:
     async def _believe(self, known: Known, desk: TrainingDesk) -> TaskRecord:
         """The claim as the chain has it now, with the wish to stop in the run's folder, or out of it, as it says."""
         record = known.record = await desk.claim(known.task, self._book.me)
-        known.stopping = record.stop_requested
-        (self.stop if record.stop_requested else self.go_on)(known)
+        late_from = self._book.view(known).late_from
+        late = late_from is not None and await self._chain_now() >= late_from
+        known.stopping = record.stop_requested or late
+        self.go_on(known)
+        if known.stopping:
+            self.stop(known)
         return record
 
     async def _time_left(self, known: Known) -> float:
         now = await self._chain_now()
         claimed = self._book.view(known).due if known.record.node == self._book.me else None
         due = claimed or now + known.terms.commit_window_s
-        return max(0.1, due - now - COMMIT_MARGIN_S)
+        left = due - now - COMMIT_MARGIN_S
+        late_from = self._book.view(known).late_from
+        if late_from is not None and now < late_from:
+            # what a run that hangs has left must still be made an adapter of, and committed
+            left -= (due - late_from) // 2
+        return max(0.1, left)
 
     async def _finish(self, known: Known, job: Job, outcome: Finished) -> None:
         self._metrics.stage_seconds("load", outcome.load_seconds)
@@ -256,7 +267,7 @@ class Workbench:
         self._metrics.failed(kind)
         await self._journal.count("failed", kind)
         hopeless = isinstance(outcome, Unfit | OutOfMemory)
-        failures = self._book.patience.attempts if hopeless else entry.failures + 1
+        failures = max(self._book.patience.attempts if hopeless else 0, entry.failures + 1)
         if failures >= self._book.patience.attempts:
             self._progress.stage(known.task, "failed", f"{kind}: {reason}")
         await write_down(self._journal, known, "failure", failures=failures, last_failure=f"{kind}: {reason}"[:500])

@@ -17,6 +17,7 @@ from gesso_protocol.money import BPS
 from gesso_protocol.policy import Refusal
 from gesso_protocol.sortition import may_claim_at, score, seed_bytes
 from gesso_protocol.terms import BoardParams, Terms
+from gesso_protocol.training.share import late_from
 
 
 class TaskState(enum.IntEnum):
@@ -91,6 +92,11 @@ class TaskView:
     def stoppable(self) -> bool:
         """Whether its requester may ask the node to stop early and to commit a part."""
         return self.state is TaskState.CLAIMED and self.terms.kind == TaskKind.TRAIN_LORA
+
+    @property
+    def late_from(self) -> int | None:
+        """Second from which a training that is claimed ends with what it has: a part is worth more than an expiry."""
+        return late_from(self.state_since, self.terms.commit_window_s) if self.stoppable else None
 
     @property
     def due(self) -> int | None:
@@ -182,7 +188,7 @@ class Execute:
 
 @dataclass(frozen=True)
 class Stop:
-    """The requester has asked for it: have the executor end at its next checkpoint with what it has."""
+    """The requester has asked for it, or the time is nearly over: have the executor end at its next checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -311,18 +317,25 @@ def _claim_pending(view: TaskView, memory: NodeMemory, now: int, due: int) -> No
 
 def _mine(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
     if memory.outcome is None:
-        if view.stop_requested and memory.executing and not memory.stopping:
-            return Stop()
-        if not view.stop_requested and memory.executing and memory.stopping:
-            return GoOn()
-        # A run that died goes on where it was even when it is to stop: its last checkpoint is what can be committed.
-        return Execute() if _may_start(memory) else Wait(due)
+        return _working(view, memory, now, due)
     again = _once(Commit(*memory.outcome, memory.done_bps), memory.commit_sent_at, memory, now)
     return Wait(min(due, again.until)) if isinstance(again, Wait) else again
 
 
-def _may_start(memory: NodeMemory) -> bool:
-    return memory.outcome is None and not memory.executing and memory.failures < memory.patience.attempts
+def _working(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
+    late = view.late_from is not None and now >= view.late_from
+    to_stop = view.stop_requested or late
+    if memory.executing and to_stop != memory.stopping:
+        return Stop() if to_stop else GoOn()
+    # A run that died goes on where it was even when it is to stop: its last checkpoint is what can be committed. One
+    # that died too often is tried once more when it is late, only to commit that.
+    if _may_start(memory, more=int(late)):
+        return Execute()
+    return Wait(due if view.late_from is None or late else view.late_from)
+
+
+def _may_start(memory: NodeMemory, *, more: int = 0) -> bool:
+    return memory.outcome is None and not memory.executing and memory.failures < memory.patience.attempts + more
 
 
 def _once(action: NodeAction, sent_at: int | None, memory: NodeMemory, now: int) -> NodeAction:

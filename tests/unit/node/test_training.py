@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from gesso.blobs import LocalBlobs
+from gesso.chain.events import TaskClaimed
 from gesso.chain.wallet import signer_of
 from gesso.checkpointfile import State, read_state, write_state
 from gesso.datasets import pack
@@ -43,6 +44,7 @@ from gesso_protocol.terms import Terms, task_id
 from gesso_protocol.training.checkpoint import KeptCheckpoint, Resume
 from gesso_protocol.training.draws import run_seed
 from gesso_protocol.training.presets import make_training
+from gesso_protocol.training.share import late_from
 from gesso_protocol.training.trace import TrainingFacts
 
 from .conftest import World
@@ -215,6 +217,26 @@ async def test_a_run_waits_for_the_block_of_its_claim_and_draws_from_that_second
     assert drawn == [record.state_since, record.state_since + 3]
     facts = TrainingFacts.decode((world.nodes[0]._workbench._traces.path(task_of(terms)) / "facts.json").read_bytes())
     assert facts.seed == (record.state_since + 3).to_bytes(32, "big").hex()
+
+
+async def test_a_run_that_is_late_commits_what_it_has(world: World) -> None:
+    node, terms, engine = await at_work(world)
+    world.board.mine(54)
+    await node.once()
+    engine.go_on.set()
+    await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+    assert world.board.parts[task_of(terms)] == 10 * 10_000 // 13
+
+
+async def test_a_run_that_died_too_often_commits_its_last_checkpoint_when_it_is_late(world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(FakeFaults(crash_at_step=8)), **TRAINS)
+    terms = await world.submit(await training(world))
+    await world.until(lambda: state_is(world, terms, TaskState.COMMITTED), turns=90)
+    record = world.board.tasks[task_of(terms)]
+    assert world.board.parts[task_of(terms)] == 5 * 10_000 // 13
+    claimed = next(event for block in world.board.blocks for event in block if isinstance(event, TaskClaimed))
+    assert record.state_since >= late_from(claimed.commit_by - terms.commit_window_s, terms.commit_window_s)
+    assert "crash" in await said(node, terms)
 
 
 async def test_a_loss_that_is_no_number_is_paid_up_to_the_last_checkpoint(world: World) -> None:

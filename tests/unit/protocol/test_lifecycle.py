@@ -414,10 +414,10 @@ def test_a_node_stops_when_it_is_asked_and_commits_what_it_has() -> None:
     board = Board(terms=some_terms(kind=TaskKind.TRAIN_LORA), now=START + 50)
     board.claim(ME)
     at_work = fresh(claim_sent_at=board.now, executing=True)
-    assert next_action(board.view(), at_work, board.now) == Wait(board.now + 101)
+    assert next_action(board.view(), at_work, board.now) == Wait(board.now + 90)
     board.request_stop()
     assert next_action(board.view(), at_work, board.now) == Stop()
-    assert next_action(board.view(), replace(at_work, stopping=True), board.now) == Wait(board.now + 101)
+    assert next_action(board.view(), replace(at_work, stopping=True), board.now) == Wait(board.now + 90)
     # what a run that died has left is committed by the run that goes on from there
     assert next_action(board.view(), replace(at_work, executing=False), board.now) == Execute()
     ended = replace(at_work, executing=False, stopping=True, outcome=ROOTS, done_bps=2500)
@@ -431,7 +431,18 @@ def test_a_wish_that_the_chain_takes_back_is_no_wish_any_more() -> None:
     board.claim(ME)
     told = fresh(claim_sent_at=board.now, executing=True, stopping=True)
     assert next_action(board.view(), told, board.now) == GoOn()
-    assert next_action(board.view(), replace(told, stopping=False), board.now) == Wait(board.now + 101)
+    assert next_action(board.view(), replace(told, stopping=False), board.now) == Wait(board.now + 90)
+
+
+def test_a_training_whose_time_is_nearly_over_ends_with_what_it_has() -> None:
+    board = Board(terms=some_terms(kind=TaskKind.TRAIN_LORA), now=START + 50)
+    board.claim(ME)
+    claimed, spent = board.now, fresh(claim_sent_at=board.now, failures=2)
+    assert next_action(board.view(), spent, claimed + 89) == Wait(claimed + 90)
+    assert next_action(board.view(), spent, claimed + 90) == Execute(), "once more, for the last checkpoint"
+    assert next_action(board.view(), replace(spent, failures=3), claimed + 90) == Wait(claimed + 101)
+    assert next_action(board.view(), replace(spent, executing=True), claimed + 90) == Stop()
+    assert next_action(board.view(), replace(spent, executing=True, stopping=True), claimed + 90) == Wait(claimed + 101)
 
 
 def test_a_training_waits_for_its_claim_which_its_seed_hangs_on() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso_protocol.money import BPS, done_bps
-from gesso_protocol.training.share import share_fault
+from gesso_protocol.training.share import late_from, share_fault
 
 
 @given(ordered=st.integers(1, 20_000), data=st.data(), asked=st.booleans(), broke=st.none() | st.booleans())
@@ -24,6 +26,14 @@ def test_more_than_was_done_is_a_fault(ordered: int, data: st.DataObject, asked:
     claimed = data.draw(st.integers(done_bps(done, ordered) + 1, BPS))
     fault = share_fault(claimed, done=done, ordered=ordered, stop_requested=asked, broke=broke)
     assert f"{done} of {ordered}" in fault
+
+
+def test_a_part_at_the_end_of_its_window_needs_no_other_reason() -> None:
+    part: dict[str, Any] = {"done": 100, "ordered": 400, "stop_requested": False, "broke": False}
+    assert share_fault(2500, **part)
+    assert not share_fault(2500, **part, late=True)
+    assert share_fault(2501, **part, late=True)
+    assert [late_from(1000, window) for window in (1, 9, 10, 600)] == [1001, 1009, 1009, 1540]
 
 
 @pytest.mark.parametrize(
