@@ -20,7 +20,7 @@ from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient, Balance
 from gesso.datasets.source import Source
-from gesso.directory import TaskRow
+from gesso.directory import FoundTask, TaskRow
 from gesso.earnings.statement import Earnings
 from gesso.image import Image
 from gesso.market.client import AsyncMarket
@@ -229,7 +229,9 @@ class Client:
 
     def resume_training(self, task: TaskId | str, *, max_fee: str | None = None) -> Training:
         """Go on with an earlier training: its result is what it gave, what it still gives, or, when its node was lost,
-        what another node makes of its last checkpoint for the rest of the fee. Raises UsageError for other tasks."""
+        what another node makes of its last checkpoint, for the share of the fee that is left or what the cheapest node
+        asks. `max_fee` bounds each such order; without it none costs more than the task's own fee and audit fee. What
+        was asked to stop does not go on. Raises UsageError for other tasks."""
         return Training(self._portal, self._run(self._async.resume_training, task, max_fee=max_fee))
 
     def quote(self, spec: Spec, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
@@ -245,11 +247,13 @@ class Client:
         audit: AuditChoice = "sampled",
         claim_window_s: int = CLAIM_WINDOW_S,
         commit_window_s: int = COMMIT_WINDOW_S,
+        nonce: int | None = None,
     ) -> Task:
         """Put the fee in escrow and announce the task; returns once it is on chain.
 
         `audit` always has the work checked for the board's audit fee, sampled leaves it to the lot, none forgoes it.
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows.
+        The same order with the same `nonce` (64 bits, drawn if None) is one task, which the board takes only once.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
         return Task(
@@ -262,10 +266,11 @@ class Client:
                 audit=audit,
                 claim_window_s=claim_window_s,
                 commit_window_s=commit_window_s,
+                nonce=nonce,
             ),
         )
 
-    def task(self, task: TaskId | str) -> Task:
+    def task(self, task: TaskId | str | FoundTask) -> Task:
         """A handle on an earlier task, by its id or the unambiguous beginning of it. Raises UsageError."""
         return Task(self._portal, self._run(self._async.task, task))
 
@@ -350,6 +355,11 @@ class Task:
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The last few checkpoints that nodes have told of, each signed by its node; oldest first."""
         return self._async.checkpoints
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether its requester was seen on chain asking for an early end."""
+        return self._async.stop_requested
 
     @property
     def committed(self) -> bool:

@@ -21,7 +21,7 @@ from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.datasets.pictures import Shape
 from gesso.datasets.source import Source
-from gesso.directory import TaskRow
+from gesso.directory import FoundTask, TaskRow
 from gesso.earnings.reader import read_earnings
 from gesso.earnings.statement import Earnings
 from gesso.families import Family, family_of, is_known
@@ -29,10 +29,11 @@ from gesso.feed import TaskFeed
 from gesso.image import Image
 from gesso.manifests import Manifests
 from gesso.market.client import AsyncMarket
-from gesso.quote import AuditChoice, Quote, audit_choice, audit_mode, check_ceiling, make_quote
+from gesso.quote import AuditChoice, Quote, audit_mode, check_ceiling, make_quote
+from gesso.rests import RestsOf
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Until
-from gesso.training import AsyncTraining, Order, Resubmit, pack_dataset, put_bundle, spec_fields, window_for
+from gesso.training import AsyncTraining, Order, pack_dataset, put_bundle, spec_fields, window_for
 from gesso_protocol.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -269,19 +270,23 @@ class AsyncClient:
 
         The window is how long the node may take, and how long a lost one is waited for; by the work when None.
         """
-        await put_bundle(self._ports.blobs, order.bundle)
+        ports = self._ports
+        await put_bundle(ports.blobs, order.bundle)
         window_s = window_for(order.spec) if commit_window_s is None else commit_window_s
         task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit="none", commit_window_s=window_s)
-        return AsyncTraining(self._ports, task, order.spec, self._resubmit(task, max_fee))
+        return AsyncTraining(ports, task, order.spec, RestsOf(self, ports.directory, task, max_fee))
 
     async def resume_training(self, task: TaskId | str, *, max_fee: str | None = None) -> AsyncTraining:
         """Go on with an earlier training: its result is what it gave, what it still gives, or, when its node was lost,
-        what another node makes of its last checkpoint for the rest of the fee. Raises UsageError for other tasks."""
+        what another node makes of its last checkpoint, for the share of the fee that is left or what the cheapest node
+        asks. `max_fee` bounds each such order; without it none costs more than the task's own fee and audit fee. What
+        was asked to stop does not go on. Raises UsageError for other tasks."""
         found = await self.task(task)
         spec = await found.spec()
         if not isinstance(spec, TrainLora):
             raise UsageError(f"{found.id} is no training", hint=f"follow it: gesso task watch {found.id}")
-        return AsyncTraining(self._ports, found, spec, self._resubmit(found, max_fee), unclaimed_too=True)
+        rests = RestsOf(self, self._ports.directory, found, max_fee)
+        return AsyncTraining(self._ports, found, spec, rests, unclaimed_too=True)
 
     async def quote(self, spec: Spec, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
         """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""
@@ -311,11 +316,13 @@ class AsyncClient:
         audit: AuditChoice = "sampled",
         claim_window_s: int = CLAIM_WINDOW_S,
         commit_window_s: int = COMMIT_WINDOW_S,
+        nonce: int | None = None,
     ) -> AsyncTask:
         """Put the fee in escrow and announce the task; returns once it is on chain.
 
         `audit` always has the work checked for the board's audit fee, sampled leaves it to the lot, none forgoes it.
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows.
+        The same order with the same `nonce` (64 bits, drawn if None) is one task, which the board takes only once.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
         ports, params = self._ports, await self.params()
@@ -336,15 +343,15 @@ class AsyncClient:
             kind=int(spec.task_kind),
             claim_window_s=_within(claim_window_s, params.min_claim_window_s, params.max_claim_window_s),
             commit_window_s=_within(commit_window_s, params.min_commit_window_s, params.max_commit_window_s),
-            nonce=secrets.randbits(64),
+            nonce=secrets.randbits(64) if nonce is None else nonce,
             audit=audit_mode(audit),
         )
         await ports.blobs.put(spec_bytes(spec), expect=terms.spec)
         return await self._send(spec, terms, params)
 
-    async def task(self, task: TaskId | str) -> AsyncTask:
+    async def task(self, task: TaskId | str | FoundTask) -> AsyncTask:
         """A handle on an earlier task, by its id or the unambiguous beginning of it. Raises UsageError."""
-        found = await self._ports.directory.find(str(task))
+        found = task if isinstance(task, FoundTask) else await self._ports.directory.find(str(task))
         stream = self._feed
         return AsyncTask(
             self._ports,
@@ -479,20 +486,6 @@ class AsyncClient:
         except (BlobMissing, Unreachable):
             if not await self._ports.directory.at_hand(manifest):
                 raise
-
-    def _resubmit(self, first: AsyncTask, max_fee: str | None) -> Resubmit:
-        """Orders what is left of a training, under the terms of its first task and for no more than that may cost."""
-        terms = first.terms
-
-        async def resubmit(spec: TrainLora, *, share: Wei) -> AsyncTask:
-            audit = audit_choice(terms.audit)
-            cheapest = await self.quote(spec, audit=audit)
-            audit_fee = (await self.params()).audit_fee if audit == "always" else Wei(0)
-            ceiling = max_fee or format_amount(terms.fee + audit_fee)
-            fee = format_amount(max(share, cheapest.fee))
-            return await self.submit(spec, fee=fee, max_fee=ceiling, audit=audit, commit_window_s=terms.commit_window_s)
-
-        return resubmit
 
     async def _check_funds(self, price: Wei) -> None:
         deposit = await self._ports.chain.balance_of(self.address)

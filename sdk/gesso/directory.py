@@ -225,6 +225,13 @@ class Directory:
             raise UsageError(f"{problem} with {prefix}", hint="see yours: gesso task ls")
         return found[0]
 
+    async def of_nonce(self, requester: Address, nonce: int) -> FoundTask | None:
+        """The first task that a wallet has submitted with this nonce. Raises Unreachable, ChainError."""
+        async for entry in self._submitted():
+            if (entry.terms.requester, entry.terms.nonce) == (requester, nonce):
+                return entry
+        return None
+
     async def result_of(self, task: TaskId) -> BlobRef | None:
         """Where a task's result manifest is said to be; None when nobody says."""
         reply = await self._ask(f"/v1/tasks/{task}", {})

@@ -29,11 +29,13 @@ Place = tuple[int, BlobRef, int]
 
 async def rest_of_run(ports: Ports, task: AsyncTask, spec: TrainLora, claim: Claimed) -> TrainLora | None:
     """The spec of what `claim`'s node left undone, from the newest of its checkpoints that is what it is said to be;
-    None when there is none. Raises Unreachable while the chain does not tell the run's seed."""
+    without one, from where the task itself went on, and None when it was the run's first. Raises Unreachable while the
+    chain does not tell the run's seed."""
     told = [(one.index, one.state, one.size) for one in task.checkpoints if one.node == claim.node]
     places = sorted({*told, *await _remembered(ports, task.id, claim.node)}, key=lambda place: -place[0])
+    begun = None if spec.resume is None else spec
     if not places:
-        return None
+        return begun
     claimed_at = claim.commit_by - task.terms.commit_window_s
     seed = await seed_of_run(ports.chain, spec, task.id, claimed_at)
     run = task.id if spec.resume is None else spec.resume.task
@@ -49,7 +51,7 @@ async def rest_of_run(ports: Ports, task: AsyncTask, spec: TrainLora, claim: Cla
         except GessoError:
             continue  # nobody has it any more
         return rest
-    return None
+    return begun
 
 
 def share_of_fee(fee: Wei, lost: TrainLora, rest: TrainLora) -> Wei:

@@ -40,6 +40,7 @@ from gesso_protocol.events import (
     Fetched,
     PartCommitted,
     Settled,
+    StopRequested,
     Submitted,
 )
 from gesso_protocol.fields import TaskKind
@@ -95,6 +96,7 @@ class _Progress:
     """What the node signed when it delivered ahead of its commit."""
     delivery: Delivery | None = None
     contradicted: bool = False
+    stop_requested: bool = False
     part_bps: int = BPS
     """The share that the next commit is of."""
     done_bps: int = BPS
@@ -145,6 +147,11 @@ class AsyncTask:
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The last few checkpoints that nodes have told of, each signed by its node; oldest first."""
         return tuple(self._seen.checkpoints)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether its requester was seen on chain asking for an early end."""
+        return self._seen.stop_requested
 
     @property
     def committed(self) -> bool:
@@ -325,6 +332,8 @@ class AsyncTask:
             seen.claimant, seen.claim = event.node, event
         if isinstance(event, Failed):
             seen.failure = event.message
+        if isinstance(event, StopRequested):
+            seen.stop_requested = True
         if isinstance(event, PartCommitted):
             seen.part_bps = event.done_bps
         if isinstance(event, Checkpoint):

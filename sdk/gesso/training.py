@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -19,6 +20,7 @@ from gesso.datasets.pictures import Shape
 from gesso.datasets.source import Source
 from gesso.image import Image
 from gesso.receipt import Receipt
+from gesso.rests import Rests
 from gesso.resume import rest_of_run, share_of_fee
 from gesso.task import AsyncTask, OnEvent, Result, now_ms
 from gesso.tensorfile import open_tensors
@@ -29,7 +31,6 @@ from gesso_protocol.fields import UsedAdapter
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import FileEntry, ModelManifest
-from gesso_protocol.money import Wei
 from gesso_protocol.training.spec import TrainLora
 
 ADAPTER_FILE = "adapter.safetensors"
@@ -89,26 +90,21 @@ class Adapter:
         return target
 
 
-class Resubmit(Protocol):
-    """Puts a spec on the board again, as `AsyncClient.submit` does, within what the first task may cost."""
-
-    async def __call__(self, spec: TrainLora, *, share: Wei) -> AsyncTask: ...
-
-
 class AsyncTraining:
     """A training under way. Made by `AsyncClient.train_lora` and `AsyncClient.resume_training`.
 
-    When its node is lost, `result` orders the rest from another, up to `MAX_RESUMES` times and never for more than the
-    first task was to cost: a lost task's whole fee comes back before that.
+    When its node is lost, `result` orders the rest from another, up to `MAX_RESUMES` times; a lost task's whole fee
+    comes back before that. A rest that was ordered before, here or elsewhere, is followed and not ordered again, and
+    what was asked to stop is not gone on with. See `RestsOf` for what a rest may cost.
     """
 
     def __init__(
-        self, ports: Ports, task: AsyncTask, spec: TrainLora, resubmit: Resubmit, *, unclaimed_too: bool = False
+        self, ports: Ports, task: AsyncTask, spec: TrainLora, rests: Rests, *, unclaimed_too: bool = False
     ) -> None:
         self.task = task
         self.spec = spec
         self._ports = ports
-        self._resubmit = resubmit
+        self._rests = rests
         self._unclaimed_too = unclaimed_too
         self._stopped = False
 
@@ -144,36 +140,56 @@ class AsyncTraining:
         raise DeadlinePassed(f"no adapter within {timeout_s:g} s", hint=f"it goes on: gesso train --resume {self.id}")
 
     async def _result(self, on_event: OnEvent | None) -> Adapter:
-        for left in range(MAX_RESUMES, -1, -1):
+        orders = MAX_RESUMES
+        while True:
             try:
                 result = await self.task.result(until="committed", on_event=on_event)
             except TaskFailed as error:
-                if not left or not await self._go_on(error, on_event):
-                    raise
+                lost = self.task
+                if not await self._followed(lost, error):
+                    if not orders or not await self._ordered(lost, error):
+                        raise
+                    orders -= 1
+                self._tell_resumed(lost, on_event)
                 continue
             return await fetch_adapter(self._ports.blobs, result)
-        raise AssertionError("the last round returns or raises")
 
-    async def _go_on(self, error: TaskFailed, on_event: OnEvent | None) -> bool:
+    async def _followed(self, lost: AsyncTask, error: TaskFailed) -> bool:
+        """Turn to the rest that was ordered before; false when there is none."""
+        if not await self._goes_on(lost):
+            return False
+        with _hinting(lost, error):
+            if (rest := await self._rests.ordered(lost.id)) is None:
+                return False
+            spec = await rest.spec()
+            if not isinstance(spec, TrainLora) or spec.run != self.spec.run:
+                raise UsageError(f"{rest.id} was ordered in its place and is another run")
+            self.task, self.spec = rest, spec
+            return True
+
+    async def _ordered(self, lost: AsyncTask, error: TaskFailed) -> bool:
         """Order what is left of the run; false when nothing can be done."""
-        lost = self.task
-        if self._stopped or lost.committed or (await lost.status()).state is not TaskState.EXPIRED:
-            return False  # an audit went against it, or its requester took it back: not the node's death
-        try:
+        if not await self._goes_on(lost):
+            return False
+        with _hinting(lost, error):
             rest = await self._rest(lost)
             if rest is None:
                 return False
-            self.task = await self._resubmit(rest, share=share_of_fee(lost.terms.fee, self.spec, rest))
-        except GessoError as problem:
-            raise TaskFailed(
-                f"{error.message}; the rest could not be ordered: {problem.message}",
-                hint=f"go on with it later: gesso train --resume {lost.id}",
-            ) from problem
-        self.spec, self._unclaimed_too = rest, False
+            share = share_of_fee(lost.terms.fee, self.spec, rest)
+            self.task = await self._rests.order(rest, lost=lost.id, share=share)
+            self.spec, self._unclaimed_too = rest, False
+            return True
+
+    async def _goes_on(self, lost: AsyncTask) -> bool:
+        """Whether a node's death ended it: not an audit, and not its requester, who may have asked it to stop."""
+        if self._stopped or lost.stop_requested or lost.committed:
+            return False
+        return (await lost.status()).state is TaskState.EXPIRED
+
+    def _tell_resumed(self, lost: AsyncTask, on_event: OnEvent | None) -> None:
         if on_event is not None:
-            fee, at, total = self.task.terms.fee, rest.first_step, rest.steps
+            fee, at, total = self.task.terms.fee, self.spec.first_step, self.spec.steps
             on_event(Resumed(task=self.id, at_ms=now_ms(), earlier=lost.id, index=at, total=total, fee=fee))
-        return True
 
     async def _rest(self, lost: AsyncTask) -> TrainLora | None:
         if lost.claim is not None:
@@ -185,6 +201,18 @@ def window_for(spec: TrainLora) -> int:
     """How many seconds a node may take for this work, generously: a lost node is not waited for longer than that."""
     needed_s = spec.pixel_steps * SECONDS_A_MEGAPIXEL_STEP // 10**6
     return max(SHORTEST_WINDOW_S, min(needed_s, LONGEST_WINDOW_S))
+
+
+@contextmanager
+def _hinting(lost: AsyncTask, error: TaskFailed) -> Iterator[None]:
+    """Whatever keeps the rest from being ordered is told with how the run can still go on."""
+    try:
+        yield
+    except GessoError as problem:
+        raise TaskFailed(
+            f"{error.message}; the rest could not be ordered: {problem.message}",
+            hint=f"go on with it later: gesso train --resume {lost.id}",
+        ) from problem
 
 
 async def fetch_adapter(blobs: BlobStore, result: Result) -> Adapter:

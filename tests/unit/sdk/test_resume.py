@@ -62,7 +62,7 @@ class World:
             self.sent.append(name)
 
         return SimpleNamespace(id=task, terms=terms, checkpoints=self.told, claim=claim, committed=False,
-                               result=result, status=status, stop=lambda: verb("stop"),
+                               stop_requested=False, result=result, status=status, stop=lambda: verb("stop"),
                                cancel=lambda: verb("cancel"))  # fmt: skip
 
     async def _remembered(self, task: TaskId, node: Address) -> KeptCheckpoint | None:
@@ -155,7 +155,7 @@ async def test_a_relay_remembers_for_who_was_away(world: World) -> None:
 async def test_a_rest_is_handed_on_with_the_runs_own_seed(world: World) -> None:
     old = Resume(task=NEXT, seed="ab" * 32, step=40, state=BlobRef(bytes(32)), size=1)
     await world.keep(40)
-    assert await found(world, SPEC.rest(old)) is None, "no step further than it began"
+    assert await found(world, SPEC.rest(old)) == old, "no step further than it began, and not lost either"
     await world.keep(60)
     resume = await found(world, SPEC.rest(old))
     assert resume is not None
@@ -178,8 +178,13 @@ class Desk:
         self.further = further
         """Whether the next node gets one checkpoint further before it is lost too."""
         self.orders: list[tuple[TrainLora, Wei]] = []
+        self.before: dict[TaskId, Any] = {}
+        """What was ordered in another session."""
 
-    async def __call__(self, spec: TrainLora, *, share: Wei) -> Any:
+    async def ordered(self, lost: TaskId) -> Any:
+        return self.before.pop(lost, None)
+
+    async def order(self, spec: TrainLora, *, lost: TaskId, share: Wei) -> Any:
         if self.problem is not None:
             raise self.problem
         self.orders.append((spec, share))
@@ -211,12 +216,57 @@ async def test_what_was_asked_to_stop_does_not_go_on_elsewhere(world: World) -> 
     assert desk.orders == []
 
 
-async def test_it_does_not_go_on_from_where_it_was(world: World) -> None:
+async def test_a_stop_that_was_asked_for_elsewhere_is_remembered(world: World) -> None:
+    await world.keep(20)
+    desk = Desk(world)
+    world.task.stop_requested = True
+    with pytest.raises(TaskFailed, match="did not deliver"):
+        await AsyncTraining(world.ports, world.task, SPEC, desk, unclaimed_too=True).result()
+    assert desk.orders == []
+
+
+async def test_nodes_that_die_before_their_first_checkpoint_leave_the_run_where_it_was(world: World) -> None:
     await world.keep(80)
     desk = Desk(world, further=False)
     with pytest.raises(TaskFailed, match="did not deliver"):
         await AsyncTraining(world.ports, world.task, SPEC, desk).result()
-    assert [(spec.first_step, share) for spec, share in desk.orders] == [(80, 200)]
+    assert [(spec.first_step, share) for spec, share in desk.orders] == [(80, 200), (80, 1000), (80, 1000)]
+
+
+async def test_a_run_that_never_came_to_a_checkpoint_is_not_begun_again(world: World) -> None:
+    desk = Desk(world)
+    with pytest.raises(TaskFailed, match="did not deliver"):
+        await AsyncTraining(world.ports, world.task, SPEC, desk, unclaimed_too=True).result()
+    assert desk.orders == []
+
+
+async def test_what_was_ordered_before_is_followed_and_not_paid_for_again(world: World) -> None:
+    await world.keep(20)
+    resume = await found(world)
+    desk, elsewhere = Desk(world), world.lost(NEXT, WorkRejected("an audit found it bad"))
+    elsewhere.committed = True
+    elsewhere.spec = given(SPEC.rest(resume) if resume else SPEC)
+    desk.before[TASK] = elsewhere
+    run = AsyncTraining(world.ports, world.task, SPEC, desk)
+    with pytest.raises(WorkRejected):
+        await run.result()
+    assert (desk.orders, run.id, run.spec.first_step) == ([], NEXT, 20)
+
+
+async def test_another_run_is_not_taken_for_the_rest(world: World) -> None:
+    desk, elsewhere = Desk(world), world.lost(NEXT)
+    elsewhere.spec = given(SPEC.changed(seed=SPEC.seed + 1))
+    desk.before[TASK] = elsewhere
+    with pytest.raises(TaskFailed, match="another run"):
+        await AsyncTraining(world.ports, world.task, SPEC, desk).result()
+    assert desk.orders == []
+
+
+def given(spec: TrainLora) -> Any:
+    async def read() -> TrainLora:
+        return spec
+
+    return read
 
 
 @pytest.mark.parametrize(
