@@ -42,7 +42,7 @@ _REVEALED = {
 
 
 class Fault(enum.StrEnum):
-    """What is wrong with a task. The exact ones come first."""
+    """What is wrong with a task; from `START` on, with a training. `LOOSE` and `OUTCOME` are remarks."""
 
     WITHHELD = "withheld"
     OPENING = "opening"
@@ -54,6 +54,14 @@ class Fault(enum.StrEnum):
     BRANCH = "branch"
     GUIDED = "guided"
     DECODE = "decode"
+    START = "start"
+    ADAPTER = "adapter"
+    SHARE = "share"
+    STOP = "stop"
+    UPDATE = "update"
+    LOSSES = "losses"
+    LOOSE = "loose"
+    OUTCOME = "outcome"
 
     @property
     def exact(self) -> bool:
@@ -61,7 +69,10 @@ class Fault(enum.StrEnum):
         return self in _EXACT
 
 
-_EXACT = {Fault.WITHHELD, Fault.OPENING, Fault.MANIFEST, Fault.NOISE, Fault.ARITHMETIC, Fault.FILE}
+_EXACT = {
+    Fault.WITHHELD, Fault.OPENING, Fault.MANIFEST, Fault.NOISE, Fault.ARITHMETIC, Fault.FILE, Fault.START,
+    Fault.ADAPTER, Fault.SHARE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gesso_protocol.money import BPS, done_bps
+from gesso_protocol.training.spec import TrainLora
 
 LATE_TENTHS = 9
 
@@ -31,3 +32,13 @@ def share_fault(
     if claimed_bps < BPS and done < ordered and not stop_requested and not late and broke is False:
         return f"it ended after {done} of {ordered} updates, though nobody had asked and it could have gone on in time"
     return ""
+
+
+def updates_of(spec: TrainLora, bps: int) -> int:
+    """The updates after which a run ended whose share on chain is `bps`: the end, or the checkpoint that the share is
+    of. The run's first update when it is of none."""
+    if bps >= BPS:
+        return spec.steps
+    ordered = spec.steps - spec.first_step
+    ends = range(spec.first_step + spec.checkpoint_every, spec.steps, spec.checkpoint_every)
+    return next((end for end in ends if done_bps(end - spec.first_step, ordered) == bps), spec.first_step)

@@ -46,6 +46,7 @@ from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.trace import LoraUse, TraceManifest
 from gesso_protocol.training.checkpoint import KeptCheckpoint, Resume
 from gesso_protocol.training.dataset import DatasetIndex, Sample
+from gesso_protocol.training.openings import OpeningsHeader
 from gesso_protocol.training.trace import TrainingFacts
 
 BLOB, TASK, ROOT, NODE = BlobRef(b"\x01" * 32), TaskId(b"\x02" * 32), Root(b"\x03" * 32), Address("0x" + "44" * 20)
@@ -69,6 +70,7 @@ EXAMPLES: list[Document] = [
     Resume(task=TASK, seed="ab" * 32, step=20, state=BLOB, size=9),
     KeptCheckpoint(state=BLOB, step=20, size=9, signature="cd" * 65),
     Sample(caption="a", width=64, height=64),
+    OpeningsHeader(segments=2, leaves=3),
     TrainingFacts(
         spec=BLOB, model_manifest=BLOB, dataset=BLOB, seed="00" * 32, steps_done=3, dtype="fp32", profile="fp32/fake"
     ),

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso_protocol import merkle
+from gesso_protocol.audit.outcomes import Ballot
+from gesso_protocol.audit.projection import differ, project
+from gesso_protocol.audit.rules import AuditRules
+from gesso_protocol.audit.verdict import Decision, vote
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.trace import Binding, LeafKind, Slot, opened, trace_leaves, trace_root
 from gesso_protocol.training.audit import (
+    FOLD,
     LIMIT_FP32,
     Outcome,
+    SegmentReport,
     TrainingVerdict,
+    compared_slots,
+    fingerprint,
+    input_slots,
     judge_segment,
     loss_error,
     segments_to_check,
@@ -23,6 +34,7 @@ from gesso_protocol.training.audit import (
 from gesso_protocol.training.presets import make_training
 from gesso_protocol.training.spec import TrainLora
 from gesso_protocol.training.trace import TrainingLayout, segments
+from gesso_protocol.training.verdict import RunInspection, judge_run
 
 RUN = Binding(1, Address("0x" + "11" * 20), TaskId(bytes(32)), Address("0x" + "22" * 20), bytes(32))
 RNG = np.random.default_rng(3)
@@ -69,15 +81,21 @@ def test_a_checkpoint_is_opened_against_the_root() -> None:
 
 @given(challenge=st.binary(min_size=32, max_size=32), steps=st.integers(1, 400))
 def test_an_audit_checks_distinct_segments(challenge: bytes, steps: int) -> None:
-    chosen = segments_to_check(challenge, spec(steps=steps), steps)
-    assert len(chosen) == len(set(chosen)) == min(2, -(-steps // 20))
+    chosen, count = segments_to_check(challenge, spec(steps=steps), steps), -(-steps // 20)
+    assert len(chosen) == len(set(chosen)) == (2 if count > 3 else 1)
     assert list(chosen) == sorted(chosen, key=lambda one: one.number)
     assert chosen == segments_to_check(challenge, spec(steps=steps), steps)
+    opened = {slot.step for slot in input_slots(chosen) if slot.kind is LeafKind.CHECKPOINT}
+    assert opened.isdisjoint({one.number + 1 for one in chosen}), "no start gives away a checked end"
+    assert {slot.step for slot in compared_slots(chosen, count)} >= {0, count, *opened}
 
 
 def test_every_segment_is_drawn_alike() -> None:
-    seen = [one.number for at in range(2000) for one in segments_to_check(at.to_bytes(32, "big"), spec(steps=100), 100)]
-    assert all(700 < seen.count(number) < 900 for number in range(5))
+    for steps, least, most in ((100, 700, 900), (60, 590, 745), (40, 900, 1100)):
+        challenges = (at.to_bytes(32, "big") for at in range(2000))
+        seen = [one.number for drawn in challenges for one in segments_to_check(drawn, spec(steps=steps), steps)]
+        assert all(least < seen.count(number) < most for number in range(steps // 20))
+    assert segments_to_check(bytes(32), spec(), 0) == ()
     with pytest.raises(EncodingInvalid):
         segments_to_check(b"", spec(), 50)
 
@@ -119,6 +137,66 @@ def test_bf16_and_long_segments_are_loosely_checked_only() -> None:
 def test_malformed_weights_are_infinitely_wrong(theirs: dict[str, np.ndarray]) -> None:  # type: ignore[type-arg]
     assert update_error(START, theirs, END) == float("inf")
     assert judged(theirs) is TrainingVerdict.FLAG
+
+
+def drifted(error: float, seed: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    """Another honest machine's end: off by this share of the update."""
+    noise = {name: np.random.default_rng(seed).normal(size=array.shape) for name, array in MOVE.items()}
+    size = np.sqrt(sum(float((part**2).sum()) for part in noise.values()))
+    moved = np.sqrt(sum(float((part.astype(np.float64) ** 2).sum()) for part in MOVE.values()))
+    return {name: (END[name] + error * moved / size * noise[name]).astype(np.float32) for name in END}
+
+
+def test_honest_machines_agree_on_the_fingerprint_and_guessers_do_not() -> None:
+    mine = fingerprint(b"\1" * 32, spec(), [(START, END), (END, START)])
+    for seed in range(20):
+        theirs = drifted(LIMIT_FP32, seed)
+        assert differ(mine, fingerprint(b"\1" * 32, spec(), [(START, theirs), (END, START)])) < 32
+    tolerance = AuditRules().projection_tolerance
+    assert differ(mine, fingerprint(b"\2" * 32, spec(), [(START, END), (END, START)])) > tolerance
+    assert differ(mine, fingerprint(b"\1" * 32, spec(), [(START, END), (END, END)])) > tolerance
+    coarse = spec(dtype="bf16")
+    own = fingerprint(b"\1" * 32, coarse, [(START, END)])
+    assert differ(own, fingerprint(b"\1" * 32, coarse, [(START, drifted(0.4, 1))])) < tolerance
+
+
+def test_a_large_update_is_folded_and_what_cannot_be_joined_is_refused() -> None:
+    rng = np.random.default_rng(1)
+    start = {"a": np.zeros(FOLD + 5, np.float32)}
+    end = {"a": rng.normal(size=FOLD + 5).astype(np.float32)}
+    folded = end["a"][:FOLD].astype(np.float64)
+    folded[:5] += end["a"][FOLD:]
+    assert fingerprint(bytes(32), spec(), [(start, end)]) == project(bytes(32), [folded])
+    with pytest.raises(EncodingInvalid):
+        fingerprint(bytes(32), spec(), [(START, {"a": END["a"]})])
+    with pytest.raises(EncodingInvalid):
+        fingerprint(bytes(32), spec(), [])
+
+
+def report(error: float, losses: float = 0.0) -> SegmentReport:
+    return SegmentReport(1, error, losses, LIMIT_FP32, TrainingVerdict.PASS)
+
+
+def test_a_verdict_slashes_for_proof_and_for_calibrated_measures_only() -> None:
+    fine = judge_run(RunInspection(spec(), calibrated=True, checks=1, reports=(report(2e-4),)))
+    assert (fine.decision, fine.reasons, fine.max_error_of_limit) == (Decision.PASS, (), pytest.approx(0.2))
+    for bad in (report(2e-3), report(0.0, 2e-4), report(float("inf")), report(float("nan")), report(0.0, float("nan"))):
+        assert judge_run(RunInspection(spec(), calibrated=True, checks=1, reports=(bad,))).slashable
+        loose = (RunInspection(spec(dtype="bf16"), calibrated=True, checks=1, reports=(replace(bad, error=9.0),)),
+                 RunInspection(spec(), calibrated=False, checks=1, reports=(bad,)))  # fmt: skip
+        assert all((judge_run(one).decision, judge_run(one).slashable) == (Decision.FLAG, False) for one in loose)
+    for fault in ("opening_wrong", "manifest_wrong", "start_wrong", "adapter_wrong", "share_wrong"):
+        exact = RunInspection(spec(dtype="bf16"), calibrated=False, **{fault: "it is"})  # type: ignore[arg-type]
+        assert judge_run(exact).slashable
+    unseen = judge_run(RunInspection(spec(), calibrated=True, checks=2, reports=(report(0.0),)))
+    assert unseen.decision is Decision.CANNOT_TELL
+
+
+def test_correct_work_that_helps_nobody_is_noted_and_paid() -> None:
+    useless = RunInspection(spec(), calibrated=True, checks=1, reports=(report(0.0),), outcome=Outcome(0.1, 0.2))
+    verdict = judge_run(useless)
+    assert (verdict.decision, vote(verdict)) == (Decision.PASS, Ballot.GOOD)
+    assert "of no use" in str(verdict.reasons[0])
 
 
 def test_the_outcome_gate() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import struct
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from blake3 import blake3
 
@@ -201,3 +205,30 @@ def test_documents() -> None:
         assert keccak256(document.encode()) == raw(row["keccak256"])
         if isinstance(document, ResultManifest):
             assert result_root(document).value == raw(row["resultRoot"])
+
+
+def test_audits_of_trainings_by_hand() -> None:
+    for row in rows("training"):
+        drawn, count = raw(row["challenge"]), row["segments"]
+        ranked = sorted(range(count), key=lambda number: sha256(drawn + struct.pack(">I", number)).digest())
+        apart = [other for other in ranked[1:] if (other - ranked[0]) % count not in (1, count - 1)]
+        chosen = sorted([ranked[0], *apart[:1]])
+        assert raw(row["drawn"]) == b"".join(number.to_bytes(32, "big") for number in chosen)
+
+        data = raw(row["openings"])
+        assert data.startswith(b"gesso/training-openings/1")
+        at = 25 + 4 + struct.unpack(">I", data[25:29])[0]
+        assert json.loads(data[29:at]) == {
+            "format": "gesso/training-openings/1", "leaves": 2 + len(chosen), "segments": count
+        }  # fmt: skip
+        tree = [data[at + 32 * leaf : at + 32 * leaf + 32] for leaf in range(4 + 2 * count)]
+        assert merkle.root(tree).value == raw(row["traceRoot"])
+        places = [struct.unpack(">IBQ", data[start : start + 13])
+                  for start in range(at + 32 * len(tree), len(data) - 2, 109)]  # fmt: skip
+        assert places == [(0, 0, 2), (1, 2, 0), *((2 * number + 2, 1, 1000) for number in chosen)]
+
+        update = np.frombuffer(raw(row["update"]), "<f4").astype(np.float64)
+        signs = hashlib.shake_256(b"gesso/audit/1/projection" + drawn).digest(64 * 16)
+        bits = np.unpackbits(np.frombuffer(signs, np.uint8), bitorder="little").reshape(64, 128)
+        sums = 4096 * ((1 - 2 * bits.astype(np.float64)) @ (update / np.linalg.norm(update)))
+        assert np.abs(np.frombuffer(raw(row["sealed"]), ">i2") - sums).max() <= 0.5 + 1e-9
