@@ -26,7 +26,7 @@ import anyio.to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import BaseModel, ConfigDict, Field
 
-from gesso_node.executors.lora.messages import RetrainDone, TrainDone
+from gesso_node.executors.lora.messages import RevisitDone, TrainDone
 from gesso_node.executors.messages import (
     MAX_LINE_BYTES,
     Cancel,
@@ -196,7 +196,7 @@ class _Child:
         with suppress(ExecutorCrashed, ExecutorTimeout), anyio.move_on_after(patience_s, shield=True):
             await self._send(encode(Cancel(job=self._jobs)))
             while self.working:
-                self.working = not isinstance(await self._line(patience_s), Done | TrainDone | RetrainDone | Failed)
+                self.working = not isinstance(await self._line(patience_s), Done | TrainDone | RevisitDone | Failed)
         return not self.working
 
     async def kill(self) -> None:

@@ -14,7 +14,7 @@ import platform
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -139,17 +139,20 @@ class DiffusersEngine:
                 parts = replay_with(job, TensorSteps(denoiser))
         return parts.finished(loaded.scheduler_config, self._profile(dtype, job.strict), begun, self.name)
 
-    def trainer(self, inputs: TrainingInputs) -> Trainer:
+    def trainer(self, inputs: TrainingInputs, *, strict: bool = False) -> Trainer:
         if inputs.model_dir is None:
             raise ModelInvalid("the diffusers engine needs a model folder")
         from gesso_node.executors.lora.peft_trainer import PeftTrainer
 
-        loaded = self._pipeline(inputs.model_dir, "fp32")
+        loaded = self._pipeline(inputs.model_dir, "fp32", strict=strict)
         loaded.adapters.clear()
         return cheating(self._options.cheat, PeftTrainer(loaded.pipeline, loaded.scheduler_config, inputs))
 
-    def training_profile(self, spec: TrainLora) -> dict[str, str]:
-        return self._profile(spec.dtype)
+    def training_profile(self, spec: TrainLora, *, strict: bool = False) -> dict[str, str]:
+        return self._profile("fp32" if strict else spec.dtype, strict)
+
+    def computing(self, *, strict: bool) -> AbstractContextManager[None]:
+        return _one_thread(strict)
 
     def _pipeline(self, model_dir: Path, dtype: str, *, strict: bool = False) -> _Loaded:
         key = (model_dir, f"{dtype} strict" if strict else dtype)

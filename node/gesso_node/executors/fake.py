@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ import anyio.from_thread
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
 
+from gesso_node.executors.cheats import ENGINE_CHEATS
 from gesso_node.executors.cheats.fake import FakeKit
 from gesso_node.executors.cheats.forgeries import forged_walk
 from gesso_node.executors.engine import Cancelled, Emit, EngineJob, EngineResult, run_facts
@@ -90,7 +92,8 @@ class FakeEngine:
         profile = _profile(job.spec.dtype)
         steps = FakeSteps(job.spec, Weights.for_task(job.manifest, job.spec))
         honest = Walk(job.spec, steps, steps.schedule)
-        walk = forged_walk(self._faults.cheat, FakeKit(job.spec, job.manifest)) if self._faults.cheat else honest
+        forges = self._faults.cheat if self._faults.cheat in ENGINE_CHEATS else None
+        walk = forged_walk(forges, FakeKit(job.spec, job.manifest)) if forges else honest
         with TraceRecorder.open(job.out_dir, job.spec, run_facts(job, profile["key"])) as recorder:
             drawing = WalkRecorder(job, walk, steps.shape, recorder)
             drawing.embeddings(EMBEDDING_SHAPE)
@@ -112,7 +115,7 @@ class FakeEngine:
             emit(StepDone(index, step, drawing.spec.steps, preview))
         return drawing.finish(self.name, index)
 
-    def trainer(self, inputs: TrainingInputs) -> Trainer:
+    def trainer(self, inputs: TrainingInputs, *, strict: bool = False) -> Trainer:  # noqa: ARG002
         return cheating(self._faults.cheat, FakeTrainer(inputs, self._before_update))
 
     def _before_update(self, step: int) -> bool:
@@ -122,8 +125,11 @@ class FakeEngine:
             self._calm.wait(self._faults.step_s)
         return step != self._faults.nan_at_step
 
-    def training_profile(self, spec: TrainLora) -> dict[str, str]:
-        return _profile(spec.dtype)
+    def training_profile(self, spec: TrainLora, *, strict: bool = False) -> dict[str, str]:
+        return _profile("fp32" if strict else spec.dtype)
+
+    def computing(self, *, strict: bool) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
 
     def _misbehave(self, step: int) -> None:
         faults = self._faults

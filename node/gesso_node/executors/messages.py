@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gesso_node.executors.lora.messages import Retrain, RetrainDone, Train, TrainDone, TrainStep
+from gesso_node.executors.lora.messages import Revisit, RevisitDone, Train, TrainDone, TrainStep
 from gesso_protocol.errors import ExecutorCrashed
 
 MAX_LINE_BYTES = 256 * 1024
@@ -143,8 +143,8 @@ class Failed(_Message):
     message: str = Field(max_length=4096)
 
 
-ToChild: TypeAlias = Run | Replay | Train | Retrain | Load | Cancel
-FromChild: TypeAlias = Ready | Loaded | Stepped | Done | ReplayDone | TrainStep | TrainDone | RetrainDone | Failed
+ToChild: TypeAlias = Run | Replay | Train | Revisit | Load | Cancel
+FromChild: TypeAlias = Ready | Loaded | Stepped | Done | ReplayDone | TrainStep | TrainDone | RevisitDone | Failed
 
 _TO_CHILD: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="kind")])
 _FROM_CHILD: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="kind")])

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, TypeAlias, TypeVar
 
 from gesso_node.executors.engine import Cancelled, Engine, EngineJob, EngineResult, load_engine
-from gesso_node.executors.lora.inside import retrain_inside, train_inside
-from gesso_node.executors.lora.messages import Retrain, RetrainDone, Train, TrainDone, TrainStep
+from gesso_node.executors.lora.inside import revisit_inside, train_inside
+from gesso_node.executors.lora.messages import Revisit, RevisitDone, Train, TrainDone, TrainStep
 from gesso_node.executors.messages import (
     MAX_LINE_BYTES,
     Cancel,
@@ -46,7 +46,7 @@ from gesso_protocol.spec import parse_spec
 FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.system")
 
 
-Work: TypeAlias = Run | Replay | Train | Retrain | Load
+Work: TypeAlias = Run | Replay | Train | Revisit | Load
 
 
 class Inbox:
@@ -96,8 +96,8 @@ class Worker:
             return self._run(message)
         if isinstance(message, Train):
             return self._train(message)
-        if isinstance(message, Retrain):
-            return _or_failed(message.job, lambda: retrain_inside(self._engine, message))
+        if isinstance(message, Revisit):
+            return _or_failed(message.job, lambda: revisit_inside(self._engine, message))
         return self._replay(message) if isinstance(message, Replay) else self._load(message)
 
     def _send(self, message: FromChild) -> None:
@@ -128,7 +128,7 @@ class Worker:
         return _or_failed(replay.job, lambda: answer(replay, self._engine.replay(asked(replay))))
 
 
-_Reply = TypeVar("_Reply", Done, ReplayDone, TrainDone, RetrainDone, Loaded)
+_Reply = TypeVar("_Reply", Done, ReplayDone, TrainDone, RevisitDone, Loaded)
 
 
 def _or_failed(job: int | None, work: Callable[[], _Reply]) -> _Reply | Failed:

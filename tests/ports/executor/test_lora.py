@@ -30,7 +30,15 @@ from gesso_node.executors.engine import EngineJob
 from gesso_node.executors.lora.adapter_file import read_adapter
 from gesso_node.executors.lora.cheats import cheating
 from gesso_node.executors.lora.host import TrainingChildExecutor
-from gesso_node.executors.lora.port import Retrained, SegmentJob, Trained, TrainingInputs, TrainingJob, TrainingStep
+from gesso_node.executors.lora.port import (
+    Revisited,
+    RevisitJob,
+    SegmentJob,
+    Trained,
+    TrainingInputs,
+    TrainingJob,
+    TrainingStep,
+)
 from gesso_node.executors.lora.run import Run, checkpoint_file, read_losses, retrain, train
 from gesso_node.executors.port import Replayed, ReplayJob
 from gesso_node.executors.sample import write_sample_pipeline
@@ -456,10 +464,10 @@ async def test_in_a_child_process_a_cancelled_run_goes_on(model: Path, inputs: I
             outcome = await executor.train(job, on_event=on_event)
             assert isinstance(outcome, Trained)
             one = segments(job.inputs.spec)[1]
-            again = await executor.retrain(
-                SegmentJob(job.inputs, one, checkpoint_file(job.out_dir, 1)), tmp_path / "audit"
-            )
+            part = (one, checkpoint_file(job.out_dir, 1))
+            again = await executor.revisit(RevisitJob(job.inputs, segments=(part,)), tmp_path / "audit")
     assert told[0].index in (4, 7), "it went on from a checkpoint, whichever was the last before the cancel was seen"
-    assert isinstance(again, Retrained)
-    assert again.state.read_bytes() == checkpoint_file(job.out_dir, 2).read_bytes()
+    assert isinstance(again, Revisited)
+    assert again.segments[0].state is not None
+    assert again.segments[0].state.read_bytes() == checkpoint_file(job.out_dir, 2).read_bytes()
     assert outcome.profile["key"].startswith("fp32/cpu")

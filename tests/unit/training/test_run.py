@@ -19,8 +19,16 @@ from gesso_node.executors.lora.cheats import TRAINING_CHEATS, cheating
 from gesso_node.executors.lora.fake_trainer import FakeTrainer
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.outside import TrainingTrace
-from gesso_node.executors.lora.port import Retrained, SegmentJob, Trained, TrainingInputs, TrainingJob, TrainingStep
-from gesso_node.executors.lora.run import checkpoint_file, read_losses, retrain, shown, train
+from gesso_node.executors.lora.port import (
+    Revisited,
+    RevisitJob,
+    SegmentJob,
+    Trained,
+    TrainingInputs,
+    TrainingJob,
+    TrainingStep,
+)
+from gesso_node.executors.lora.run import checkpoint_file, end_file, read_losses, retrain, shown, train
 from gesso_node.executors.port import TimedOut, Unfit
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 from gesso_protocol.messages import Preview
@@ -167,7 +175,7 @@ def test_a_segment_again_is_the_same(number: int, job: Jobs, tmp_path: Path) -> 
     mine = job()
     train(FakeTrainer(mine.inputs), mine.inputs, mine.out_dir, "0x00", silent)
     retrain(FakeTrainer(mine.inputs), segment_of(mine, number), tmp_path / "again")
-    again = (tmp_path / "again" / "state.safetensors").read_bytes()
+    again = end_file(tmp_path / "again", number).read_bytes()
     assert again == checkpoint_file(mine.out_dir, number + 1).read_bytes()
     assert verdict_of(mine, number, tmp_path) is TrainingVerdict.PASS
 
@@ -259,14 +267,39 @@ async def test_the_executor_re_runs_a_segment(job: Jobs, tmp_path: Path) -> None
     with anyio.fail_after(60):
         async with TrainingThreadExecutor() as executor:
             await executor.train(mine, on_event=on_event)
-            again = await executor.retrain(segment_of(mine, 1), tmp_path / "audit")
-            wrong = await executor.retrain(
-                SegmentJob(mine.inputs, segments(mine.inputs.spec)[0], tmp_path / "absent"), tmp_path / "audit"
-            )
-    assert isinstance(again, Retrained)
-    assert again.state.read_bytes() == checkpoint_file(mine.out_dir, 2).read_bytes()
-    assert again.losses == read_losses(mine.out_dir, segments(mine.inputs.spec)[1])
+            every = segments(mine.inputs.spec)
+            parts = tuple((every[at], checkpoint_file(mine.out_dir, at)) for at in (1, 2))
+            last = checkpoint_file(mine.out_dir, len(every))
+            job_ = RevisitJob(mine.inputs, begin=True, segments=parts, weigh=last, draws=(13, 14, 15))
+            again = await executor.revisit(job_, tmp_path / "audit")
+            absent = RevisitJob(mine.inputs, segments=((every[0], tmp_path / "absent"),))
+            wrong = await executor.revisit(absent, tmp_path / "audit")
+    assert isinstance(again, Revisited)
+    assert again.begun is not None
+    assert again.begun.read_bytes() == checkpoint_file(mine.out_dir, 0).read_bytes()
+    for at, part in zip((1, 2), again.segments, strict=True):
+        assert part.state is not None
+        assert part.state.read_bytes() == checkpoint_file(mine.out_dir, at + 1).read_bytes()
+        assert part.losses == read_losses(mine.out_dir, every[at])
+    assert again.weighed is not None
+    assert again.weighed[1] < again.weighed[0]
     assert isinstance(wrong, Unfit)
+
+
+@pytest.mark.anyio
+async def test_a_state_that_runs_away_is_an_answer_and_no_crash(job: Jobs, tmp_path: Path) -> None:
+    mine = job()
+    train(FakeTrainer(mine.inputs), mine.inputs, mine.out_dir, "0x00", silent)
+    start = read_state(checkpoint_file(mine.out_dir, 1))
+    huge = {name: np.full_like(array, 3e38) for name, array in start.weights.items()}
+    write_state(tmp_path / "huge", State(start.step, huge, start.first, start.second))
+    wanted = RevisitJob(mine.inputs, segments=((segments(mine.inputs.spec)[1], tmp_path / "huge"),))
+    with anyio.fail_after(60):
+        async with TrainingThreadExecutor() as executor:
+            again = await executor.revisit(wanted, tmp_path / "audit")
+    assert isinstance(again, Revisited)
+    assert again.segments[0].state is None
+    assert again.weighed is None
 
 
 @pytest.mark.anyio

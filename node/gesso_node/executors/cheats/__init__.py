@@ -37,15 +37,30 @@ NODE_CHEATS: Final[dict[str, str]] = {
 }
 """What the node itself does differently; the engine runs honestly."""
 
+TRAINING_CHEATS: Final[dict[str, str]] = {
+    "skipped-steps": "every tenth update left out",
+    "half-batch": "half of every batch",
+    "other-data": "every caption with its neighbour's picture",
+    "own-order": "an order and noise of its own choice",
+    "straight-line": "every second update, checkpoints on the line between far ends",
+    "rescaled-adapter": "five per cent more strength on what was learnt",
+    "untrained-adapter": "small random numbers, nothing learnt",
+    "higher-rate": "a learning rate five per cent higher",
+    "base-int8": "a base rounded to eight bits",
+}
+"""What an engine does differently while it trains; it draws pictures honestly."""
+
 CHEATS: Final[dict[str, str]] = {**ENGINE_CHEATS, **NODE_CHEATS}
+"""Those of picture tasks."""
 
 
 def check_cheat(name: str | None, allowed: bool) -> None:
     """Raises ConfigError for an unknown cheat, and for any cheat where settings do not allow them."""
     if name is None:
         return
-    if name not in CHEATS:
-        raise ConfigError(f"there is no cheat called {name!r}", hint="one of: " + ", ".join(CHEATS))
+    known = {**CHEATS, **TRAINING_CHEATS}
+    if name not in known:
+        raise ConfigError(f"there is no cheat called {name!r}", hint="one of: " + ", ".join(known))
     if not allowed:
         raise ConfigError(
             f"the setting executor.cheat is {name!r}; a node that cheats loses its stake",

@@ -8,21 +8,12 @@ from typing import Any
 import numpy as np
 
 from gesso.checkpointfile import Array, Shapes, State
+from gesso_node.executors.cheats import TRAINING_CHEATS as _DESCRIBED
 from gesso_node.executors.lora.trainer import Provenance, Trainer
 from gesso_protocol.training.draws import Draws
 from gesso_protocol.training.order import DataOrder
 
-TRAINING_CHEATS = (
-    "skipped-steps",
-    "half-batch",
-    "other-data",
-    "own-order",
-    "straight-line",
-    "rescaled-adapter",
-    "untrained-adapter",
-    "higher-rate",
-    "base-int8",
-)
+TRAINING_CHEATS = tuple(_DESCRIBED)
 
 
 def cheating(name: str | None, trainer: Trainer) -> Trainer:

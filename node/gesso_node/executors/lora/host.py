@@ -13,14 +13,14 @@ import anyio.to_thread
 from gesso_node.executors.child import ChildExecutor, _Child, failure
 from gesso_node.executors.engine import Cancelled
 from gesso_node.executors.fake import FakeEngine, FakeExecutor, ThreadCrashError, ThreadEngine
-from gesso_node.executors.lora.inside import TrainingEngine, retrain_inside, train_inside
-from gesso_node.executors.lora.messages import RetrainDone, TrainDone, TrainStep
-from gesso_node.executors.lora.outside import retrain_message, retrained, step_of, train_message, trained
+from gesso_node.executors.lora.inside import TrainingEngine, revisit_inside, train_inside
+from gesso_node.executors.lora.messages import RevisitDone, TrainDone, TrainStep
+from gesso_node.executors.lora.outside import revisit_message, revisited, step_of, train_message, trained
 from gesso_node.executors.lora.port import (
     OnTraining,
-    Retrained,
-    SegmentJob,
-    SegmentOutcome,
+    Revisited,
+    RevisitJob,
+    RevisitOutcome,
     Trained,
     TrainingInputs,
     TrainingJob,
@@ -30,9 +30,9 @@ from gesso_node.executors.messages import Failed, FromChild
 from gesso_node.executors.port import Crashed, OutOfMemory, TimedOut, Unfit
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 
-_Done = TypeVar("_Done", Trained, Retrained)
-_Message = TypeVar("_Message", TrainDone, RetrainDone)
-_Outcome = TypeVar("_Outcome", TrainingOutcome, SegmentOutcome)
+_Done = TypeVar("_Done", Trained, Revisited)
+_Message = TypeVar("_Message", TrainDone, RevisitDone)
+_Outcome = TypeVar("_Outcome", TrainingOutcome, RevisitOutcome)
 
 
 @runtime_checkable
@@ -43,8 +43,8 @@ class TrainingExecutor(Protocol):
         """Runs or goes on with `job`. Cancelling the call stops the work; what was checkpointed stays."""
         ...
 
-    async def retrain(self, job: SegmentJob, out_dir: Path) -> SegmentOutcome:
-        """One segment again, for an audit; our end state is written to `out_dir`."""
+    async def revisit(self, job: RevisitJob, out_dir: Path) -> RevisitOutcome:
+        """Parts of a run again, for an audit; our states are written to `out_dir`."""
         ...
 
 
@@ -64,13 +64,13 @@ class TrainingChildExecutor(ChildExecutor):
 
         return await self._in_turn(job.inputs, job.deadline_s, work)
 
-    async def retrain(self, job: SegmentJob, out_dir: Path) -> SegmentOutcome:
+    async def revisit(self, job: RevisitJob, out_dir: Path) -> RevisitOutcome:
         async def told(_: FromChild) -> bool:
             return True
 
-        async def work(child: _Child) -> SegmentOutcome:
-            answer = await child.converse(lambda number: retrain_message(number, job, out_dir), told)
-            return await _ended(answer, child, RetrainDone, lambda message: retrained(message, job, out_dir))
+        async def work(child: _Child) -> RevisitOutcome:
+            answer = await child.converse(lambda number: revisit_message(number, job, out_dir), told)
+            return await _ended(answer, child, RevisitDone, lambda message: revisited(message, job, out_dir))
 
         return await self._in_turn(job.inputs, job.deadline_s, work)
 
@@ -124,10 +124,10 @@ class TrainingThreadExecutor(FakeExecutor):
             if isinstance(engine, ThreadEngine):
                 engine.stop()
 
-    async def retrain(self, job: SegmentJob, out_dir: Path) -> SegmentOutcome:
-        def work() -> Retrained:
+    async def revisit(self, job: RevisitJob, out_dir: Path) -> RevisitOutcome:
+        def work() -> Revisited:
             engine = self.engine or FakeEngine()
-            return retrained(retrain_inside(engine, retrain_message(1, job, out_dir)), job, out_dir)
+            return revisited(revisit_inside(engine, revisit_message(1, job, out_dir)), job, out_dir)
 
         return await self._bounded_training(job.deadline_s, work)
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import base64
+import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from gesso_node.executors.lora.messages import Retrain, RetrainDone, Train, TrainDone, TrainedPicture, TrainStep
+from gesso.checkpointfile import write_state
+from gesso_node.executors.lora.messages import (
+    Restretched,
+    Revisit,
+    RevisitDone,
+    Stretch,
+    Train,
+    TrainDone,
+    TrainedPicture,
+    TrainStep,
+)
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
-from gesso_node.executors.lora.run import retrain, train
+from gesso_node.executors.lora.run import RanAwayError, begun_file, retrain, train, weigh
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.ids import BlobRef
@@ -26,12 +38,16 @@ MAX_SAMPLE_BYTES = 128 * 1024
 class TrainingEngine(Protocol):
     """An engine that can train beside drawing."""
 
-    def trainer(self, inputs: TrainingInputs) -> Trainer:
+    def trainer(self, inputs: TrainingInputs, *, strict: bool = False) -> Trainer:
         """A trainer on the loaded base. Raises ModelInvalid, MemoryError."""
         ...
 
-    def training_profile(self, spec: TrainLora) -> dict[str, str]:
+    def training_profile(self, spec: TrainLora, *, strict: bool = False) -> dict[str, str]:
         """On what it trains; `key` is the profile key."""
+        ...
+
+    def computing(self, *, strict: bool) -> AbstractContextManager[None]:
+        """Inside the block, this machine computes as jurors do, when `strict`."""
         ...
 
 
@@ -67,18 +83,40 @@ def train_inside(engine: object, message: Train, emit: Callable[[TrainStep], Non
     )  # fmt: skip
 
 
-def retrain_inside(engine: object, message: Retrain) -> RetrainDone:
-    """One segment again. Raises ModelInvalid, MemoryError."""
+def revisit_inside(engine: object, message: Revisit) -> RevisitDone:
+    """Parts of a run again. Raises ModelInvalid, MemoryError."""
     begun = time.perf_counter()
     able, inputs = _able(engine), _inputs(message)
-    job = SegmentJob(inputs, Segment(message.number, message.first, message.last), Path(message.state))
-    trainer = _with_memory_errors(lambda: able.trainer(inputs))
+    with able.computing(strict=message.strict):
+        trainer = _with_memory_errors(lambda: able.trainer(inputs, strict=message.strict))
+        try:
+            parts, weighed = _with_memory_errors(lambda: _revisited(trainer, inputs, message))
+        finally:
+            trainer.close()
+    base, trained = weighed if all(map(math.isfinite, weighed)) else (None, None)
+    profile = able.training_profile(inputs.spec, strict=message.strict)
+    seconds = time.perf_counter() - begun
+    return RevisitDone(job=message.job, segments=parts, base=base, trained=trained, profile=profile, seconds=seconds)
+
+
+def _revisited(
+    trainer: Trainer, inputs: TrainingInputs, message: Revisit
+) -> tuple[tuple[Restretched, ...], tuple[float, float]]:
+    folder = Path(message.out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    if message.begin:
+        write_state(begun_file(folder), trainer.state(0))
+    parts = tuple(_stretch(trainer, inputs, one, folder) for one in message.segments)
+    unknown = (math.nan, math.nan)
+    return parts, unknown if message.weigh is None else weigh(trainer, Path(message.weigh), message.draws)
+
+
+def _stretch(trainer: Trainer, inputs: TrainingInputs, one: Stretch, folder: Path) -> Restretched:
+    job = SegmentJob(inputs, Segment(one.number, one.first, one.last), Path(one.state))
     try:
-        _, losses = _with_memory_errors(lambda: retrain(trainer, job, Path(message.out_dir)))
-    finally:
-        trainer.close()
-    profile = able.training_profile(inputs.spec)
-    return RetrainDone(job=message.job, losses=losses, profile=profile, seconds=time.perf_counter() - begun)
+        return Restretched(whole=True, losses=retrain(trainer, job, folder)[1])
+    except RanAwayError as error:
+        return Restretched(whole=False, losses=error.losses)
 
 
 def _able(engine: object) -> TrainingEngine:
@@ -87,7 +125,7 @@ def _able(engine: object) -> TrainingEngine:
     return engine
 
 
-def _inputs(message: Train | Retrain) -> TrainingInputs:
+def _inputs(message: Train | Revisit) -> TrainingInputs:
     spec = parse_any_spec(message.spec.encode())
     if not isinstance(spec, TrainLora):
         raise ModelInvalid("the spec is not one of training")

@@ -35,14 +35,24 @@ class Train(_Inputs):
     task: _Hex32
 
 
-class Retrain(_Inputs):
-    """Node to child: one segment again, from the checkpoint file `state`."""
+class Stretch(_Message):
+    """One segment to run again, from the checkpoint file `state`."""
 
-    kind: Literal["retrain"] = "retrain"
     state: str
     number: int = Field(ge=0)
     first: int = Field(ge=0, le=MAX_TRAINING_STEPS)
     last: int = Field(ge=1, le=MAX_TRAINING_STEPS)
+
+
+class Revisit(_Inputs):
+    """Node to child: parts of a run again. `weigh` is a checkpoint file."""
+
+    kind: Literal["revisit"] = "revisit"
+    begin: bool
+    segments: tuple[Stretch, ...] = Field(max_length=16)
+    weigh: str | None
+    draws: tuple[int, ...] = Field(max_length=64)
+    strict: bool
 
 
 class TrainStep(_Message):
@@ -82,11 +92,20 @@ class TrainDone(_Message):
     load_seconds: float = Field(ge=0)
 
 
-class RetrainDone(_Message):
-    """Child to node: the end state is `state.safetensors` in `out_dir`; losses one an update."""
+class Restretched(_Message):
+    """How a segment went: `whole` when its end state is in `out_dir`; losses that are numbers, one an update."""
 
-    kind: Literal["retrained"] = "retrained"
-    job: int
+    whole: bool
     losses: tuple[float, ...] = Field(max_length=1000)
+
+
+class RevisitDone(_Message):
+    """Child to node: checkpoint files are in `out_dir`. `base` and `trained` are None when one of them is no number."""
+
+    kind: Literal["revisited"] = "revisited"
+    job: int
+    segments: tuple[Restretched, ...] = Field(max_length=16)
+    base: float | None = None
+    trained: float | None = None
     profile: _Profile = Field(max_length=32)
     seconds: float = Field(ge=0)

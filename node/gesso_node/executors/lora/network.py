@@ -63,7 +63,7 @@ class Network:
         if wrong is not None:
             raise ModelInvalid(f"the LoRA to continue from has shape {found[wrong]} at {wrong}, not {wanted[wrong]}")
         for name, parameter in self.parameters.items():
-            parameter.data.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
+            parameter.data.copy_(torch.from_numpy(np.array(weights[name])))
 
     def weights(self) -> dict[str, Array]:
         """Copies of all trained weights, sorted by name."""

@@ -10,9 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE
-from gesso_node.executors.lora.messages import Retrain, RetrainDone, Train, TrainDone, TrainStep
-from gesso_node.executors.lora.port import Retrained, SegmentJob, Trained, TrainingInputs, TrainingJob, TrainingStep
-from gesso_node.executors.lora.run import ADAPTER_FOLDER, checkpoint_file, losses_file, read_losses
+from gesso_node.executors.lora.messages import Revisit, RevisitDone, Stretch, Train, TrainDone, TrainStep
+from gesso_node.executors.lora.port import (
+    Rerun,
+    Revisited,
+    RevisitJob,
+    Trained,
+    TrainingInputs,
+    TrainingJob,
+    TrainingStep,
+)
+from gesso_node.executors.lora.run import (
+    ADAPTER_FOLDER,
+    begun_file,
+    checkpoint_file,
+    end_file,
+    losses_file,
+    read_losses,
+)
 from gesso_node.executors.port import ImageFile
 from gesso_protocol.errors import EncodingInvalid, ExecutorCrashed
 from gesso_protocol.spec import TrainLora, spec_bytes, spec_ref
@@ -20,6 +35,7 @@ from gesso_protocol.trace import Binding, LeafKind, Slot, trace_leaves, trace_ro
 from gesso_protocol.training.trace import TrainingFacts, TrainingLayout, segments
 
 FACTS_FILE = "facts.json"
+DIGESTS_FILE = "digests.bin"
 
 
 def train_message(number: int, job: TrainingJob) -> Train:
@@ -27,11 +43,14 @@ def train_message(number: int, job: TrainingJob) -> Train:
     return Train(**_fields(number, job.inputs, job.out_dir), task=job.binding.task.hex())
 
 
-def retrain_message(number: int, job: SegmentJob, out_dir: Path) -> Retrain:
-    """The state's file must outlive the call."""
-    segment = job.segment
-    place = {"number": segment.number, "first": segment.first, "last": segment.last}
-    return Retrain(**_fields(number, job.inputs, out_dir), state=str(job.state), **place)
+def revisit_message(number: int, job: RevisitJob, out_dir: Path) -> Revisit:
+    """The files of the states must outlive the call."""
+    parts = tuple(
+        Stretch(state=str(state), number=one.number, first=one.first, last=one.last) for one, state in job.segments
+    )
+    weigh = None if job.weigh is None else str(job.weigh)
+    fields = _fields(number, job.inputs, out_dir)
+    return Revisit(**fields, begin=job.begin, segments=parts, weigh=weigh, draws=job.draws, strict=job.strict)
 
 
 def step_of(message: TrainStep) -> TrainingStep:
@@ -67,19 +86,28 @@ def trained(message: TrainDone, job: TrainingJob, engine: str) -> Trained:
         profile=message.profile.get("key", ""),
     )
     (folder / FACTS_FILE).write_bytes(facts.encode())
-    root = trace_root(TrainingTrace.read(folder, spec).leaves(job.binding))
+    trace = TrainingTrace.read(folder, spec)
+    trace.keep_digests()
+    root = trace_root(trace_leaves(job.binding, trace.layout, trace.kept_digests()))
     return Trained(
         folder / ADAPTER_FOLDER, images, message.steps_done, losses, root, dict(message.profile), engine,
         message.seconds, message.load_seconds, message.stopped,
     )  # fmt: skip
 
 
-def retrained(message: RetrainDone, job: SegmentJob, out_dir: Path) -> Retrained:
-    """Raises ExecutorCrashed when the child answers for another segment."""
-    state = out_dir / "state.safetensors"
-    if len(message.losses) != job.segment.last - job.segment.first or not state.is_file():
-        raise ExecutorCrashed("the child ran another segment than was asked for")
-    return Retrained(state, message.losses, dict(message.profile), message.seconds)
+def revisited(message: RevisitDone, job: RevisitJob, out_dir: Path) -> Revisited:
+    """Raises ExecutorCrashed when the child answers for other parts, or left less than it says."""
+    if len(message.segments) != len(job.segments) or (job.begin and not begun_file(out_dir).is_file()):
+        raise ExecutorCrashed("the child computed other parts than were asked for")
+    parts = []
+    for (segment, _), told in zip(job.segments, message.segments, strict=True):
+        path = end_file(out_dir, segment.number)
+        if told.whole and (len(told.losses) != segment.last - segment.first or not path.is_file()):
+            raise ExecutorCrashed("the child ran another segment than was asked for")
+        parts.append(Rerun(path if told.whole else None, told.losses))
+    weighed = None if message.base is None or message.trained is None else (message.base, message.trained)
+    begun = begun_file(out_dir) if job.begin else None
+    return Revisited(dict(message.profile), message.seconds, begun, tuple(parts), weighed)
 
 
 @dataclass(frozen=True)
@@ -114,6 +142,26 @@ class TrainingTrace:
     def digests(self) -> Mapping[Slot, bytes]:
         """The digest of every leaf."""
         return {slot: self._digest(slot) for slot in self.layout.slots()}
+
+    def keep_digests(self) -> None:
+        """Write the digests down: hashing gigabytes of checkpoints again would hold up whoever wants openings."""
+        try:
+            found = self.digests()
+        except OSError as error:
+            raise ExecutorCrashed(f"the trace is incomplete: {error}") from error
+        (self.folder / DIGESTS_FILE).write_bytes(b"".join(found[slot] for slot in self.layout.slots()))
+
+    def kept_digests(self) -> Mapping[Slot, bytes]:
+        """The digests as written down. Raises ExecutorCrashed unless there is one for every leaf, and every file."""
+        try:
+            raw = (self.folder / DIGESTS_FILE).read_bytes()
+        except OSError as error:
+            raise ExecutorCrashed(f"the digests of the run are missing: {error}") from error
+        slots = list(self.layout.slots())
+        missing = [path for slot in slots if (path := self.path(slot)) is not None and not path.is_file()]
+        if len(raw) != 32 * len(slots) or missing:
+            raise ExecutorCrashed("the trace is incomplete")
+        return {slot: raw[32 * at : 32 * at + 32] for at, slot in enumerate(slots)}
 
     def path(self, slot: Slot) -> Path | None:
         """The file whose SHA-256 a leaf is; None for the data set, whose leaf is its manifest's name."""

@@ -85,17 +85,42 @@ class SegmentJob:
     inputs: TrainingInputs
     segment: Segment
     state: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RevisitJob:
+    """Parts of somebody's run to compute again, for an audit. What is not asked for is not computed."""
+
+    inputs: TrainingInputs
+    begin: bool = False
+    """The state before the first update, as spec and seed prescribe it."""
+    segments: tuple[tuple[Segment, Path], ...] = ()
+    """Segments, each with the checkpoint file that it starts from."""
+    weigh: Path | None = None
+    """A checkpoint file whose weights are compared with the bare base, on the draws of `draws`."""
+    draws: tuple[int, ...] = ()
+    strict: bool = False
+    """One thread and plain kernels: what jurors use."""
     deadline_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Retrained:
-    """Where the re-run ended: the path of our checkpoint file, and the losses on the way."""
+class Rerun:
+    """Where a re-run segment ended: our checkpoint file (None: the numbers ran away), and the losses on the way."""
 
-    state: Path
+    state: Path | None
     losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revisited:
+    """What was asked for: our own start state, the segments in their order, and losses of (base, weights)."""
+
     profile: dict[str, str]
     seconds: float
+    begun: Path | None = None
+    segments: tuple[Rerun, ...] = ()
+    weighed: tuple[float, float] | None = None
 
 
-SegmentOutcome: TypeAlias = Retrained | Crashed | OutOfMemory | TimedOut | Unfit
+RevisitOutcome: TypeAlias = Revisited | Crashed | OutOfMemory | TimedOut | Unfit

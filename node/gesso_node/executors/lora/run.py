@@ -14,7 +14,7 @@ import math
 import shutil
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,15 +117,50 @@ def _provenance(inputs: TrainingInputs, task: str) -> Provenance:
     )
 
 
+class RanAwayError(Exception):
+    """A re-run segment left the numbers. `losses`: those before."""
+
+    def __init__(self, losses: tuple[float, ...]) -> None:
+        super().__init__(f"no number after {len(losses)} updates")
+        self.losses = losses
+
+
+def begun_file(folder: Path) -> Path:
+    """Where the start state of a revisited run is."""
+    return folder / "begun.safetensors"
+
+
+def end_file(folder: Path, number: int) -> Path:
+    """Where the end state of revisited segment `number` is."""
+    return folder / f"end-{number:04}.safetensors"
+
+
 def retrain(trainer: Trainer, job: SegmentJob, out_dir: Path) -> tuple[Path, tuple[float, ...]]:
-    """One segment again, from the given state. Raises ModelInvalid when the state is not this segment's start."""
+    """One segment again, from the given state. Raises ModelInvalid when the state is not this segment's start,
+    RanAwayError when a loss or a weight stops being a number."""
     state = read_state(job.state, trainer.shapes, step=job.segment.first)
     trainer.restore(state)
-    losses = tuple(trainer.update(step) for step in range(job.segment.first, job.segment.last))
+    losses: list[float] = []
+    for step in range(job.segment.first, job.segment.last):
+        loss = trainer.update(step)
+        if not math.isfinite(loss):
+            raise RanAwayError(tuple(losses))
+        losses.append(loss)
+    after = trainer.state(job.segment.last)
+    if not after.finite:
+        raise RanAwayError(tuple(losses))
     out_dir.mkdir(parents=True, exist_ok=True)
-    path = out_dir / "state.safetensors"
-    write_state(path, trainer.state(job.segment.last))
-    return path, losses
+    path = end_file(out_dir, job.segment.number)
+    write_state(path, after)
+    return path, tuple(losses)
+
+
+def weigh(trainer: Trainer, state: Path, draws: Sequence[int]) -> tuple[float, float]:
+    """Mean loss of the bare base and of these weights on the same draws. Raises ModelInvalid for another network."""
+    trainer.restore(read_state(state, trainer.shapes))
+    losses = [[trainer.loss_at(step, trained=trained) for step in draws] for trained in (False, True)]
+    base, trained = (sum(found) / max(len(found), 1) for found in losses)
+    return base, trained
 
 
 def _segment(
