@@ -12,17 +12,19 @@ from gesso.blobs import BlobStore
 from gesso_node import backup
 from gesso_node.backup import TraceSecrets
 from gesso_node.journal import Entry, Journal
+from gesso_node.opened_run import OwnRun
 from gesso_node.trace import RecordedTrace
 from gesso_protocol.audit.bundle import Form, Leaf, open_leaf
 from gesso_protocol.errors import ExecutorCrashed, GessoError
-from gesso_protocol.ids import Address, TaskId
-from gesso_protocol.spec import TextToImage
+from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.trace import Binding, LeafKind, Slot, trace_root
 
 log = structlog.get_logger("gesso.node.opened")
 
 Lost = Callable[[TaskId], Awaitable[Entry | None]]
 """Rebuilds the journal's entry of a committed task of ours from the chain and the blob stores; None if it cannot."""
+Restore = Callable[[BlobStore, BlobRef, Path, TaskId, bytes], Awaitable[None]]
 Adopt = Callable[[Entry], Awaitable[None]]
 """Told of a rebuilt entry that was written down: there is a task to settle that the node had forgotten."""
 
@@ -35,6 +37,12 @@ class Own:
     trace: RecordedTrace
     binding: Binding
     tree: tuple[bytes, ...]
+
+    @property
+    def spec(self) -> TextToImage:
+        """What was ordered."""
+        assert isinstance(self.entry.spec, TextToImage)
+        return self.entry.spec
 
     def leaves(self, slots: Sequence[Slot]) -> list[Leaf]:
         """Open these leaves: bytes from the disk, salts from the secret. Blocks."""
@@ -91,15 +99,34 @@ class OwnTraces:
     async def read(self, entry: Entry) -> Own | None:
         """The trace, restored from its backup if need be; None when nothing opens the committed root."""
         own = self._on_disk(entry)
-        if own is None and await self._restored(entry):
+        if own is None and await self._restored(entry, backup.restore):
             own = self._on_disk(entry)
         return own
+
+    async def read_run(self, entry: Entry) -> OwnRun | None:
+        """The same for a training."""
+        own = self._run_on_disk(entry)
+        if own is None and await self._restored(entry, backup.restore_run):
+            own = self._run_on_disk(entry)
+        return own
+
+    def _binding(self, entry: Entry) -> Binding:
+        secret = entry.secret or self._secrets.salt_secret(entry.task)
+        return Binding(self._chain_id, self._board, entry.task, self._node, secret)
+
+    def _run_on_disk(self, entry: Entry) -> OwnRun | None:
+        if not isinstance(entry.spec, TrainLora):
+            return None
+        try:
+            own = OwnRun.read(entry, self._folder(entry.task), entry.spec, self._binding(entry))
+        except ExecutorCrashed:
+            return None
+        return own if trace_root(own.tree) == entry.trace_root else None
 
     def _on_disk(self, entry: Entry) -> Own | None:
         if not isinstance(entry.spec, TextToImage):
             return None
-        secret = entry.secret or self._secrets.salt_secret(entry.task)
-        binding = Binding(self._chain_id, self._board, entry.task, self._node, secret)
+        binding = self._binding(entry)
         try:
             trace = RecordedTrace.read(self._folder(entry.task), entry.spec)
             tree = tuple(trace.leaves(binding))
@@ -108,13 +135,13 @@ class OwnTraces:
         # Another attempt's trace, or a damaged one, would only prove that we cannot open what we committed.
         return Own(entry, trace, binding, tree) if trace_root(tree) == entry.trace_root else None
 
-    async def _restored(self, entry: Entry) -> bool:
+    async def _restored(self, entry: Entry, restore: Restore) -> bool:
         ref = None if entry.result is None else entry.result.trace_backup
         if ref is None:
             return False
         try:
             key = self._secrets.backup_key(entry.task)
-            await backup.restore(self._blobs, ref, self._folder(entry.task), entry.task, key)
+            await restore(self._blobs, ref, self._folder(entry.task), entry.task, key)
         except GessoError as error:
             log.warning("opened.backup-unusable", task=entry.task.short, code=error.code, reason=error.message)
             return False

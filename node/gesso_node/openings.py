@@ -8,16 +8,19 @@ them, whoever asks, because an auditor that saw them need not compute anything.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import anyio.to_thread
 import structlog
 
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.transport.port import PeerId, Rate, Transport
-from gesso_node.auditing.rights import Rights
+from gesso_node.auditing.rights import Inputs, Rights, picture_inputs
+from gesso_node.journal import Entry
 from gesso_node.opened import Own, OwnTraces
+from gesso_node.opened_run import OwnRun
 from gesso_protocol import merkle
 from gesso_protocol.audit.bundle import Bundle, Leaf
 from gesso_protocol.errors import BlobMissing, GessoError
@@ -32,7 +35,7 @@ from gesso_protocol.messages import (
     OpenRequest,
     encode_blob_reply,
 )
-from gesso_protocol.spec import TextToImage
+from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.trace import Slot
 
 log = structlog.get_logger("gesso.node.openings")
@@ -40,6 +43,8 @@ log = structlog.get_logger("gesso.node.openings")
 MAX_BUILDING = 4
 """Bundles that are put together at a time; who comes meanwhile is told to come again."""
 MAX_REMEMBERED = 256
+MAX_FILES_ASKED = 4
+"""Checkpoints beyond those of the audit that one question may name."""
 ASKS = Rate(per_s=4, burst=16)
 
 
@@ -47,6 +52,7 @@ ASKS = Rate(per_s=4, burst=16)
 class _Key:
     task: TaskId
     slots: tuple[Slot, ...]
+    files: tuple[Slot, ...] = ()
 
 
 class Openings:
@@ -100,24 +106,72 @@ class Openings:
         self._building += 1
         try:
             entry = await self._own.entry(wanted.task)
-            if entry is None or not isinstance(entry.spec, TextToImage):
-                return refused("unknown")
-            if entry.result_root is None or entry.trace_root is None:
+            if entry is None or entry.result_root is None or entry.trace_root is None:
                 return refused("unknown")
             roots = (entry.result_root, entry.trace_root)
-            allowed = await self._rights.of(wanted.task, entry.terms, roots, entry.spec, wanted.phase)
+            allowed = await self._rights.of(wanted.task, entry.terms, roots, self._inputs(entry), wanted.phase)
             if allowed.status != "ok":
                 return refused(allowed.status)
-            own = await self._own.read(entry)
+            own = await self._read(entry)
             if own is None:
                 return refused("unknown")
-            slots = own.trace.layout.slots() if allowed.slots is None else allowed.slots
-            return await self._opened(wanted, own, tuple(slots))
+            slots = tuple(own.trace.layout.slots() if allowed.slots is None else allowed.slots)
+            if isinstance(own, OwnRun):
+                return await self._opened_run(wanted, own, slots, allowed.challenge)
+            return await self._opened(wanted, own, slots)
         except GessoError as error:
             log.warning("openings.failed", task=wanted.task.short, code=error.code, reason=error.message)
             return refused("busy")
         finally:
             self._building -= 1
+
+    def _inputs(self, entry: Entry) -> Inputs:
+        if isinstance(entry.spec, TextToImage):
+            return picture_inputs(entry.spec)
+
+        async def slots(drawn: bytes, _: bool) -> tuple[Slot, ...]:
+            own = await self._own.read_run(entry)
+            return () if own is None else own.inputs(drawn)
+
+        return slots
+
+    async def _read(self, entry: Entry) -> Own | OwnRun | None:
+        if isinstance(entry.spec, TrainLora):
+            return await self._own.read_run(entry)
+        return await self._own.read(entry)
+
+    async def _opened_run(
+        self, wanted: OpenRequest, own: OwnRun, slots: tuple[Slot, ...], drawn: bytes | None
+    ) -> OpenReply:
+        """Everything as one small blob that names the files which an audit looks into; other files one by one."""
+        positions = {own.trace.layout.position(slot): slot for slot in slots}
+        if not set(wanted.positions) <= set(positions) or len(wanted.positions) > MAX_FILES_ASKED:
+            return OpenReply(task=wanted.task, phase=wanted.phase, status="refused")
+        openings: tuple[Opening, ...] = ()
+        bundle = None
+        if wanted.bundle or not wanted.positions:
+            files = slots if wanted.phase == "inputs" else own.looked_into(drawn)
+            bundle = await self._remembered(_Key(own.entry.task, slots, files), own.encoded(slots, files, self._local))
+        else:
+            openings = tuple([await self._one_of_run(own, at, positions[at]) for at in wanted.positions])
+        return OpenReply(
+            task=wanted.task,
+            phase=wanted.phase,
+            trace_root=own.entry.trace_root,
+            openings=openings,
+            bundle=bundle,
+            result=None if own.entry.result is None else own.entry.result.ref,
+        )
+
+    async def _one_of_run(self, own: OwnRun, position: int, slot: Slot) -> Opening:
+        leaf = await own.leaf(slot, self._local)
+        return Opening(
+            position=position,
+            digest=leaf.digest.hex(),
+            salt=leaf.salt.hex(),
+            proof=tuple(step.hex() for step in merkle.proof(own.tree, position)),
+            blob=await self._local.put(leaf.data) if leaf.data else leaf.blob,
+        )
 
     async def _opened(self, wanted: OpenRequest, own: Own, slots: tuple[Slot, ...]) -> OpenReply:
         positions = {own.trace.layout.position(slot): slot for slot in slots}
@@ -154,12 +208,14 @@ class Openings:
 
     async def _bundle(self, own: Own, slots: tuple[Slot, ...]) -> BlobRef:
         """Put together once; asked for again, it is only named."""
-        key = _Key(own.entry.task, slots)
+        return await self._remembered(_Key(own.entry.task, slots), anyio.to_thread.run_sync(_encoded, own, slots))
+
+    async def _remembered(self, key: _Key, encoding: Coroutine[Any, Any, bytes]) -> BlobRef:
         known = self._bundles.get(key)
         if known is not None and await self._local.has(known):
+            encoding.close()
             return known
-        data = await anyio.to_thread.run_sync(_encoded, own, slots)
-        ref = self._bundles[key] = await self._blobs.put(data)
+        ref = self._bundles[key] = await self._blobs.put(await encoding)
         while len(self._bundles) > MAX_REMEMBERED:
             self._bundles.popitem(last=False)
         return ref

@@ -20,7 +20,7 @@ from gesso_node.backup import TraceSecrets
 from gesso_node.catalogue import Catalogue
 from gesso_node.checkpoints import CheckpointSharer
 from gesso_node.demand import Demand, Prefetcher
-from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, check_cheat
+from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, TRAINING_CHEATS, check_cheat
 from gesso_node.executors.cheats.roots import with_cheat
 from gesso_node.executors.lora.host import TrainingChildExecutor
 from gesso_node.executors.port import Executor
@@ -84,7 +84,7 @@ async def open_executor(stack: AsyncExitStack, settings: NodeSettings) -> Execut
             "the setting executor.child.options.cheat is set; a node that cheats loses its stake",
             hint="executor.allow_cheats exists for tests and devnets; remove the option",
         )
-    if section.cheat in ENGINE_CHEATS:
+    if section.cheat in (*ENGINE_CHEATS, *TRAINING_CHEATS):
         child = child.model_copy(update={"options": {**child.options, "cheat": section.cheat}})
     return await stack.enter_async_context(
         TrainingChildExecutor(section.engine, settings.data_dir.absolute() / "executor", child)
@@ -96,7 +96,7 @@ def dishonest(settings: NodeSettings, executor: Executor) -> Executor:
     section = settings.executor
     check_cheat(section.cheat, section.allow_cheats)
     if section.cheat is not None:
-        log.warning("node.THIS-NODE-CHEATS", cheat=section.cheat, what=CHEATS[section.cheat])
+        log.warning("node.THIS-NODE-CHEATS", cheat=section.cheat, what={**CHEATS, **TRAINING_CHEATS}[section.cheat])
     return with_cheat(executor, section.cheat)
 
 

@@ -310,6 +310,9 @@ async def _build(
     prefetcher = prefetcher_of(settings.models, demand, catalogue, models, policy) if needs_model else None
     secrets = trace_secrets(chain)
     addresses = None if transport is None else Addresses(chain, transport, relays)
+    desk = TrainingDesk(
+        chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model, sharer=sharer
+    )
     audits = await open_auditing(
         settings,
         chain,
@@ -320,6 +323,7 @@ async def _build(
         relays=relays,
         executor=executor,
         models=models,
+        bench=desk.bench,
         catalogue=catalogue,
         metrics=metrics,
         tasks=tasks,
@@ -351,9 +355,7 @@ async def _build(
         needs_model=needs_model,
         keep_traces=settings.executor.keep_traces,
         chain_now=chain.now,
-        training=TrainingDesk(
-            chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model, sharer=sharer
-        ),
+        training=desk,
     )
     outbox = Outbox(local, remotes)
     reconciler = Reconciler(

@@ -12,18 +12,25 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from gesso.audits.examine_run import RunSubject
 from gesso.audits.recheck import Files as PublicFiles
 from gesso.audits.subject import Subject
 from gesso.blobs import BlobStore, LayeredBlobs, LocalBlobs
-from gesso_node.auditing.assignment import Assignment
-from gesso_node.auditing.inspect import Files, Inspector, Redone, inspect
+from gesso_node.auditing.ask import Asker
+from gesso_node.auditing.assignment import Assignment, RunAssignment
+from gesso_node.auditing.inspect import CannotRunError, Files, Inspector, Redone, inspect
+from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.executors.child import ChildExecutor
 from gesso_node.executors.fake import FakeExecutor
+from gesso_node.executors.lora.host import TrainingChildExecutor, TrainingThreadExecutor
 from gesso_node.executors.port import Executor
 from gesso_node.models import ModelCache
+from gesso_node.run_bench import RunBench
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.audit.rules import AuditRules
-from gesso_protocol.audit.verdict import Inspection, judge
+from gesso_protocol.audit.verdict import Inspection, Verdict, judge
+from gesso_protocol.ids import BlobRef
+from gesso_protocol.training.openings import RunOpenings
 
 if TYPE_CHECKING:
     from gesso_node.auditing.inspect import Ground
@@ -37,10 +44,37 @@ FAKE = "/fake"
 class OwnReplayer:
     """Runs the checked steps, the start noise, the embeddings and the decode of a task on this machine."""
 
-    def __init__(self, stack: AsyncExitStack, folder: Path, models: ModelCache) -> None:
+    def __init__(self, stack: AsyncExitStack, folder: Path, models: ModelCache, blobs: BlobStore) -> None:
         self._stack = stack
         self._folder = folder
         self._models = models
+        self._blobs = blobs
+
+    async def inspect_run(self, subject: RunSubject, blob: BlobRef, data: bytes) -> tuple[Verdict, str]:
+        """The drawn segments, the start and the files of a training. Raises CannotRunError, NotOpenedError for
+        checkpoints that nobody has, and what fetching the model raises."""
+        if subject.challenge is None:
+            raise CannotRunError("nothing of this training was drawn", hopeless=True)
+        opened = RunOpenings.decode(data, subject.run, subject.spec, subject.filing.trace_root)
+        fake = opened.facts().profile.endswith(FAKE)
+        made = TrainingThreadExecutor() if fake else TrainingChildExecutor("diffusers", self._folder / "executor")
+        executor = await self._stack.enter_async_context(made)
+        bench = RunBench(executor, self._models, self._blobs, needs_model=not fake)
+        task = RunAssignment(
+            subject.run, subject.filing, subject.spec, subject.manifest, subject.challenge, AuditRules(), subject.share
+        )
+
+        async def seed() -> bytes:
+            return subject.seed
+
+        asker = Asker(subject.filing.node, self._blobs, None, None, ())
+        work = TrainingWork(task, asker, bench, seed, self._blobs, self._folder / subject.run.task.hex())
+        try:
+            await work.ready(seconds=DEADLINE_S)
+            finding = await work.examine(await work.taken(blob, data), None, strict=False, seconds=DEADLINE_S)
+        finally:
+            await anyio.to_thread.run_sync(work.forget)
+        return finding.verdict, finding.profile
 
     async def inspect(self, subject: Subject, opened: Bundle, files: PublicFiles) -> Inspection:
         """Everything compared. Raises CannotRunError, and what fetching the model raises."""
@@ -73,7 +107,8 @@ async def open_replayer(home: Path, blobs: BlobStore) -> AsyncIterator[OwnReplay
     folder.mkdir(parents=True, exist_ok=True)
     store = LayeredBlobs([LocalBlobs(folder / "blobs"), blobs])
     async with AsyncExitStack() as stack:
-        yield OwnReplayer(stack, folder.absolute(), ModelCache(folder / "models", store, budget_bytes=MODEL_BYTES))
+        models = ModelCache(folder / "models", store, budget_bytes=MODEL_BYTES)
+        yield OwnReplayer(stack, folder.absolute(), models, store)
 
 
 async def _compared(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,18 @@ from gesso.chain.chain import Chain
 from gesso.runseed import seed_of_run
 from gesso_node.checkpoints import CheckpointSharer
 from gesso_node.executors.lora.host import TrainingExecutor
-from gesso_node.executors.lora.port import Trained, TrainingInputs, TrainingJob, TrainingOutcome, TrainingStep
+from gesso_node.executors.lora.port import (
+    Trained,
+    TrainingJob,
+    TrainingOutcome,
+    TrainingStep,
+)
 from gesso_node.executors.lora.run import checkpoint_after, checkpoint_file
 from gesso_node.executors.port import Executor, Unfit
 from gesso_node.models import ModelCache
 from gesso_node.results import picture_entry
-from gesso_protocol.errors import BlobTooLarge, ExecutorCrashed, ModelInvalid, Unreachable
+from gesso_node.run_bench import RunBench
+from gesso_protocol.errors import ExecutorCrashed, Unreachable
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
@@ -29,9 +34,7 @@ from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.result import ExecutorName, ResultManifest
 from gesso_protocol.spec import TrainLora, spec_ref
 from gesso_protocol.trace import Binding
-from gesso_protocol.training.checkpoint import most_state_bytes
 
-GIVEN_STATE_FILE = "given.safetensors"
 TELL_EVERY_S = 0.2
 """Updates may come faster than anybody wants to hear of them."""
 OnStep = Callable[[TrainingStep], None]
@@ -65,36 +68,17 @@ class TrainingDesk:
     ) -> None:
         self._chain = chain
         self._executor = executor
-        self._models = models
         self._blobs = blobs
-        self._needs_model = needs_model
         self._sharer = sharer
+        self.bench = RunBench(executor, models, blobs, needs_model=needs_model)
 
     async def run(self, order: TrainingOrder, on_step: OnStep) -> TrainingOutcome:
         """Raises ModelInvalid for inputs that are not what the spec says, Unreachable while the beacon is silent."""
         if not isinstance(self._executor, TrainingExecutor):
             return Unfit("this node's executor does not train")
         seed = await seed_of_run(self._chain, order.spec, order.task, order.claimed_at)
-        wanted = [order.spec.dataset]
-        if self._needs_model:
-            wanted.append(order.manifest)
-        if order.spec.continue_from is not None:
-            wanted.append(order.spec.continue_from.manifest)
-        for ref in wanted:
-            await self._models.ensure(ref)
-        await self._check_kind(order.spec.dataset, "dataset")
+        inputs = await self.bench.inputs(order.spec, order.manifest, seed, order.out_dir)
         start = order.spec.continue_from
-        if start is not None:
-            await self._check_kind(start.manifest, "lora")
-        inputs = TrainingInputs(
-            spec=order.spec,
-            model_dir=self._models.path(order.manifest) if self._needs_model else None,
-            dataset_dir=self._models.path(order.spec.dataset),
-            start_dir=None if start is None else self._models.path(start.manifest),
-            manifest=order.manifest,
-            seed=seed,
-            state=await self._given_state(order),
-        )
         job = TrainingJob(
             inputs, order.out_dir, order.deadline_s, order.binding, None if start is None else start.manifest
         )
@@ -109,9 +93,7 @@ class TrainingDesk:
                 told[0] = now
                 on_step(step)
 
-        with ExitStack() as stack:
-            for ref in wanted:
-                stack.enter_context(self._models.using(ref))
+        with self.bench.using(order.spec, order.manifest):
             return await self._executor.train(job, on_event=on_event)
 
     async def claim(self, task: TaskId, me: Address) -> TaskRecord:
@@ -121,27 +103,9 @@ class TrainingDesk:
             raise Unreachable("the claim is in no block")
         return record
 
-    async def _given_state(self, order: TrainingOrder) -> Path | None:
-        """The checkpoint that the spec names, on disk. Raises ModelInvalid when it has another size than it says."""
-        resume = order.spec.resume
-        if resume is None:
-            return None
-        if self._needs_model:
-            base = await self._models.read_manifest(order.manifest)
-            if resume.size > most_state_bytes(base.size):
-                raise ModelInvalid("the checkpoint to go on from is larger than any LoRA for this base can be")
-        path = order.out_dir / GIVEN_STATE_FILE
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                await self._blobs.fetch(resume.state, path, max_bytes=resume.size)
-            except BlobTooLarge as error:
-                raise ModelInvalid("the checkpoint to go on from is larger than the task says") from error
-        if path.stat().st_size != resume.size:
-            raise ModelInvalid("the checkpoint to go on from is smaller than the task says")
-        return path
-
-    async def publish(self, order: TrainingOrder, outcome: Trained, node: Address) -> ResultManifest:
+    async def publish(
+        self, order: TrainingOrder, outcome: Trained, node: Address, trace_backup: BlobRef | None = None
+    ) -> ResultManifest:
         """Put samples, adapter files and manifests, the result's own manifest last."""
         self._sharer.forget(order.task)
         images = tuple([await picture_entry(self._blobs, image) for image in outcome.images])
@@ -160,6 +124,7 @@ class TrainingDesk:
                 "last-loss": f"{outcome.losses[-1]:.6g}" if outcome.losses else "",
             },
             trace_root=outcome.trace_root,
+            trace_backup=trace_backup,
             adapter=adapter,
         )
         await self._blobs.put(manifest.encode(), expect=manifest.ref)
@@ -182,11 +147,6 @@ class TrainingDesk:
         )
         await self._blobs.put(manifest.encode(), expect=manifest.ref)
         return manifest.ref
-
-    async def _check_kind(self, ref: BlobRef, kind: str) -> None:
-        manifest = await self._models.read_manifest(ref)
-        if manifest.kind != kind:
-            raise ModelInvalid(f"{ref.short} is a {manifest.kind}, not a {kind}")
 
 
 def _executor_name(name: str) -> ExecutorName:

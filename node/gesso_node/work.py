@@ -14,12 +14,14 @@ from gesso.blobs import BlobStore
 from gesso_node import backup
 from gesso_node.backup import TraceSecrets
 from gesso_node.book import Book, Known, write_down
+from gesso_node.executors.lora.outside import TrainingTrace
 from gesso_node.executors.lora.port import Trained, TrainingOutcome
 from gesso_node.executors.lora.run import ask_to_stop, take_stop_back
 from gesso_node.executors.port import Crashed, Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
 from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
+from gesso_node.opened_run import trace_files
 from gesso_node.progress import ProgressSender
 from gesso_node.results import publish_result
 from gesso_node.traces import Traces
@@ -218,7 +220,11 @@ class Workbench:
             raise Unreachable("the chain took back what this run was begun, or ended, for")
         self._metrics.stage_seconds("load", outcome.load_seconds)
         self._metrics.stage_seconds("execute", outcome.seconds)
-        manifest = await self._training.publish(order, outcome, self._book.me)
+        await self._backups.put(spec_bytes(spec))
+        trace = TrainingTrace.read(order.out_dir, spec)
+        key = self._secrets.backup_key(known.task)
+        copy = await backup.store_run(self._backups, order.out_dir, trace_files(trace), known.task, key)
+        manifest = await self._training.publish(order, outcome, self._book.me, copy)
         log.info("work.trained", task=known.task.short, steps=outcome.steps_done, stopped=outcome.stopped)
         roots = {"result_root": result_root(manifest), "trace_root": outcome.trace_root}
         share = done_bps(outcome.steps_done - spec.first_step, spec.steps - spec.first_step)

@@ -210,13 +210,28 @@ class Client:
         )
 
     def train_lora(
-        self, source: Source, *, fee: str | None = None, max_fee: str | None = None, **settings: Any
+        self,
+        source: Source,
+        *,
+        fee: str | None = None,
+        max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
+        **settings: Any,
     ) -> Training:
-        """Train a LoRA on a folder, a zip or a list of (picture, caption); see `training_order` for the settings."""
-        return Training(self._portal, self._run(self._async.train_lora, source, fee=fee, max_fee=max_fee, **settings))
+        """Train a LoRA on a folder, a zip or a list of (picture, caption); see `training_order` for the settings and
+        `submit` for `audit`."""
+        return Training(
+            self._portal, self._run(self._async.train_lora, source, fee=fee, max_fee=max_fee, audit=audit, **settings)
+        )
 
     def submit_training(
-        self, order: Order, *, fee: str | None = None, max_fee: str | None = None, commit_window_s: int | None = None
+        self,
+        order: Order,
+        *,
+        fee: str | None = None,
+        max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
+        commit_window_s: int | None = None,
     ) -> Training:
         """Put the data set and escrow the fee. Raises what `submit` raises; nothing is paid then.
 
@@ -224,7 +239,14 @@ class Client:
         """
         return Training(
             self._portal,
-            self._run(self._async.submit_training, order, fee=fee, max_fee=max_fee, commit_window_s=commit_window_s),
+            self._run(
+                self._async.submit_training,
+                order,
+                fee=fee,
+                max_fee=max_fee,
+                audit=audit,
+                commit_window_s=commit_window_s,
+            ),
         )
 
     def resume_training(self, task: TaskId | str, *, max_fee: str | None = None) -> Training:

@@ -253,10 +253,18 @@ class AsyncClient:
         return Order(spec.changed(dataset=bundle.ref), bundle)
 
     async def train_lora(
-        self, source: Source, *, fee: str | None = None, max_fee: str | None = None, **settings: Any
+        self,
+        source: Source,
+        *,
+        fee: str | None = None,
+        max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
+        **settings: Any,
     ) -> AsyncTraining:
-        """Train a LoRA on a folder, a zip or a list of (picture, caption); see `training_order` for the settings."""
-        return await self.submit_training(await self.training_order(source, **settings), fee=fee, max_fee=max_fee)
+        """Train a LoRA on a folder, a zip or a list of (picture, caption); see `training_order` for the settings and
+        `submit` for `audit`."""
+        order = await self.training_order(source, **settings)
+        return await self.submit_training(order, fee=fee, max_fee=max_fee, audit=audit)
 
     async def submit_training(
         self,
@@ -264,6 +272,7 @@ class AsyncClient:
         *,
         fee: str | None = None,
         max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
         commit_window_s: int | None = None,
     ) -> AsyncTraining:
         """Put the data set and escrow the fee. Raises what `submit` raises; nothing is paid then.
@@ -273,7 +282,7 @@ class AsyncClient:
         ports = self._ports
         await put_bundle(ports.blobs, order.bundle)
         window_s = window_for(order.spec) if commit_window_s is None else commit_window_s
-        task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit="none", commit_window_s=window_s)
+        task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit=audit, commit_window_s=window_s)
         return AsyncTraining(ports, task, order.spec, RestsOf(self, ports.directory, task, max_fee))
 
     async def resume_training(self, task: TaskId | str, *, max_fee: str | None = None) -> AsyncTraining:

@@ -11,6 +11,7 @@ import anyio
 
 from gesso.announce import announce_all
 from gesso.audits.examine import examine
+from gesso.audits.examine_run import examine_run
 from gesso.audits.facts import AuditFacts
 from gesso.audits.recheck import Recheck, Replayer
 from gesso.audits.watch import AuditWatch
@@ -193,7 +194,9 @@ class AsyncTask:
         of its own drawing. Without a replayer only what needs no model. Raises TaskFailed, UsageError, Unreachable."""
         past, spec = await self._read_past(), await self.spec()
         if not isinstance(spec, TextToImage):
-            raise UsageError("only picture tasks can be checked again here so far")
+            if steps is not None:
+                raise UsageError("a training is checked at the segments that the beacon drew", hint="leave --steps out")
+            return await examine_run(self._ports, self.id, self.terms, spec, past, replayer)
         return await examine(self._ports, self.id, self.terms, spec, past, replayer=replayer, steps=steps)
 
     async def challenge(self) -> TxReceipt:

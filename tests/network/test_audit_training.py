@@ -1,53 +1,83 @@
-"""Training is nothing that auditors can run again: they leave it alone, and jurors who are asked cannot tell."""
+"""Trainings are audited like pictures: segments again, blind, and what was cheated at costs stake and fee."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import anyio
 import pytest
-from audit_acts import ALWAYS, RULES, arbiter_of, ended, filing_of, happened, outcome, stake
+from audit_acts import ALWAYS, RULES, arbiter_of, ended, outcome, said, stake, until_sealed
 from network_acts import until_state
 from PIL import Image
 
-from gesso.chain.audit_events import VoteRevealed
-from gesso.chain.chain import Chain
+from gesso.training import AsyncTraining
 from gesso_devnet import Devnet
-from gesso_protocol.audit.outcomes import AuditOutcome, Ballot, DisputeOutcome, Vote
-from gesso_protocol.ids import TaskId
+from gesso_node.recheck import open_replayer
+from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
+from gesso_protocol.errors import UsageError
 from gesso_protocol.lifecycle import TaskState
 
 pytestmark = pytest.mark.anyio
+PATIENCE_S = 150
 
 
 def photos(folder: Path) -> Path:
     folder.mkdir()
-    for number in range(2):
+    for number in range(3):
         Image.new("RGB", (64, 64), (90 * number, 30, 30)).save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text(f"colour {number}")
     return folder
 
 
-async def trained(net: Devnet, folder: Path) -> TaskId:
-    run = await net.submitter.train_lora(photos(folder), trigger="zbx", steps=5, rank=4, alpha=4)
-    await until_state(net, run.id, TaskState.COMMITTED)
-    return run.id
+async def ordered(net: Devnet, folder: Path, **settings: object) -> AsyncTraining:
+    given = {"trigger": "zbx", "steps": 40, "checkpoint_every": 10, "rank": 4, "alpha": 4, **settings}
+    return await net.submitter.train_lora(photos(folder), audit="always", **given)
 
 
-async def test_nobody_convicts_honest_training_that_its_requester_challenges(tmp_path: Path) -> None:
-    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, executor="fake") as net:
+async def test_an_honest_training_is_audited_by_two_and_paid(tmp_path: Path) -> None:
+    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS) as net:
+        node = net.nodes[0]
+        with anyio.fail_after(PATIENCE_S):
+            run = await ordered(net, tmp_path / "photos")
+            await until_sealed(net, run.id, 2)
+            # All is lost but the wallet: the trace comes back from its backup.
+            await node.stop()
+            shutil.rmtree(node.settings.data_dir)
+            await node.start()
+            assert await ended(net, run.id) is TaskState.SETTLED
+        assert list((await said(net, run.id)).values()) == [AuditVerdict.PASS] * 2
+        assert await outcome(net, run.id) is AuditOutcome.PASSED
+        assert await net.earned(node.address) > 0
+        assert await net.balanced()
+        facts = await run.task.audit()
+        assert facts.status == "passed"
+        assert len(facts.updates) == 2
+        assert facts.error_of_limit is not None
+        assert facts.error_of_limit < 0.1
+        assert "2 auditors, updates " in facts.line()
+        async with open_replayer(tmp_path / "mine", net.submitter.blobs) as replayer:
+            report = await run.task.recheck(replayer=replayer)
+        assert (report.verdict, report.exit_code) == ("pass", 0), report.document()
+        assert [row.check for row in report.rows][-1] == "segments run again"
+        assert (await run.task.recheck()).verdict == "plausible"
+        with pytest.raises(UsageError, match="segments"):
+            await run.task.recheck(steps=2)
+
+
+@pytest.mark.parametrize("cheat", ["skipped-steps", "straight-line"])
+async def test_training_that_was_not_done_is_flagged_judged_and_refunded(cheat: str, tmp_path: Path) -> None:
+    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats={0: cheat}) as net:
         node = net.nodes[0].address
         staked = await stake(net, node)
-        with anyio.fail_after(150):
-            task = await trained(net, tmp_path / "photos")
-            assert await outcome(net, task) is AuditOutcome.NONE
-            async with Chain.open(net.chain_settings, net.cast.submitter) as chain:
-                assert chain.arbiter is not None
-                await chain.arbiter.challenge(await filing_of(net, task))
-            assert await ended(net, task) is TaskState.EXPIRED
-        assert (await arbiter_of(net).dispute(task)).outcome is DisputeOutcome.UNDECIDED
-        votes = [event for event in await happened(net) if isinstance(event, VoteRevealed)]
-        assert votes
-        assert {Vote.of(event.vote).ballot for event in votes} == {Ballot.CANNOT_TELL}
-        assert await stake(net, node) == staked
+        with anyio.fail_after(PATIENCE_S):
+            run = await ordered(net, tmp_path / "photos")
+            await until_state(net, run.id, TaskState.COMMITTED)
+            assert await ended(net, run.id) is TaskState.EXPIRED
+        assert set((await said(net, run.id)).values()) == {AuditVerdict.FLAG}
+        assert (await arbiter_of(net).dispute(run.id)).outcome is DisputeOutcome.GUILTY
+        assert await stake(net, node) < staked
         assert await net.balanced()
+        async with open_replayer(tmp_path / "mine", net.submitter.blobs) as replayer:
+            report = await run.task.recheck(replayer=replayer)
+        assert (report.verdict, report.exit_code) == ("flag", 5), report.document()

@@ -2,7 +2,13 @@
 
 watch.py      which committed tasks there are, and what became of them
 ask.py        openings from a node, from the public evidence, or from a backup
+work.py       a task of any kind as the two roles see it
+works.py      which work a case is
+pictures.py   picture tasks: steps again
 inspect.py    opened tensors and re-run steps to a verdict
+trainings.py  trainings: segments again
+run_files.py  checkpoints and adapters that a node opened, as verified files
+run_checks.py what is exact about a training
 auditor.py    one audit: seal, commit, judge, reveal
 juror.py      one dispute: review, vote, reveal, appeal
 record.py     what the journal keeps of both

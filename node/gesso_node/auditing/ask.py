@@ -5,10 +5,11 @@ Whatever comes is checked against the roots on chain before anybody looks at it,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import anyio
 import httpx
@@ -34,6 +35,24 @@ ASK_TIMEOUT_S = 20.0
 LEAST_S = 2.0
 """What is still tried when the time for openings is over."""
 Phase = Literal["inputs", "outputs"]
+
+
+T = TypeVar("T")
+Read: TypeAlias = Callable[[BlobRef, bytes, BlobRef | None], Awaitable[T]]
+"""Makes verified openings of a blob, its bytes, and where the node says that its result is. Raises NotOpenedError."""
+
+
+class Wanted(Protocol):
+    """Whose openings are asked for, and how large they can be."""
+
+    @property
+    def task(self) -> TaskId: ...
+
+    @property
+    def filing(self) -> Filing: ...
+
+    @property
+    def bundle_limit(self) -> int: ...
 
 
 class NotOpenedError(GessoError):
@@ -86,27 +105,34 @@ class Asker:
         self._relays = tuple(relays)
 
     async def openings(self, assignment: Assignment, phase: Phase, seconds: float) -> Opened:
+        """Those of a picture task; see `opened`. Raises NotOpenedError."""
+
+        async def read(ref: BlobRef, data: bytes, result: BlobRef | None) -> Opened:
+            return self._verified(assignment, phase, ref, data, result)
+
+        return await self.opened(assignment, phase, seconds, read)
+
+    async def opened(self, wanted: Wanted, phase: Phase, seconds: float, read: Read[T]) -> T:
         """From the node, or else through a relay, which asks it in its own name: a node that wants to be silent to us
         alone has to be silent to everybody. The node has two thirds of the seconds, so that trickling does not help it
-        either. Raises NotOpenedError, for what the node itself did."""
+        either. `read` verifies. Raises NotOpenedError, for what the node itself did."""
         try:
             with in_time(seconds * 2 / 3):
-                return await self.node(assignment, phase)
+                return await self._from_node(wanted, phase, read)
         except NotOpenedError as refusal:
             if refusal.not_yet:
                 raise
             for relay in self._relays:
-                found = await self._through(relay, assignment, phase)
+                found = await self._through(relay, wanted, phase, read)
                 if found is not None:
                     return found
             raise
 
-    async def node(self, assignment: Assignment, phase: Phase) -> Opened:
-        """Ask the node itself. Raises NotOpenedError."""
+    async def _from_node(self, wanted: Wanted, phase: Phase, read: Read[T]) -> T:
         try:
-            reply, data = await self._asked(assignment, phase)
+            reply, data = await self._asked(wanted, phase)
             assert reply.bundle is not None
-            return self._verified(assignment, phase, reply.bundle, data, reply.result)
+            return await read(reply.bundle, data, reply.result)
         except NotOpenedError:
             raise
         except GessoError as error:
@@ -149,7 +175,17 @@ class Asker:
             peer = await self._addresses.connect(node)
             return await PeerBlobs(self._transport).get_from(peer, ref, max_bytes=max_bytes)
 
-    async def _asked(self, assignment: Assignment, phase: Phase) -> tuple[OpenReply, bytes]:
+    async def fetch(self, node: Address, ref: BlobRef, dest: Path, max_bytes: int) -> None:
+        """A blob as a file, from the stores or else from the node itself. Raises what the stores raise."""
+        try:
+            await self._blobs.fetch(ref, dest, max_bytes=max_bytes)
+        except GessoError:
+            if self._transport is None or self._addresses is None or node == self._me:
+                raise
+            peer = await self._addresses.connect(node)
+            await PeerBlobs(self._transport).fetch_from(peer, ref, dest, max_bytes=max_bytes)
+
+    async def _asked(self, assignment: Wanted, phase: Phase) -> tuple[OpenReply, bytes]:
         if self._transport is None or self._addresses is None:
             raise NotOpenedError("this node has no peers")
         peer = await self._addresses.connect(assignment.filing.node)
@@ -168,7 +204,7 @@ class Asker:
         except BlobMissing:
             return reply, await self._blobs.get(reply.bundle, max_bytes=assignment.bundle_limit)
 
-    async def _through(self, relay: httpx.AsyncClient, assignment: Assignment, phase: Phase) -> Opened | None:
+    async def _through(self, relay: httpx.AsyncClient, assignment: Wanted, phase: Phase, read: Read[T]) -> T | None:
         try:
             with anyio.fail_after(ASK_TIMEOUT_S):
                 reply = await read_json(relay, f"/v1/tasks/{assignment.task}/openings?phase={phase}", ASK_TIMEOUT_S)
@@ -177,7 +213,7 @@ class Asker:
                 return None
             ref = BlobRef.parse(named)
             data = await self._blobs.get(ref, max_bytes=assignment.bundle_limit)
-            return self._verified(assignment, phase, ref, data, None)
+            return await read(ref, data, None)
         except (httpx.HTTPError, ValueError, TimeoutError, GessoError) as error:
             log.debug("auditing.relay-opens-nothing", task=assignment.task.short, reason=str(error)[:200])
             return None

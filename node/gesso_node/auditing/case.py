@@ -35,6 +35,8 @@ class Case:
     round: int
     round_starts: int
     record: TaskRecord
+    claimed_at: int | None = None
+    """When the node claimed, if that was seen: a training draws its seed from it."""
     audit: AuditRecord | None = None
     dispute: DisputeRecord | None = None
     jurors: tuple[Address, ...] = ()

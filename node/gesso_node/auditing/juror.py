@@ -1,23 +1,23 @@
-"""One dispute before a juror: open everything, run the drawn steps again in strict fp32, and say what that shows."""
+"""One dispute before a juror: open everything, run the drawn parts again in strict fp32, and say what that shows."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 
-from gesso_node.auditing.ask import Asker, NotOpenedError, Opened, in_time
-from gesso_node.auditing.assignment import Assignment
-from gesso_node.auditing.auditor import MAX_REASON_CHARS, Examiner, Finding
+from gesso_node.auditing.ask import NotOpenedError, in_time
+from gesso_node.auditing.auditor import MAX_REASON_CHARS
 from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.record import AuditRecords, VoteEntry
+from gesso_node.auditing.work import Finding, Work
 from gesso_protocol.audit.outcomes import Ballot, Vote
 from gesso_protocol.audit.projection import differ, unpack
 from gesso_protocol.audit.verdict import projection_wrong
 from gesso_protocol.audit.verdict import vote as ballot_of
-from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import Address
 
 log = structlog.get_logger("gesso.node.auditing")
@@ -28,33 +28,30 @@ Clock = Callable[[], Awaitable[int]]
 class Juror:
     """Reviews disputes; the vote and its salt are in the journal before it returns."""
 
-    def __init__(self, records: AuditRecords, asker: Asker, examiner: Examiner, now: Clock) -> None:
+    def __init__(self, records: AuditRecords, now: Clock) -> None:
         self._records = records
-        self._asker = asker
-        self._examiner = examiner
         self._now = now
 
-    async def review(self, case: Case, assignment: Assignment, *, by: int) -> None:
+    async def review(self, case: Case, work: Work[Any, Any], *, by: int) -> None:
         """Write a vote down. Openings that nobody has by chain second `by` count against the node: it had from its
         commit until now. Raises NotOpenedError to be called again, and what stores and chain raise."""
         entry = case.votes[case.level]
         now = await self._now()
         try:
+            await work.ready(seconds=max(by - now, 1))
+            now = await self._now()
             with in_time(by - now):
-                opened = await self._open(case, assignment, by - now)
+                opened = await self._open(case, work, by - now)
+            finding = await work.examine(opened, None, strict=True, seconds=max(by - now, 1))
         except NotOpenedError as error:
             if now < by:
                 raise
             await self._voted(case, entry, Vote(Ballot.BAD), f"nobody opens it: {error.message}")
             return
-        try:
-            seconds = max(by - now, 1)
-            ground = await self._examiner.ground(assignment, strict=True, deadline_s=seconds)
-            finding = await self._examiner.examine(assignment, opened, ground, None, strict=True, deadline_s=seconds)
         except CannotRunError as error:
             await self._failed(case, entry, error)
             return
-        wrong = self._wrong(case, assignment, finding)
+        wrong = self._wrong(case, work, finding)
         reasons = "; ".join(map(str, finding.verdict.reasons))
         await self._voted(case, entry, Vote(ballot_of(finding.verdict), wrong), reasons)
 
@@ -62,22 +59,21 @@ class Juror:
         """Write down that this cannot be told."""
         await self._voted(case, entry, Vote(Ballot.CANNOT_TELL), why)
 
-    async def _open(self, case: Case, assignment: Assignment, seconds: float) -> Opened:
+    async def _open(self, case: Case, work: Work[Any, Any], seconds: float) -> Any:
         """What an auditor published, or what the node opens now."""
         public = [told.evidence for told in case.revealed.values() if told.evidence is not None]
         try:
-            return await self._asker.evidence(assignment, public)
+            return await work.published(public)
         except NotOpenedError:
-            return await self._asker.openings(assignment, "outputs", seconds)
+            return await work.opened("outputs", seconds)
 
-    def _wrong(self, case: Case, assignment: Assignment, finding: Finding) -> tuple[bool, bool]:
-        """Which auditors' projections are not of these steps, by seat."""
+    def _wrong(self, case: Case, work: Work[Any, Any], finding: Finding) -> tuple[bool, bool]:
+        """Which auditors' projections are not of these parts, by seat."""
         seats = () if case.audit is None else case.audit.auditors
-        try:
-            ours = _numbers(finding.redone.projection(assignment.challenge, assignment.checks))
-        except (EncodingInvalid, KeyError):
+        if finding.projection is None:
             return (False, False)
-        verdicts = [self._is_wrong(case, auditor, ours, assignment.rules.projection_tolerance) for auditor in seats]
+        ours = _numbers(finding.projection)
+        verdicts = [self._is_wrong(case, auditor, ours, work.tolerance) for auditor in seats]
         first, second = (*verdicts, False, False)[:2]
         return first, second
 

@@ -6,23 +6,23 @@ It is a loop of its own beside that of tasks, so that neither can hold the other
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from gesso.blobs import BlobStore
 from gesso.chain import Chain
 from gesso.chain.arbiter import Arbiter
-from gesso_node.auditing.ask import Asker, NotOpenedError
-from gesso_node.auditing.assignment import Assignment
+from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.auditor import Auditor
 from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
 from gesso_node.auditing.sending import Sending
 from gesso_node.auditing.watch import Watch
-from gesso_node.catalogue import Catalogue
+from gesso_node.auditing.work import Work
+from gesso_node.auditing.works import SpecAwayError, Works
 from gesso_protocol.audit import disputes, lifecycle
 from gesso_protocol.audit.disputes import DisputeView, may_appeal
 from gesso_protocol.audit.lifecycle import AuditView, LeaveWhy
@@ -33,9 +33,6 @@ from gesso_protocol.hashing import keccak256, word
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import Patience, TaskState, Wait
 from gesso_protocol.money import Wei
-from gesso_protocol.policy import resolve_model
-from gesso_protocol.spec import MAX_SPEC_BYTES, TaskKind, parse_spec
-from gesso_protocol.trace import Run
 
 log = structlog.get_logger("gesso.node.auditing")
 
@@ -46,7 +43,6 @@ LATE_S = 10
 """Longer than any window that nobody closed: then whoever watches closes it."""
 LATE_SPREAD_S = 8
 WITHDRAW_EVERY_S = 60
-MAX_ASSIGNMENTS = 256
 _LOOKING = ("inspect", "judge", "review", "read")
 
 
@@ -62,10 +58,8 @@ class Auditing:
         watch: Watch,
         auditor: Auditor,
         juror: Juror,
+        works: Works,
         sending: Callable[[Callable[[Case, str, Callable[[], Awaitable[None]]], None]], Sending],
-        asker: Asker,
-        catalogue: Catalogue,
-        blobs: BlobStore,
         tasks: TaskGroup,
         me: Address,
         patience: Patience,
@@ -80,9 +74,7 @@ class Auditing:
         self._auditor = auditor
         self._juror = juror
         self._sending = sending(self._start)
-        self._asker = asker
-        self._catalogue = catalogue
-        self._blobs = blobs
+        self._works = works
         self._tasks = tasks
         self._me = me
         self._patience = patience
@@ -93,7 +85,6 @@ class Auditing:
         self._wake = anyio.Event()
         self._entries: dict[TaskId, AuditEntry] = {}
         self._votes: dict[tuple[TaskId, int], VoteEntry] = {}
-        self._assignments: dict[TaskId, Assignment] = {}
 
     # The loop
 
@@ -246,44 +237,44 @@ class Auditing:
             if entry.closed is None:
                 await self._records.change_vote(entry, "vote-closed", closed=why, closed_at=now)
         self._auditor.forget(case.task)
-        self._assignments.pop(case.task, None)
+        self._works.forget(case.task)
         await self._records.forget_oldest()
 
     # Doing
 
     async def _inspect(self, case: Case, view: AuditView, now: int) -> None:
-        assignment = await self._assignment(case, view)
-        if assignment is None:
+        work = await self._work(case, view)
+        if work is None:
             case.left = UNABLE if not case.not_before > now else ""
             return
         if case.entry is None:
-            case.entry = AuditEntry(case.task, case.filing.node, assignment.challenge, now)
+            case.entry = AuditEntry(case.task, case.filing.node, work.challenge, now)
             await self._records.begin_audit(case.entry)
         margin = max(2, (view.seats_by - view.round_starts) // 4)
         by = view.seats_by - margin
-        self._start(case, "inspect", lambda: self._auditor.prepare(case, assignment, by=by))
+        self._start(case, "inspect", lambda: self._auditor.prepare(case, work, by=by))
 
     async def _judge(self, case: Case, view: AuditView, now: int) -> None:
         if not view.full and now <= view.commit_by:
             case.not_before = min(view.commit_by + 1, now + 2)
             return
-        assignment = await self._assignment(case, view)
-        if assignment is not None:
+        work = await self._work(case, view)
+        if work is not None:
             by = view.reveal_by - max(3, view.rules.audit_reveal_window_s // 3)
-            self._start(case, "judge", lambda: self._auditor.judge(case, assignment, by=by))
+            self._start(case, "judge", lambda: self._auditor.judge(case, work, by=by))
 
     async def _review(self, case: Case, view: AuditView, commit_by: int, now: int) -> None:
-        assignment = await self._assignment(case, view)
-        if assignment is None:
-            if case.filing.terms.kind != TaskKind.TEXT_TO_IMAGE:
+        work = await self._work(case, view)
+        if work is None:
+            if not self._works.known(case):
                 await self._abstain(case, now)
             return
         await self._vote_entry(case, now)
         by = commit_by - max(3, view.rules.vote_commit_window_s // 3)
-        self._start(case, "review", lambda: self._juror.review(case, assignment, by=by))
+        self._start(case, "review", lambda: self._juror.review(case, work, by=by))
 
     async def _abstain(self, case: Case, now: int) -> None:
-        """Work that no juror can run again, such as training. Leaving the seat would leave it to whoever lies."""
+        """Work that no juror can run again. Leaving the seat would leave it to whoever lies."""
         await self._juror.abstain(case, await self._vote_entry(case, now), "jurors cannot run this kind of task again")
 
     async def _vote_entry(self, case: Case, now: int) -> VoteEntry:
@@ -304,10 +295,10 @@ class Auditing:
             return False
         entry = case.votes.get(0)
         if entry is None or entry.vote is None:
-            assignment = await self._assignment(case, view)
-            if assignment is not None and (entry is None or entry.failures < self._patience.attempts):
+            work = await self._work(case, view)
+            if work is not None and (entry is None or entry.failures < self._patience.attempts):
                 await self._vote_entry(case, now)
-                self._start(case, "review", lambda: self._juror.review(case, assignment, by=dispute.appeal_by))
+                self._start(case, "review", lambda: self._juror.review(case, work, by=dispute.appeal_by))
             return False
         right = Ballot.GOOD if dispute.outcome is DisputeOutcome.GUILTY else Ballot.BAD
         return entry.vote.ballot is right
@@ -326,33 +317,14 @@ class Auditing:
         self._sending.resolve(case, round_, now)
         return now
 
-    async def _assignment(self, case: Case, view: AuditView) -> Assignment | None:
+    async def _work(self, case: Case, view: AuditView) -> Work[Any, Any] | None:
         """What we look at; None for a task that cannot be re-run here, or whose spec cannot be read yet."""
-        known = self._assignments.get(case.task)
-        if view.challenge is None or case.filing.terms.kind != TaskKind.TEXT_TO_IMAGE:
-            return None
-        if known is not None and known.challenge == view.challenge:
-            return known
         try:
-            spec = parse_spec(await self._blobs.get(case.filing.terms.spec, max_bytes=MAX_SPEC_BYTES))
-        except GessoError as error:
-            log.info("auditing.spec-away", task=case.task.short, code=error.code)
+            return await self._works.of(case, view)
+        except SpecAwayError:
             case.not_before = await self._chain.now() + 1
-            self._start(case, "read", lambda: self._bring_spec(case))
+            self._start(case, "read", lambda: self._works.bring_spec(case))
             return None
-        manifest = resolve_model(spec, self._catalogue.models())
-        if manifest is None:
-            return None
-        run = Run(self._chain.chain_id, self._chain.settings.contracts.task_board, case.task, case.filing.node)
-        found = Assignment(run, case.filing, spec, manifest, view.challenge, view.rules)
-        self._assignments[case.task] = found
-        while len(self._assignments) > MAX_ASSIGNMENTS:
-            self._assignments.pop(next(iter(self._assignments)))
-        return found
-
-    async def _bring_spec(self, case: Case) -> None:
-        """From the node itself, whom no relay can keep silent; in the background, as it may be slow or gone."""
-        await self._blobs.put(await self._asker.blob(case.filing.node, case.filing.terms.spec, MAX_SPEC_BYTES))
 
     async def _withdraw(self, now: int) -> None:
         if not self._withdraw_at or now < self._withdrawn_at + WITHDRAW_EVERY_S:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import anyio.to_thread
 import httpx
 import structlog
 from anyio.abc import TaskGroup
@@ -14,25 +16,28 @@ from gesso.chain import Chain
 from gesso.transport.port import Transport
 from gesso_node.addresses import Addresses
 from gesso_node.auditing.ask import Asker
-from gesso_node.auditing.auditor import Auditor, Examiner
+from gesso_node.auditing.auditor import Auditor
 from gesso_node.auditing.case import Case
 from gesso_node.auditing.cheats import AuditorCheat
 from gesso_node.auditing.inspect import Inspector
 from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.loop import Auditing
+from gesso_node.auditing.pictures import Examiner
 from gesso_node.auditing.record import AuditRecords
 from gesso_node.auditing.sending import Sending
 from gesso_node.auditing.watch import Watch
+from gesso_node.auditing.works import Works
 from gesso_node.catalogue import Catalogue
 from gesso_node.executors.port import Executor
 from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
+from gesso_node.run_bench import RunBench
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError, GessoError
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import Patience
-from gesso_protocol.spec import MAX_SPEC_BYTES, parse_spec
+from gesso_protocol.spec import MAX_SPEC_BYTES, parse_any_spec
 
 log = structlog.get_logger("gesso.node.auditing")
 
@@ -56,7 +61,7 @@ class AuditParts:
         if result is None or result.node != case.filing.node:
             return None
         try:
-            spec = parse_spec(await self.blobs.get(case.filing.terms.spec, max_bytes=MAX_SPEC_BYTES))
+            spec = parse_any_spec(await self.blobs.get(case.filing.terms.spec, max_bytes=MAX_SPEC_BYTES))
         except GessoError as error:
             log.warning("auditing.lost-task-unreadable", task=task.short, code=error.code)
             return None
@@ -86,6 +91,7 @@ async def open_auditing(
     relays: Sequence[httpx.AsyncClient],
     executor: Executor,
     models: ModelCache,
+    bench: RunBench,
     catalogue: Catalogue,
     metrics: Metrics,
     tasks: TaskGroup,
@@ -99,6 +105,8 @@ async def open_auditing(
     asker = Asker(chain.address, blobs, transport, addresses, relays)
     examiner = Examiner(asker, Inspector(executor, models, needs_model=executor.name != "fake"))
     watch = Watch(chain, arbiter, journal, records, chain.address)
+    folder = settings.data_dir.absolute() / "audits"
+    await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))  # of an earlier life
 
     def sending(start: Callable[[Case, str, Callable[[], Awaitable[None]]], None]) -> Sending:
         return Sending(arbiter, records, metrics, chain.address, start, cheat=cheat)
@@ -108,12 +116,10 @@ async def open_auditing(
         arbiter=arbiter,
         records=records,
         watch=watch,
-        auditor=Auditor(records, asker, examiner, blobs, chain.now, cheat=cheat),
-        juror=Juror(records, asker, examiner, chain.now),
+        auditor=Auditor(records, chain.now, cheat=cheat),
+        juror=Juror(records, chain.now),
+        works=Works(chain, blobs, catalogue, asker, examiner, bench, folder),
         sending=sending,
-        asker=asker,
-        catalogue=catalogue,
-        blobs=blobs,
         tasks=tasks,
         me=chain.address,
         patience=Patience(resend_after_s=settings.resend_after_s),

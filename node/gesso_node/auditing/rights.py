@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gesso.chain import Chain
@@ -19,6 +19,8 @@ from gesso_protocol.terms import Terms
 from gesso_protocol.trace import Slot
 
 Phase = Literal["inputs", "outputs"]
+Inputs = Callable[[bytes, bool], Awaitable[tuple[Slot, ...]]]
+"""What phase `inputs` opens for a challenge; True for a large fee."""
 REMEMBER_NO_S = 0.5
 """A refusal is good for so long, so that asking again and again costs the asker more than us."""
 MAX_REMEMBERED = 4096
@@ -26,15 +28,27 @@ MAX_REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """`status` is that of the reply; `slots` may be opened, None means all of them."""
+    """`status` is that of the reply; `slots` may be opened, None means all of them. `challenge`, where it is known,
+    says what auditors and jurors look into."""
 
     status: Literal["ok", "unknown", "not-yet"]
     slots: tuple[Slot, ...] | None = ()
+    challenge: bytes | None = field(default=None, compare=False)
 
 
 UNKNOWN = Right("unknown")
 NOT_YET = Right("not-yet")
 ALL = Right("ok", None)
+
+
+def picture_inputs(spec: TextToImage) -> Inputs:
+    """For a picture task."""
+
+    async def slots(drawn: bytes, large: bool) -> tuple[Slot, ...]:
+        count = checks_of(spec.count, spec.steps, large=large)
+        return input_slots(steps_to_check(drawn, spec.count, spec.steps, count))
+
+    return slots
 
 
 class Rights:
@@ -46,12 +60,12 @@ class Rights:
         self._clock = clock
         self._refusals: OrderedDict[tuple[TaskId, Phase], tuple[float, Right]] = OrderedDict()
 
-    async def of(self, task: TaskId, terms: Terms, roots: tuple[Root, Root], spec: TextToImage, phase: Phase) -> Right:
+    async def of(self, task: TaskId, terms: Terms, roots: tuple[Root, Root], inputs: Inputs, phase: Phase) -> Right:
         """What may be opened of `task` in this phase now; `roots` are result and trace root as committed."""
         remembered = self._refusals.get((task, phase))
         if remembered is not None and self._clock() < remembered[0]:
             return remembered[1]
-        found = await self._decide(task, terms, roots, spec, phase)
+        found = await self._decide(task, terms, roots, inputs, phase)
         if found.status != "ok":
             self._refusals[task, phase] = (self._clock() + REMEMBER_NO_S, found)
             self._refusals.move_to_end((task, phase))
@@ -60,7 +74,7 @@ class Rights:
         return found
 
     async def _decide(
-        self, task: TaskId, terms: Terms, roots: tuple[Root, Root], spec: TextToImage, phase: Phase
+        self, task: TaskId, terms: Terms, roots: tuple[Root, Root], inputs: Inputs, phase: Phase
     ) -> Right:
         record = await self._chain.task(task)
         if record.node != self._me:
@@ -78,12 +92,11 @@ class Rights:
             return ALL if record.state is TaskState.HELD else NOT_YET
         drawn = challenge(seed, task, self._me, *roots)
         if await self._outputs_are_free(arbiter, record, terms, drawn):
-            return ALL
+            return replace(ALL, challenge=drawn)
         if phase == "outputs":
             return NOT_YET
         rules = await arbiter.rules()
-        count = checks_of(spec.count, spec.steps, large=terms.fee >= rules.large_fee)
-        return Right("ok", input_slots(steps_to_check(drawn, spec.count, spec.steps, count)))
+        return Right("ok", await inputs(drawn, terms.fee >= rules.large_fee), drawn)
 
     async def _round(self, arbiter: Arbiter, record: TaskRecord) -> int:
         if record.state is TaskState.HELD:

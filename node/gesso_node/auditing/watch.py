@@ -61,6 +61,7 @@ class Watch:
         self._records = records
         self._me = me
         self._terms: dict[TaskId, tuple[Terms, int]] = {}
+        self._claimed: dict[TaskId, int] = {}
         self._passed: dict[Address, int] = {}
         self._seeds: dict[int, bytes] = {}
         self._cursor = Cursor.before(0)
@@ -121,7 +122,11 @@ class Watch:
     def drop(self, case: Case) -> None:
         """The task is over, and so is our part in it."""
         self.cases.pop(case.task, None)
-        self._terms.pop(case.task, None)
+        self._forget(case.task)
+
+    def _forget(self, task: TaskId) -> None:
+        self._terms.pop(task, None)
+        self._claimed.pop(task, None)
 
     async def _ask(self, case: Case) -> None:
         case.record = await self._chain.task(case.task)
@@ -180,6 +185,10 @@ class Watch:
         if isinstance(event, on_chain.TaskSubmitted):
             if len(self._terms) < MAX_TASKS:
                 self._terms[event.task] = (event.terms, event.block)
+        elif isinstance(event, on_chain.TaskClaimed):
+            known = self._terms.get(event.task)
+            if known is not None:
+                self._claimed[event.task] = event.commit_by - known[0].commit_window_s
         elif isinstance(event, on_chain.TaskCommitted):
             await self._committed(event, now)
         elif isinstance(event, _WEIGHT_EVENTS):
@@ -187,7 +196,7 @@ class Watch:
         elif isinstance(event, told.Credited | told.AuditorPenalised | told.JurorPenalised):
             await self._money(event)
         if isinstance(event, _ENDINGS) and event.task not in self.cases:
-            self._terms.pop(event.task, None)
+            self._forget(event.task)
         if isinstance(event, told.AuditClosed | told.DisputeExecuted):
             self._passed.clear()
         task = getattr(event, "task", None)
@@ -215,6 +224,7 @@ class Watch:
             round=round_,
             round_starts=clock.start_of(round_),
             record=TaskRecord(event.task, TaskState.COMMITTED, event.node, at),
+            claimed_at=self._claimed.get(event.task),
         )
 
     async def _money(self, event: told.Credited | told.AuditorPenalised | told.JurorPenalised) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import anyio.to_thread
 
 from gesso.audits.facts import AuditFacts
+from gesso.audits.learnt import learnt
 from gesso.audits.subject import layout_of, most_bytes
 from gesso.blobs.port import BlobStore
 from gesso_protocol.audit.bundle import Bundle
@@ -20,7 +21,8 @@ from gesso_protocol.audit.projection import differ, outputs_of, project
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.errors import GessoError
 from gesso_protocol.events import AuditOpened, AuditRevealed, Committed, Event
-from gesso_protocol.spec import TextToImage
+from gesso_protocol.ids import Root
+from gesso_protocol.spec import Spec, TextToImage
 from gesso_protocol.trace import LeafKind, Run, Slot
 
 MAX_BYTES = 32 << 20
@@ -28,26 +30,37 @@ MAX_BYTES = 32 << 20
 
 
 async def with_closeness(
-    facts: AuditFacts, happened: Sequence[Event], run: Run, spec: TextToImage, rules: AuditRules, blobs: BlobStore
+    facts: AuditFacts, happened: Sequence[Event], run: Run, spec: Spec, rules: AuditRules, blobs: BlobStore
 ) -> AuditFacts:
     """The facts with `error_of_limit`: the largest difference to an auditor that revealed, as a share of what two
     auditors may differ. Unchanged where there is no evidence, where it is too large, or where it proves nothing."""
     opened = next((event for event in happened if isinstance(event, AuditOpened)), None)
     done = next((event for event in reversed(happened) if isinstance(event, Committed)), None)
     seen = [event.projection for event in happened if isinstance(event, AuditRevealed) and _saw(event)]
-    if facts.evidence is None or opened is None or done is None or not seen or not facts.steps:
+    if facts.evidence is None or opened is None or done is None or not seen or rules.projection_tolerance == 0:
         return facts
-    if rules.projection_tolerance == 0 or most_bytes(spec) > MAX_BYTES:
-        return facts
+    drawn = bytes.fromhex(opened.challenge[2:])
     try:
-        data = await blobs.get(facts.evidence, max_bytes=most_bytes(spec))
-        bundle = Bundle.decode(data, run, layout_of(spec), done.trace_root)
-        drawn = bytes.fromhex(opened.challenge[2:])
-        mine = await anyio.to_thread.run_sync(_fingerprint, bundle, drawn, facts.steps)
+        if isinstance(spec, TextToImage):
+            mine = await _of_picture(facts, drawn, spec, run, done.trace_root, blobs)
+        else:
+            mine = await learnt(facts.evidence, drawn, spec, run, done.trace_root, blobs)
     except GessoError:
+        return facts
+    if mine is None:
         return facts
     worst = max(differ(mine, theirs) for theirs in seen)
     return facts.model_copy(update={"error_of_limit": worst / rules.projection_tolerance})
+
+
+async def _of_picture(
+    facts: AuditFacts, drawn: bytes, spec: TextToImage, run: Run, trace_root: Root, blobs: BlobStore
+) -> tuple[int, ...] | None:
+    if facts.evidence is None or not facts.steps or most_bytes(spec) > MAX_BYTES:
+        return None
+    data = await blobs.get(facts.evidence, max_bytes=most_bytes(spec))
+    bundle = Bundle.decode(data, run, layout_of(spec), trace_root)
+    return await anyio.to_thread.run_sync(_fingerprint, bundle, drawn, facts.steps)
 
 
 def _saw(event: AuditRevealed) -> bool:

@@ -6,11 +6,16 @@ from gesso.audits.facts import Draw
 from gesso.chain.arbiter import Arbiter, Filing
 from gesso_protocol.audit.challenge import challenge, checks_of, picked, steps_to_check
 from gesso_protocol.ids import TaskId
-from gesso_protocol.spec import Spec, TextToImage
+from gesso_protocol.money import BPS
+from gesso_protocol.spec import Spec, TextToImage, TrainLora
+from gesso_protocol.training.audit import segments_to_check
+from gesso_protocol.training.share import updates_of
 
 
-async def read_draw(arbiter: Arbiter, filing: Filing, task: TaskId, committed_at: int, spec: Spec) -> Draw:
-    """The draw of a task that was committed at chain second `committed_at`.
+async def read_draw(
+    arbiter: Arbiter, filing: Filing, task: TaskId, committed_at: int, spec: Spec, share_bps: int = BPS
+) -> Draw:
+    """The draw of a task that was committed at chain second `committed_at`, `share_bps` of the work.
 
     The rate is the node's of now; it differs from that of the draw only where the node has been audited in between.
     Raises Unreachable, ChainError.
@@ -23,7 +28,8 @@ async def read_draw(arbiter: Arbiter, filing: Filing, task: TaskId, committed_at
     drawn = challenge(seed, task, filing.node, filing.result_root, filing.trace_root)
     fee = int(filing.terms.fee)
     chosen = picked(drawn, filing.terms.audit, fee, passed, rules)
-    return Draw(rate_bps=rate, picked=chosen, steps=checked_steps(drawn, spec, large=fee >= rules.large_fee))
+    steps = checked_steps(drawn, spec, large=fee >= rules.large_fee)
+    return Draw(rate_bps=rate, picked=chosen, steps=steps, updates=checked_updates(drawn, spec, share_bps))
 
 
 def checked_steps(drawn: bytes, spec: Spec, *, large: bool) -> tuple[tuple[int, int], ...]:
@@ -31,3 +37,11 @@ def checked_steps(drawn: bytes, spec: Spec, *, large: bool) -> tuple[tuple[int, 
     if not isinstance(spec, TextToImage):
         return ()
     return steps_to_check(drawn, spec.count, spec.steps, checks_of(spec.count, spec.steps, large=large))
+
+
+def checked_updates(drawn: bytes, spec: Spec, share_bps: int) -> tuple[tuple[int, int], ...]:
+    """The (first, beyond the last) updates that this challenge has run again; none for work that is no training."""
+    if not isinstance(spec, TrainLora):
+        return ()
+    done = updates_of(spec, share_bps)
+    return tuple((one.first, one.last) for one in segments_to_check(drawn, spec, done))

@@ -43,6 +43,8 @@ class Draw(_Frozen):
     picked: bool | None
     steps: tuple[tuple[int, int], ...] = ()
     """(picture, step) that an audit runs again, counted from 0."""
+    updates: tuple[tuple[int, int], ...] = ()
+    """(first, beyond the last) update of the segments of a training that an audit runs again, counted from 0."""
 
 
 class AuditorFacts(_Frozen):
@@ -64,7 +66,8 @@ class JurorFacts(_Frozen):
 
 
 class AuditFacts(_Frozen):
-    """The audit of one task. Money is base units of the fee token; steps are (picture, step), counted from 0.
+    """The audit of one task. Money is base units of the fee token; steps are (picture, step), counted from 0; updates
+    are those of a training's segments, (first, beyond the last).
 
     `error_of_limit` is how far the node's outputs lie from an auditor's, as a share of what auditors may differ between
     them; None where nobody has the openings. `gesso task audit` measures against the calibrated limits.
@@ -75,6 +78,7 @@ class AuditFacts(_Frozen):
     status: Status = "pending"
     rate_bps: int | None = None
     steps: tuple[tuple[int, int], ...] = ()
+    updates: tuple[tuple[int, int], ...] = ()
     error_of_limit: float | None = None
     evidence: BlobRef | None = None
     auditors: tuple[AuditorFacts, ...] = ()
@@ -101,7 +105,7 @@ def audit_facts(asked: AuditChoice, happened: Iterable[events.Event], *, draw: D
     """Fold a task's events, oldest first. Events of other kinds than audits are passed over, but for the refund."""
     facts = AuditFacts(asked=asked)
     if draw is not None:
-        facts = facts.model_copy(update={"rate_bps": draw.rate_bps, "steps": draw.steps})
+        facts = facts.model_copy(update={"rate_bps": draw.rate_bps, "steps": draw.steps, "updates": draw.updates})
     ended = False
     for event in happened:
         facts = _after(facts, event)
@@ -215,6 +219,8 @@ def _particulars(facts: AuditFacts) -> list[str]:
     parts = [auditors_of(facts)]
     if facts.steps:
         parts.append(steps_text(facts.steps))
+    if facts.updates:
+        parts.append(updates_text(facts.updates))
     if facts.error_of_limit is not None:
         parts.append(f"max error {facts.error_of_limit:.2g} of limit")
     return parts
@@ -267,6 +273,11 @@ def steps_text(steps: Sequence[tuple[int, int]]) -> str:
     names = [f"picture {image + 1} step {step + 1}" if many else str(step + 1) for image, step in steps]
     joined = names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}"
     return joined if many else f"step{'' if len(names) == 1 else 's'} {joined}"
+
+
+def updates_text(updates: Sequence[tuple[int, int]]) -> str:
+    """`updates 21-40 and 81-100`, counted from 1 as progress is."""
+    return "updates " + " and ".join(f"{first + 1}-{last}" for first, last in updates)
 
 
 def percent(bps: int) -> str:

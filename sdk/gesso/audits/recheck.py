@@ -10,7 +10,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from PIL import Image as Pillow
 from pydantic_core import from_json
@@ -26,6 +26,9 @@ from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.result import ResultManifest
 from gesso_protocol.trace import LeafKind, Slot, TraceManifest
+
+if TYPE_CHECKING:
+    from gesso.audits.examine_run import RunSubject
 
 Word: TypeAlias = Literal["pass", "plausible", "flag", "withheld", "cannot-tell"]
 EXIT_CODES: Mapping[str, int] = {"pass": 0, "plausible": 0, "flag": 5, "withheld": 7, "cannot-tell": 8}
@@ -89,9 +92,15 @@ class Files:
 
 
 class Replayer(Protocol):
-    """Runs steps of a task again on this machine. Raises GessoError when it cannot."""
+    """Runs parts of a task again on this machine. Raises GessoError when it cannot."""
 
-    async def inspect(self, subject: Subject, opened: Bundle, files: Files) -> Inspection: ...
+    async def inspect(self, subject: Subject, opened: Bundle, files: Files) -> Inspection:
+        """Steps of a picture task."""
+        ...
+
+    async def inspect_run(self, subject: RunSubject, blob: BlobRef, data: bytes) -> tuple[Verdict, str]:
+        """Segments of a training from these openings: the verdict, and the profile that the node committed."""
+        ...
 
 
 def judged(subject: Subject, opened: Opened, plain: Sequence[Row], found: Inspection) -> Recheck:

@@ -6,15 +6,16 @@ import time
 from collections.abc import Iterable
 
 from gesso.audits.closeness import with_closeness
-from gesso.audits.draw import checked_steps, read_draw
+from gesso.audits.draw import checked_steps, checked_updates, read_draw
 from gesso.audits.facts import AUDIT_EVENTS, ENDINGS, MAX_EVENTS, AuditFacts, Draw, audit_facts
 from gesso.blobs.port import BlobStore
 from gesso.chain.arbiter import Arbiter, Filing
 from gesso.quote import AuditChoice
 from gesso_protocol.errors import GessoError, NoEligibleNode, TaskFailed, WorkRejected
-from gesso_protocol.events import AuditOpened, Cancelled, Committed, DisputeOpened, Event, Expired
+from gesso_protocol.events import AuditOpened, Cancelled, Committed, DisputeOpened, Event, Expired, PartCommitted
 from gesso_protocol.ids import Address, TaskId
-from gesso_protocol.spec import Spec, TextToImage
+from gesso_protocol.money import BPS
+from gesso_protocol.spec import Spec
 from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.trace import Run
 
@@ -35,6 +36,7 @@ class AuditWatch:
         self._opened: AuditOpened | None = None
         self._looked_at = False
         self._committed: Committed | None = None
+        self._part_bps = self._share_bps = BPS
         self._ended: Event | None = None
         self._ended_s = 0.0
 
@@ -50,8 +52,11 @@ class AuditWatch:
 
     def note(self, event: Event) -> None:
         """Note one event; those that say nothing about audits are passed over."""
+        if isinstance(event, PartCommitted):
+            self._part_bps = event.done_bps
         if isinstance(event, Committed):
             self._committed = event
+            self._share_bps, self._part_bps = self._part_bps, BPS
         if isinstance(event, AuditOpened):
             self._opened = event
         # A requester may bring a task before jurors that no auditor came to.
@@ -78,7 +83,7 @@ class AuditWatch:
     async def measured(self, spec: Spec, chain_id: int, board: Address, blobs: BlobStore) -> AuditFacts:
         """The same with how close the node came, where its openings are to be had. Raises Unreachable, ChainError."""
         facts, done = await self.facts(spec), self._committed
-        if self._arbiter is None or done is None or not isinstance(spec, TextToImage):
+        if self._arbiter is None or done is None:
             return facts
         run = Run(chain_id, board, self._task, done.node)
         return await with_closeness(facts, [done, *self._events], run, spec, await self._arbiter.rules(), blobs)
@@ -107,8 +112,9 @@ class AuditWatch:
         filing = Filing(self._terms, done.node, done.result_root, done.trace_root)
         if self._opened is None:
             committed_at = done.settle_after - self._window_s
-            return await read_draw(self._arbiter, filing, self._task, committed_at, spec)
+            return await read_draw(self._arbiter, filing, self._task, committed_at, spec, self._share_bps)
         drawn = bytes.fromhex(self._opened.challenge[2:])
         large = self._terms.fee >= (await self._arbiter.rules()).large_fee
         rate_bps = await self._arbiter.rate_bps_of(done.node)
-        return Draw(rate_bps=rate_bps, picked=True, steps=checked_steps(drawn, spec, large=large))
+        updates = checked_updates(drawn, spec, self._share_bps)
+        return Draw(rate_bps=rate_bps, picked=True, steps=checked_steps(drawn, spec, large=large), updates=updates)

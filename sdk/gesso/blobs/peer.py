@@ -85,6 +85,21 @@ class PeerBlobs:
             raise BlobCorrupt(f"a peer sent something else than {ref.short}")
         return bytes(data)
 
+    async def fetch_from(self, peer: PeerId, ref: BlobRef, dest: Path, *, max_bytes: int) -> None:
+        """The whole verified content as a file, a chunk in memory at a time. Raises as `get_from` does."""
+        size, _ = await self._ask(peer, ref, 0, 0)
+        if size > max_bytes:
+            raise BlobTooLarge(f"{ref.short} is said to have {size} bytes; at most {max_bytes} are wanted")
+        with Partial(ref, dest, size, None) as partial:
+            partial.restart()
+            while partial.wanted < size:
+                length = min(CHUNK_BYTES, size - partial.wanted)
+                _, body = await self._ask(peer, ref, partial.wanted, length)
+                if len(body) < length:
+                    raise BlobCorrupt(f"a peer stopped in the middle of {ref.short}")
+                await to_thread.run_sync(partial.write, body)
+            await to_thread.run_sync(partial.finish)
+
     async def _ask(self, peer: PeerId, ref: BlobRef, offset: int, length: int) -> tuple[int, bytes]:
         question = BlobRequest(blob=ref, offset=offset, length=length)
         reply = await self._transport.request(

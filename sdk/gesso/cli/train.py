@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -35,6 +35,7 @@ async def train(
     fee: str | None = None,
     max_fee: str | None = None,
     window: int | None = None,
+    audit: Literal["sampled", "always", "none"] = "sampled",
     dry_run: bool = False,
     common: Common | None = None,
 ) -> int:
@@ -61,6 +62,8 @@ async def train(
         Write the file for kohya-style tools instead of the one for diffusers.
     window
         Seconds that a node may take, and a lost one is waited for; by the work when left out.
+    audit
+        Have segments of the run checked by others: at the node's own rate, always (for the audit fee), or never.
     dry_run
         Say what was recognised and what it would cost, and stop.
     """
@@ -83,11 +86,11 @@ async def train(
             for line in order.bundle.report.lines():
                 out.say(line)
             if dry_run:
-                quote = await client.quote(order.spec, fee=fee, audit="none")
+                quote = await client.quote(order.spec, fee=fee, audit=audit)
                 out.result({**order.bundle.report.document(), "price": quote.document()})
                 return 0
             asked = {} if window is None else {"commit_window_s": window}
-            run = await client.submit_training(order, fee=fee, max_fee=max_fee, **asked)
+            run = await client.submit_training(order, fee=fee, max_fee=max_fee, audit=audit, **asked)
             adapter = await follow(out, run, SampleLine(out, output))
     return _save(out, adapter, output, kohya=kohya, trigger=trigger)
 

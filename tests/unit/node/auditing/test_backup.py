@@ -12,11 +12,13 @@ from gesso.blobs import LocalBlobs
 from gesso.chain.wallet import Wallet
 from gesso_node import backup
 from gesso_node.backup import TraceSecrets
+from gesso_node.opened_run import trace_files
 from gesso_node.trace import BYTES_FILE, INDEX_FILE, RecordedTrace
 from gesso_protocol.errors import BlobCorrupt
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import BlobRef, TaskId
 
+from .runs import train
 from .traces import SPEC, sell
 
 pytestmark = pytest.mark.anyio
@@ -73,3 +75,27 @@ def test_secrets_follow_from_wallet_and_task_alone(key: bytes) -> None:
     assert Wallet.from_key(key).derive("traces") != Wallet.from_key(key).derive("else")
     assert repr(secrets) == "TraceSecrets()"
     assert BlobRef.of(key).value != secrets.salt_secret(TASK)
+
+
+async def test_a_training_comes_back_file_by_file_and_names_no_other_paths(tmp_path: Path) -> None:
+    run = await train(tmp_path / "run", steps=10)
+    folder, names = run.own.trace.folder, trace_files(run.own.trace)
+    ref = await backup.store_run(run.blobs, folder, names, TASK, KEY)
+    assert ref is not None
+    assert await run.blobs.get(ref, max_bytes=10**7) != b""
+    await backup.restore_run(run.blobs, ref, tmp_path / "back", TASK, KEY)
+    for name in names:
+        assert (tmp_path / "back" / name).read_bytes() == (folder / name).read_bytes()
+    for index in (b"{", b"[]", b'{"../evil":1}', b'{"facts.json":-1}', b'{"facts.json":2}', b'{"facts.json":"1"}'):
+        bad = await run.blobs.put(backup._encrypted(index, b"x", TASK, KEY))
+        with pytest.raises(BlobCorrupt):
+            await backup.restore_run(run.blobs, bad, tmp_path / "no", TASK, KEY)
+    assert not (tmp_path / "no").exists()
+    with pytest.raises(BlobCorrupt):
+        await backup.restore_run(run.blobs, ref, tmp_path / "no", TASK, bytes(32))
+
+
+async def test_a_training_that_is_too_large_has_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = await train(tmp_path / "run", steps=10)
+    monkeypatch.setattr(backup, "MAX_RUN_BACKUP_BYTES", 100)
+    assert await backup.store_run(run.blobs, run.own.trace.folder, trace_files(run.own.trace), TASK, KEY) is None

@@ -12,8 +12,9 @@ import pytest
 from gesso.blobs import LocalBlobs
 from gesso_node.auditing.ask import Asker, NotOpenedError, Opened, Phase
 from gesso_node.auditing.assignment import Assignment
-from gesso_node.auditing.auditor import NO_PROJECTION, Auditor, Examiner
+from gesso_node.auditing.auditor import NO_PROJECTION, Auditor
 from gesso_node.auditing.case import Case
+from gesso_node.auditing.pictures import Examiner, PictureWork
 from gesso_node.auditing.record import AuditEntry
 from gesso_protocol.audit.bundle import Bundle, Form, Leaf
 from gesso_protocol.audit.challenge import input_slots
@@ -103,12 +104,15 @@ class Records:
         return replace(entry, **changes)
 
 
-def audit_of(folder: Path, asker: Asker, records: Records, now: list[int]) -> Auditor:
+def audit_of(records: Records, now: list[int]) -> Auditor:
     async def clock() -> int:
         return now[0]
 
-    examiner = Examiner(asker, inspector(folder))
-    return Auditor(records, asker, examiner, LocalBlobs(folder / "blobs"), clock)  # type: ignore[arg-type]
+    return Auditor(records, clock)  # type: ignore[arg-type]
+
+
+def work_of(folder: Path, asker: Asker, assignment: Assignment) -> PictureWork:
+    return PictureWork(assignment, asker, Examiner(asker, inspector(folder)), LocalBlobs(folder / "blobs"))
 
 
 def case_of(assignment: Assignment) -> Case:
@@ -122,11 +126,11 @@ async def test_inputs_that_lack_a_drawn_step_are_withheld_inputs(tmp_path: Path)
     slots = [slot for slot in input_slots(sold.assignment.checks) if slot.kind is LeafKind.MANIFEST]
     data = Bundle.encode(sold.own.leaves(slots), sold.own.tree, layout)
     records, now = Records(), [10]
-    auditor = audit_of(tmp_path, Deaf(sold.assignment, data), records, now)
+    auditor, work = audit_of(records, now), work_of(tmp_path, Deaf(sold.assignment, data), sold.assignment)
     with pytest.raises(NotOpenedError):
-        await auditor.prepare(case_of(sold.assignment), sold.assignment, by=20)
+        await auditor.prepare(case_of(sold.assignment), work, by=20)
     now[0] = 20
-    await auditor.prepare(case_of(sold.assignment), sold.assignment, by=20)
+    await auditor.prepare(case_of(sold.assignment), work, by=20)
     assert records.changes["projection"] == NO_PROJECTION
 
 
@@ -137,15 +141,17 @@ async def test_inputs_that_are_no_latents_do_not_keep_an_auditor_from_its_seat(t
     assignment, data = resealed(sold, *(odd(sold, slot, size, form=Form.PLAIN) for slot in starts))
     assignment = replace(assignment, challenge=sold.assignment.challenge)
     records = Records()
-    await audit_of(tmp_path, Deaf(assignment, data), records, [10]).prepare(case_of(assignment), assignment, by=20)
+    work = work_of(tmp_path, Deaf(assignment, data), assignment)
+    await audit_of(records, [10]).prepare(case_of(assignment), work, by=20)
     assert records.changes["projection"] == NO_PROJECTION
 
 
 async def test_a_node_that_trickles_has_withheld(tmp_path: Path) -> None:
     sold = await sell(tmp_path)
     records = Records()
-    auditor = audit_of(tmp_path, Deaf(sold.assignment, b"", after_s=3600), records, [20])
+    auditor = audit_of(records, [20])
+    work = work_of(tmp_path, Deaf(sold.assignment, b"", after_s=3600), sold.assignment)
     with anyio.fail_after(30):
-        await auditor.prepare(case_of(sold.assignment), sold.assignment, by=20)
-        await auditor.judge(case_of(sold.assignment), sold.assignment, by=20)
+        await auditor.prepare(case_of(sold.assignment), work, by=20)
+        await auditor.judge(case_of(sold.assignment), work, by=20)
     assert records.changes["verdict"].name == "WITHHELD"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gesso.chain.arbiter import AuditRecord
-from gesso_node.auditing.rights import Right, Rights
+from gesso_node.auditing.rights import Right, Rights, picture_inputs
 from gesso_protocol.audit.challenge import challenge, checks_of, input_slots, steps_to_check
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.rules import AuditRules
@@ -40,7 +40,7 @@ async def ask(chain: ChainDouble, sold: Sold, phase: str, *, audit: AuditMode = 
         sold.assignment.task,
         terms,
         (filing.result_root, filing.trace_root),
-        SPEC,
+        picture_inputs(SPEC),
         phase,  # type: ignore[arg-type]
     )
 
@@ -133,9 +133,9 @@ async def test_asking_again_and_again_does_not_ask_the_chain_each_time(sold: Sol
     filing = sold.assignment.filing
     roots = (filing.result_root, filing.trace_root)
     for _ in range(100):
-        await rights.of(sold.assignment.task, filing.terms, roots, SPEC, "outputs")
+        await rights.of(sold.assignment.task, filing.terms, roots, picture_inputs(SPEC), "outputs")
     assert isinstance(chain.arbiter, ArbiterDouble)
     assert chain.arbiter.calls == 1
     clock[0] = 1.0
     chain.arbiter.seeds[ROUND] = SEED
-    assert (await rights.of(sold.assignment.task, filing.terms, roots, SPEC, "inputs")).status == "ok"
+    assert (await rights.of(sold.assignment.task, filing.terms, roots, picture_inputs(SPEC), "inputs")).status == "ok"

@@ -1,0 +1,122 @@
+"""Which work a case is: its spec read, its model named, and what it takes to look at that kind of task."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gesso.blobs import BlobStore
+from gesso.chain import Chain
+from gesso.runseed import seed_of_run
+from gesso_node.auditing.ask import Asker
+from gesso_node.auditing.assignment import Assignment, RunAssignment
+from gesso_node.auditing.case import Case
+from gesso_node.auditing.pictures import Examiner, PictureWork
+from gesso_node.auditing.trainings import TrainingWork
+from gesso_node.auditing.work import Work
+from gesso_node.catalogue import Catalogue
+from gesso_node.run_bench import RunBench
+from gesso_protocol.audit.lifecycle import AuditView
+from gesso_protocol.errors import GessoError
+from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.policy import resolve_model
+from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TaskKind, TextToImage, parse_any_spec
+from gesso_protocol.trace import Run
+from gesso_protocol.training.share import late_from
+
+log = structlog.get_logger("gesso.node.auditing")
+
+MAX_WORKS = 256
+_KINDS = (TaskKind.TEXT_TO_IMAGE, TaskKind.TRAIN_LORA)
+
+
+class SpecAwayError(GessoError):
+    """No store has the task's spec."""
+
+    code = "spec-away"
+    default_message = "no store has the task's spec"
+    default_hint = "its node has it"
+
+
+class Works:
+    """Makes the work of each case, and keeps it while the case is open. `folder` is for what trainings need on disk."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        blobs: BlobStore,
+        catalogue: Catalogue,
+        asker: Asker,
+        examiner: Examiner,
+        bench: RunBench,
+        folder: Path,
+    ) -> None:
+        self._chain = chain
+        self._blobs = blobs
+        self._catalogue = catalogue
+        self._asker = asker
+        self._examiner = examiner
+        self._bench = bench
+        self._folder = folder
+        self._kept: OrderedDict[TaskId, Work[Any, Any]] = OrderedDict()
+
+    @staticmethod
+    def known(case: Case) -> bool:
+        """Whether tasks of this kind can be looked at at all."""
+        return case.filing.terms.kind in _KINDS
+
+    async def bring_spec(self, case: Case) -> None:
+        """From the node itself, whom no relay can keep silent. Raises what stores and transport raise."""
+        await self._blobs.put(await self._asker.blob(case.filing.node, case.filing.terms.spec, MAX_SPEC_BYTES))
+
+    async def of(self, case: Case, view: AuditView) -> Work[Any, Any] | None:
+        """What we look at; None for a task that cannot be re-run here. Raises SpecAwayError."""
+        kept = self._kept.get(case.task)
+        if view.challenge is None or not self.known(case):
+            return None
+        if kept is not None and kept.challenge == view.challenge:
+            return kept
+        try:
+            spec = parse_any_spec(await self._blobs.get(case.filing.terms.spec, max_bytes=MAX_SPEC_BYTES))
+        except GessoError as error:
+            log.info("auditing.spec-away", task=case.task.short, code=error.code)
+            raise SpecAwayError from error
+        manifest = resolve_model(spec, self._catalogue.models())
+        made = None if manifest is None else await self._made(case, view, spec, manifest)
+        if made is None:
+            return None
+        self.forget(case.task)
+        self._kept[case.task] = made
+        while len(self._kept) > MAX_WORKS:
+            self.forget(next(iter(self._kept)))
+        return made
+
+    def forget(self, task: TaskId) -> None:
+        """The case is over."""
+        kept = self._kept.pop(task, None)
+        if kept is not None:
+            kept.forget()
+
+    async def _made(self, case: Case, view: AuditView, spec: Spec, manifest: BlobRef) -> Work[Any, Any] | None:
+        assert view.challenge is not None
+        run = Run(self._chain.chain_id, self._chain.settings.contracts.task_board, case.task, case.filing.node)
+        if int(spec.task_kind) != case.filing.terms.kind:
+            return None
+        if isinstance(spec, TextToImage):
+            drawn = Assignment(run, case.filing, spec, manifest, view.challenge, view.rules)
+            return PictureWork(drawn, self._asker, self._examiner, self._blobs)
+        claimed_at = case.claimed_at
+        if claimed_at is None:
+            log.warning("auditing.claim-unseen", task=case.task.short)
+            return None
+
+        async def seed() -> bytes:
+            return await seed_of_run(self._chain, spec, case.task, claimed_at)
+
+        share = await self._chain.done_of(case.task)
+        late = case.committed_at >= late_from(claimed_at, case.filing.terms.commit_window_s)
+        learnt = RunAssignment(run, case.filing, spec, manifest, view.challenge, view.rules, share, late)
+        return TrainingWork(learnt, self._asker, self._bench, seed, self._blobs, self._folder / case.task.hex())

@@ -1,0 +1,60 @@
+"""A training of the real trainer before an auditor with other kernels and a juror: what the limits are made for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gesso_node.executors.diffusers import DiffusersEngine, DiffusersOptions
+from gesso_node.executors.kernels import KernelOptions
+from gesso_node.executors.lora.port import TrainingInputs
+from gesso_node.executors.lora.trainer import Trainer
+from gesso_node.executors.sample import write_sample_pipeline
+from gesso_protocol.audit.outcomes import Ballot
+from gesso_protocol.audit.projection import differ, unpack
+from gesso_protocol.audit.verdict import Decision, vote
+
+from .runs import train
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+SMALL = {"steps": 12, "checkpoint_every": 3, "batch": 2, "rank": 2, "alpha": 2, "sample_steps": 1}
+
+
+class OnSample(DiffusersEngine):
+    """The real engine, whose model is a small folder beside the test."""
+
+    def __init__(self, folder: Path, options: DiffusersOptions | None = None) -> None:
+        super().__init__(options)
+        self._folder = folder
+
+    def trainer(self, inputs: TrainingInputs, *, strict: bool = False) -> Trainer:
+        return super().trainer(replace(inputs, model_dir=self._folder), strict=strict)
+
+
+@pytest.mark.parametrize("cheat", [None, "higher-rate"])
+async def test_unlike_kernels_agree_and_the_least_cheat_does_not(cheat: str | None, tmp_path: Path) -> None:
+    folder = write_sample_pipeline(tmp_path / "sample")
+    looks = OnSample(folder, DiffusersOptions(kernels=KernelOptions(attention="bmm", onednn=False)))
+    engine = OnSample(folder, DiffusersOptions(cheat=cheat))
+    run = await train(tmp_path / "run", engine=engine, looks=looks, **SMALL)
+    assignment, answers = await run.answers()
+    work = run.work(assignment, answers, result=run.result)
+    await work.ready(seconds=100)
+    own = await work.compute(await work.opened("inputs", 100), seconds=100)
+    opened = await work.opened("outputs", 100)
+    finding = await work.examine(opened, own, strict=False, seconds=100)
+    juror = await work.examine(opened, None, strict=True, seconds=100)
+    if cheat is not None:
+        assert (finding.verdict.decision, vote(juror.verdict)) == (Decision.FLAG, Ballot.BAD)
+        assert finding.verdict.max_error_of_limit >= 3
+        return
+    assert (finding.verdict.decision, vote(juror.verdict)) == (Decision.PASS, Ballot.GOOD), finding.verdict
+    assert finding.verdict.max_error_of_limit <= 1 / 3
+    assert juror.projection is not None
+    assert differ(_numbers(own.projection), _numbers(juror.projection)) <= 16
+
+
+def _numbers(packed: bytes) -> tuple[int, ...]:
+    return unpack([packed[at : at + 32] for at in range(0, 128, 32)])
