@@ -284,7 +284,8 @@ class SickEngine(FakeEngine):
     (6000, True, False, ""),
     (6001, False, True, "share: 60.01 % were claimed, 30 of 50 updates were done"),
     (10_000, True, False, "share: 100 % were claimed, 30 of 50 updates were done"),
-    (6000, False, False, "stop: it ended after 30 of 50 updates, though nobody had asked and it could have gone on in time"),
+    (6000, False, False, "stop: it ended after 30 of 50 updates, though nobody had asked and it could have gone on in "
+     "time"),
 ])  # fmt: skip
 async def test_a_run_that_ended_early_is_paid_for_what_it_did(
     bps: int, asked: bool, sick: bool, fault: str, tmp_path: Path
