@@ -482,7 +482,8 @@ class Training:
     def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:
         """Wait for the adapter, checked against the chain; goes on elsewhere when the node is lost.
 
-        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from.
+        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from, and ShareContradicted, once,
+        when the node is to be paid for more than its result says was done.
         """
         return self._run(self._async.result, on_event=on_event, timeout_s=timeout_s)
 

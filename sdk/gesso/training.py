@@ -25,12 +25,13 @@ from gesso.resume import rest_of_run, share_of_fee
 from gesso.task import AsyncTask, OnEvent, Result, now_ms
 from gesso.tensorfile import open_tensors
 from gesso.wiring import Ports
-from gesso_protocol.errors import BlobCorrupt, DeadlinePassed, GessoError, TaskFailed, UsageError
+from gesso_protocol.errors import BlobCorrupt, DeadlinePassed, GessoError, ShareContradicted, TaskFailed, UsageError
 from gesso_protocol.events import Event, Resumed
 from gesso_protocol.fields import UsedAdapter
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import FileEntry, ModelManifest
+from gesso_protocol.training.share import share_fault
 from gesso_protocol.training.spec import TrainLora
 
 ADAPTER_FILE = "adapter.safetensors"
@@ -70,7 +71,7 @@ class Adapter:
     @property
     def steps_done(self) -> int:
         """Updates that were made; fewer than ordered when the loss stopped being a number."""
-        return int(self.receipt.profile.get("steps-done", "0"))
+        return steps_of(self.receipt)
 
     @property
     def stopped(self) -> str:
@@ -107,6 +108,7 @@ class AsyncTraining:
         self._rests = rests
         self._unclaimed_too = unclaimed_too
         self._stopped = False
+        self._doubted = set[TaskId]()
 
     @property
     def id(self) -> TaskId:
@@ -132,7 +134,8 @@ class AsyncTraining:
     async def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:
         """Wait for the adapter, checked against the chain; goes on elsewhere when the node is lost.
 
-        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from.
+        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from, and ShareContradicted, once,
+        when the node is to be paid for more than its result says was done.
         """
         with anyio.move_on_after(timeout_s) as scope:
             return await self._result(on_event)
@@ -152,7 +155,22 @@ class AsyncTraining:
                     orders -= 1
                 self._tell_resumed(lost, on_event)
                 continue
+            await self._check_share(result.receipt)
             return await fetch_adapter(self._ports.blobs, result)
+
+    async def _check_share(self, receipt: Receipt) -> None:
+        """Raises ShareContradicted, once a task: the adapter that is there can still be asked for."""
+        if self.id in self._doubted:
+            return
+        share, spec = await self._ports.chain.done_of(self.id), self.spec
+        done, ordered = steps_of(receipt) - spec.first_step, spec.steps - spec.first_step
+        fault = share_fault(
+            share.bps, done=max(0, min(done, ordered)), ordered=ordered, stop_requested=share.stop_requested, broke=None
+        )
+        if fault:
+            self._doubted.add(self.id)
+            hint = f"before it is paid: gesso task audit {self.id} --challenge; what it gave is there: ask again"
+            raise ShareContradicted(f"node {receipt.node.short} is to be paid for too much: {fault}", hint=hint)
 
     async def _followed(self, lost: AsyncTask, error: TaskFailed) -> bool:
         """Turn to the rest that was ordered before; false when there is none."""
@@ -195,6 +213,12 @@ class AsyncTraining:
         if lost.claim is not None:
             return await rest_of_run(self._ports, lost, self.spec, lost.claim)
         return self.spec if self._unclaimed_too else None
+
+
+def steps_of(receipt: Receipt) -> int:
+    """After how many updates of the run the result was made, by its node's word; 0 for what is no number."""
+    word = receipt.profile.get("steps-done", "")
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= 6 else 0
 
 
 def window_for(spec: TrainLora) -> int:

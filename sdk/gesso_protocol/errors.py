@@ -12,7 +12,8 @@
     ├── TaskFailed                     5   the task ended without a result
     │   ├── NoEligibleNode             5   nobody on the network can run it
     │   ├── WorkRejected               5   an audit went against the node; the fee is back
-    │   └── DeliveryContradicted       5   the node committed to another result than it delivered
+    │   ├── DeliveryContradicted       5   the node committed to another result than it delivered
+    │   └── ShareContradicted          5   the node asks to be paid for more of a training than it did
     ├── DeadlinePassed                 6   too late
     ├── Unreachable                    7   the other side does not answer
     │   └── BlobMissing                7   nobody has these bytes
@@ -167,6 +168,14 @@ class DeliveryContradicted(TaskFailed):
     code = "delivery-contradicted"
     default_message = "the node committed to another result than it delivered"
     default_hint = "do not pay this node again; its signature proves it: gesso task audit TASK --challenge"
+
+
+class ShareContradicted(TaskFailed):
+    """The share of a training that the node committed on chain is not what its own result says was done."""
+
+    code = "share-contradicted"
+    default_message = "the node committed another share of the training than it did"
+    default_hint = "bring it before jurors before it is paid: gesso task audit TASK --challenge"
 
 
 class DeadlinePassed(GessoError):

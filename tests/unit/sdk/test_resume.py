@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from gesso.blobs import LocalBlobs
+from gesso.chain.records import Done
 from gesso.checkpointfile import State, write_state
 from gesso.resume import rest_of_run, share_of_fee
+from gesso.task import Result
 from gesso.training import MAX_RESUMES, AsyncTraining
-from gesso_protocol.errors import FeeTooLow, NoEligibleNode, TaskFailed, WorkRejected
+from gesso_protocol.errors import FeeTooLow, NoEligibleNode, ShareContradicted, TaskFailed, WorkRejected
 from gesso_protocol.events import Checkpoint, Claimed
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, TaskId
@@ -262,9 +264,9 @@ async def test_another_run_is_not_taken_for_the_rest(world: World) -> None:
     assert desk.orders == []
 
 
-def given(spec: TrainLora) -> Any:
-    async def read() -> TrainLora:
-        return spec
+def given(value: object) -> Any:
+    async def read(**_: object) -> object:
+        return value
 
     return read
 
@@ -298,3 +300,24 @@ async def test_a_rest_that_costs_too_much_says_so_and_how_to_go_on(world: World)
     with pytest.raises(TaskFailed, match="at most 8 is allowed") as caught:
         await run.result()
     assert f"gesso train --resume {TASK}" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("claimed", "said", "fault"),
+    [(10_000, "100", False), (10_000, "80", True), (8000, "80", False), (8001, "80", True), (10_000, "eighty", True),
+     (10_000, "", True), (1, "9" * 5000, True), (0, "-5", False)],
+)  # fmt: skip
+async def test_a_share_is_compared_with_what_the_result_says(
+    claimed: int, said: str, *, fault: bool, world: World
+) -> None:
+    async def done_of(_: TaskId) -> Done:
+        return Done(bps=claimed, stop_requested=True)
+
+    world.ports.chain.done_of = done_of
+    receipt: Any = SimpleNamespace(profile={"steps-done": said}, node=NODE)
+    world.task.result = given(Result((), receipt, {}))
+    run = AsyncTraining(world.ports, world.task, SPEC, Desk(world))
+    for kind in (ShareContradicted, TaskFailed) if fault else (TaskFailed,):
+        with pytest.raises(kind) as caught:
+            await run.result()
+        assert type(caught.value) is kind, "said once, then what is there can be had"
