@@ -31,6 +31,7 @@ from gesso_node.neighbours import Neighbours
 from gesso_node.observe import Observer
 from gesso_node.opened import OwnTraces
 from gesso_node.openings import Openings
+from gesso_node.pace import TrainingPace
 from gesso_node.parts import (
     dishonest,
     open_blobs,
@@ -302,7 +303,9 @@ async def _build(
     book = Book(chain.address, params, Patience(resend_after_s=settings.resend_after_s))
     catalogue = Catalogue(chain)
     models = ModelCache(data / "models", blobs, budget_bytes=settings.models.disk_budget_bytes)
-    policy = Policy(settings.policy, params, catalogue, models, needs_model=needs_model)
+    pace = TrainingPace(journal)
+    await pace.restore()
+    policy = Policy(settings.policy, params, catalogue, models, needs_model=needs_model, pace=pace.of)
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
     sharer = open_sharer(settings, chain, blobs, local, progress, tasks)
     demand = Demand()
@@ -311,7 +314,7 @@ async def _build(
     secrets = trace_secrets(chain)
     addresses = None if transport is None else Addresses(chain, transport, relays)
     desk = TrainingDesk(
-        chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model, sharer=sharer
+        chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model, sharer=sharer, pace=pace
     )
     audits = await open_auditing(
         settings,

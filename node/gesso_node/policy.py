@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gesso_node.catalogue import Catalogue
@@ -10,7 +11,7 @@ from gesso_node.settings import PolicySection
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, judge, resolve_model
 from gesso_protocol.royalties import used_adapters
-from gesso_protocol.spec import Spec
+from gesso_protocol.spec import Spec, TrainLora
 from gesso_protocol.terms import BoardParams, Terms
 
 MAX_OFFERED_MODELS = 64
@@ -36,12 +37,15 @@ class Policy:
         cache: ModelCache,
         *,
         needs_model: bool,
+        pace: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
+        """`pace`: seconds a megapixel-step of training on a base; 0 where it is not known."""
         self._settings = settings
         self._params = params
         self._catalogue = catalogue
         self._cache = cache
         self._needs_model = needs_model
+        self._pace = pace
 
     def offer(self) -> Offer:
         """What the node says in public that it can do."""
@@ -60,7 +64,7 @@ class Policy:
     def judge(self, spec: Spec | None, terms: Terms, *, free_slots: int, claim_left_s: int) -> Verdict:
         """Whether we want this task, and how many sortition steps we let others go first."""
         models = self._catalogue.models()
-        refusal = judge(spec, terms, self._capabilities(models, terms, free_slots), claim_left_s=claim_left_s)
+        refusal = judge(spec, terms, self._capabilities(models, spec, terms, free_slots), claim_left_s=claim_left_s)
         if refusal is None and spec is not None and not self.model_allowed(spec.model):
             refusal = Refusal.NOT_ALLOWED
         if refusal is not None or spec is None:
@@ -76,7 +80,9 @@ class Policy:
         listed = (ref for ref in used_adapters(spec) if self._catalogue.listed(ref))
         return not all(self._cache.has(ref) for ref in (manifest, *listed))
 
-    def _capabilities(self, models: dict[str, BlobRef], terms: Terms, free_slots: int) -> Capabilities:
+    def _capabilities(
+        self, models: dict[str, BlobRef], spec: Spec | None, terms: Terms, free_slots: int
+    ) -> Capabilities:
         wanted = self._settings
         return Capabilities(
             offer=self.offer(),
@@ -86,6 +92,7 @@ class Policy:
             allowed=frozenset(wanted.allow_requesters),
             denied=frozenset(wanted.deny_requesters),
             deductions_bps=self._params.protocol_fee_bps + self._catalogue.royalty_bps(terms.model),
+            seconds_per_megapixel_step=self._pace(spec.model) if isinstance(spec, TrainLora) else 0.0,
         )
 
     def _at_hand(self) -> tuple[BlobRef, ...]:

@@ -24,6 +24,7 @@ from gesso_node.executors.lora.port import (
 from gesso_node.executors.lora.run import checkpoint_after, checkpoint_file
 from gesso_node.executors.port import Executor, Unfit
 from gesso_node.models import ModelCache
+from gesso_node.pace import Stopwatch, TrainingPace
 from gesso_node.results import picture_entry
 from gesso_node.run_bench import RunBench
 from gesso_protocol.errors import ExecutorCrashed, Unreachable
@@ -65,12 +66,14 @@ class TrainingDesk:
         blobs: BlobStore,
         needs_model: bool,
         sharer: CheckpointSharer,
+        pace: TrainingPace | None = None,
     ) -> None:
         self._chain = chain
         self._executor = executor
         self._blobs = blobs
         self._sharer = sharer
         self.bench = RunBench(executor, models, blobs, needs_model=needs_model)
+        self._pace = pace
 
     async def run(self, order: TrainingOrder, on_step: OnStep) -> TrainingOutcome:
         """Raises ModelInvalid for inputs that are not what the spec says, Unreachable while the beacon is silent."""
@@ -82,10 +85,11 @@ class TrainingDesk:
         job = TrainingJob(
             inputs, order.out_dir, order.deadline_s, order.binding, None if start is None else start.manifest
         )
-        told = [0.0]
+        told, watch = [0.0], Stopwatch()
 
         async def on_event(step: TrainingStep) -> None:
             now = time.monotonic()
+            watch.note(step)
             if step.checkpoint and step.index < step.total:
                 path = checkpoint_file(order.out_dir, checkpoint_after(order.spec, step.index))
                 self._sharer.offer(order.task, path, step.index, step.total)
@@ -94,7 +98,10 @@ class TrainingDesk:
                 on_step(step)
 
         with self.bench.using(order.spec, order.manifest):
-            return await self._executor.train(job, on_event=on_event)
+            outcome = await self._executor.train(job, on_event=on_event)
+        if self._pace is not None:
+            await self._pace.learn(order.spec, watch)
+        return outcome
 
     async def claim(self, task: TaskId, me: Address) -> TaskRecord:
         """What the board says of a task that `me` has claimed. Raises Unreachable while no block says so."""

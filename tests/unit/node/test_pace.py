@@ -1,0 +1,76 @@
+"""A node learns how fast it trains, and leaves alone what it cannot finish in the time that is given."""
+
+from __future__ import annotations
+
+import pytest
+
+from gesso_node.executors.lora.port import TrainingStep
+from gesso_node.journal import Journal
+from gesso_node.pace import MAX_MODELS, Stopwatch, TrainingPace
+from gesso_protocol.policy import Refusal
+from gesso_protocol.spec import TrainLora
+from gesso_protocol.terms import Terms
+
+from .conftest import SPEC, World
+from .doubles import GENESIS_S
+from .test_training import TRAINS, training
+
+pytestmark = pytest.mark.anyio
+
+
+def measured(steps: int, seconds: float) -> Stopwatch:
+    watch = Stopwatch()
+    watch.steps, watch.seconds = steps, seconds
+    return watch
+
+
+async def spec_of(world: World, model: str = "sample@1") -> TrainLora:
+    return (await training(world, steps=100)).changed(model=model)
+
+
+def test_a_stopwatch_counts_from_the_first_update_that_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([5.0, 6.0, 9.0])
+    monkeypatch.setattr("gesso_node.pace.time.monotonic", lambda: next(ticks))
+    watch = Stopwatch()
+    for index in (6, 7, 8):
+        watch.note(TrainingStep(index, 20, 0.5))
+    assert (watch.steps, watch.seconds) == (2, 4.0)
+
+
+async def test_the_best_pace_counts_and_outlives_the_node(world: World) -> None:
+    node = await world.add_node(**TRAINS)
+    journal, spec = node._journal, await spec_of(world)
+    pace = TrainingPace(journal)
+    await pace.learn(spec, measured(0, 1.0))
+    assert pace.of(spec.model) == 0
+    whole = spec.pixel_steps / 10**6
+    for seconds, best in ((50.0, 100.0), (80.0, 100.0), (20.0, 40.0)):
+        await pace.learn(spec, measured(50, seconds))
+        assert pace.of(spec.model) * whole == pytest.approx(best)
+    again = TrainingPace(journal)
+    await again.restore()
+    assert again.of(spec.model) == pace.of(spec.model)
+    for at in range(MAX_MODELS):
+        await pace.learn(await spec_of(world, f"m{at}@1"), measured(9, 1.0))
+    assert pace.of(spec.model) == 0, "the oldest leaves"
+
+
+async def test_what_was_damaged_is_measured_again(world: World) -> None:
+    journal: Journal = (await world.add_node(**TRAINS))._journal
+    await journal.set_note("training-pace", '{"a": "fast"}')
+    pace = TrainingPace(journal)
+    await pace.restore()
+    assert pace.of("a") == 0
+
+
+@pytest.mark.parametrize(("seconds", "refusal"), [(0.0, None), (53.9, None), (54.1, Refusal.EXPIRED)])
+async def test_what_cannot_be_done_in_time_is_refused(seconds: float, refusal: Refusal | None, world: World) -> None:
+    node = await world.add_node(**TRAINS)
+    spec = await spec_of(world)
+    policy = node._reconciler._policy
+    policy._pace = lambda model: seconds / (spec.pixel_steps / 10**6)
+    terms: Terms = await world.submit(spec, commit_window_s=60)
+    assert policy.judge(spec, terms, free_slots=1, claim_left_s=60).refusal is refusal
+    picture: Terms = await world.submit(SPEC, commit_window_s=1, nonce=2)
+    assert policy.judge(SPEC, picture, free_slots=1, claim_left_s=60).refusal is None
+    assert world.board.now == GENESIS_S
