@@ -14,20 +14,19 @@ from gesso_protocol.messages import ProgressEvent
 from gesso_relay.index.entries import Document
 
 _MAX_TASKS = 16_384
-_MAX_NODES = 2
-"""Before the index shows who claimed a task, somebody else may sign for it too."""
 
 
 class Checkpoints:
-    """Remembers one checkpoint a task and node, bounded; the tasks that were not spoken of for longest leave first."""
+    """Remembers the furthest checkpoint of a task's claimant, bounded; the tasks that went no further for longest leave
+    first. A word that was heard before changes nothing, and strangers' words are not kept at all."""
 
     def __init__(self, chain_id: int, board: Address) -> None:
         self._chain_id = chain_id
         self._board = board
-        self._kept: OrderedDict[str, OrderedDict[str, Document]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[int, Document]] = OrderedDict()
 
-    def note(self, event: ProgressEvent) -> None:
-        """Take a node's signed word. Raises UsageError for one that another wallet signed."""
+    def note(self, event: ProgressEvent, known: Document | None) -> None:
+        """Take a signed word; `known` is the task in the index. Raises UsageError where another wallet signed it."""
         kept = event.checkpoint
         if kept is None:
             return
@@ -35,16 +34,18 @@ class Checkpoints:
         if signer_of(digest, bytes.fromhex(kept.signature)) != event.node:
             raise UsageError("the checkpoint is not signed by the node in whose name it comes")
         task, node = str(event.task), str(event.node)
-        nodes = self._kept.setdefault(task, OrderedDict())
-        nodes[node] = {"node": node, "total": event.total, **kept.model_dump(mode="json")}
-        nodes.move_to_end(node)
+        if known is None or known.get("node") != node:
+            return  # the claim is not indexed yet, or never will be: its node tells again with its next checkpoint
+        before = self._kept.get(task)
+        if before is not None and before[1]["node"] == node and before[0] >= kept.step:
+            return
+        said: Document = {"node": node, "total": event.total, **kept.model_dump(mode="json")}
+        self._kept[task] = (kept.step, said)
         self._kept.move_to_end(task)
-        if len(nodes) > _MAX_NODES:
-            nodes.popitem(last=False)
         while len(self._kept) > _MAX_TASKS:
             self._kept.popitem(last=False)
 
     def of(self, task: Document) -> Document | None:
         """The checkpoint of the node that the index shows for a task's document; None when it has said nothing."""
-        nodes = self._kept.get(str(task["id"]))
-        return None if nodes is None else nodes.get(str(task.get("node")))
+        _, said = self._kept.get(str(task["id"]), (0, None))
+        return said if said is not None and said["node"] == task.get("node") else None

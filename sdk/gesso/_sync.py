@@ -375,7 +375,8 @@ class Task:
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """The last few checkpoints that nodes have told of, each signed by its node; oldest first."""
+        """The furthest few checkpoints that the claimant has told of, signed by it, earliest first; those of anybody
+        until the claim is seen."""
         return self._async.checkpoints
 
     @property

@@ -146,7 +146,8 @@ class AsyncTask:
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """The last few checkpoints that nodes have told of, each signed by its node; oldest first."""
+        """The furthest few checkpoints that the claimant has told of, signed by it, earliest first; those of anybody
+        until the claim is seen."""
         return tuple(self._seen.checkpoints)
 
     @property
@@ -340,7 +341,7 @@ class AsyncTask:
         if isinstance(event, PartCommitted):
             seen.part_bps = event.done_bps
         if isinstance(event, Checkpoint):
-            seen.checkpoints = [*seen.checkpoints, event][-KEPT_CHECKPOINTS:]
+            seen.checkpoints = _furthest(seen.checkpoints, event, seen.claimant)
         if isinstance(event, Committed):
             # Each commit has a share of its own: after a reorganisation another one may come, of the whole.
             seen.done_bps, seen.part_bps = seen.part_bps, BPS
@@ -490,6 +491,13 @@ class AsyncTask:
             confirmed=self._seen.commitment is not None,
             transactions=dict(self._seen.transactions),
         )
+
+
+def _furthest(known: list[Checkpoint], new: Checkpoint, claimant: Address | None) -> list[Checkpoint]:
+    """Nobody but the claimant, once that is known, and each place once, so that nothing that is told again or by
+    strangers takes the room of where the run can go on."""
+    places = {(one.node, one.index): one for one in (*known, new) if claimant in (None, one.node)}
+    return sorted(places.values(), key=lambda one: one.index)[-KEPT_CHECKPOINTS:]
 
 
 def now_ms() -> int:

@@ -73,7 +73,7 @@ class HintRoutes:
         known = await self._queries.task(str(task))
         if known is not None and known["node"] not in (None, str(event.node)):
             raise UsageError("another node has this task")
-        self._checkpoints.note(event)
+        self._checkpoints.note(event, known)
         self._results.note(event)
         self._hub.publish(str(task), event)
         if known is not None and event.stage == "committed":

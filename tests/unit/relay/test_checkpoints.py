@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from gesso.chain.wallet import Wallet
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.messages import ProgressEvent
 from gesso_protocol.training.checkpoint import KeptCheckpoint, typed_checkpoint
-from gesso_relay.checkpoints import _MAX_NODES, _MAX_TASKS, Checkpoints
+from gesso_relay.checkpoints import _MAX_TASKS, Checkpoints
 
 from .fakechain import BOARD, CHAIN_ID, FakeChain, claimed, submitted, task_of
 from .running import running
@@ -44,13 +45,42 @@ async def test_the_newest_word_of_the_claimant_is_kept(tmp_path: Path) -> None:
     assert (found["node"], found["step"], found["total"], found["state"]) == (str(OURS.address), 40, 60, str(STATE))
 
 
+def document(nonce: int = 1, node: Wallet | None = OURS) -> dict[str, Any]:
+    return {"id": str(task_of(nonce)), "node": None if node is None else str(node.address)}
+
+
+def test_an_older_word_that_is_told_again_changes_nothing() -> None:
+    kept = Checkpoints(CHAIN_ID, BOARD)
+    for step in (20, 40, 20):
+        kept.note(told(step), document())
+    found = kept.of(document())
+    assert found is not None
+    assert found["step"] == 40
+
+
+def test_strangers_are_not_remembered_and_wash_nobody_out() -> None:
+    kept = Checkpoints(CHAIN_ID, BOARD)
+    kept.note(told(20), document())
+    kept.note(told(40, by=OTHER), document())
+    for known in (None, document(2, None)):
+        kept.note(told(20, nonce=2, by=OTHER), known)
+    assert list(kept._kept) == [str(task_of(1))]
+    assert kept.of(document()) is not None
+    assert kept.of(document(node=OTHER)) is None
+
+
+def test_who_claims_after_a_reorganisation_is_heard() -> None:
+    kept = Checkpoints(CHAIN_ID, BOARD)
+    kept.note(told(40), document())
+    kept.note(told(20, by=OTHER), document(node=OTHER))
+    assert kept.of(document()) is None
+    assert (kept.of(document(node=OTHER)) or {})["step"] == 20
+
+
 def test_memory_is_bounded() -> None:
     kept = Checkpoints(CHAIN_ID, BOARD)
-    for number in range(_MAX_NODES + 2):
-        kept.note(told(20, by=Wallet.from_key(bytes([number + 1]) * 32)))
-    assert len(kept._kept[str(task_of(1))]) == _MAX_NODES
-    kept._kept.update({f"0x{number}": next(iter(kept._kept.values())) for number in range(_MAX_TASKS)})
-    kept.note(told(20, nonce=2))
+    kept._kept.update({f"0x{number}": (1, {"node": ""}) for number in range(_MAX_TASKS)})
+    kept.note(told(20, nonce=2), document(2))
     assert len(kept._kept) == _MAX_TASKS
-    assert kept.of({"id": str(task_of(2)), "node": str(OURS.address)}) is not None
-    assert kept.of({"id": str(task_of(2)), "node": None}) is None
+    assert kept.of(document(2)) is not None
+    assert kept.of(document(2, None)) is None

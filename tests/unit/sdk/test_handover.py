@@ -292,3 +292,16 @@ async def test_a_delivery_that_is_a_lie_leaves_the_commit_to_decide(story: Story
         result = await story.task.result()
     assert result.receipt.confirmed is True
     assert result.receipt.result == RESULT.ref
+
+
+async def test_where_a_run_can_go_on_is_washed_out_by_nobody(story: Story) -> None:
+    def told(step: int, by: Wallet = NODE) -> events.Checkpoint:
+        return events.Checkpoint(task=TASK, at_ms=1, node=by.address, index=step, total=100, state=RESULT.ref, size=1)
+
+    task = story.task
+    task._note(told(99, OTHER))
+    task._note(events.Claimed(task=TASK, at_ms=1, node=NODE.address, commit_by=60))
+    for step in (20, 40, 60, 80, 100, 20, 20, 20):
+        task._note(told(step))
+        task._note(told(99, OTHER))
+    assert [(one.node, one.index) for one in task.checkpoints] == [(NODE.address, n) for n in (40, 60, 80, 100)]
