@@ -30,11 +30,11 @@ from gesso_protocol.errors import BlobError, BlobMissing, ExecutorError, GessoEr
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.lifecycle import TaskRecord
 from gesso_protocol.manifest import ModelKind
-from gesso_protocol.money import done_bps
 from gesso_protocol.result import result_root
 from gesso_protocol.royalties import used_adapters
 from gesso_protocol.spec import Spec, TextToImage, TrainLora, spec_bytes
 from gesso_protocol.trace import Binding
+from gesso_protocol.training.share import share_of
 
 log = structlog.get_logger("gesso.node.work")
 
@@ -227,7 +227,7 @@ class Workbench:
         manifest = await self._training.publish(order, outcome, self._book.me, copy)
         log.info("work.trained", task=known.task.short, steps=outcome.steps_done, stopped=outcome.stopped)
         roots = {"result_root": result_root(manifest), "trace_root": outcome.trace_root}
-        share = done_bps(outcome.steps_done - spec.first_step, spec.steps - spec.first_step)
+        share = share_of(spec, outcome.steps_done)
         await write_down(self._journal, known, "outcome", result=manifest, done_bps=share, **roots)
 
     async def _believe(self, known: Known, desk: TrainingDesk) -> TaskRecord:

@@ -163,10 +163,8 @@ class AsyncTraining:
         if self.id in self._doubted:
             return
         share, spec = await self._ports.chain.done_of(self.id), self.spec
-        done, ordered = steps_of(receipt) - spec.first_step, spec.steps - spec.first_step
-        fault = share_fault(
-            share.bps, done=max(0, min(done, ordered)), ordered=ordered, stop_requested=share.stop_requested, broke=None
-        )
+        done = max(spec.first_step, min(steps_of(receipt), spec.steps))
+        fault = share_fault(share.bps, spec, done, stop_requested=share.stop_requested, broke=None)
         if fault:
             self._doubted.add(self.id)
             hint = f"before it is paid: gesso task audit {self.id} --challenge; what it gave is there: ask again"

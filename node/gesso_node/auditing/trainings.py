@@ -306,9 +306,8 @@ class TrainingWork:
 
     def _share_fault(self, done: int, *, broke: bool | None) -> str:
         share, spec = self.assignment.share, self.assignment.spec
-        part, ordered = done - spec.first_step, spec.steps - spec.first_step
         asked, late = share.stop_requested, self.assignment.late
-        return share_fault(share.bps, done=part, ordered=ordered, stop_requested=asked, broke=broke, late=late)
+        return share_fault(share.bps, spec, done, stop_requested=asked, broke=broke, late=late)
 
     async def _broke(self, opened: OpenedRun, done: int, *, strict: bool, seconds: float) -> bool | None:
         """Whether a run that ended early leaves the numbers where it ended; None where that need not be known."""

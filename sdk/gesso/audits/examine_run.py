@@ -149,7 +149,7 @@ def _plain(subject: RunSubject, opened: RunOpenings) -> tuple[Row, ...]:
     fault = manifest_fault(spec, subject.manifest, facts, subject.seed)
     rows.append(Row("facts", not fault, fault or f"spec, model, data set and seed are the task's; {facts.profile}"))
     done, ordered = facts.steps_done - spec.first_step, spec.steps - spec.first_step
-    fault = share_fault(share.bps, done=done, ordered=ordered, stop_requested=share.stop_requested, broke=None)
+    fault = share_fault(share.bps, spec, facts.steps_done, stop_requested=share.stop_requested, broke=None)
     rows.append(Row("share", not fault, fault or f"{share.bps / 100:g} % for {done} of {ordered} updates"))
     return tuple(rows)
 

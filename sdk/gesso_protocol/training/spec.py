@@ -132,9 +132,17 @@ class TrainLora(Document):
     @property
     def pixel_steps(self) -> int:
         """Work of the whole task in the unit of picture tasks: a picture's step is two passes, an update's is three."""
-        seen = (self.steps - self.first_step) * self.samples_a_step * (2 if self.prior_milli else 1)
-        drawn = self.samples * self.sample_steps
-        return self.resolution**2 * (-(-3 * seen // 2) + drawn)
+        return self.resolution**2 * -(-self.passes(self.steps) // 2)
+
+    def passes(self, done: int) -> int:
+        """Passes over a picture that this task costs when it ends after update `done` of the run, last samples too.
+
+        Those are drawn however early it ends, so they count whole; what was drawn on the way counts as far as it came.
+        """
+        seen = (done - self.first_step) * self.samples_a_step * (2 if self.prior_milli else 1)
+        every, last = self.sample_every, min(done, self.steps - 1)
+        rounds = 1 + (last // every - self.first_step // every if every else 0)
+        return 3 * seen + 2 * rounds * len(self.sample_prompts) * self.sample_steps
 
     @property
     def run(self) -> TrainLora:
