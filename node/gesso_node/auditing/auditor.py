@@ -13,6 +13,7 @@ from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.cheats import AuditorCheat
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.record import PPM, AuditEntry, AuditRecords
+from gesso_node.auditing.silence import Silence
 from gesso_node.auditing.work import NO_PROJECTION, Computed, Finding, Work
 from gesso_protocol.audit.outcomes import AuditVerdict
 from gesso_protocol.audit.verdict import Decision
@@ -34,10 +35,12 @@ class Auditor:
         self._now = now
         self._cheat = cheat
         self._own: dict[TaskId, tuple[bytes, Computed]] = {}
+        self._silence = Silence()
 
     async def prepare(self, case: Case, work: Work[Any, Any], *, by: int) -> None:
         """Run the drawn parts from the node's inputs and seal the projection; after chain second `by` without inputs,
-        seal that there were none. Raises NotOpenedError to be called again, and what stores and chain raise."""
+        seal that there were none, if the node was asked in time. Raises NotOpenedError to be called again, and what
+        stores and chain raise."""
         entry = case.entry
         assert entry is not None
         now = await self._now()
@@ -53,8 +56,12 @@ class Auditor:
             await self._seal(case, entry, own.projection)
             self._remember(case.task, work.challenge, own)
         except NotOpenedError as error:
+            self._silence.met(asked := (case.task, work.challenge, "inputs"), by - now)
             if now < by:
                 raise
+            if excuse := self._silence.excuse(asked):
+                await self._failed(case, entry, excuse)
+                return
             log.warning("audit.inputs-withheld", task=case.task.short, reason=error.message)
             await self._seal(case, entry, NO_PROJECTION)
         except CannotRunError as error:
@@ -62,7 +69,8 @@ class Auditor:
 
     async def judge(self, case: Case, work: Work[Any, Any], *, by: int) -> None:
         """Compare what the node committed with what we computed and write the verdict down; after chain second `by`
-        without openings, that they were withheld. Raises NotOpenedError to be called again."""
+        without openings, that they were withheld, if the node was asked in time. Raises NotOpenedError to be called
+        again."""
         entry = case.entry
         assert entry is not None
         if self._cheat is not None and self._cheat.blind:
@@ -78,8 +86,12 @@ class Auditor:
             await work.publish(opened)
             await self._conclude(case, entry, finding)
         except NotOpenedError as error:
+            self._silence.met(asked := (case.task, work.challenge, "outputs"), by - now)
             if now < by:
                 raise
+            if excuse := self._silence.excuse(asked):
+                await self._failed(case, entry, excuse)
+                return
             log.warning("audit.outputs-withheld", task=case.task.short, reason=error.message)
             await self._decided(case, entry, AuditVerdict.WITHHELD, error.message, None, None, "")
         except CannotRunError as error:

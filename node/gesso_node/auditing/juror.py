@@ -13,6 +13,7 @@ from gesso_node.auditing.auditor import MAX_REASON_CHARS
 from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.record import AuditRecords, VoteEntry
+from gesso_node.auditing.silence import Silence
 from gesso_node.auditing.work import Finding, Work
 from gesso_protocol.audit.outcomes import Ballot, Vote
 from gesso_protocol.audit.projection import differ, unpack
@@ -31,10 +32,12 @@ class Juror:
     def __init__(self, records: AuditRecords, now: Clock) -> None:
         self._records = records
         self._now = now
+        self._silence = Silence()
 
     async def review(self, case: Case, work: Work[Any, Any], *, by: int) -> None:
-        """Write a vote down. Openings that nobody has by chain second `by` count against the node: it had from its
-        commit until now. Raises NotOpenedError to be called again, and what stores and chain raise."""
+        """Write a vote down. Openings that nobody has by chain second `by` count against the node if we asked for
+        them in time: it had from its commit until now. Raises NotOpenedError to be called again, and what stores and
+        chain raise."""
         entry = case.votes[case.level]
         now = await self._now()
         try:
@@ -44,8 +47,12 @@ class Juror:
                 opened = await self._open(case, work, by - now)
             finding = await work.examine(opened, None, strict=True, seconds=max(by - now, 1))
         except NotOpenedError as error:
+            self._silence.met(asked := (case.task, work.challenge, f"vote {entry.level}"), by - now)
             if now < by:
                 raise
+            if excuse := self._silence.excuse(asked):
+                await self._failed(case, entry, excuse)
+                return
             await self._voted(case, entry, Vote(Ballot.BAD), f"nobody opens it: {error.message}")
             return
         except CannotRunError as error:

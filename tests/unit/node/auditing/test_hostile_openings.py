@@ -148,10 +148,20 @@ async def test_inputs_that_are_no_latents_do_not_keep_an_auditor_from_its_seat(t
 
 async def test_a_node_that_trickles_has_withheld(tmp_path: Path) -> None:
     sold = await sell(tmp_path)
-    records = Records()
-    auditor = audit_of(records, [20])
+    records, now = Records(), [18]
+    auditor = audit_of(records, now)
     work = work_of(tmp_path, Deaf(sold.assignment, b"", after_s=3600), sold.assignment)
+
+    async def refused(step: Any) -> None:
+        with pytest.raises(NotOpenedError):
+            await step(case_of(sold.assignment), work, by=20)
+
     with anyio.fail_after(30):
+        async with anyio.create_task_group() as both:
+            both.start_soon(refused, auditor.prepare)
+            both.start_soon(refused, auditor.judge)
+        now[0] = 20
         await auditor.prepare(case_of(sold.assignment), work, by=20)
         await auditor.judge(case_of(sold.assignment), work, by=20)
+    assert records.changes["projection"] == NO_PROJECTION
     assert records.changes["verdict"].name == "WITHHELD"

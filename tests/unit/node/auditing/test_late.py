@@ -1,0 +1,109 @@
+"""An auditor or juror that was slow itself says nothing about the node: silence counts where there was time to talk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from gesso_node.auditing.ask import NotOpenedError
+from gesso_node.auditing.auditor import Auditor
+from gesso_node.auditing.case import Case
+from gesso_node.auditing.juror import Juror
+from gesso_node.auditing.record import AuditEntry, VoteEntry
+from gesso_protocol.audit.outcomes import AuditVerdict, Ballot
+from gesso_protocol.ids import TaskId
+
+from .traces import NODE
+
+pytestmark = pytest.mark.anyio
+TASK = TaskId(bytes([7]) * 32)
+BY = 100
+
+
+@dataclass
+class Records:
+    """Keeps changes without a disk."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    async def change_audit(self, entry: Any, label: str, **changes: Any) -> Any:
+        self.changes |= changes
+        return replace(entry, **changes)
+
+    change_vote = change_audit
+
+
+@dataclass
+class SilentWork:
+    """A node that opens nothing to us; `ready` takes what a test says of the clock."""
+
+    now: list[int]
+    takes: int = 0
+    challenge: bytes = bytes(32)
+
+    async def ready(self, *, seconds: float) -> None:
+        self.now[0] += self.takes
+
+    async def opened(self, phase: str, seconds: float) -> Any:
+        raise NotOpenedError("the node says busy")
+
+    async def published(self, refs: Any) -> Any:
+        raise NotOpenedError("there is no public evidence")
+
+
+def case() -> Case:
+    made = Case(TASK, None, 0, 0, 0, 0, 0, None, entry=AuditEntry(TASK, NODE, bytes(32), 0))  # type: ignore[arg-type]
+    made.votes[0] = VoteEntry(TASK, 0, 0, 0)
+    return made
+
+
+def seats(now: list[int], records: Records) -> dict[str, Callable[..., Any]]:
+    async def clock() -> int:
+        return now[0]
+
+    auditor = Auditor(records, clock)  # type: ignore[arg-type]
+    juror = Juror(records, clock)  # type: ignore[arg-type]
+    return {"prepare": auditor.prepare, "judge": auditor.judge, "review": juror.review}
+
+
+@pytest.mark.parametrize("verb", ["prepare", "judge", "review"])
+@pytest.mark.parametrize("begun", [BY - 50, BY + 1])
+async def test_whoever_got_ready_too_late_cannot_tell(verb: str, begun: int) -> None:
+    now, records = [begun], Records()
+    await seats(now, records)[verb](case(), SilentWork(now, takes=50), by=BY)
+    assert records.changes["failures"] == 1
+    assert not {"verdict", "vote", "projection"} & set(records.changes)
+
+
+@pytest.mark.parametrize("verb", ["prepare", "judge", "review"])
+async def test_a_node_that_was_silent_while_there_was_time_has_withheld(verb: str) -> None:
+    now, records = [BY - 50], Records()
+    looked_at, work, seat = case(), SilentWork(now), seats(now, records)[verb]
+    with pytest.raises(NotOpenedError):
+        await seat(looked_at, work, by=BY)
+    assert records.changes == {}
+    now[0] = BY
+    await seat(looked_at, work, by=BY)
+    said = {
+        "prepare": lambda: "projection" in records.changes,
+        "judge": lambda: records.changes["verdict"] is AuditVerdict.WITHHELD,
+        "review": lambda: records.changes["vote"].ballot is Ballot.BAD,
+    }
+    assert said[verb]()
+
+
+@pytest.mark.parametrize("verb", ["prepare", "judge", "review"])
+async def test_the_last_second_is_no_time_and_another_draw_another_question(verb: str) -> None:
+    now, records = [BY - 1], Records()
+    looked_at, seat = case(), seats(now, records)[verb]
+    with pytest.raises(NotOpenedError):
+        await seat(looked_at, SilentWork(now), by=BY)
+    now[0] = BY - 50
+    with pytest.raises(NotOpenedError):
+        await seat(looked_at, SilentWork(now, challenge=bytes([1]) * 32), by=BY)
+    now[0] = BY
+    await seat(looked_at, SilentWork(now), by=BY)
+    assert records.changes["failures"] == 1
