@@ -28,6 +28,10 @@ _NAME = re.compile(r"[!-~]{1,256}\Z")
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04", b"(dp", b"}q")
 
 
+class FileUnreadable(ModelInvalid):
+    """The machine could not read a file. It says nothing about what is in it, and whoever judges files must not."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """One tensor of a file: element type (`F32`, `F16`, `U8`, …), shape, and where its bytes lie in the file."""
@@ -47,20 +51,25 @@ class TensorFile:
     metadata: dict[str, str]
 
     def read(self, name: str) -> bytes:
-        """The raw little-endian bytes of one tensor. Raises ModelInvalid when there is none of that name."""
+        """The raw little-endian bytes of one tensor. Raises ModelInvalid when there is none of that name,
+        FileUnreadable when the disk fails."""
         info = self.tensors.get(name)
         if info is None:
             raise ModelInvalid(f"{self.path.name} holds no tensor called {name}")
-        with self.path.open("rb") as file:
-            file.seek(info.offset)
-            data = file.read(info.size)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(info.offset)
+                data = file.read(info.size)
+        except OSError as error:
+            raise FileUnreadable(f"{self.path.name} cannot be read: {error.strerror}") from error
         if len(data) != info.size:
             raise ModelInvalid(f"{self.path.name} ends in the middle of {name}")
         return data
 
 
 def open_tensors(path: Path, *, max_bytes: int) -> TensorFile:
-    """Check a file's header against its length. Raises ModelInvalid with a sentence that says what is wrong."""
+    """Check a file's header against its length. Raises ModelInvalid with a sentence that says what is wrong, and
+    FileUnreadable when the disk fails."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -70,7 +79,7 @@ def open_tensors(path: Path, *, max_bytes: int) -> TensorFile:
             length = _header_length(path.name, head, size)
             raw = file.read(length)
     except OSError as error:
-        raise ModelInvalid(f"{path.name} cannot be read: {error.strerror}") from error
+        raise FileUnreadable(f"{path.name} cannot be read: {error.strerror}") from error
     header = _parse(path.name, raw)
     metadata = _metadata(path.name, header.pop("__metadata__", {}))
     return TensorFile(path, _tensors(path.name, header, 8 + length, size), metadata)

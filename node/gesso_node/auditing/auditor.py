@@ -95,6 +95,7 @@ class Auditor:
             log.warning("audit.outputs-withheld", task=case.task.short, reason=error.message)
             await self._decided(case, entry, AuditVerdict.WITHHELD, error.message, None, None, "")
         except CannotRunError as error:
+            self.forget(case.task)  # what we had may be what cannot be read: computed again next time
             await self._failed(case, entry, error)
 
     def forget(self, task: TaskId) -> None:

@@ -1,6 +1,7 @@
 """What is exact about a training's files: its start, and what is handed over. Blocking.
 
-Each check gives what is wrong in words, or nothing. Files are a stranger's: whatever they hold is an answer.
+Each check gives what is wrong in words, or nothing. Files are a stranger's: whatever they hold is an answer. That our
+own disk cannot give them back is none: then each check raises CannotRunError.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from gesso.checkpointfile import Array, State, read_state
+from gesso.tensorfile import FileUnreadable
+from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.executors.lora.adapter_file import AdapterFile, read_adapter
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TrainLora
@@ -21,7 +24,7 @@ def start_fault(own: State, theirs: Path) -> str:
     try:
         state = read_state(theirs, shapes_of(own), step=own.step)
     except ModelInvalid as error:
-        return error.message
+        return fault_in(error)
     for part in ("weights", "first", "second"):
         mine: Mapping[str, Array] = getattr(own, part)
         if any(not np.array_equal(mine[name], getattr(state, part)[name]) for name in mine):
@@ -35,7 +38,7 @@ def adapter_fault(last: Path, adapter: Path, spec: TrainLora) -> str:
         trained, file = read_state(last).weights, read_adapter(adapter)
         layers = _layers(file)
     except ModelInvalid as error:
-        return error.message
+        return fault_in(error)
     wanted = {_plain(name): name for name in trained}
     if set(wanted) != set(layers):
         return "it adapts other layers than were trained"
@@ -46,6 +49,21 @@ def adapter_fault(last: Path, adapter: Path, spec: TrainLora) -> str:
         if alpha != spec.alpha:
             return f"{name} has alpha {alpha:g}, {spec.alpha} was ordered"
     return ""
+
+
+def fault_in(error: ModelInvalid) -> str:
+    """What is wrong with a stranger's file. Raises CannotRunError where it is our disk that failed."""
+    if isinstance(error, FileUnreadable):
+        raise CannotRunError(f"our own disk: {error.message}", hopeless=False) from error
+    return error.message
+
+
+def own_state(path: Path) -> State:
+    """A state that we computed ourselves. Raises CannotRunError: whatever is wrong with it is not the node's doing."""
+    try:
+        return read_state(path)
+    except ModelInvalid as error:
+        raise CannotRunError(f"our own state: {error.message}", hopeless=False) from error
 
 
 def shapes_of(state: State) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from gesso.checkpointfile import State, read_state
 from gesso_node.auditing.ask import Asker, NotOpenedError, Phase
 from gesso_node.auditing.assignment import RunAssignment
 from gesso_node.auditing.inspect import CannotRunError
-from gesso_node.auditing.run_checks import adapter_fault, shapes_of, start_fault
+from gesso_node.auditing.run_checks import adapter_fault, fault_in, own_state, shapes_of, start_fault
 from gesso_node.auditing.run_files import HEADER_ROOM_BYTES, NOTES_ROOM_BYTES, RunFiles
 from gesso_node.auditing.work import NO_PROJECTION, STORE_S, Finding
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE
@@ -239,7 +239,8 @@ class TrainingWork:
             try:
                 report = self._report(opened, one, part)
             except ModelInvalid as error:
-                wrong = wrong or f"checkpoint {one.number + 1}: {error.message}"
+                fault = fault_in(error)
+                wrong = wrong or f"checkpoint {one.number + 1}: {fault}"
                 continue
             if report is None:
                 away.append(one.number)
@@ -262,7 +263,7 @@ class TrainingWork:
         if part.state is None:
             return None
         start = read_state(opened.files[Slot(LeafKind.CHECKPOINT, step=one.number)]).weights
-        ours, told = read_state(part.state).weights, opened.openings.losses(one.number)
+        ours, told = own_state(part.state).weights, opened.openings.losses(one.number)
         return judge_segment(self.assignment.spec, one, start, theirs.weights, ours, told, part.losses)
 
     async def _adapter_fault(self, opened: OpenedRun, wrong: str) -> str:
@@ -346,7 +347,7 @@ _FILE = Slot(LeafKind.FILE)
 
 def _prescribed(begun: Path, inputs: TrainingInputs) -> State:
     """Where the run begins: our own start, or the checkpoint that the spec hands on. Raises ModelInvalid."""
-    own = read_state(begun)
+    own = own_state(begun)
     return own if inputs.state is None else read_state(inputs.state, shapes_of(own), step=inputs.spec.first_step)
 
 
@@ -358,7 +359,7 @@ def _starts_wrong(checks: tuple[Segment, ...], starts: list[Path | None], own: S
         try:
             state = read_state(path, shapes_of(own))
         except ModelInvalid as error:
-            return f"checkpoint {one.number}: {error.message}"
+            return f"checkpoint {one.number}: {fault_in(error)}"
         if state.step != one.first:
             return f"checkpoint {one.number} is that of step {state.step}, not of step {one.first}"
     return ""
@@ -369,7 +370,7 @@ def _packed(task: RunAssignment, parts: tuple[tuple[Segment, Path], ...], done: 
     for (_, path), part in zip(parts, done, strict=True):
         start = read_state(path).weights
         # A segment that runs away has no update; it counts as zeros, as an output that is no number does.
-        updates.append((start, start if part.state is None else read_state(part.state).weights))
+        updates.append((start, start if part.state is None else own_state(part.state).weights))
     return b"".join(pack(fingerprint(task.challenge, task.spec, updates)))
 
 

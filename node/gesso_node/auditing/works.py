@@ -61,7 +61,7 @@ class Works:
         self._examiner = examiner
         self._bench = bench
         self._folder = folder
-        self._kept: OrderedDict[TaskId, Work[Any, Any]] = OrderedDict()
+        self._kept: OrderedDict[TaskId, tuple[Case, Work[Any, Any]]] = OrderedDict()
 
     @staticmethod
     def known(case: Case) -> bool:
@@ -77,8 +77,9 @@ class Works:
         kept = self._kept.get(case.task)
         if view.challenge is None or not self.known(case):
             return None
-        if kept is not None and kept.challenge == view.challenge:
-            return kept
+        if kept is not None and kept[1].challenge == view.challenge:
+            self._kept[case.task] = (case, kept[1])
+            return kept[1]
         try:
             spec = parse_any_spec(await self._blobs.get(case.filing.terms.spec, max_bytes=MAX_SPEC_BYTES))
         except GessoError as error:
@@ -89,16 +90,22 @@ class Works:
         if made is None:
             return None
         self.forget(case.task)
-        self._kept[case.task] = made
-        while len(self._kept) > MAX_WORKS:
-            self.forget(next(iter(self._kept)))
+        self._kept[case.task] = (case, made)
+        self._drop_idle()
         return made
 
     def forget(self, task: TaskId) -> None:
         """The case is over."""
         kept = self._kept.pop(task, None)
         if kept is not None:
-            kept.forget()
+            kept[1].forget()
+
+    def _drop_idle(self) -> None:
+        """Make room, oldest first, among cases that we have left. What an audit has on disk is its proof until then:
+        a case that goes on is never dropped, however many there are."""
+        idle = [task for task, (case, _) in self._kept.items() if case.left and not case.busy]
+        for task in idle[: max(0, len(self._kept) - MAX_WORKS)]:
+            self.forget(task)
 
     async def _made(self, case: Case, view: AuditView, spec: Spec, manifest: BlobRef) -> Work[Any, Any] | None:
         assert view.challenge is not None

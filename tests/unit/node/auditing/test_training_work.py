@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from gesso.chain.records import Done
 from gesso.checkpointfile import State, read_state, write_state
 from gesso.tensorfile import open_tensors, write_tensors
 from gesso_node.auditing.ask import NotOpenedError
+from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.work import NO_PROJECTION, Finding
 from gesso_node.executors.cheats import TRAINING_CHEATS
 from gesso_node.executors.fake import FakeEngine
@@ -262,6 +265,54 @@ async def test_a_blob_of_something_else_and_one_that_nobody_has_are_withheld(tmp
         await work.opened("inputs", 60)
     with pytest.raises(NotOpenedError, match="busy"):
         await work.opened("outputs", 60)
+
+
+async def test_a_disk_of_ours_that_fails_is_no_proof_against_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await train(tmp_path)
+    assignment, answers = await run.answers()
+    work = run.work(assignment, answers)
+    await work.ready(seconds=60)
+    inputs, opened = await work.opened("inputs", 60), await work.opened("outputs", 60)
+    own = await work.compute(inputs, seconds=60)
+    part = own.parts[0].state
+    assert part is not None
+    begin, end = Slot(LeafKind.CHECKPOINT), Slot(LeafKind.CHECKPOINT, step=drawn(run) + 1)
+    for path in {part, *(opened.files[slot] for slot in (begin, end, FILE))}:
+        with unreadable(path, monkeypatch), pytest.raises(CannotRunError):
+            await work.examine(opened, own, strict=False, seconds=60)
+    path = inputs.files[Slot(LeafKind.CHECKPOINT, step=drawn(run))]
+    with unreadable(path, monkeypatch), pytest.raises(CannotRunError):
+        await work.compute(inputs, seconds=60)
+    assert (await work.examine(opened, own, strict=False, seconds=60)).verdict.decision is Decision.PASS
+
+
+async def test_an_own_state_that_broke_is_no_proof_either(tmp_path: Path) -> None:
+    run = await train(tmp_path)
+    assignment, answers = await run.answers()
+    work = run.work(assignment, answers)
+    await work.ready(seconds=60)
+    own = await work.compute(await work.opened("inputs", 60), seconds=60)
+    assert own.parts[0].state is not None
+    own.parts[0].state.write_bytes(b"half")
+    with pytest.raises(CannotRunError, match="our own state"):
+        await work.examine(await work.opened("outputs", 60), own, strict=False, seconds=60)
+
+
+@contextmanager
+def unreadable(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A disk that gives everything but this one file back."""
+    plain = Path.open
+
+    def failing(self: Path, *args: Any, **options: Any) -> Any:
+        if self == path:
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", failing)
+        yield
 
 
 # Runs that end early
