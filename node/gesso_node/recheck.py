@@ -61,8 +61,9 @@ class OwnReplayer:
         executor = await self._stack.enter_async_context(made)
         bench = RunBench(executor, self._models, self._blobs, needs_model=not fake)
         task = RunAssignment(
-            subject.run, subject.filing, subject.spec, subject.manifest, subject.challenge, AuditRules(), subject.share
-        )
+            subject.run, subject.filing, subject.spec, subject.manifest, subject.challenge, AuditRules(), subject.share,
+            subject.late,
+        )  # fmt: skip
 
         async def seed() -> bytes:
             return subject.seed

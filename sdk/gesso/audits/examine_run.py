@@ -25,7 +25,7 @@ from gesso_protocol.terms import Terms
 from gesso_protocol.trace import Run
 from gesso_protocol.training.consistency import manifest_fault, opening_fault
 from gesso_protocol.training.openings import MAX_OPENINGS_BYTES, RunOpenings
-from gesso_protocol.training.share import share_fault
+from gesso_protocol.training.share import late_from, share_fault
 
 if TYPE_CHECKING:
     from gesso.wiring import Ports
@@ -36,7 +36,8 @@ NO_DRAW = "no beacon drew segments of this run, and its node opens no others"
 
 @dataclass(frozen=True)
 class RunSubject:
-    """One training to check again. `challenge` is the beacon's; None where it drew nothing."""
+    """One training to check again. `challenge` is the beacon's; None where it drew nothing. Both times are chain seconds
+    that the board's events show."""
 
     run: Run
     filing: Filing
@@ -45,6 +46,13 @@ class RunSubject:
     challenge: bytes | None
     share: Done
     seed: bytes
+    claimed_at: int
+    committed_at: int
+
+    @property
+    def late(self) -> bool:
+        """Whether the node committed when its time was nearly over, which is a reason to end early."""
+        return self.committed_at >= late_from(self.claimed_at, self.filing.terms.commit_window_s)
 
     @property
     def updates(self) -> tuple[tuple[int, int], ...]:
@@ -85,26 +93,30 @@ async def _subject(ports: Ports, task: TaskId, terms: Terms, spec: TrainLora, pa
         raise UsageError("the node committed no trace, so nothing of this task can be checked again")
     filing = Filing(terms, done.node, done.result_root, done.trace_root)
     claimed_at = claim.commit_by - terms.commit_window_s
+    committed_at = done.settle_after - (await ports.chain.params()).challenge_window_s
     manifest = spec.model_manifest or (await ports.chain.listing(terms.model)).manifest
     return RunSubject(
         run=Run(ports.chain_id, ports.board, task, done.node),
         filing=filing,
         spec=spec,
         manifest=manifest,
-        challenge=await _drawn(ports, filing, past, done),
+        challenge=await _drawn(ports, filing, past, done, committed_at),
         share=await ports.chain.done_of(task),
         seed=await seed_of_run(ports.chain, spec, task, claimed_at),
+        claimed_at=claimed_at,
+        committed_at=committed_at,
     )
 
 
-async def _drawn(ports: Ports, filing: Filing, past: Sequence[Event], done: Committed) -> bytes | None:
+async def _drawn(
+    ports: Ports, filing: Filing, past: Sequence[Event], done: Committed, committed_at: int
+) -> bytes | None:
     opened = next((event for event in past if isinstance(event, AuditOpened)), None)
     if opened is not None:
         return bytes.fromhex(opened.challenge[2:])
     arbiter = ports.chain.arbiter
     if arbiter is None:
         return None
-    committed_at = done.settle_after - (await ports.chain.params()).challenge_window_s
     seed = await arbiter.seed_of(await arbiter.round_at(committed_at) + 1)
     return None if seed is None else challenge(seed, done.task, filing.node, filing.result_root, filing.trace_root)
 

@@ -106,7 +106,8 @@ class Run:
             return RunLeaf.inline(leaf.slot, leaf.salt, data)
         return RunLeaf(leaf.slot, leaf.salt, data)
 
-    async def _seed(self) -> bytes:
+    async def seed(self) -> bytes:
+        """What the run drew its numbers from."""
         spec = self.assignment.spec
         return await seed_of_run(ChainDouble(NODE, arbiter=None).as_chain(), spec, TASK, 0)
 
@@ -115,7 +116,7 @@ class Run:
     ) -> TrainingWork:
         """A fresh auditor's or juror's."""
         folder = self.folder / f"work-{len(list(self.folder.iterdir()))}"
-        return TrainingWork(assignment, Told(self.blobs, answers, result), self.bench, self._seed, self.blobs, folder)
+        return TrainingWork(assignment, Told(self.blobs, answers, result), self.bench, self.seed, self.blobs, folder)
 
 
 async def train(
