@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
+from blake3 import blake3
 
 from gesso_node.auditing.ask import Asker, NotOpenedError
 from gesso_protocol.errors import EncodingInvalid, GessoError
-from gesso_protocol.ids import Address
+from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.trace import Slot
 from gesso_protocol.training.openings import RunOpenings
 
@@ -23,7 +24,8 @@ NOTES_ROOM_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Fetches into `folder`. What is there is what was committed: its name is its SHA-256."""
+    """Fetches into `folder`. What is there is what was committed: its name is its SHA-256, and whoever opens it names
+    the blob that it is."""
 
     asker: Asker
     node: Address
@@ -39,16 +41,23 @@ class RunFiles:
         if size > max_bytes:
             raise NotOpenedError(f"{name} is said to have {size} bytes, which is more than it can have")
         path = self.folder / f"{digest.hex()}.safetensors"
-        if path.is_file():
-            return path
+        if not path.is_file():
+            await self._fetch(name, blob, digest, path, max_bytes)
+        if await anyio.to_thread.run_sync(_blake3, path) != blob.value:  # no root binds it: whoever opens chooses it
+            raise NotOpenedError(f"the blob that is named for {name} is not what was committed")
+        return path
+
+    async def _fetch(self, name: str, blob: BlobRef, digest: bytes, path: Path, max_bytes: int) -> None:
+        """Nothing has its trusted name before it has been checked: we may be stopped at any moment."""
+        fetched = path.with_name(f"{path.name}.fetched")
         try:
-            await self.asker.fetch(self.node, blob, path, max_bytes)
+            await self.asker.fetch(self.node, blob, fetched, max_bytes)
         except GessoError as error:
             raise NotOpenedError(f"{name}: {error.code}: {error.message}") from error
-        if await anyio.to_thread.run_sync(_sha256, path) != digest:
-            path.unlink()
+        if await anyio.to_thread.run_sync(_sha256, fetched) != digest:
+            fetched.unlink()
             raise NotOpenedError(f"the file of {name} is not what was committed")
-        return path
+        fetched.replace(path)
 
     def clear(self) -> None:
         """Remove everything."""
@@ -58,3 +67,7 @@ class RunFiles:
 def _sha256(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _blake3(path: Path) -> bytes:
+    return blake3().update_mmap(path).digest()

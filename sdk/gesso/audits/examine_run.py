@@ -36,8 +36,8 @@ NO_DRAW = "no beacon drew segments of this run, and its node opens no others"
 
 @dataclass(frozen=True)
 class RunSubject:
-    """One training to check again. `challenge` is the beacon's; None where it drew nothing. Both times are chain seconds
-    that the board's events show."""
+    """One training to check again. `challenge` is the beacon's; None where it drew nothing. Both times are chain
+    seconds that the board's events show."""
 
     run: Run
     filing: Filing

@@ -18,6 +18,7 @@ import pytest
 from gesso.chain.records import Done
 from gesso.checkpointfile import State, read_state, write_state
 from gesso.tensorfile import open_tensors, write_tensors
+from gesso_node.auditing import run_files
 from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.work import NO_PROJECTION, Finding
@@ -265,6 +266,44 @@ async def test_a_blob_of_something_else_and_one_that_nobody_has_are_withheld(tmp
         await work.opened("inputs", 60)
     with pytest.raises(NotOpenedError, match="busy"):
         await work.opened("outputs", 60)
+
+
+async def test_no_other_name_can_be_put_on_a_file_that_is_here_already(tmp_path: Path) -> None:
+    run = await train(tmp_path)
+    assignment, answers = await run.answers()
+    leaf = await run.own.leaf(FILE, run.blobs)
+    assert leaf.blob is not None
+    work = run.work(assignment, answers, result=run.result)
+    await work.ready(seconds=60)
+    honest = await work.opened("outputs", 60)
+    bent = answers["outputs"].replace(leaf.blob.value, bytes(32))
+    with pytest.raises(NotOpenedError, match="the blob that is named"):
+        await work.taken(BlobRef.of(bent), bent)
+    finding = await work.examine(honest, None, strict=True, seconds=60)
+    assert finding.verdict.decision is Decision.PASS
+
+
+def had(folder: Path, names: str) -> list[Path]:
+    """What lies where a work keeps files that were opened."""
+    return list(folder.glob(f"work-*/opened/{names}"))
+
+
+async def test_a_file_that_was_not_checked_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = await train(tmp_path)
+    assignment, answers = await run.answers()
+    work = run.work(assignment, answers)
+    await work.ready(seconds=60)
+
+    def stopped(_: Path) -> bytes:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_files, "_sha256", stopped)
+        with pytest.raises(MemoryError):
+            await work.opened("outputs", 60)
+    assert had(tmp_path, "*.fetched")
+    assert not had(tmp_path, "*.safetensors")
+    assert (await work.opened("outputs", 60)).files
 
 
 async def test_a_disk_of_ours_that_fails_is_no_proof_against_the_node(
