@@ -263,8 +263,8 @@ class TrainingWork:
         if part.state is None:
             return None
         start = read_state(opened.files[Slot(LeafKind.CHECKPOINT, step=one.number)]).weights
-        ours, told = own_state(part.state).weights, opened.openings.losses(one.number)
-        return judge_segment(self.assignment.spec, one, start, theirs.weights, ours, told, part.losses)
+        ours, told = own_state(part.state), opened.openings.losses(one.number)
+        return judge_segment(self.assignment.spec, one, start, theirs, ours, told, part.losses)
 
     async def _adapter_fault(self, opened: OpenedRun, wrong: str) -> str:
         """Whether the result hands over what the trace ends with. What nobody has is not held against the node here."""

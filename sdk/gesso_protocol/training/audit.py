@@ -1,7 +1,8 @@
 """Judging a re-run segment: how far the node's end is from ours, measured by how far the segment moved.
 
 `r = |ours - theirs| / |ours - start|` over all trained weights. Honest fp32 differs by kernels and threads only and
-stays below a third of the limit; the weakest known cheat is seventy times above it. bf16 cannot be told from a base
+stays below a third of the limit; the weakest known cheat is seventy times above it. Both moments of the optimiser are
+held to a limit as well (`moments`): the next segment is re-run from the node's own. bf16 cannot be told from a base
 in int8, so bf16 runs are only loosely checked and are labelled so.
 
 What an auditor seals before it sees the node's ends is a fingerprint of its own updates, 64 numbers as for pictures.
@@ -21,6 +22,7 @@ from gesso_protocol.audit.compare import Tensor
 from gesso_protocol.audit.projection import project
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.trace import LeafKind, Slot
+from gesso_protocol.training.moments import End, moments_error
 from gesso_protocol.training.spec import TrainLora
 from gesso_protocol.training.trace import Segment, segments
 
@@ -50,18 +52,20 @@ class TrainingVerdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """One re-run segment. `error` is relative to the update; `loss_error` the mean relative difference of losses."""
+    """One re-run segment. `error` is relative to the update; `loss_error` the mean relative difference of losses;
+    `moments_error` that of `moments`, under the same limit."""
 
     segment: int
     error: float
     loss_error: float
     limit: float
     verdict: TrainingVerdict
+    moments_error: float = 0.0
 
     @property
     def of_limit(self) -> float:
-        """The error as a share of the limit; above 1 is a flag."""
-        return self.error / self.limit
+        """The larger error as a share of the limit; above 1 is a flag."""
+        return max(self.error, self.moments_error) / self.limit
 
 
 def segments_to_check(challenge: bytes, spec: TrainLora, done: int) -> tuple[Segment, ...]:
@@ -149,15 +153,16 @@ def loss_error(theirs: tuple[float, ...], ours: tuple[float, ...]) -> float:
 
 
 def judge_segment(
-    spec: TrainLora, segment: Segment, start: Weights, theirs: Weights, ours: Weights,
+    spec: TrainLora, segment: Segment, start: Weights, theirs: End, ours: End,
     their_losses: tuple[float, ...], our_losses: tuple[float, ...],
 ) -> SegmentReport:  # fmt: skip
     """The verdict on one segment that was re-run from the node's own start state."""
     limit = LIMIT_FP32 if spec.dtype == "fp32" else LIMIT_BF16
-    error, losses = update_error(start, theirs, ours), loss_error(their_losses, our_losses)
-    fine = error <= limit and (spec.dtype != "fp32" or losses <= LOSS_LIMIT_FP32)
+    error, losses = update_error(start, theirs.weights, ours.weights), loss_error(their_losses, our_losses)
+    moments = moments_error(theirs, ours)
+    fine = max(error, moments) <= limit and (spec.dtype != "fp32" or losses <= LOSS_LIMIT_FP32)
     verdict = TrainingVerdict.FLAG if not fine else TrainingVerdict.PASS if spec.audited else TrainingVerdict.LOOSE
-    return SegmentReport(segment.number, error, losses, limit, verdict)
+    return SegmentReport(segment.number, error, losses, limit, verdict, moments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,16 @@ def _measured(found: RunInspection) -> Iterator[Reason]:
         yield Reason(Fault.UPDATE, f"segment {number} does not end in numbers when it is run again")
     for one in found.reports:
         where = f"segment {one.segment}"
-        of_limit = one.of_limit if math.isfinite(one.of_limit) else math.inf
-        yield Reason(Fault.UPDATE, f"{where}: off by {one.error:.2g} of its update", of_limit)
+        yield Reason(Fault.UPDATE, f"{where}: off by {one.error:.2g} of its update", _share(one.error, one.limit))
+        moments = _share(one.moments_error, one.limit)
+        yield Reason(Fault.UPDATE, f"{where}: moments off by {one.moments_error:.2g}", moments)
         if found.spec.dtype == "fp32":
             share = one.loss_error / LOSS_LIMIT_FP32
             yield Reason(Fault.LOSSES, f"{where}: losses off by {one.loss_error:.2g}", share)
+
+
+def _share(error: float, limit: float) -> float:
+    return error / limit if math.isfinite(error) else math.inf
 
 
 def _notes(found: RunInspection) -> Iterator[Reason]:

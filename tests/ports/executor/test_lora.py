@@ -421,7 +421,8 @@ def test_continuing_needs_the_same_rank_and_layers(
 
 
 @pytest.mark.parametrize("cheat", [None, "skipped-steps", "half-batch", "other-data", "own-order", "straight-line",
-                                   "rescaled-adapter", "untrained-adapter", "higher-rate", "base-int8"])  # fmt: skip
+                                   "rescaled-adapter", "untrained-adapter", "higher-rate", "base-int8",
+                                   "forged-moments", "zeroed-moments"])  # fmt: skip
 def test_a_segment_tells_honest_from_forged(cheat: str | None, model: Path, inputs: Inputs, tmp_path: Path) -> None:
     fresh = DiffusersEngine()
     mine = inputs(steps=20, checkpoint_every=10, learning_rate_nano=2_000_000)
@@ -434,9 +435,9 @@ def test_a_segment_tells_honest_from_forged(cheat: str | None, model: Path, inpu
         path, losses = retrain(trainer, SegmentJob(mine, one, state), tmp_path / "again")
     finally:
         trainer.close()
-    theirs = read_state(checkpoint_file(tmp_path / "run", 2)).weights
+    theirs = read_state(checkpoint_file(tmp_path / "run", 2))
     told = read_losses(tmp_path / "run", one)
-    report = judge_segment(mine.spec, one, read_state(state).weights, theirs, read_state(path).weights, told, losses)
+    report = judge_segment(mine.spec, one, read_state(state).weights, theirs, read_state(path), told, losses)
     assert report.verdict is (TrainingVerdict.PASS if cheat is None else TrainingVerdict.FLAG)
     assert report.of_limit == 0 if cheat is None else report.of_limit > 3
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ from gesso_protocol.training.audit import (
     segments_to_check,
     update_error,
 )
+from gesso_protocol.training.moments import moments_error
 from gesso_protocol.training.presets import make_training
 from gesso_protocol.training.spec import TrainLora
 from gesso_protocol.training.trace import TrainingLayout, segments
@@ -41,6 +44,21 @@ RNG = np.random.default_rng(3)
 START = {"a": RNG.normal(size=(4, 8)).astype(np.float32), "b": RNG.normal(size=(8, 4)).astype(np.float32)}
 MOVE = {name: RNG.normal(size=array.shape).astype(np.float32) * 1e-2 for name, array in START.items()}
 END = {name: array + MOVE[name] for name, array in START.items()}
+
+FIRST = {name: (array * np.float32(1e-3)).astype(np.float32) for name, array in MOVE.items()}
+SECOND = {name: (array**2).astype(np.float32) for name, array in MOVE.items()}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A segment's end; moments as they are unless a test says otherwise."""
+
+    weights: dict[str, np.ndarray]  # type: ignore[type-arg]
+    first: dict[str, np.ndarray]  # type: ignore[type-arg]
+    second: dict[str, np.ndarray]  # type: ignore[type-arg]
+
+
+OURS = Ended(END, FIRST, SECOND)
 
 
 def spec(**changes: object) -> TrainLora:
@@ -102,7 +120,7 @@ def test_every_segment_is_drawn_alike() -> None:
 
 def judged(theirs: dict[str, np.ndarray], losses: tuple[float, ...] = (0.1, 0.2), **changes: object) -> TrainingVerdict:  # type: ignore[type-arg]
     one = segments(spec())[0]
-    return judge_segment(spec(**changes), one, START, theirs, END, losses, (0.1, 0.2)).verdict
+    return judge_segment(spec(**changes), one, START, replace(OURS, weights=theirs), OURS, losses, (0.1, 0.2)).verdict
 
 
 def test_honest_rounding_passes_and_cheats_do_not() -> None:
@@ -113,6 +131,62 @@ def test_honest_rounding_passes_and_cheats_do_not() -> None:
         cheat = {name: START[name] + np.float32(share) * MOVE[name] for name in START}
         assert update_error(START, cheat, END) == pytest.approx(abs(1 - share), rel=1e-2)
         assert judged(cheat) is TrainingVerdict.FLAG
+
+
+def scaled(arrays: dict[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    return {name: (array * np.float32(factor)).astype(np.float32) for name, array in arrays.items()}
+
+
+def verdict_of(theirs: Ended, ours: Ended = OURS, **changes: object) -> TrainingVerdict:
+    losses = (0.1, 0.2)
+    return judge_segment(spec(**changes), segments(spec())[0], START, theirs, ours, losses, losses).verdict
+
+
+def test_moments_that_steer_what_follows_are_a_flag() -> None:
+    rounded = replace(OURS, first=scaled(FIRST, 1 + 1e-6), second=scaled(SECOND, 1 + 1e-6))
+    assert 0 < moments_error(rounded, OURS) < LIMIT_FP32 / 3
+    assert verdict_of(rounded) is TrainingVerdict.PASS
+    forged = (
+        replace(OURS, second=scaled(SECOND, 1e30)),
+        replace(OURS, second=scaled(SECOND, 1.05)),
+        replace(OURS, second=scaled(SECOND, 0)),
+        replace(OURS, first=scaled(FIRST, 0)),
+        replace(OURS, first=scaled(FIRST, -1)),
+        replace(OURS, first=scaled(FIRST, 100), second=scaled(SECOND, 1e4)),
+    )
+    for cheat in forged:
+        assert moments_error(cheat, OURS) > 3 * LIMIT_FP32
+        assert verdict_of(cheat) is TrainingVerdict.FLAG
+    assert verdict_of(forged[0], dtype="bf16") is TrainingVerdict.FLAG
+
+
+def test_parameters_with_small_gradients_are_no_hiding_place() -> None:
+    ours = Ended(END, {**FIRST, "b": FIRST["b"] * np.float32(1e-5)}, {**SECOND, "b": SECOND["b"] * np.float32(1e-10)})
+    for cheat in (
+        replace(ours, first={**ours.first, "b": -ours.first["b"]}),
+        replace(ours, second={**ours.second, "b": ours.second["b"] * np.float32(1e6)}),
+    ):
+        assert verdict_of(cheat, ours) is TrainingVerdict.FLAG
+
+
+def test_moments_of_nothing_are_like_each_other_only() -> None:
+    nothing = replace(OURS, first=scaled(FIRST, 0), second=scaled(SECOND, 0))
+    assert moments_error(nothing, nothing) == 0
+    assert moments_error(OURS, nothing) > 1
+    assert moments_error(Ended({}, {}, {}), Ended({}, {}, {})) == 0
+
+
+@pytest.mark.parametrize("part", ["first", "second"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda a: {}, lambda a: {"a": a["a"]}, lambda a: {**a, "c": a["a"]}, lambda a: {**a, "a": a["a"].T},
+     lambda a: {**a, "a": a["a"] * np.float32("nan")}, lambda a: {**a, "a": a["a"] * np.float32("inf")}],
+)  # fmt: skip
+def test_malformed_moments_are_infinitely_wrong(part: str, change: Callable[[Any], Any]) -> None:
+    theirs = replace(OURS, **{part: change(getattr(OURS, part))})
+    assert moments_error(theirs, OURS) == float("inf")
+    below = replace(OURS, second=scaled(SECOND, -1))
+    assert moments_error(below, OURS) == float("inf")
 
 
 def test_other_losses_are_a_flag_of_their_own() -> None:
@@ -185,6 +259,9 @@ def test_a_verdict_slashes_for_proof_and_for_calibrated_measures_only() -> None:
         loose = (RunInspection(spec(dtype="bf16"), calibrated=True, checks=1, reports=(replace(bad, error=9.0),)),
                  RunInspection(spec(), calibrated=False, checks=1, reports=(bad,)))  # fmt: skip
         assert all((judge_run(one).decision, judge_run(one).slashable) == (Decision.FLAG, False) for one in loose)
+    steered = replace(report(0.0), moments_error=2e-3)
+    assert judge_run(RunInspection(spec(), calibrated=True, checks=1, reports=(steered,))).slashable
+    assert steered.of_limit == 2
     for fault in ("opening_wrong", "manifest_wrong", "start_wrong", "adapter_wrong", "share_wrong"):
         exact = RunInspection(spec(dtype="bf16"), calibrated=False, **{fault: "it is"})  # type: ignore[arg-type]
         assert judge_run(exact).slashable

@@ -164,9 +164,9 @@ def verdict_of(job: TrainingJob, number: int, tmp_path: Path) -> TrainingVerdict
     wanted = segment_of(job, number)
     path, losses = retrain(FakeTrainer(job.inputs), wanted, tmp_path / "again")
     start = read_state(wanted.state).weights
-    theirs = read_state(checkpoint_file(job.out_dir, number + 1)).weights
+    theirs = read_state(checkpoint_file(job.out_dir, number + 1))
     told = read_losses(job.out_dir, wanted.segment)
-    ours = read_state(path).weights
+    ours = read_state(path)
     return judge_segment(job.inputs.spec, wanted.segment, start, theirs, ours, told, losses).verdict
 
 

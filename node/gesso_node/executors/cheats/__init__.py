@@ -47,6 +47,8 @@ TRAINING_CHEATS: Final[dict[str, str]] = {
     "untrained-adapter": "small random numbers, nothing learnt",
     "higher-rate": "a learning rate five per cent higher",
     "base-int8": "a base rounded to eight bits",
+    "forged-moments": "moments of its own choice in every checkpoint, which no gradient moves",
+    "zeroed-moments": "moments thrown away at every checkpoint",
 }
 """What an engine does differently while it trains; it draws pictures honestly."""
 

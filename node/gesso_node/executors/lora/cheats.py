@@ -28,6 +28,10 @@ def cheating(name: str | None, trainer: Trainer) -> Trainer:
         return Rescaled(trainer)
     if name == "untrained-adapter":
         return Untrained(trainer)
+    if name == "forged-moments":
+        return ForgedMoments(trainer)
+    if name == "zeroed-moments":
+        return ZeroedMoments(trainer)
     _tamper(name, trainer)
     return trainer
 
@@ -123,6 +127,31 @@ class Untrained(_Wrapped):
             for name, array in real.weights.items()
         }
         return State(step, weights, real.first, real.second)
+
+
+class ZeroedMoments(_Wrapped):
+    """Throws the optimiser's memory away at every checkpoint, as one does whose segments are trained apart."""
+
+    def state(self, step: int) -> State:
+        real = self._inner.state(step)
+        if step == 0:
+            return real
+        first, second = self._moments(real)
+        state = State(step, real.weights, first, second)
+        self._inner.restore(state)
+        return state
+
+    def _moments(self, real: State) -> tuple[dict[str, Array], dict[str, Array]]:
+        zeros = {name: np.zeros_like(array) for name, array in real.weights.items()}
+        return zeros, dict(zeros)
+
+
+class ForgedMoments(ZeroedMoments):
+    """Makes the second moments so large that no gradient counts: the first ones, of its choice, steer what follows."""
+
+    def _moments(self, real: State) -> tuple[dict[str, Array], dict[str, Array]]:
+        first = {name: np.float32(1e10) * np.sign(array) for name, array in real.first.items()}
+        return first, {name: np.full_like(array, 1e20) for name, array in real.weights.items()}
 
 
 def _tamper(name: str, trainer: Any) -> None:
