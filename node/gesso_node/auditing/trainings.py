@@ -147,7 +147,7 @@ class TrainingWork:
         return await self._rerun(opened, strict=False, seconds=seconds)
 
     async def examine(self, opened: OpenedRun, own: Rerunning | None, *, strict: bool, seconds: float) -> Finding:
-        task, begun = self.assignment, self._ground
+        task, begun, until = self.assignment, self._ground, anyio.current_time() + seconds
         fault = opening_fault(task.spec, opened.openings)
         if fault:
             found = RunInspection(task.spec, calibrated=False, opening_wrong=fault)
@@ -167,10 +167,10 @@ class TrainingWork:
         found = replace(found, adapter_wrong=await self._adapter_fault(opened, found.adapter_wrong))
         found = replace(found, share_wrong=self._share_fault(facts.steps_done, broke=None))
         if not own.wrong and not found.share_wrong:
-            broke = await self._broke(opened, facts.steps_done, strict=strict, seconds=seconds)
+            broke = await self._broke(opened, facts.steps_done, strict=strict, until=until)
             found = replace(found, stop_wrong=self._share_fault(facts.steps_done, broke=broke))
         if not own.wrong:
-            found = replace(found, outcome=await self._outcome(opened, strict=strict, seconds=seconds))
+            found = replace(found, outcome=await self._outcome(opened, strict=strict, until=until))
         verdict: Verdict = judge_run(found)
         return Finding(verdict, None if own.wrong else own.projection, facts.profile, opened.blob)
 
@@ -310,24 +310,24 @@ class TrainingWork:
         asked, late = share.stop_requested, self.assignment.late
         return share_fault(share.bps, spec, done, stop_requested=asked, broke=broke, late=late)
 
-    async def _broke(self, opened: OpenedRun, done: int, *, strict: bool, seconds: float) -> bool | None:
+    async def _broke(self, opened: OpenedRun, done: int, *, strict: bool, until: float) -> bool | None:
         """Whether a run that ended early leaves the numbers where it ended; None where that need not be known."""
         spec, count = self.assignment.spec, opened.openings.layout.steps
         if done >= spec.steps or self.assignment.share.stop_requested or self.assignment.late:
             return None
         last = opened.files[Slot(LeafKind.CHECKPOINT, step=count)]
         rest = Segment(count, done, min(done + spec.checkpoint_every, spec.steps))
-        job = RevisitJob(self._ground.inputs, segments=((rest, last),), strict=strict, deadline_s=seconds)
+        job = RevisitJob(self._ground.inputs, segments=((rest, last),), strict=strict, deadline_s=_left(until))
         try:
             return (await self._revisited(job, "rest")).segments[0].state is None
         except CannotRunError:
             return None
 
-    async def _outcome(self, opened: OpenedRun, *, strict: bool, seconds: float) -> Outcome | None:
+    async def _outcome(self, opened: OpenedRun, *, strict: bool, until: float) -> Outcome | None:
         """Whether training helped; a remark, so a machine that cannot weigh it says nothing."""
         last = opened.files[Slot(LeafKind.CHECKPOINT, step=opened.openings.layout.steps)]
         draws = gate_draws(self.assignment.spec)
-        job = RevisitJob(self._ground.inputs, weigh=last, draws=draws, strict=strict, deadline_s=seconds)
+        job = RevisitJob(self._ground.inputs, weigh=last, draws=draws, strict=strict, deadline_s=_left(until))
         try:
             weighed = (await self._revisited(job, "weighed")).weighed
         except CannotRunError:
@@ -343,6 +343,11 @@ class TrainingWork:
 
 
 _FILE = Slot(LeafKind.FILE)
+
+
+def _left(until: float) -> float:
+    """What a verdict can do without has only the time that the rest has left of it."""
+    return max(until - anyio.current_time(), 0.0)
 
 
 def _prescribed(begun: Path, inputs: TrainingInputs) -> State:

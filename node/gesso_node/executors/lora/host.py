@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -78,12 +79,28 @@ class TrainingChildExecutor(ChildExecutor):
         self, inputs: TrainingInputs, deadline_s: float, work: Callable[[_Child], Awaitable[_Outcome]]
     ) -> _Outcome | TimedOut | Crashed:
         key = str(inputs.model_dir) if inputs.model_dir else ""
-        async with self._lock:
-            outcome = await self._bounded(key, deadline_s, work)
-            if isinstance(outcome, Crashed | OutOfMemory | TimedOut):
-                self._ended[type(outcome).__name__] += 1
-                await self._drop(key)
-            return outcome
+        try:
+            async with _turn(self._lock, deadline_s) as left_s:
+                outcome = await self._bounded(key, left_s, work)
+                if isinstance(outcome, Crashed | OutOfMemory | TimedOut):
+                    self._ended[type(outcome).__name__] += 1
+                    await self._drop(key)
+                return outcome
+        except TimeoutError:
+            return TimedOut("other work held the executor until the deadline", deadline_s)
+
+
+@asynccontextmanager
+async def _turn(lock: anyio.Lock, seconds: float) -> AsyncIterator[float]:
+    """The executor to ourselves, and the seconds that are left then: somebody else's long training is no reason to be
+    later than was asked. Raises TimeoutError when our turn does not come."""
+    until = anyio.current_time() + seconds
+    with anyio.fail_after(seconds):
+        await lock.acquire()
+    try:
+        yield until - anyio.current_time()
+    finally:
+        lock.release()
 
 
 async def _ended(
@@ -135,8 +152,8 @@ class TrainingThreadExecutor(FakeExecutor):
         self, deadline_s: float, work: Callable[[], _Done]
     ) -> _Done | Crashed | OutOfMemory | TimedOut | Unfit:
         try:
-            async with self._lock:
-                with anyio.fail_after(deadline_s):
+            async with _turn(self._lock, deadline_s) as left_s:
+                with anyio.fail_after(left_s):
                     return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
         except TimeoutError:
             return TimedOut("the deadline passed", deadline_s)
