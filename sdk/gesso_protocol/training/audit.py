@@ -39,6 +39,9 @@ LOOSE_UNITS = 64
 """Fingerprints of loosely checked runs are so many times coarser: honest bf16 machines must agree on them."""
 GATE_DRAWS = 8
 """Draws that the outcome is measured on: those of the updates that would follow, which nobody learnt from."""
+GRAINS = 2
+"""Distances of so many units in the last place of our own weight count as none: an update of half such a unit, which
+a requester may order, is rounded one way here and the other way there."""
 _TINY = 1e-12
 
 
@@ -137,7 +140,9 @@ def update_error(start: Weights, theirs: Weights, ours: Weights) -> float:
         if own.shape != theirs[name].shape or own.shape != start[name].shape:
             return float("inf")
         wide = own.astype(np.float64)
-        apart += float(((wide - theirs[name]) ** 2).sum())
+        with np.errstate(invalid="ignore"):
+            beyond = np.abs(wide - theirs[name]) - GRAINS * np.spacing(np.abs(own)).astype(np.float64)
+        apart += float((np.maximum(beyond, 0) ** 2).sum())
         moved += float(((wide - start[name]) ** 2).sum())
     ratio = (apart / max(moved, _TINY**2)) ** 0.5
     return ratio if np.isfinite(ratio) else float("inf")

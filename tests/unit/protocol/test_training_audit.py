@@ -203,6 +203,20 @@ def test_bf16_and_long_segments_are_loosely_checked_only() -> None:
     assert judged(half, dtype="bf16") is TrainingVerdict.FLAG
 
 
+def test_updates_of_half_an_ulp_are_not_held_to_more_than_fp32_can_say() -> None:
+    grain = {name: np.spacing(np.abs(array)) for name, array in START.items()}
+    ours = {name: START[name] + grain[name] * (RNG.random(array.shape) < 0.5) for name, array in START.items()}
+    for grains in (-1, 1, 2):
+        honest = {name: array + np.float32(grains) * grain[name] for name, array in ours.items()}
+        assert update_error(START, honest, ours) <= LIMIT_FP32
+    beyond = {name: array + np.float32(4) * grain[name] for name, array in ours.items()}
+    assert update_error(START, beyond, ours) > 3 * LIMIT_FP32
+    idle = replace(OURS, weights=START, first=scaled(FIRST, 0.9))
+    assert verdict_of(idle, replace(OURS, weights=ours)) is TrainingVerdict.FLAG, (
+        "moments tell work that weights cannot"
+    )
+
+
 @pytest.mark.parametrize(
     "theirs",
     [{}, {"a": END["a"]}, {**END, "c": END["a"]}, {**END, "a": END["a"].T}, {**END, "a": END["a"] * np.float32("nan")},
