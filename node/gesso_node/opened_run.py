@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,16 @@ from gesso.blobs import LocalBlobs
 from gesso_node.executors.lora.outside import DIGESTS_FILE, TrainingTrace
 from gesso_node.journal import Entry
 from gesso_protocol.errors import ExecutorCrashed
+from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.trace import Binding, LeafKind, Slot, trace_leaves
 from gesso_protocol.training.audit import compared_slots, input_slots, segments_to_check
 from gesso_protocol.training.openings import RunLeaf, RunOpenings
 
 _INLINE = (LeafKind.MANIFEST, LeafKind.LOSSES)
+MAX_STORED = 4096
+_STORED: OrderedDict[tuple[Path, int, int, bytes], BlobRef] = OrderedDict()
+"""Files that were hashed and stored as they are now: a stranger who asks again costs no second reading of them."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,15 @@ class OwnRun:
             self._check(path, hashlib.sha256(data).digest(), digest)
             return RunLeaf.inline(slot, salt, data)
         assert local is not None
-        self._check(path, await anyio.to_thread.run_sync(_sha256, path), digest)
-        return RunLeaf.file(slot, salt, digest, await local.put(path), path.stat().st_size)
+        stat = path.stat()
+        seen = (path, stat.st_mtime_ns, stat.st_size, digest)
+        blob = _STORED.get(seen)
+        if blob is None or not await local.has(blob):
+            self._check(path, await anyio.to_thread.run_sync(_sha256, path), digest)
+            blob = _STORED[seen] = await local.put(path)
+            while len(_STORED) > MAX_STORED:
+                _STORED.popitem(last=False)
+        return RunLeaf.file(slot, salt, digest, blob, stat.st_size)
 
     def _check(self, path: Path, found: bytes, digest: bytes) -> None:
         if found != digest:

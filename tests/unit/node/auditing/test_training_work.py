@@ -18,6 +18,7 @@ import pytest
 from gesso.chain.records import Done
 from gesso.checkpointfile import State, read_state, write_state
 from gesso.tensorfile import open_tensors, write_tensors
+from gesso_node import opened_run
 from gesso_node.auditing import run_files
 from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.inspect import CannotRunError
@@ -281,6 +282,23 @@ async def test_no_other_name_can_be_put_on_a_file_that_is_here_already(tmp_path:
         await work.taken(BlobRef.of(bent), bent)
     finding = await work.examine(honest, None, strict=True, seconds=60)
     assert finding.verdict.decision is Decision.PASS
+
+
+async def test_a_checkpoint_is_read_and_stored_once_however_often_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await train(tmp_path)
+    first = await run.own.leaf(FILE, run.blobs)
+
+    def read(_: Path) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(opened_run, "_sha256", read)
+    assert await run.own.leaf(FILE, run.blobs) == first
+    assert first.blob is not None
+    run.blobs.remove(first.blob)
+    with pytest.raises(MemoryError):
+        await run.own.leaf(FILE, run.blobs)
 
 
 def had(folder: Path, names: str) -> list[Path]:
