@@ -110,7 +110,7 @@ async def test_a_colluding_pair_passes_fraud_until_the_requester_challenges_it()
             assert chain.arbiter is not None
             await chain.arbiter.challenge(await filing_of(net, again))
         # Whoever is up may take a seat, so the others come back only when the pair holds both.
-        assert set((await until_sealed(net, again, 2)).auditors) == {first.address, second.address}
+        assert set(await until_sealed(net, again, 2)) == {first.address, second.address}
         await start(jurors)
         assert await ended(net, again) is TaskState.EXPIRED
         assert (await arbiter_of(net).dispute(again)).outcome is DisputeOutcome.GUILTY

@@ -139,17 +139,32 @@ async def test_connections_that_ended_give_their_place_back(new: New, eventually
 async def test_one_address_gets_its_share_and_no_more(new: New, eventually: Eventually) -> None:
     async def crowd(address: str) -> list[bool]:
         alive: list[bool] = []
+        tried: list[None] = []
+        everybody = trio.Event()
+
+        def counted() -> None:
+            tried.append(None)
+            if len(tried) == 6:
+                everybody.set()
+
         async with trio.open_nursery() as nursery:
             for _ in range(6):
                 host = hostile.noise_host()
 
                 async def member(host: hostile.BasicHost = host) -> None:
+                    inside = False
                     try:
                         async with hostile.connected(address, host):
+                            inside = True
+                            counted()
+                            # nobody leaves, and so makes room, before all have come
+                            await everybody.wait()
                             await trio.sleep(1.5)
                             alive.append(bool(host.get_network().connections))
                     except Exception:
                         alive.append(False)
+                        if not inside:
+                            counted()
 
                 nursery.start_soon(member)
                 await trio.sleep(0.1)
