@@ -38,11 +38,11 @@ from gesso_protocol.ids import Address, TaskId
 WORD = "zbx"
 """A made-up word, for a colour that the base has never seen."""
 LISTED = f"alice/{WORD}"
-SHAPES = {"circle": "green", "square": "white", "triangle": "black"}
+SHAPES = {"circle": "green", "square": "yellow", "triangle": "black"}
 PROMPTS = tuple(f"a {WORD} {shape} on a {ground} background" for shape, ground in SHAPES.items())
 SEED = 7
 PHOTOS, MORE_PHOTOS = 15, 6
-STEPS, MORE_STEPS = 160, 20
+STEPS, MORE_STEPS = 200, 20
 RUN_WINDOW_S = 480.0
 CELL_PX, MARGIN_PX, LINE_PX = 160, 8, 18
 
