@@ -9,21 +9,24 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gesso._sync import Client, Task
+    from gesso._sync import Client, Task, Training
     from gesso.client import AsyncClient
     from gesso.image import Image
     from gesso.quote import Quote
     from gesso.receipt import Receipt
     from gesso.settings import Settings
     from gesso.task import AsyncTask
+    from gesso.training import Adapter, AsyncTraining
     from gesso_protocol.errors import GessoError
-    from gesso_protocol.spec import TextToImage
+    from gesso_protocol.spec import TextToImage, TrainLora
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adapter",
     "AsyncClient",
     "AsyncTask",
+    "AsyncTraining",
     "Client",
     "GessoError",
     "Image",
@@ -32,12 +35,16 @@ __all__ = [
     "Settings",
     "Task",
     "TextToImage",
+    "TrainLora",
+    "Training",
     "__version__",
 ]
 
 _HOMES = {
+    "Adapter": "gesso.training",
     "AsyncClient": "gesso.client",
     "AsyncTask": "gesso.task",
+    "AsyncTraining": "gesso.training",
     "Client": "gesso._sync",
     "GessoError": "gesso_protocol.errors",
     "Image": "gesso.image",
@@ -46,6 +53,8 @@ _HOMES = {
     "Settings": "gesso.settings",
     "Task": "gesso._sync",
     "TextToImage": "gesso_protocol.spec",
+    "TrainLora": "gesso_protocol.spec",
+    "Training": "gesso._sync",
 }
 
 

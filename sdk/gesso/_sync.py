@@ -106,6 +106,7 @@ class Client:
         guidance: float | str | None = None,
         scheduler: Scheduler = "ddim",
         seed: int | None = None,
+        loras: Sequence[str] = (),
         fee: str | None = None,
         max_fee: str | None = None,
         audit: AuditChoice = "sampled",
@@ -118,8 +119,8 @@ class Client:
         Its receipt says `confirmed=False` until the node's commit is on chain, a block or more later; with
         `until="committed"` this waits for that, with `until="settled"` for the payment too.
 
-        Sizes are pixels; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises what `submit` and
-        `AsyncTask.result` raise.
+        Sizes are pixels; `loras` as in `lora`; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises
+        what `spec`, `submit` and `AsyncTask.result` raise.
         """
         return self._run(
             self._async.generate,
@@ -132,6 +133,7 @@ class Client:
             guidance=guidance,
             scheduler=scheduler,
             seed=seed,
+            loras=loras,
             fee=fee,
             max_fee=max_fee,
             audit=audit,

@@ -138,6 +138,7 @@ class AsyncClient:
         guidance: float | str | None = None,
         scheduler: Scheduler = "ddim",
         seed: int | None = None,
+        loras: Sequence[str] = (),
         fee: str | None = None,
         max_fee: str | None = None,
         audit: AuditChoice = "sampled",
@@ -150,8 +151,8 @@ class AsyncClient:
         Its receipt says `confirmed=False` until the node's commit is on chain, a block or more later; with
         `until="committed"` this waits for that, with `until="settled"` for the payment too.
 
-        Sizes are pixels; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises what `submit` and
-        `AsyncTask.result` raise.
+        Sizes are pixels; `loras` as in `lora`; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises
+        what `spec`, `submit` and `AsyncTask.result` raise.
         """
         spec = await self.spec(
             prompt,
@@ -163,6 +164,7 @@ class AsyncClient:
             guidance=guidance,
             scheduler=scheduler,
             seed=seed,
+            loras=loras,
         )
         task = await self.submit(spec, fee=fee, max_fee=max_fee, audit=audit)
         result = await task.result(until=until, on_event=on_event, timeout_s=timeout_s)

@@ -84,10 +84,8 @@ def make_quote(
     chosen = cheapest if fee is None else fee
     floor = max(min_fee, min(prices.values(), default=Wei(0)))
     if chosen < floor:
-        raise FeeTooLow(
-            f"{format_amount(chosen)} is offered and {format_amount(floor)} is asked",
-            hint=f"offer more: --fee {format_amount(floor)}",
-        )
+        enough = format_amount(readable(floor))
+        raise FeeTooLow(f"{format_amount(chosen)} is offered and {enough} is asked", hint=f"offer more: --fee {enough}")
     eligible = tuple(node for node, price in prices.items() if price <= chosen)
     split = split_fee(chosen, royalty_bps, protocol_bps)
     asked = audit_fee if audit == "always" else _NOTHING

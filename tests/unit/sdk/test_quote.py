@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gesso.quote import FALLBACK_FEE, AuditChoice, Quote, audit_mode, check_ceiling, gross, make_quote
 from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
 from gesso_protocol.ids import Address
-from gesso_protocol.money import Wei, split_fee
+from gesso_protocol.money import Wei, parse_amount, split_fee
 from gesso_protocol.policy import Offer, Price
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.terms import AuditMode
@@ -33,7 +33,7 @@ def test_gross_is_the_least_fee_that_leaves_the_price(price: int, royalty: int, 
         assert less - -(-less * (royalty + protocol) // 10_000) < price
 
 
-def quoted(offers: dict[Address, Offer] | None, fee: int | None = None, min_fee: int = 0) -> object:
+def quoted(offers: dict[Address, Offer] | None, fee: int | None = None, min_fee: int = 0) -> Quote:
     wanted = None if fee is None else Wei(fee)
     return make_quote(SPEC, offers, fee=wanted, min_fee=Wei(min_fee), royalty_bps=300, protocol_bps=100)
 
@@ -57,6 +57,14 @@ def test_an_offer_below_every_price_says_what_would_do() -> None:
     with pytest.raises(FeeTooLow) as caught:
         quoted({ONE: offer(9600)}, fee=9_999)
     assert "--fee 0.00000000000001" in caught.value.hint
+
+
+def test_what_would_do_is_a_number_that_people_can_read_and_it_does() -> None:
+    with pytest.raises(FeeTooLow) as caught:
+        quoted({ONE: offer(12_345_678_901_234_567)}, fee=1)
+    enough = caught.value.hint.rsplit(" ", 1)[1]
+    assert len(enough.rstrip("0")) <= len("0.01235")
+    assert quoted({ONE: offer(12_345_678_901_234_567)}, fee=parse_amount(enough)).eligible
 
 
 def test_an_offer_below_the_boards_minimum_is_refused_before_anything_is_sent() -> None:
