@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from gesso.transport import PeerId, Rate, Transport
+from gesso.transport._libp2p.limits import Limits
 from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
 from gesso.transport.memory import MemoryHub, MemoryTransport
 
@@ -54,6 +55,17 @@ class Libp2pNet:
 @pytest.fixture(params=["memory", "libp2p"])
 def net(request: pytest.FixtureRequest, tmp_path: Path) -> Net:
     return MemoryNet() if request.param == "memory" else Libp2pNet(tmp_path)
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Callable[..., Libp2pTransport]:
+    """Makes libp2p transports; the same name is the same peer."""
+
+    def make(name: str = "victim", *, port: int = 0, limits: Limits | None = None) -> Libp2pTransport:
+        settings = Libp2pSettings(key_file=tmp_path / name, listen_host="127.0.0.1", listen_port=port)
+        return Libp2pTransport(settings, limits=limits)
+
+    return make
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from gesso.transport import Fault, PeerDown, PeerId, Rate, Verdict
 from gesso.transport._libp2p import thread as thread_module
+from gesso.transport._libp2p.limits import Limits
 from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
 from gesso_protocol.errors import PeerUnreachable, RateLimited
 
@@ -150,6 +151,22 @@ async def test_cancelled_and_finished_requests_leave_no_stream_behind(new: New, 
         assert a._thread is not None
         assert not a._thread._calls
         await eventually(lambda: streams(a) <= 6 and streams(b) <= 6)
+
+
+@pytest.mark.parametrize("dials", ["who stays", "who leaves"])
+async def test_whoever_leaves_is_missed_at_once_without_a_heartbeat(
+    tmp_path: Path, eventually: Eventually, dials: str
+) -> None:
+    def quiet(name: str) -> Libp2pTransport:
+        settings = Libp2pSettings(key_file=tmp_path / name, listen_host="127.0.0.1")
+        return Libp2pTransport(settings, limits=Limits(heartbeat_s=3600))
+
+    async with quiet("stays") as stays:
+        async with quiet("leaves") as leaves:
+            one, other = (stays, leaves) if dials == "who stays" else (leaves, stays)
+            await one.connect(other.addresses[0])
+            await eventually(lambda: len(stays.peers()) == 1)
+        await eventually(lambda: not stays.peers())
 
 
 async def test_a_closed_transport_leaves_no_thread_behind(new: New, eventually: Eventually) -> None:

@@ -29,7 +29,6 @@ from gesso_protocol.errors import MessageTooLarge, PeerUnreachable, TransportErr
 
 _log = logging.getLogger(__name__)
 
-_GOODBYE_S = 1.0
 _STEADY_S = 10.0
 """A connection that lived this long was a good one: the next redial starts from the shortest delay again."""
 
@@ -90,20 +89,12 @@ class Engine:
                 self._nursery.start_soon(self._beat_for_ever)
                 started()
                 await self._thread.stopping.wait()
-                await self._say_goodbye()
                 self._nursery.cancel_scope.cancel()
         finally:
-            # The library leaves both behind: a thread for every pubsub, and the sockets that it dialled.
+            # The library leaves both behind: a thread for every pubsub, and the sockets that it dialled. Others learn
+            # from a closed socket, at once, that we are gone.
             self._pubsub.seen_messages.stop()
             self._swarm.tcp.close_all()
-
-    async def _say_goodbye(self) -> None:
-        """The others hear it from us, not from their heartbeat."""
-        with trio.move_on_after(_GOODBYE_S):
-            async with trio.open_nursery() as nursery:
-                for conns in tuple(self._swarm.connections.values()):
-                    for conn in conns:
-                        nursery.start_soon(conn.close)
 
     async def _check_listening(self) -> None:
         """The library only logs when it cannot listen; we connect to ourselves before anybody is told an address."""
@@ -175,10 +166,9 @@ class Engine:
         return False
 
     async def _dial(self, peer: ID, where: Multiaddr, timeout_s: float) -> None:
-        # Without this, one failed dial keeps the library from trying again for 60 s, even when the peer is back.
-        self._swarm.unblock_peer(peer)
         try:
             with trio.fail_after(timeout_s):
+                # Not `dial_peer`: after one failed dial it refuses to try again for 60 s, even when the peer is back.
                 await self._swarm.dial_addr(where, peer)
         except trio.TooSlowError:
             raise PeerUnreachable(f"{peer} did not answer at {where} within {timeout_s:g} s") from None

@@ -1,0 +1,149 @@
+"""Who may come, and how much of us one peer or address gets. Each attack succeeds on the bare py-libp2p 0.8.1."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import anyio
+import pytest
+import transport_hostile as hostile
+import trio
+from transport_victim import ECHO, Eventually, New, assert_unharmed, echo
+
+from gesso.transport import PeerId, Rate
+from gesso.transport._libp2p.limits import Limits
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_peer_without_encryption_is_refused(new: New) -> None:
+    async def dial(address: str) -> str:
+        try:
+            async with hostile.connected(address, hostile.plaintext_host()):
+                return "connected"
+        except Exception:
+            return "refused"
+
+    async with new() as victim:
+        victim.serve(ECHO, echo)
+        assert await hostile.attack(dial, victim.addresses[0]) == "refused"
+        assert victim.peers() == ()
+        await assert_unharmed(victim, new)
+
+
+async def test_idle_sockets_do_not_keep_honest_peers_out(new: New) -> None:
+    limits = Limits(max_handshakes=8, max_connections=64, max_connections_per_ip=32, handshake_timeout_s=20)
+    async with new(limits=limits) as victim:
+        victim.serve(ECHO, echo)
+        port = int(victim.addresses[0].split("/")[4])
+        idle = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(100)]
+        try:
+            await assert_unharmed(victim, new)
+        finally:
+            for sock in idle:
+                sock.close()
+
+
+async def test_connections_that_ended_give_their_place_back(new: New, eventually: Eventually) -> None:
+    async def come_and_go(address: str) -> None:
+        async with hostile.connected(address):
+            pass
+
+    limits = Limits(max_connections=4, max_connections_per_ip=4)
+    async with new(limits=limits) as victim:
+        victim.serve(ECHO, echo)
+        for _ in range(6):
+            await hostile.attack(come_and_go, victim.addresses[0])
+            await eventually(lambda: not victim.peers())
+        await assert_unharmed(victim, new)
+
+
+async def test_one_address_gets_its_share_and_no_more(new: New, eventually: Eventually) -> None:
+    async def crowd(address: str) -> list[bool]:
+        alive: list[bool] = []
+        tried: list[None] = []
+        everybody = trio.Event()
+
+        def counted() -> None:
+            tried.append(None)
+            if len(tried) == 6:
+                everybody.set()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                host = hostile.noise_host()
+
+                async def member(host: hostile.BasicHost = host) -> None:
+                    inside = False
+                    try:
+                        async with hostile.connected(address, host):
+                            inside = True
+                            counted()
+                            # nobody leaves, and so makes room, before all have come
+                            await everybody.wait()
+                            await trio.sleep(1.5)
+                            alive.append(bool(host.get_network().connections))
+                    except Exception:
+                        alive.append(False)
+                        if not inside:
+                            counted()
+
+                nursery.start_soon(member)
+                await trio.sleep(0.1)
+        return alive
+
+    async with new(limits=Limits(max_connections_per_ip=3)) as victim:
+        alive = await hostile.attack(crowd, victim.addresses[0])
+        assert sum(alive) == 3
+        await eventually(lambda: not victim.peers())
+
+
+async def test_one_peer_s_idle_streams_do_not_starve_the_others(new: New) -> None:
+    async def hoard(address: str) -> int:
+        opened = 0
+        async with hostile.connected(address) as host:
+            for _ in range(40):
+                try:
+                    with trio.fail_after(1):
+                        await hostile.open_stream(host, address, ECHO)
+                    opened += 1
+                except Exception:
+                    continue
+        return opened
+
+    limits = Limits(max_streams_per_peer=8, stream_timeout_s=0.5)
+    async with new(limits=limits) as victim:
+        victim.serve(ECHO, echo, max_concurrent=64, per_peer_rate=Rate(1000, 1000))
+        async with anyio.create_task_group() as group:
+            group.start_soon(hostile.attack, hoard, victim.addresses[0])
+            await assert_unharmed(victim, new)
+        await assert_unharmed(victim, new)
+
+
+async def test_a_peer_that_ignores_flow_control_is_dropped(new: New, eventually: Eventually) -> None:
+    async def push(address: str) -> int:
+        sent = 0
+        async with hostile.connected(address) as host:
+            stream = await hostile.open_stream(host, address, ECHO)
+            await stream.write(struct.pack(">I", 1) + b"x")  # a whole request: nobody reads what follows
+            stream.muxed_stream.send_window = 1 << 40  # type: ignore[attr-defined]
+            try:
+                for _ in range(1024):
+                    await stream.write(b"x" * 60_000)
+                    sent += 60_000
+            except Exception:
+                return sent
+        return sent
+
+    async def hang(_peer: PeerId, data: bytes) -> bytes:
+        if data == b"x":
+            await anyio.sleep_forever()
+        return data
+
+    async with new(limits=Limits(max_buffered_per_peer=1024 * 1024)) as victim:
+        victim.serve(ECHO, hang)
+        sent = await hostile.attack(push, victim.addresses[0])
+        assert sent < 16 * 1024 * 1024  # the rest of what left is in the kernel's buffers, not ours
+        await eventually(lambda: not victim.peers())
+        await assert_unharmed(victim, new)
