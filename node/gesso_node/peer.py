@@ -23,6 +23,7 @@ from gesso_node.demand import Demand, Prefetcher
 from gesso_node.discover import Adverts, Announcements
 from gesso_node.doctor import Doctor, Finding
 from gesso_node.executors.port import Executor
+from gesso_node.intake import Intake
 from gesso_node.journal import Journal, WriteHook
 from gesso_node.lines import ended_line, task_line
 from gesso_node.metrics import Metrics
@@ -368,6 +369,7 @@ async def _build(
         observer=observer,
         policy=policy,
         workbench=workbench,
+        intake=Intake(chain, blobs, models, needs_model=needs_model),
         progress=progress,
         blobs=blobs,
         outbox=outbox,

@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from gesso.blobs import BlobStore
 from gesso.chain import Chain, revert_name
 from gesso_node.book import Book, Known, write_down
+from gesso_node.intake import Intake
 from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
 from gesso_node.observe import Observer
@@ -76,6 +77,7 @@ class Reconciler:
         observer: Observer,
         policy: Policy,
         workbench: Workbench,
+        intake: Intake,
         progress: ProgressSender,
         blobs: BlobStore,
         outbox: Outbox,
@@ -92,6 +94,7 @@ class Reconciler:
         self._observer = observer
         self._policy = policy
         self._workbench = workbench
+        self._intake = intake
         self._progress = progress
         self._blobs = blobs
         self._outbox = outbox
@@ -206,10 +209,9 @@ class Reconciler:
                 await self._count_refusal(known, Refusal.BUSY)
             return
         if verdict.refusal is None and spec is not None and verdict.manifest is not None:
-            served = await self._is_served(known, spec, verdict.manifest, now)
-            if served is None:
+            verdict = replace(verdict, refusal=await self._lacks(known, spec, verdict.manifest, now))
+            if known.not_before > now:
                 return
-            verdict = verdict if served else replace(verdict, refusal=Refusal.MODEL_UNAVAILABLE)
         entry = Entry(
             known.task,
             known.terms,
@@ -243,21 +245,15 @@ class Reconciler:
             log.info("reconcile.unreadable-spec", task=known.task.short, code=error.code)
         return None
 
-    async def _is_served(self, known: Known, spec: Spec, manifest: BlobRef, now: int) -> bool | None:
-        """Whether a claim could be kept: what nobody serves would only cost us our standing. None: ask again later."""
-        try:
-            if await self._workbench.obtainable(spec, manifest):
-                return True
-        except (Unreachable, BlobMissing):
-            pass
-        except GessoError as error:
-            log.info("reconcile.unusable-model", task=known.task.short, code=error.code, reason=error.message)
-            return False
-        known.model_tries += 1
-        if known.model_tries < SPEC_TRIES:
-            known.not_before = now + 1
+    async def _lacks(self, known: Known, spec: Spec, manifest: BlobRef, now: int) -> Refusal | None:
+        """Why a claim could not be kept, which would only cost us; what may come is looked for again, a while."""
+        lacking = await self._intake.look(known.task, spec, known.terms, manifest)
+        if lacking is None:
             return None
-        return False
+        known.model_tries += 1
+        if lacking.passing and known.model_tries < SPEC_TRIES:
+            known.not_before = now + 1
+        return lacking.refusal
 
     async def _count_refusal(self, known: Known, refusal: Refusal) -> None:
         self._metrics.refused(str(refusal))

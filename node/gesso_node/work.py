@@ -27,12 +27,10 @@ from gesso_node.results import publish_result
 from gesso_node.traces import Traces
 from gesso_node.training import TrainingDesk, TrainingOrder
 from gesso_protocol.errors import BlobError, BlobMissing, ExecutorError, GessoError, ModelInvalid, Unreachable
-from gesso_protocol.ids import Address, BlobRef
+from gesso_protocol.ids import Address
 from gesso_protocol.lifecycle import TaskRecord
-from gesso_protocol.manifest import ModelKind
 from gesso_protocol.result import result_root
-from gesso_protocol.royalties import used_adapters
-from gesso_protocol.spec import Spec, TextToImage, TrainLora, spec_bytes
+from gesso_protocol.spec import TextToImage, TrainLora, spec_bytes
 from gesso_protocol.trace import Binding
 from gesso_protocol.training.share import share_of
 
@@ -124,19 +122,6 @@ class Workbench:
     async def release(self, known: Known) -> None:
         """The task has ended: its trace need not be kept any more."""
         await self._traces.release(known.task)
-
-    async def obtainable(self, spec: Spec, manifest: BlobRef) -> bool:
-        """Whether the models that a task needs are here or are served by somebody, so that a claim can be kept.
-
-        Its requester's own data set may still be on its way; the checkpoint of a run that it goes on with was there
-        first. Raises ModelInvalid for what is not what the spec says, Unreachable.
-        """
-        if isinstance(spec, TrainLora) and spec.resume is not None and not await self._blobs.has(spec.resume.state):
-            return False
-        wanted: list[tuple[BlobRef, ModelKind]] = [(ref, "lora") for ref in used_adapters(spec)]
-        if self._needs_model:
-            wanted.append((manifest, "base"))
-        return all([await self._models.obtainable(ref, kind) for ref, kind in wanted])
 
     async def _attempt(self, known: Known, entry: Entry) -> None:
         logger = log.bind(task=known.task.short, attempt=entry.failures + 1)

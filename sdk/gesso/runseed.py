@@ -22,10 +22,24 @@ async def seed_of_run(chain: Chain, spec: TrainLora, task: TaskId, claimed_at: i
     return run_seed(await _beacon(chain, task, claimed_at), task.value, spec.seed)
 
 
+async def seed_on_record(chain: Chain, spec: TrainLora, task: TaskId, claimed_at: int) -> bytes | None:
+    """The seed that a whole run of the past drew from, without making the beacon speak for it; None while nobody says:
+    a run that got anywhere had it speak. Raises Unreachable, ChainError."""
+    arbiter = chain.arbiter
+    if arbiter is None:
+        return run_seed(_no_beacon(task), task.value, spec.seed)
+    beacon = await arbiter.listen((await arbiter.clock()).round_at(claimed_at) + 1)
+    return None if beacon is None else run_seed(beacon, task.value, spec.seed)
+
+
+def _no_beacon(task: TaskId) -> bytes:
+    return keccak256(b"gesso/train/1/no-beacon" + task.value)
+
+
 async def _beacon(chain: Chain, task: TaskId, claimed_at: int) -> bytes:
     arbiter = chain.arbiter
     if arbiter is None:
-        return keccak256(b"gesso/train/1/no-beacon" + task.value)
+        return _no_beacon(task)
     clock = await arbiter.clock()
     round_ = clock.round_at(claimed_at) + 1
     if await chain.now() < clock.start_of(round_):

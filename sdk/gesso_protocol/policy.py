@@ -33,6 +33,8 @@ class Refusal(enum.StrEnum):
     MODEL_UNKNOWN = "model-unknown"
     MODEL_NOT_CACHED = "model-not-cached"
     MODEL_UNAVAILABLE = "model-unavailable"
+    INPUT_UNAVAILABLE = "input-unavailable"
+    RUN_NOT_LOST = "run-not-lost"
     ROYALTY_UNPAID = "royalty-unpaid"
     PRICE_TOO_LOW = "price-too-low"
     EXPIRED = "expired"

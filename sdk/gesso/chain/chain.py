@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 
 from gesso.chain.abi import function
 from gesso.chain.arbiter import Arbiter
+from gesso.chain.course import read_course
 from gesso.chain.cursor import Cursor, EventReader, Page
 from gesso.chain.drand import DrandServers
 from gesso.chain.events import (
     ChainEvent,
+    ContractEvent,
     EventDecoder,
     ListingPublished,
     Reorged,
@@ -412,6 +414,12 @@ class Chain:
     async def read_page(self, cursor: Cursor) -> Page | None:
         """One page after `cursor`, None when there is nothing new."""
         return await self._reader().read(cursor)
+
+    async def course_of(self, task: TaskId) -> tuple[ContractEvent, ...]:
+        """What the board's log says of one task, in order; empty when it was not submitted within the last blocks that
+        are looked through (see `gesso.chain.course`)."""
+        board, reach = str(self._contracts.task_board), self.settings.max_log_range
+        return await read_course(self._rpc, self._decoder, board, task, max_range=reach)
 
     async def events(self, start: Cursor | int, *, poll_s: float = 0.5) -> AsyncIterator[ChainEvent]:
         """Events in order, for ever; a `Reorged` comes before what replaces the blocks that were taken back."""

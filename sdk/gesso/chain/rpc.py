@@ -142,10 +142,13 @@ class Rpc:
         return found
 
     async def logs(
-        self, addresses: Sequence[str], *, first: int = 0, last: int = 0, block_hash: str | None = None
-    ) -> list[RawLog]:
-        """Logs of these contracts in a range of blocks, or in exactly one block."""
+        self, addresses: Sequence[str], *, first: int = 0, last: int = 0, block_hash: str | None = None,
+        about: bytes | None = None,
+    ) -> list[RawLog]:  # fmt: skip
+        """Logs of these contracts in a range of blocks, or in exactly one block; with `about` only those whose first
+        indexed value it is."""
         where: dict[str, Any] = {"address": list(addresses)}
+        where |= {} if about is None else {"topics": [None, f"0x{about.hex()}"]}
         where |= {"blockHash": block_hash} if block_hash else {"fromBlock": tag(first), "toBlock": tag(last)}
         found = await self.request("eth_getLogs", where)
         if not isinstance(found, list):

@@ -20,6 +20,7 @@ from gesso.chain.events import (
     TaskSettled,
     TaskSubmitted,
 )
+from gesso_protocol.ids import TaskId
 
 from .networks import NODE, REQUESTER, RESULT, TRACE, Network, until
 
@@ -53,6 +54,10 @@ async def test_a_life_is_told_in_order_with_all_its_values(market: Network) -> N
         assert sum(isinstance(event, Deposited) for event in events) == 1
         told = [event for event in events if getattr(event, "task", None) == submitted.task_id]
         assert [type(event) for event in told] == [TaskSubmitted, TaskClaimed, TaskCommitted, TaskSettled]
+        for at_once in (1, 3, 2000):
+            async with market.open(None, max_log_range=at_once) as stranger:
+                assert list(await stranger.course_of(terms_id := requester.task_id(terms))) == told
+                assert await stranger.course_of(TaskId(terms_id.value[::-1])) == ()
         first, claimed, committed, settled = told
         assert isinstance(first, TaskSubmitted)
         assert (first.terms, first.block, first.tx_hash) == (terms, submitted.block, submitted.tx_hash)

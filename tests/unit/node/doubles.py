@@ -133,6 +133,15 @@ class BoardDouble:
         self.tasks[task] = replace(record, stop_requested=True)
         self._emit(on_chain.TaskStopRequested, task=task, node=record.node)
 
+    def lose(self, spec: Spec, **terms: Any) -> Terms:
+        """A task that a node of long ago had claimed, and did not bring to its end."""
+        lost = self.submit(spec, **{"nonce": 77, **terms})
+        task, node = task_id(CHAIN_ID, BOARD, lost), node_address(0xEE)
+        self._emit(on_chain.TaskClaimed, task=task, node=node, commit_by=self.now + lost.commit_window_s)
+        self.tasks[task] = TaskRecord(task, TaskState.EXPIRED, node, self.now)
+        self._emit(on_chain.TaskExpired, task=task, node=node, refund=lost.fee)
+        return lost
+
     def settle(self, batch: list[Terms]) -> None:
         for terms in batch:
             task, record = self._record(terms)
@@ -302,6 +311,13 @@ class ChainDouble:
     async def task(self, task: TaskId, *, kind: int | None = None) -> TaskRecord:
         self._reach()
         return self.board.tasks.get(task, TaskRecord(task, TaskState.UNKNOWN))
+
+    def task_id(self, terms: Terms) -> TaskId:
+        return task_id(CHAIN_ID, BOARD, terms)
+
+    async def course_of(self, task: TaskId) -> tuple[Any, ...]:
+        self._reach()
+        return tuple(event for block in self.board.blocks for event in block if getattr(event, "task", None) == task)
 
     async def read_page(self, cursor: Cursor) -> Page | None:
         self._reach()

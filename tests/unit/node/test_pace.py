@@ -13,7 +13,7 @@ from gesso_protocol.terms import Terms
 
 from .conftest import SPEC, World
 from .doubles import GENESIS_S
-from .test_training import TRAINS, training
+from .trainings import TRAINS, training
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,173 @@
+"""Trainings whose input is at fault: whatever a requester hands in, its money comes back and the node keeps its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gesso.checkpointfile import State, read_state, write_state
+from gesso.tensorfile import write_tensors
+from gesso.training import adapter_manifest
+from gesso_node.executors.fake import FakeFaults
+from gesso_node.executors.lora.host import TrainingThreadExecutor
+from gesso_protocol.fields import Adapter
+from gesso_protocol.ids import BlobRef
+from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.manifest import ModelManifest
+
+from .conftest import World
+from .trainings import (
+    TRAINS,
+    dataset,
+    honest_state,
+    refused,
+    rest,
+    said,
+    state_is,
+    task_of,
+    training,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_run_that_learns_nothing_costs_nothing(world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(FakeFaults(nan_at_step=3)), **TRAINS)
+    terms = await world.submit(await training(world))
+    await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
+    assert world.board.refunded[task_of(terms)] == terms.fee
+    assert world.board.balances.get(node.address, 0) == 0
+    assert "nothing was learnt: the loss was not a number in update 4" in await said(node, terms)
+
+
+def nan_state(path: Path) -> bytes:
+    state = read_state(path)
+    broken = {name: array * float("nan") for name, array in state.weights.items()}
+    write_state(path, State(state.step, broken, state.first, state.second))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [("pickle", "pickle"), ("nan", "not numbers"), ("step", "after update 5, not after update 10")],
+)
+async def test_a_hostile_checkpoint_is_refused_with_a_sentence_and_costs_nothing(
+    kind: str, word: str, world: World
+) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    spec = await training(world)
+    raw = await honest_state(world, spec)
+    if kind == "pickle":
+        raw = b"\x80\x04" + raw
+    if kind == "nan":
+        raw = nan_state(world.folder / "state.safetensors")
+    await world.blobs.put(raw)
+    wanted = rest(world, spec, raw, step=10 if kind == "step" else 5)
+    terms = await world.submit(wanted)
+    await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
+    assert word in await said(node, terms)
+    assert world.board.refunded[task_of(terms)] == terms.fee
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "word"),
+    [("pictures.safetensors", b"\x80\x04K\x01." * 9, "pickle"), ("pictures.safetensors", b"\xff" * 90, "header"),
+     ("index.json", b"{}", "not a data set"), ("index.json", b"[" * 90, "not a data set")],
+)  # fmt: skip
+async def test_a_corrupt_data_set_is_refused_with_a_sentence_and_costs_nothing(
+    name: str, data: bytes, word: str, world: World
+) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    honest = ModelManifest.decode(await world.blobs.get(await dataset(world.blobs, world.folder), max_bytes=10**6))
+    blob = await world.blobs.put(data)
+    changed = {"blob": blob, "size": len(data)}
+    files = tuple(one.model_copy(update=changed) if one.path == name else one for one in honest.files)
+    forged = honest.model_copy(update={"files": files})
+    await world.blobs.put(forged.encode())
+    terms = await world.submit(await training(world, dataset=forged.ref))
+    await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
+    assert word in await said(node, terms)
+    assert world.board.refunded[task_of(terms)] == terms.fee
+    assert world.board.balances.get(node.address, 0) == 0
+
+
+def adapter(folder: Path, kind: str) -> bytes:
+    """A LoRA to continue from, with something wrong."""
+    rank = 5 if kind == "rank" else 4
+    down, up = np.ones((rank, 8), np.float32), np.zeros((8, rank), np.float32)
+    if kind == "nan":
+        down[0, 0] = np.nan
+    name = "unet.other" if kind == "layers" else "unet.fake"
+    rows = [(f"{name}.lora_{side}.weight", "F32", one.shape, one.tobytes()) for side, one in (("A", down), ("B", up))]
+    path = folder / "adapter.safetensors"
+    write_tensors(path, rows)
+    return b"\x80\x04" + path.read_bytes() if kind == "pickle" else path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("rank", "another rank"), ("nan", "not numbers"), ("layers", "network"), ("pickle", "pickle")]
+)
+async def test_a_hostile_lora_to_continue_from_is_refused_and_costs_nothing(kind: str, word: str, world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    raw = adapter(world.folder, kind)
+    blob = await world.blobs.put(raw)
+    manifest = adapter_manifest("zbx", len(raw), blob, parent=None, licence="MIT")
+    await world.blobs.put(manifest.encode())
+    terms = await world.submit(await training(world, continue_from=Adapter(manifest=manifest.ref)))
+    await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
+    assert word in await said(node, terms)
+    assert world.board.refunded[task_of(terms)] == terms.fee
+
+
+async def test_a_data_set_that_nobody_serves_is_waited_for_and_then_not_claimed(world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    terms = await world.submit(await training(world, dataset=BlobRef(b"\x09" * 32)))
+    assert await refused(world, node) == {"input-unavailable": 1}
+    assert state_is(world, terms, TaskState.SUBMITTED)
+    assert world.board.attempts == []
+
+
+async def test_a_data_set_that_comes_late_is_claimed(world: World) -> None:
+    await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    spec = await training(world)
+    raw = await world.blobs.get(spec.dataset, max_bytes=10**6)
+    world.blobs.remove(spec.dataset)
+    terms = await world.submit(spec)
+    for _ in range(3):
+        await world.turn()
+    assert world.board.attempts == []
+    await world.blobs.put(raw)
+    await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+
+
+@pytest.mark.parametrize("wrong", ["kind", "files", "size", "too-large"])
+async def test_a_data_set_that_cannot_be_one_is_not_claimed(wrong: str, world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    honest = ModelManifest.decode(await world.blobs.get(await dataset(world.blobs, world.folder), max_bytes=10**6))
+    pictures = next(one for one in honest.files if one.path == "pictures.safetensors")
+    others = tuple(one for one in honest.files if one != pictures)
+    size = {"size": pictures.size + 1, "too-large": 5 * 1024**3}.get(wrong, pictures.size)
+    files = (*others, pictures.model_copy(update={"size": size}))
+    forged = honest.model_copy(update={"files": others if wrong == "files" else files})
+    if wrong == "kind":
+        forged = forged.model_copy(update={"kind": "lora"})
+    await world.blobs.put(forged.encode())
+    terms = await world.submit(await training(world, dataset=forged.ref))
+    assert await refused(world, node) == {"input-unavailable": 1}
+    assert state_is(world, terms, TaskState.SUBMITTED)
+
+
+@pytest.mark.parametrize("more", [1, -1])
+async def test_a_state_of_another_size_is_not_claimed(more: int, world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    spec = await training(world)
+    raw = await honest_state(world, spec)
+    await world.blobs.put(raw)
+    wanted = rest(world, spec, raw)
+    assert wanted.resume is not None
+    resume = wanted.resume.model_copy(update={"size": len(raw) + more})
+    terms = await world.submit(wanted.changed(resume=resume))
+    assert await refused(world, node) == {"input-unavailable": 1}
+    assert state_is(world, terms, TaskState.SUBMITTED)
