@@ -33,6 +33,7 @@ from gesso_node.executors.lora.cheats import cheating
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.executors.lora.use import AdapterSet, strengths
+from gesso_node.executors.pipeline import open_pipeline, says_no_memory
 from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.executors.preview import Previewer
 from gesso_node.executors.profiles import STRICT_KEY, device_family, profile_key
@@ -41,8 +42,6 @@ from gesso_node.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.trace import LeafKind, Slot, TensorType
-
-_diffusers: Any = diffusers  # its classes carry no usable types
 
 
 class DiffusersOptions(BaseModel):
@@ -162,7 +161,7 @@ class DiffusersEngine:
         check_model_folder(model_dir)
         while len(self._loaded) >= self._options.max_loaded:
             self._loaded.popitem(last=False)
-        pipeline = _open_pipeline(model_dir, DTYPES[dtype], self._device)
+        pipeline = open_pipeline(model_dir, DTYPES[dtype], self._device)
         use_kernels(pipeline.unet, STRICT if strict else self._options.kernels)
         loaded = _Loaded(pipeline, dict(pipeline.scheduler.config), Previewer.of(pipeline), AdapterSet(pipeline))
         self._loaded[key] = loaded
@@ -214,7 +213,7 @@ class _Run:
         generator = torch.Generator("cpu").manual_seed(spec.image_seed(index))
         noise = torch.randn(latent_shape(pipe, spec), generator=generator, dtype=torch.float32)
         self._record(Slot(LeafKind.NOISE, index), noise)
-        pipe.scheduler = make_scheduler(self._scheduler_config, spec.scheduler, pipe.unet.dtype)
+        pipe.scheduler = make_scheduler(self._scheduler_config, spec.scheduler, DTYPES[spec.dtype])
         hook = self._watch_branches(index)
         try:
             latents = pipe(
@@ -278,12 +277,8 @@ class _MemoryErrors:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError) or _says_no_memory(error):
+        if isinstance(error, torch.OutOfMemoryError) or says_no_memory(error):
             raise MemoryError(str(error)[:500]) from error
-
-
-def _says_no_memory(error: BaseException | None) -> bool:
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
 
 
 def _device(wanted: str) -> torch.device:
@@ -310,33 +305,6 @@ def _one_thread(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _open_pipeline(model_dir: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    try:
-        pipeline = _diffusers.StableDiffusionPipeline.from_pretrained(
-            str(model_dir),
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-            low_cpu_mem_usage=True,
-        )
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        if _says_no_memory(error):
-            raise
-        raise ModelInvalid(f"the model cannot be loaded: {type(error).__name__}: {str(error)[:500]}") from error
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
-    # The decode is checked by auditors to one grey level, which fp16 cannot promise.
-    if dtype != torch.float32:
-        pipeline.vae.to(torch.float32)
-    return pipeline
 
 
 def _check_size(pipe: Any, spec: TextToImage) -> None:

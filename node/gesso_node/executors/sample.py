@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,44 +21,98 @@ TEXT_WIDTH = 32
 TEXT_LENGTH = 32
 
 
-def write_sample_pipeline(folder: Path, *, widths: Sequence[int] = (32, 64), seed: int = 0) -> Path:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Channels a level of UNet and autoencoder, and how wide and deep the rest is."""
+
+    unet: Sequence[int] = (32, 64)
+    unet_layers: int = 1
+    head_width: int = 8
+    vae: Sequence[int] = (8, 16, 32)
+    text_width: int = TEXT_WIDTH
+    text_layers: int = 2
+    text_heads: int = 2
+    groups: int = 8
+
+
+HALF = Sizes(
+    unet=(160, 320, 640, 640),
+    unet_layers=2,
+    head_width=8,
+    vae=(64, 128, 256, 256),
+    text_width=384,
+    text_layers=12,
+    text_heads=6,
+    groups=32,
+)
+"""Stable Diffusion 1.5 with every width halved: 220 million parameters in the UNet."""
+
+
+def write_sample_pipeline(
+    folder: Path, *, widths: Sequence[int] | None = None, sizes: Sizes | None = None, seed: int = 0
+) -> Path:
     """Write the folder and return it. `widths` are the UNet's channels a level; cost grows with their square."""
     torch.manual_seed(seed)
+    sizes = sizes or (Sizes(unet=widths) if widths else Sizes())
     tokenizer = _tokenizer(folder / "tokenizer")
-    text = CLIPTextModel(
+    pipeline = _diffusers.StableDiffusionPipeline(
+        text_encoder=_text_encoder(tokenizer, sizes),
+        vae=_autoencoder(sizes),
+        tokenizer=tokenizer,
+        unet=_unet(sizes),
+        scheduler=_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(str(folder), safe_serialization=True)
+    return folder
+
+
+def _text_encoder(tokenizer: CLIPTokenizer, sizes: Sizes) -> Any:
+    return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=2 * TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
+            hidden_size=sizes.text_width,
+            intermediate_size=2 * sizes.text_width,
+            num_hidden_layers=sizes.text_layers,
+            num_attention_heads=sizes.text_heads,
             max_position_embeddings=TEXT_LENGTH,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    vae = _diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 16, 32),
+
+
+def _autoencoder(sizes: Sizes) -> Any:
+    return _diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(sizes.vae),
+        up_block_types=("UpDecoderBlock2D",) * len(sizes.vae),
+        block_out_channels=tuple(sizes.vae),
         norm_num_groups=4,
         latent_channels=4,
         sample_size=64,
         mid_block_add_attention=False,
     )
-    deeper = len(widths) - 1
-    unet = _diffusers.UNet2DConditionModel(
+
+
+def _unet(sizes: Sizes) -> Any:
+    deeper = len(sizes.unet) - 1
+    return _diffusers.UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=tuple(widths),
+        block_out_channels=tuple(sizes.unet),
         down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
         up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
-        layers_per_block=1,
-        cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=8,
-        norm_num_groups=8,
+        layers_per_block=sizes.unet_layers,
+        cross_attention_dim=sizes.text_width,
+        attention_head_dim=sizes.head_width,
+        norm_num_groups=sizes.groups,
     )
-    scheduler = _diffusers.DDIMScheduler(
+
+
+def _scheduler() -> Any:
+    return _diffusers.DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
         beta_end=0.012,
@@ -66,18 +121,6 @@ def write_sample_pipeline(folder: Path, *, widths: Sequence[int] = (32, 64), see
         timestep_spacing="trailing",
         steps_offset=1,
     )
-    pipeline = _diffusers.StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(str(folder), safe_serialization=True)
-    return folder
 
 
 def _tokenizer(folder: Path) -> CLIPTokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,15 @@ class AdapterFile(adapterfile.AdapterFile):
 
     def array(self, name: str) -> Array:
         """One tensor as fp32. Raises ModelInvalid for values that are not numbers."""
+        return self._numbers(name, self.file.read(name))
+
+    def arrays(self) -> Iterator[tuple[str, Array]]:
+        """Every tensor as `array` gives it, the file read through once."""
+        for name, raw in self.file.read_all():
+            yield name, self._numbers(name, raw)
+
+    def _numbers(self, name: str, raw: bytes) -> Array:
         info = self.file.tensors[name]
-        raw = self.file.read(name)
         if info.dtype == "BF16":
             wide = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
             values = wide.view(np.float32)

@@ -1,220 +1,138 @@
-"""Drawing with LoRAs: put on a loaded pipeline and taken off again without reloading or ever merging into the base.
+"""Drawing with LoRAs: beside a loaded pipeline, never in it, so that one costs no more than reading its file.
 
-Merging and unmerging leaves rounding in the base, so it is never done: adapters stay beside the layers they change and
-are switched. Nothing is skipped in silence: a file whose layers or shapes do not fit this base is refused.
+The base keeps its modules and its weights. While LoRAs are on, what each one adds is summed to the outputs of the
+layers that it changes, in the operations and the order of peft (a test holds that to the bit); merging them would leave
+rounding in the base, and giving layers to peft rebuilds the model. Nothing is skipped in silence: a file whose layers
+or shapes do not fit this base is refused.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
-from peft.tuners.lora import LoraLayer
+from torch.nn import functional
 
 from gesso.checkpointfile import Array
 from gesso_node.executors.lora.adapter_file import AdapterFile, Layer, read_adapter
-from gesso_node.executors.lora.network import remove_adapters
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TextToImage
 
 MAX_KEPT = 4
-"""Adapters that stay on a pipeline, ready to be switched on; more, and the one not used for longest leaves."""
-
-
-_Form = dict[str, dict[str, tuple[int, float]]]
-"""Rank and alpha by module name, by part: adapters of one form differ in nothing but their numbers."""
+"""Adapters whose numbers stay at hand; more, and the one not used for longest leaves."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Put:
-    name: str
-    form: _Form
+class _Matrices:
+    """What one adapter adds to one layer, on the base's device and in its type."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+    alpha: float
+    rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A file read and checked to its last number, so that nothing can be refused once layers are touched."""
-
-    plans: dict[str, dict[str, Layer]]
-    weights: dict[tuple[str, str], tuple[Array, Array]]
-
-    @property
-    def form(self) -> _Form:
-        return {
-            part: {name: (layer.rank, float(layer.alpha or layer.rank)) for name, layer in plan.items()}
-            for part, plan in self.plans.items()
-        }
+_Adapter = dict[torch.nn.Module, _Matrices]
 
 
 class AdapterSet:
-    """The adapters of one pipeline. Keyed by path: a node's folders are named by the hash of what is in them.
-
-    Building layers costs more than filling them. So when no place is free, a new adapter takes over the layers of an
-    idle one of the same form, if there is one; only their numbers change, and the result is the same to the bit.
-    """
+    """The adapters of one pipeline. Keyed by path: a node's folders are named by the hash of what is in them."""
 
     def __init__(self, pipe: Any, *, keep: int = MAX_KEPT) -> None:
-        self._parts = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
+        self._parts: dict[str, torch.nn.Module] = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
         self._keep = keep
-        self._put: OrderedDict[Path, _Put] = OrderedDict()
-        self._layers: dict[tuple[str, str], Any] = {}
-        self._modules: dict[str, dict[str, str]] = {}
-        self._count = 0
+        self._kept: OrderedDict[Path, _Adapter] = OrderedDict()
+        self._modules: dict[str, dict[str, torch.nn.Module]] = {}
+        self._on = ExitStack()
 
     @contextmanager
     def applied(self, wanted: Sequence[tuple[Path, float]]) -> Iterator[None]:
         """These adapters and no others, at these strengths, inside the block. Raises ModelInvalid with a sentence."""
-        for path, _ in wanted:
-            self._ensure(path, {one for one, _ in wanted})
-        for path, _ in wanted:
-            self._put.move_to_end(path)
+        adapters = [(self._ready(path, keep=len(wanted)), strength) for path, strength in wanted]
         try:
-            if wanted:
-                self._switch({self._put[path].name: strength for path, strength in wanted})
+            self._switch(adapters)
             yield
         finally:
             self.off()
 
     def clear(self) -> None:
-        """Take everything off; the layers are plain ones again, their weights untouched."""
-        for part in self._parts.values():
-            remove_adapters(part)
-        self._put.clear()
-        self._layers.clear()
+        """Forget every adapter."""
+        self.off()
+        self._kept.clear()
 
     @property
     def kept(self) -> tuple[Path, ...]:
         """What is ready to be switched on, the most recently used last."""
-        return tuple(self._put)
+        return tuple(self._kept)
 
-    def _ensure(self, path: Path, needed: set[Path]) -> None:
-        if path in self._put:
-            return
-        ready = self._read(path)
-        idle = [other for other in self._put if other not in needed]
-        if len(self._put) >= self._keep:
-            twin = next((other for other in idle if self._put[other].form == ready.form), None)
-            if twin is not None:
-                self._put[path] = self._refill(self._put.pop(twin), ready)
-                return
-        while len(self._put) >= self._keep and idle:
-            self._remove(idle.pop(0))
-        self._count += 1
-        self._put[path] = self._build(ready, f"lora{self._count}")
+    def off(self) -> None:
+        """The base alone; what is at hand stays so."""
+        self._on.close()
 
-    def _read(self, path: Path) -> _Ready:
+    def _ready(self, path: Path, *, keep: int) -> _Adapter:
+        """The numbers of a file, read and checked to the last one. `keep` is how many the task needs at once."""
+        if path not in self._kept:
+            self._kept[path] = self._read(path)
+            while len(self._kept) > max(self._keep, keep):
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(path)
+        return self._kept[path]
+
+    def _read(self, path: Path) -> _Adapter:
         file = read_adapter(path)
-        plans = {part: plan for part in self._parts if (plan := self._plan(file, part))}
-        weights = {
-            (part, name): (file.array(layer.down), file.array(layer.up))
-            for part, plan in plans.items()
-            for name, layer in plan.items()
-        }
-        return _Ready(plans, weights)
+        modules = {key: self._module(file, *key) for key in file.layers}
+        for key, layer in file.layers.items():
+            _check_shapes(file, layer, modules[key])
+        arrays = dict(file.arrays())
+        return {modules[key]: _matrices(layer, modules[key], arrays) for key, layer in file.layers.items()}
 
-    @torch.no_grad()
-    def _build(self, ready: _Ready, name: str) -> _Put:
-        try:
-            for part, plan in ready.plans.items():
-                self._insert(part, plan, name)
-            self._fill(ready, name)
-        except BaseException:
-            self._delete(name)
-            raise
-        finally:
-            self.off()
-        return _Put(name, ready.form)
-
-    @torch.no_grad()
-    def _refill(self, slot: _Put, ready: _Ready) -> _Put:
-        try:
-            self._fill(ready, slot.name)
-        except BaseException:
-            self._delete(slot.name)
-            raise
-        return slot
-
-    def _fill(self, ready: _Ready, name: str) -> None:
-        for where, (down, up) in ready.weights.items():
-            layer = self._layers[where]
-            for side, array in ((layer.lora_A, down), (layer.lora_B, up)):
-                weight: Any = side[name].weight
-                weight.copy_(_as(array, weight))
-
-    def _plan(self, file: AdapterFile, part: str) -> dict[str, Layer]:
-        """Module name to layer, checked against the base."""
-        base = self._parts[part]
+    def _module(self, file: AdapterFile, part: str, key: str) -> torch.nn.Module:
         modules = self._names(part)
-        plan = {}
-        for (where, key), layer in file.layers.items():
-            if where != part:
-                continue
-            name = modules.get(key) or modules.get(f"text_model_{key}")
-            if name is None:
-                raise ModelInvalid(
-                    f"{file.file.path.name} is made for another base: this one has no layer {layer.module}",
-                    hint="a LoRA works on the model family that it was trained on",
-                )
-            _check_shapes(file, layer, base.get_submodule(name))
-            plan[name] = layer
-        return plan
+        found = modules.get(key) or modules.get(f"text_model_{key}")
+        if found is None:
+            module = file.layers[part, key].module
+            raise ModelInvalid(
+                f"{file.file.path.name} is made for another base: this one has no layer {module}",
+                hint="a LoRA works on the model family that it was trained on",
+            )
+        return found
 
-    def _names(self, part: str) -> dict[str, str]:
-        """What may be adapted, by its name with underscores; adapters come and go, these names stay."""
+    def _names(self, part: str) -> dict[str, torch.nn.Module]:
+        """What may be adapted, by its name with underscores."""
         if part not in self._modules:
             self._modules[part] = {
-                name.replace(".", "_"): name
+                name.replace(".", "_"): module
                 for name, module in self._parts[part].named_modules()
-                if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | LoraLayer) and not _inside_adapter(name)
+                if isinstance(module, torch.nn.Linear) or (isinstance(module, torch.nn.Conv2d) and module.groups == 1)
             }
         return self._modules[part]
 
-    def _insert(self, part: str, plan: dict[str, Layer], name: str) -> None:
-        base = self._parts[part]
-        base.add_adapter(_config(plan), adapter_name=name)
-        device, dtype = base.device, base.dtype  # these walk the whole model each time they are asked for
-        for module_name in plan:
-            module: Any = base.get_submodule(module_name)
-            if not isinstance(module, LoraLayer) or name not in module.lora_A:
-                raise ModelInvalid(f"layer {module_name} cannot be adapted")
-            for side in (module.lora_A, module.lora_B):
-                side[name].to(device=device, dtype=dtype)
-            self._layers[part, module_name] = module
-        base.eval()
+    def _switch(self, adapters: Sequence[tuple[_Adapter, float]]) -> None:
+        self.off()
+        here: dict[torch.nn.Module, list[tuple[_Matrices, float]]] = {}
+        for adapter, strength in adapters:
+            for module, matrices in adapter.items():
+                here.setdefault(module, []).append((matrices, strength * matrices.alpha / matrices.rank))
+        for module, scaled in here.items():
+            self._on.callback(module.register_forward_hook(_Sum(scaled)).remove)
 
-    def _switch(self, strengths: dict[str, float]) -> None:
-        for module in self._layers.values():
-            here = [name for name in strengths if name in module.lora_A]
-            module.enable_adapters(bool(here))
-            if here:
-                module.set_adapter(here, inference_mode=True)
-            for name in here:
-                module.set_scale(name, strengths[name])
 
-    def off(self) -> None:
-        """The base alone; what is put on stays ready."""
-        for module in self._layers.values():
-            if not module.disable_adapters:
-                module.enable_adapters(False)
+class _Sum:
+    """A layer's output and what the adapters add to it."""
 
-    def _remove(self, path: Path) -> None:
-        self._delete(self._put.pop(path).name)
-        if not self._put:
-            self.clear()
+    def __init__(self, scaled: Sequence[tuple[_Matrices, float]]) -> None:
+        self._scaled = scaled
 
-    def _delete(self, name: str) -> None:
-        for part in self._parts.values():
-            for module in part.modules():
-                if isinstance(module, LoraLayer) and name in module.lora_A:
-                    module.delete_adapter(name)
-                    module.enable_adapters(False)
-            getattr(part, "peft_config", {}).pop(name, None)
+    def __call__(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        result = output
+        for matrices, scale in self._scaled:
+            result = result + _change(module, matrices, inputs[0].to(matrices.down.dtype)) * scale
+        return result.to(output.dtype)
 
 
 def strengths(spec: TextToImage, folders: Sequence[Path]) -> list[tuple[Path, float]]:
@@ -224,37 +142,33 @@ def strengths(spec: TextToImage, folders: Sequence[Path]) -> list[tuple[Path, fl
     return [(folder, one.strength) for folder, one in zip(folders, spec.loras, strict=True)]
 
 
-def _inside_adapter(name: str) -> bool:
-    return ".lora_" in name or ".base_layer" in name
+def _change(module: torch.nn.Module, matrices: _Matrices, x: torch.Tensor) -> torch.Tensor:
+    if isinstance(module, torch.nn.Conv2d):
+        return functional.conv2d(functional.conv2d(x, matrices.down, None, module.stride, module.padding), matrices.up)
+    return functional.linear(functional.linear(x, matrices.down), matrices.up)
 
 
-def _config(plan: dict[str, Layer]) -> LoraConfig:
-    sizes = {(layer.rank, float(layer.alpha or layer.rank)) for layer in plan.values()}
-    rank, alpha = min(sizes)
-    patterns: dict[str, Any] = {}
-    if len(sizes) > 1:
-        # looked up by regular expression for every layer: slow, so only where layers differ
-        patterns = {
-            "rank_pattern": {_exact(module): layer.rank for module, layer in plan.items()},
-            "alpha_pattern": {_exact(module): layer.alpha or layer.rank for module, layer in plan.items()},
-        }
-    return LoraConfig(
-        r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # a factor like any other; files hold fractions
-        target_modules=sorted(plan),
-        init_lora_weights=False,
-        **patterns,
+def _matrices(layer: Layer, module: torch.nn.Module, arrays: Mapping[str, Array]) -> _Matrices:
+    weight: Any = module.weight
+    deeper = (1,) * (weight.dim() - 2)
+    return _Matrices(
+        down=_like(weight, arrays[layer.down], (layer.rank, *weight.shape[1:])),
+        up=_like(weight, arrays[layer.up], (weight.shape[0], layer.rank, *deeper)),
+        alpha=float(layer.alpha or layer.rank),
+        rank=layer.rank,
     )
 
 
-def _exact(module: str) -> str:
-    return f"^{module.replace('.', chr(92) + '.')}$"
+def _like(weight: torch.Tensor, array: Array, shape: Sequence[int]) -> torch.Tensor:
+    """The numbers in memory of torch's own: how memory is aligned may change what a product adds up to."""
+    return torch.empty(tuple(shape), dtype=weight.dtype, device=weight.device).copy_(
+        torch.from_numpy(array).reshape(tuple(shape))
+    )
 
 
-def _check_shapes(file: AdapterFile, layer: Layer, module: Any) -> None:
-    bare: Any = module.get_base_layer() if isinstance(module, LoraLayer) else module
-    weight: torch.Tensor = bare.weight
-    down, up = file.file.tensors[layer.down].shape, file.file.tensors[layer.up].shape
+def _check_shapes(file: AdapterFile, layer: Layer, module: torch.nn.Module) -> None:
+    weight: Any = module.weight
+    down, up = file.shapes(layer)
     inner = weight.shape[1:].numel()
     fits = down[0] * inner == torch.Size(down).numel() and up[0] == weight.shape[0] and torch.Size(up[2:]).numel() == 1
     if not fits:
@@ -263,7 +177,3 @@ def _check_shapes(file: AdapterFile, layer: Layer, module: Any) -> None:
             f"the LoRA {down} and {up}",
             hint="a LoRA works on the model family that it was trained on",
         )
-
-
-def _as(array: Array, weight: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(array.copy()).reshape(weight.shape).to(weight.dtype)
