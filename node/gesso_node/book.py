@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from gesso_node.journal import Entry, Journal
+from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import NodeMemory, Patience, TaskRecord, TaskState, TaskView, claimable_from
 from gesso_protocol.terms import BoardParams, Terms
@@ -41,6 +42,11 @@ class Known:
         """Claimed, or claim sent, and no result committed yet: it takes one of our slots."""
         entry = self.entry
         return entry is not None and entry.claim_sent_at is not None and self.record.state <= TaskState.CLAIMED
+
+    @property
+    def trains(self) -> bool:
+        """Whether the task is a training."""
+        return self.terms.kind == TaskKind.TRAIN_LORA
 
 
 async def write_down(journal: Journal, known: Known, label: str, **changes: Any) -> None:
@@ -88,6 +94,10 @@ class Book:
     def held(self) -> int:
         """How many of our slots are taken."""
         return sum(known.held for known in self._tasks.values())
+
+    def trains(self) -> bool:
+        """Whether a training is in our hands: it keeps the executor to itself for as long as it takes."""
+        return any(known.held and known.trains for known in self._tasks.values())
 
     def view(self, known: Known) -> TaskView:
         """The chain's side, as the lifecycle's rules want it."""

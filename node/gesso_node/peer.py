@@ -331,6 +331,7 @@ async def _build(
         catalogue=catalogue,
         metrics=metrics,
         tasks=tasks,
+        occupied=book.trains,
     )
     own = OwnTraces(
         journal,
@@ -379,6 +380,7 @@ async def _build(
         settle_batch=settings.settle_batch if settings.settle else None,
         settle_wait_s=settings.settle_wait_s,
         working=settings.work,
+        engaged=audits.engaged,
     )
     announcements = None
     if transport is not None:

@@ -87,7 +87,9 @@ class Reconciler:
         settle_batch: int | None,
         settle_wait_s: int,
         working: bool = True,
+        engaged: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`engaged`: an audit of ours needs the executor until it is revealed; a training would keep it from that."""
         self._chain = chain
         self._journal = journal
         self._book = book
@@ -104,6 +106,7 @@ class Reconciler:
         self._settle_batch = settle_batch
         self._settle_wait_s = settle_wait_s
         self._working = working
+        self._engaged = engaged
         self._wake = anyio.Event()
         self._now = 0
         self._passed = anyio.Event()
@@ -274,7 +277,7 @@ class Reconciler:
             case Wait():
                 return
             case Claim():
-                if self.draining or self._book.held() >= self._slots:
+                if self.draining or self._book.held() >= self._slots or (known.trains and self._engaged()):
                     return
                 await self._send(known, "claim", now, lambda: self._claim(known))
             case Execute():

@@ -54,6 +54,11 @@ class RunBench:
         with self.using(job.inputs.spec, job.inputs.manifest):
             return await self._executor.revisit(job, out_dir)
 
+    @property
+    def taken(self) -> bool:
+        """Whether somebody else has the executor."""
+        return isinstance(self._executor, TrainingExecutor) and self._executor.health().busy
+
     @contextmanager
     def using(self, spec: TrainLora, manifest: BlobRef) -> Iterator[None]:
         """The run's inputs are safe from eviction inside the block. Raises ModelInvalid when they are not here."""

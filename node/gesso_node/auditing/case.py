@@ -13,6 +13,9 @@ from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import Patience, TaskRecord
 
+LOOKING = frozenset({"inspect", "judge", "review"})
+"""What is done about a case that needs the executor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Revealed:
@@ -70,6 +73,14 @@ class Case:
     def disputed(self) -> bool:
         """Whether jurors are or were asked."""
         return self.dispute is not None and self.dispute.phase is not DisputePhase.NONE
+
+    def engages(self, me: Address) -> bool:
+        """Whether our executor may still be needed: we look at the case, or have sealed and are to reveal."""
+        if self.busy & LOOKING:
+            return True
+        entry = self.entry
+        sealed = entry is not None and entry.sealed and entry.closed is None
+        return sealed and not self.left and not self.closed and me not in self.revealed
 
     def touch(self) -> None:
         """Something happened: ask the chain again, at once."""

@@ -16,7 +16,7 @@ from gesso.chain import Chain
 from gesso.chain.arbiter import Arbiter
 from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.auditor import Auditor
-from gesso_node.auditing.case import UNABLE, Case
+from gesso_node.auditing.case import LOOKING, UNABLE, Case
 from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
 from gesso_node.auditing.sending import Sending
@@ -43,7 +43,7 @@ LATE_S = 10
 """Longer than any window that nobody closed: then whoever watches closes it."""
 LATE_SPREAD_S = 8
 WITHDRAW_EVERY_S = 60
-_LOOKING = ("inspect", "judge", "review", "read")
+_LOOKING = LOOKING | {"read"}
 
 
 class Auditing:
@@ -66,7 +66,9 @@ class Auditing:
         seats: bool,
         appeal: bool,
         withdraw_at: Wei,
+        occupied: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`occupied`: a training of ours has the executor, or will have it: then no seat is taken."""
         self._chain = chain
         self._arbiter = arbiter
         self._records = records
@@ -81,10 +83,15 @@ class Auditing:
         self._seats = seats
         self._appeal = appeal
         self._withdraw_at = withdraw_at
+        self._occupied = occupied
         self._withdrawn_at = 0
         self._wake = anyio.Event()
         self._entries: dict[TaskId, AuditEntry] = {}
         self._votes: dict[tuple[TaskId, int], VoteEntry] = {}
+
+    def engaged(self) -> bool:
+        """Whether an audit of ours needs the executor, now or until it is revealed: no training should have it then."""
+        return any(case.engages(self._me) for case in self._watch.cases.values())
 
     # The loop
 
@@ -243,6 +250,9 @@ class Auditing:
     # Doing
 
     async def _inspect(self, case: Case, view: AuditView, now: int) -> None:
+        if self._occupied():
+            case.not_before = now + 1  # what we cannot run in time we must not seal; until the seats are closed, we may
+            return
         work = await self._work(case, view)
         if work is None:
             case.left = UNABLE if not case.not_before > now else ""

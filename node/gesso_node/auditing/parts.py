@@ -52,6 +52,10 @@ class AuditParts:
     asker: Asker | None = None
     blobs: BlobStore | None = None
 
+    def engaged(self) -> bool:
+        """Whether an audit of ours needs the executor until it is revealed."""
+        return self.loop is not None and self.loop.engaged()
+
     async def lost_entry(self, task: TaskId) -> Entry | None:
         """The journal's entry of a committed task of ours, from the chain and the stores, after a lost disk."""
         case = None if self.watch is None else self.watch.cases.get(task)
@@ -95,6 +99,7 @@ async def open_auditing(
     catalogue: Catalogue,
     metrics: Metrics,
     tasks: TaskGroup,
+    occupied: Callable[[], bool],
 ) -> AuditParts:
     """Everything wired and restored. Raises ConfigError for a cheat that is not allowed, Unreachable."""
     records = AuditRecords(journal)
@@ -126,6 +131,7 @@ async def open_auditing(
         seats=settings.audit,
         appeal=settings.audits.appeal,
         withdraw_at=settings.audits.withdraw_at,
+        occupied=occupied,
     )
     await loop.restore()
     return AuditParts(records, watch, loop, asker, blobs)

@@ -324,7 +324,9 @@ class TrainingWork:
             return None
 
     async def _outcome(self, opened: OpenedRun, *, strict: bool, until: float) -> Outcome | None:
-        """Whether training helped; a remark, so a machine that cannot weigh it says nothing."""
+        """Whether training helped; a remark, so a machine that cannot weigh it, or has other work, says nothing."""
+        if self._bench.taken:
+            return None
         last = opened.files[Slot(LeafKind.CHECKPOINT, step=opened.openings.layout.steps)]
         draws = gate_draws(self.assignment.spec)
         job = RevisitJob(self._ground.inputs, weigh=last, draws=draws, strict=strict, deadline_s=_left(until))

@@ -11,6 +11,10 @@ import pytest
 from gesso_node.executors.lora.host import TrainingChildExecutor, TrainingThreadExecutor
 from gesso_node.executors.lora.port import RevisitJob, TrainingInputs
 from gesso_node.executors.port import TimedOut
+from gesso_protocol.lifecycle import TaskState
+
+from .conftest import SPEC, World
+from .trainings import TRAINS, state_is, training
 
 pytestmark = pytest.mark.anyio
 INPUTS = TrainingInputs(cast(Any, None), None, Path(), None, cast(Any, None), bytes(32))
@@ -33,3 +37,20 @@ async def test_an_audit_behind_a_long_training_says_in_time_that_its_turn_did_no
         assert not executor._ended, "nobody failed"
         free.set()
     assert not executor._lock.locked()
+
+
+async def test_no_training_is_claimed_while_an_audit_of_ours_is_not_revealed(world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    sealed = [True]
+    node._reconciler._engaged = lambda: sealed[0]
+    terms = await world.submit(await training(world))
+    picture = await world.submit(SPEC, nonce=2)
+    await world.until(lambda: world.board.state(picture) is TaskState.COMMITTED)
+    assert state_is(world, terms, TaskState.SUBMITTED)
+    assert not node._book.trains()
+    sealed.clear()
+    sealed.append(False)
+    await world.until(lambda: state_is(world, terms, TaskState.CLAIMED))
+    assert node._book.trains(), "from now on no seat is taken"
+    await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+    assert not node._book.trains()

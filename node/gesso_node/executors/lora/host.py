@@ -28,7 +28,7 @@ from gesso_node.executors.lora.port import (
     TrainingOutcome,
 )
 from gesso_node.executors.messages import Failed, FromChild
-from gesso_node.executors.port import Crashed, OutOfMemory, TimedOut, Unfit
+from gesso_node.executors.port import Crashed, ExecutorHealth, OutOfMemory, TimedOut, Unfit
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 
 _Done = TypeVar("_Done", Trained, Revisited)
@@ -46,6 +46,10 @@ class TrainingExecutor(Protocol):
 
     async def revisit(self, job: RevisitJob, out_dir: Path) -> RevisitOutcome:
         """Parts of a run again, for an audit; our states are written to `out_dir`."""
+        ...
+
+    def health(self) -> ExecutorHealth:
+        """Whether it is busy, among other things."""
         ...
 
 
