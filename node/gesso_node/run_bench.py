@@ -7,16 +7,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gesso.blobs import BlobStore
+from gesso_node.executors.lora.fault import InputInvalid, from_requester
 from gesso_node.executors.lora.host import TrainingExecutor
 from gesso_node.executors.lora.port import RevisitJob, RevisitOutcome, TrainingInputs
 from gesso_node.executors.port import Unfit
 from gesso_node.models import ModelCache
-from gesso_protocol.errors import BlobTooLarge, ModelInvalid
+from gesso_protocol.errors import BlobError, BlobMissing, BlobTooLarge, ModelInvalid, Unreachable
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.training.checkpoint import most_state_bytes
 
 GIVEN_STATE_FILE = "given.safetensors"
+
+
+class InputMissing(BlobMissing):
+    """What the requester named cannot be had, or not as what it is named."""
 
 
 class RunBench:
@@ -30,13 +35,18 @@ class RunBench:
 
     async def inputs(self, spec: TrainLora, manifest: BlobRef, seed: bytes, folder: Path) -> TrainingInputs:
         """Everything that a run is made from, fetched and checked; a given state is put into `folder`. Raises
-        ModelInvalid and what the cache raises."""
-        for ref in self._wanted(spec, manifest):
-            await self._models.ensure(ref)
-        await self._check_kind(spec.dataset, "dataset")
+        InputInvalid and InputMissing for what the requester named, and what the cache raises."""
+        if self._needs_model:
+            await self._models.ensure(manifest)
         start = spec.continue_from
-        if start is not None:
-            await self._check_kind(start.manifest, "lora")
+        with _of_requester():
+            with from_requester():
+                await self._check_kind(spec.dataset, "dataset")
+                if start is not None:
+                    await self._check_kind(start.manifest, "lora")
+            for ref in (spec.dataset, *(() if start is None else (start.manifest,))):
+                await self._models.ensure(ref)
+            state = await self._given_state(spec, manifest, folder)
         return TrainingInputs(
             spec=spec,
             model_dir=self._models.path(manifest) if self._needs_model else None,
@@ -44,7 +54,7 @@ class RunBench:
             start_dir=None if start is None else self._models.path(start.manifest),
             manifest=manifest,
             seed=seed,
-            state=await self._given_state(spec, manifest, folder),
+            state=state,
         )
 
     async def revisit(self, job: RevisitJob, out_dir: Path) -> RevisitOutcome:
@@ -68,23 +78,23 @@ class RunBench:
             yield
 
     async def _given_state(self, spec: TrainLora, manifest: BlobRef, folder: Path) -> Path | None:
-        """The checkpoint that the spec names, on disk. Raises ModelInvalid when it has another size than it says."""
+        """The checkpoint that the spec names, on disk. Raises InputInvalid when it has another size than it says."""
         resume = spec.resume
         if resume is None:
             return None
         if self._needs_model:
             base = await self._models.read_manifest(manifest)
             if resume.size > most_state_bytes(base.size):
-                raise ModelInvalid("the checkpoint to go on from is larger than any LoRA for this base can be")
+                raise InputInvalid("the checkpoint to go on from is larger than any LoRA for this base can be")
         path = folder / GIVEN_STATE_FILE
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 await self._blobs.fetch(resume.state, path, max_bytes=resume.size)
             except BlobTooLarge as error:
-                raise ModelInvalid("the checkpoint to go on from is larger than the task says") from error
+                raise InputInvalid("the checkpoint to go on from is larger than the task says") from error
         if path.stat().st_size != resume.size:
-            raise ModelInvalid("the checkpoint to go on from is smaller than the task says")
+            raise InputInvalid("the checkpoint to go on from is smaller than the task says")
         return path
 
     def _wanted(self, spec: TrainLora, manifest: BlobRef) -> tuple[BlobRef, ...]:
@@ -95,3 +105,12 @@ class RunBench:
         manifest = await self._models.read_manifest(ref)
         if manifest.kind != kind:
             raise ModelInvalid(f"{ref.short} is a {manifest.kind}, not a {kind}")
+
+
+@contextmanager
+def _of_requester() -> Iterator[None]:
+    """Bytes that nobody serves, or that are others than their name says, are the requester's to bring."""
+    try:
+        yield
+    except (Unreachable, BlobError) as error:
+        raise InputMissing(error.message, hint=error.hint) from error

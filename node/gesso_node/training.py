@@ -29,7 +29,7 @@ from gesso_node.results import picture_entry
 from gesso_node.run_bench import RunBench
 from gesso_protocol.errors import ExecutorCrashed, Unreachable
 from gesso_protocol.fields import TaskKind
-from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.result import ExecutorName, ResultManifest
@@ -38,6 +38,7 @@ from gesso_protocol.trace import Binding
 
 TELL_EVERY_S = 0.2
 """Updates may come faster than anybody wants to hear of them."""
+NO_TRACE = Root(bytes(32))
 OnStep = Callable[[TrainingStep], None]
 
 
@@ -133,6 +134,22 @@ class TrainingDesk:
             trace_root=outcome.trace_root,
             trace_backup=trace_backup,
             adapter=adapter,
+        )
+        await self._blobs.put(manifest.encode(), expect=manifest.ref)
+        return manifest
+
+    async def publish_nothing(self, order: TrainingOrder, why: str, node: Address) -> ResultManifest:
+        """Put the manifest of a run of which nothing came. It has no trace: nothing is paid for it."""
+        self._sharer.forget(order.task)
+        manifest = ResultManifest(
+            task=order.task,
+            node=node,
+            executor=_executor_name(self._executor.name),
+            spec=spec_ref(order.spec),
+            model_manifest=order.manifest,
+            images=(),
+            profile={"steps-done": str(order.spec.first_step), "stopped": why[:200]},
+            trace_root=NO_TRACE,
         )
         await self._blobs.put(manifest.encode(), expect=manifest.ref)
         return manifest

@@ -14,6 +14,7 @@ from gesso.blobs import BlobStore
 from gesso_node import backup
 from gesso_node.backup import TraceSecrets
 from gesso_node.book import Book, Known, write_down
+from gesso_node.executors.lora.fault import InputInvalid
 from gesso_node.executors.lora.outside import TrainingTrace
 from gesso_node.executors.lora.port import Trained, TrainingOutcome
 from gesso_node.executors.lora.run import ask_to_stop, take_stop_back
@@ -24,6 +25,7 @@ from gesso_node.models import ModelCache
 from gesso_node.opened_run import trace_files
 from gesso_node.progress import ProgressSender
 from gesso_node.results import publish_result
+from gesso_node.run_bench import InputMissing
 from gesso_node.traces import Traces
 from gesso_node.training import TrainingDesk, TrainingOrder
 from gesso_protocol.errors import BlobError, BlobMissing, ExecutorError, GessoError, ModelInvalid, Unreachable
@@ -195,7 +197,16 @@ class Workbench:
             out_dir=self.trace_folder(known),
             deadline_s=await self._time_left(known),
         )
-        outcome = await self._training.run(order, lambda step: self._progress.training(known.task, step))
+        try:
+            outcome = await self._training.run(order, lambda step: self._progress.training(known.task, step))
+        except (InputInvalid, InputMissing) as error:
+            # what is missing may still come, for as long as there is time
+            if isinstance(error, InputMissing) and not await self._is_late(known):
+                raise
+            outcome = Unfit(error.message, by_input=True)
+        if isinstance(outcome, Unfit) and outcome.by_input:
+            await self._nothing(known, order, self._training, outcome.reason)
+            return
         if not isinstance(outcome, Trained):
             await self._failed(known, entry, outcome)
             return
@@ -218,13 +229,28 @@ class Workbench:
     async def _believe(self, known: Known, desk: TrainingDesk) -> TaskRecord:
         """The claim as the chain has it now, with the wish to stop in the run's folder, or out of it, as it says."""
         record = known.record = await desk.claim(known.task, self._book.me)
-        late_from = self._book.view(known).late_from
-        late = late_from is not None and await self._chain_now() >= late_from
-        known.stopping = record.stop_requested or late
+        known.stopping = record.stop_requested or await self._is_late(known)
         self.go_on(known)
         if known.stopping:
             self.stop(known)
         return record
+
+    async def _is_late(self, known: Known) -> bool:
+        late_from = self._book.view(known).late_from
+        return late_from is not None and await self._chain_now() >= late_from
+
+    async def _nothing(self, known: Known, order: TrainingOrder, desk: TrainingDesk, reason: str) -> None:
+        """With what its requester handed in, nobody can train: a part of nothing is committed. The whole fee comes back
+        as it would at an expiry, and our standing stays."""
+        log.warning("work.nothing", task=known.task.short, reason=reason)
+        self._metrics.failed("Input")
+        await self._journal.count("failed", "Input")
+        manifest = await desk.publish_nothing(order, reason, self._book.me)
+        self._progress.stage(known.task, "failed", f"nothing comes of it: {reason}")
+        await self.forget(known)
+        roots = {"result_root": result_root(manifest), "trace_root": manifest.trace_root}
+        said = f"Input: {reason}"[:500]
+        await write_down(self._journal, known, "outcome", result=manifest, done_bps=0, last_failure=said, **roots)
 
     async def _time_left(self, known: Known) -> float:
         now = await self._chain_now()

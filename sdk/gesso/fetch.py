@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gesso import png
 from gesso.blobs.port import BlobStore
 from gesso_protocol.errors import BlobCorrupt, EncodingInvalid
+from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.result import ResultManifest, result_root
 from gesso_protocol.terms import Terms
@@ -66,6 +67,7 @@ def _checked_manifest(raw: bytes, task: TaskId, terms: Terms, commitment: Commit
         and manifest.node == commitment.node
         and manifest.trace_root == commitment.trace_root
     )
+    same = same and not (manifest.nothing and terms.kind != TaskKind.TRAIN_LORA)
     if not same:
         raise BlobCorrupt("the node committed to a manifest of another task", hint="do not pay this node again")
     return manifest

@@ -41,6 +41,7 @@ MAX_RESUMES = 3
 SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 900, 4 * 3600
 SECONDS_A_MEGAPIXEL_STEP = 10
 """Several times what two cores without a GPU need."""
+_NOTHING_HINT = "the whole fee comes back when it settles; correct what was handed in and order again"
 _IN_THOUSANDTHS = (
     "caption_dropout", "max_grad_norm", "min_snr", "noise_offset", "prior", "sample_guidance", "weight_decay",
 )  # fmt: skip
@@ -240,7 +241,8 @@ def _hinting(lost: AsyncTask, error: TaskFailed) -> Iterator[None]:
 async def fetch_adapter(blobs: BlobStore, result: Result) -> Adapter:
     """The adapter of a finished training. Raises TaskFailed when the result holds none, BlobCorrupt, BlobMissing."""
     if result.adapter is None:
-        raise TaskFailed("the node's result holds no adapter")
+        why = result.receipt.profile.get("stopped", "") or "the node's result holds no adapter"
+        raise TaskFailed(f"nothing came of the training: {why}", hint=_NOTHING_HINT)
     raw = await blobs.get(result.adapter, max_bytes=ModelManifest.MAX_BYTES)
     manifest = ModelManifest.decode(raw)
     if manifest.ref != result.adapter or manifest.kind != "lora":

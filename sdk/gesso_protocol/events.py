@@ -96,7 +96,7 @@ class Delivered(_Event):
     kind: Literal["delivered"] = "delivered"
     node: Address
     manifest: BlobRef
-    images: Annotated[int, Field(ge=1)]
+    images: Annotated[int, Field(ge=0)]
 
 
 class TrainingStep(_Event):
@@ -166,7 +166,7 @@ class Fetched(_Event):
 
     kind: Literal["fetched"] = "fetched"
     manifest: BlobRef
-    images: Annotated[int, Field(ge=1)]
+    images: Annotated[int, Field(ge=0)]
 
 
 class RestReturned(_Event):

@@ -52,7 +52,7 @@ class ResultManifest(Document):
     executor: ExecutorName
     spec: BlobRef
     model_manifest: BlobRef
-    images: Annotated[tuple[ImageEntry, ...], Field(min_length=1, max_length=MAX_COUNT, strict=False)]
+    images: Annotated[tuple[ImageEntry, ...], Field(max_length=MAX_COUNT, strict=False)]
     profile: Annotated[dict[str, str], AfterValidator(_check_profile)] = Field(default_factory=dict)
     trace_root: Root
     trace_backup: BlobRef | None = None
@@ -64,7 +64,14 @@ class ResultManifest(Document):
     def _images_are_counted(self) -> Self:
         if [image.index for image in self.images] != list(range(len(self.images))):
             raise ValueError("images are numbered 0, 1, 2, ... in order")
+        if not self.images and (self.adapter is not None or not self.profile.get("stopped")):
+            raise ValueError("a result without images says why nothing came of the task")
         return self
+
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing came of the task, a training; `profile["stopped"]` says why."""
+        return not self.images
 
     @property
     def ref(self) -> BlobRef:

@@ -17,7 +17,7 @@ from gesso_node.executors.lora.fake_trainer import FakeTrainer
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.run import train
 from gesso_protocol import events
-from gesso_protocol.errors import UsageError
+from gesso_protocol.errors import TaskFailed, UsageError
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei, part_of
 from gesso_protocol.spec import TrainLora
@@ -141,6 +141,22 @@ async def test_a_long_run_survives_its_requester_and_a_yank_and_can_be_stopped(t
         assert settled.receipt.done_bps == adapter.steps_done * 50
         assert (await client.balance()).deposit == before - part.due
         assert await net.earned(node) > 0
+        assert await net.balanced()
+
+
+async def test_settings_that_break_at_once_cost_their_requester_the_time_and_the_node_nothing(tmp_path: Path) -> None:
+    async with Devnet.open(nodes=1, faults=FakeFaults(nan_at_step=2)) as net:
+        client, node = net.submitter, net.nodes[0].address
+        before, standing = (await client.balance()).deposit, (await net.chain.node(node)).standing
+        with anyio.fail_after(PATIENCE_S):
+            run = await client.train_lora(photos(tmp_path / "photos"), steps=40, rank=4)
+            with pytest.raises(TaskFailed, match=r"nothing came of the training: nothing was learnt: .* update 3"):
+                await run.result()
+            await until_state(net, run.id, TaskState.SETTLED)
+        assert (await net.chain.done_of(run.id)).bps == 0
+        assert (await client.balance()).deposit == before
+        assert (await net.chain.node(node)).standing == standing
+        assert await net.earned(node) == 0
         assert await net.balanced()
 
 

@@ -7,6 +7,7 @@ works.py      which work a case is
 pictures.py   picture tasks: steps again
 inspect.py    opened tensors and re-run steps to a verdict
 trainings.py  trainings: segments again
+nothing.py    trainings of which nothing came
 run_files.py  checkpoints and adapters that a node opened, as verified files
 run_checks.py what is exact about a training
 auditor.py    one audit: seal, commit, judge, reveal

@@ -18,6 +18,7 @@ from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.auditor import Auditor
 from gesso_node.auditing.case import LOOKING, UNABLE, Case
 from gesso_node.auditing.juror import Juror
+from gesso_node.auditing.nothing import NothingWork
 from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
 from gesso_node.auditing.sending import Sending
 from gesso_node.auditing.watch import Watch
@@ -254,7 +255,7 @@ class Auditing:
             case.not_before = now + 1  # what we cannot run in time we must not seal; until the seats are closed, we may
             return
         work = await self._work(case, view)
-        if work is None:
+        if work is None or isinstance(work, NothingWork):
             case.left = UNABLE if not case.not_before > now else ""
             return
         if case.entry is None:

@@ -24,7 +24,7 @@ class Finding:
     verdict: Verdict
     projection: bytes | None
     profile: str
-    evidence: BlobRef
+    evidence: BlobRef | None
 
 
 class Computed(Protocol):

@@ -14,6 +14,7 @@ from gesso.runseed import seed_of_run
 from gesso_node.auditing.ask import Asker
 from gesso_node.auditing.assignment import Assignment, RunAssignment
 from gesso_node.auditing.case import Case
+from gesso_node.auditing.nothing import NothingWork
 from gesso_node.auditing.pictures import Examiner, PictureWork
 from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.auditing.work import Work
@@ -126,4 +127,6 @@ class Works:
         share = await self._chain.done_of(case.task)
         late = case.committed_at >= late_from(claimed_at, case.filing.terms.commit_window_s)
         learnt = RunAssignment(run, case.filing, spec, manifest, view.challenge, view.rules, share, late)
+        if share.bps == 0:
+            return NothingWork(learnt)
         return TrainingWork(learnt, self._asker, self._bench, seed, self._blobs, self._folder / case.task.hex())

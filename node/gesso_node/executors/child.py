@@ -415,7 +415,9 @@ def _step(message: Stepped) -> StepDone:
 def failure(message: Failed, tail: str) -> OutOfMemory | Unfit | Crashed:
     if message.reason == "out-of-memory":
         return OutOfMemory(message.message)
-    return Unfit(message.message) if message.reason == "unfit" else Crashed(message.message, tail)
+    if message.reason in ("unfit", "input"):
+        return Unfit(message.message, by_input=message.reason == "input")
+    return Crashed(message.message, tail)
 
 
 def _outcome(message: Done | Failed, job: Job, engine: str, tail: str) -> Outcome:

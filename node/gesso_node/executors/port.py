@@ -99,9 +99,11 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """The model folder or the spec cannot be run by this executor at all (not safetensors, unknown pipeline, …)."""
+    """The model folder or the spec cannot be run by this executor at all (not safetensors, unknown pipeline, …).
+    `by_input`: whoever ordered it handed in what no executor can run."""
 
     reason: str
+    by_input: bool = False
 
 
 Outcome: TypeAlias = Finished | Crashed | OutOfMemory | TimedOut | Unfit

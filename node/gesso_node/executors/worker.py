@@ -15,9 +15,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TypeAlias, TypeVar
+from typing import IO, Literal, TypeAlias, TypeVar
 
 from gesso_node.executors.engine import Cancelled, Engine, EngineJob, EngineResult, load_engine
+from gesso_node.executors.lora.fault import InputInvalid
 from gesso_node.executors.lora.inside import revisit_inside, train_inside
 from gesso_node.executors.lora.messages import Revisit, RevisitDone, Train, TrainDone, TrainStep
 from gesso_node.executors.messages import (
@@ -138,7 +139,8 @@ def _or_failed(job: int | None, work: Callable[[], _Reply]) -> _Reply | Failed:
     except Cancelled:
         return Failed(job=job, reason="cancelled", message="stopped at the node's request")
     except ModelInvalid as error:
-        return Failed(job=job, reason="unfit", message=error.message[:4000])
+        reason: Literal["input", "unfit"] = "input" if isinstance(error, InputInvalid) else "unfit"
+        return Failed(job=job, reason=reason, message=error.message[:4000])
     except MemoryError as error:
         return Failed(job=job, reason="out-of-memory", message=str(error)[:4000] or "out of memory")
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from gesso.chain.events import TaskClaimed, TaskCommitted
 from gesso.checkpointfile import State, read_state, write_state
 from gesso.tensorfile import write_tensors
 from gesso.training import adapter_manifest
+from gesso_node.executors.child import failure
 from gesso_node.executors.fake import FakeFaults
+from gesso_node.executors.lora.fault import InputInvalid, from_requester
 from gesso_node.executors.lora.host import TrainingThreadExecutor
+from gesso_node.executors.messages import Failed, Loaded
+from gesso_node.executors.port import Unfit
+from gesso_node.executors.worker import _or_failed
+from gesso_node.peer import Node
+from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.fields import Adapter
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import ModelManifest
+from gesso_protocol.result import ResultManifest
+from gesso_protocol.terms import Terms
+from gesso_protocol.training.share import late_from
 
 from .conftest import World
 from .trainings import (
@@ -33,13 +45,69 @@ from .trainings import (
 pytestmark = pytest.mark.anyio
 
 
+async def nothing_comes(world: World, node: Node, terms: Terms, word: str) -> None:
+    """A part of nothing is committed and settled: the money goes back, and nobody let anything expire."""
+    await world.until(lambda: state_is(world, terms, TaskState.SETTLED), turns=90)
+    assert word in await said(node, terms)
+    assert world.board.parts[task_of(terms)] == 0
+    assert world.board.refunded[task_of(terms)] == terms.fee
+    assert world.board.balances[node.address] == 0
+    assert [(verb, how) for verb, _, how in world.board.attempts] == [
+        ("claim", "ok"),
+        ("commit", "ok"),
+        ("settle", "ok"),
+    ]
+    entry = await node._journal.entry(task_of(terms))
+    assert entry is not None
+    assert entry.result is not None
+    assert word in entry.result.profile["stopped"]
+    assert entry.result.nothing
+    assert ResultManifest.decode(await world.blobs.get(entry.result.ref, max_bytes=10**5)) == entry.result
+    assert not (node._workbench._traces.path(task_of(terms))).exists(), "nothing to keep either"
+
+
 async def test_a_run_that_learns_nothing_costs_nothing(world: World) -> None:
     node = await world.add_node(runner=TrainingThreadExecutor(FakeFaults(nan_at_step=3)), **TRAINS)
     terms = await world.submit(await training(world))
+    await nothing_comes(world, node, terms, "nothing was learnt: the loss was not a number in update 4")
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_what_is_gone_after_the_claim_is_waited_for_while_there_is_time(comes_back: bool, world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    spec = await training(world)
+    data = ModelManifest.decode(await world.blobs.get(spec.dataset, max_bytes=10**6))
+    pictures = next(one.blob for one in data.files if one.path == "pictures.safetensors")
+    raw = await world.blobs.get(pictures, max_bytes=10**6)
+    chain = world.chains[0]
+
+    async def claim(terms: Terms) -> Any:
+        world.blobs.remove(pictures)
+        return chain._transact("claim", lambda: world.board.claim(chain.address, terms))
+
+    chain.claim = claim  # type: ignore[method-assign]
+    terms = await world.submit(spec)
+    await world.until(lambda: state_is(world, terms, TaskState.CLAIMED))
+    for _ in range(30):
+        await world.turn()
+    assert state_is(world, terms, TaskState.CLAIMED), "it may still come"
+    if comes_back:
+        await world.blobs.put(raw)
+        await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+        assert task_of(terms) not in world.board.parts
+        return
+    await nothing_comes(world, node, terms, "is not in this directory")
+    claimed = next(event for block in world.board.blocks for event in block if isinstance(event, TaskClaimed))
+    committed = next(event for block in world.board.blocks for event in block if isinstance(event, TaskCommitted))
+    begun = claimed.commit_by - terms.commit_window_s
+    assert committed.settle_after - 5 >= late_from(begun, terms.commit_window_s)
+
+
+async def test_a_node_that_is_to_blame_itself_lets_the_task_expire(world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(FakeFaults(crash_at_step=2)), **TRAINS)
+    terms = await world.submit(await training(world))
     await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
-    assert world.board.refunded[task_of(terms)] == terms.fee
-    assert world.board.balances.get(node.address, 0) == 0
-    assert "nothing was learnt: the loss was not a number in update 4" in await said(node, terms)
+    assert "crash" in (await said(node, terms)).lower()
 
 
 def nan_state(path: Path) -> bytes:
@@ -66,9 +134,7 @@ async def test_a_hostile_checkpoint_is_refused_with_a_sentence_and_costs_nothing
     await world.blobs.put(raw)
     wanted = rest(world, spec, raw, step=10 if kind == "step" else 5)
     terms = await world.submit(wanted)
-    await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
-    assert word in await said(node, terms)
-    assert world.board.refunded[task_of(terms)] == terms.fee
+    await nothing_comes(world, node, terms, word)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +153,7 @@ async def test_a_corrupt_data_set_is_refused_with_a_sentence_and_costs_nothing(
     forged = honest.model_copy(update={"files": files})
     await world.blobs.put(forged.encode())
     terms = await world.submit(await training(world, dataset=forged.ref))
-    await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
-    assert word in await said(node, terms)
-    assert world.board.refunded[task_of(terms)] == terms.fee
-    assert world.board.balances.get(node.address, 0) == 0
+    await nothing_comes(world, node, terms, word)
 
 
 def adapter(folder: Path, kind: str) -> bytes:
@@ -116,9 +179,7 @@ async def test_a_hostile_lora_to_continue_from_is_refused_and_costs_nothing(kind
     manifest = adapter_manifest("zbx", len(raw), blob, parent=None, licence="MIT")
     await world.blobs.put(manifest.encode())
     terms = await world.submit(await training(world, continue_from=Adapter(manifest=manifest.ref)))
-    await world.until(lambda: state_is(world, terms, TaskState.EXPIRED), turns=90)
-    assert word in await said(node, terms)
-    assert world.board.refunded[task_of(terms)] == terms.fee
+    await nothing_comes(world, node, terms, word)
 
 
 async def test_a_data_set_that_nobody_serves_is_waited_for_and_then_not_claimed(world: World) -> None:
@@ -171,3 +232,20 @@ async def test_a_state_of_another_size_is_not_claimed(more: int, world: World) -
     terms = await world.submit(wanted.changed(resume=resume))
     assert await refused(world, node) == {"input-unavailable": 1}
     assert state_is(world, terms, TaskState.SUBMITTED)
+
+
+@pytest.mark.parametrize(("error", "by_input"), [(InputInvalid("no picture"), True), (ModelInvalid("no base"), False)])
+def test_a_child_says_whose_fault_it_is(error: ModelInvalid, by_input: bool) -> None:
+    def work() -> Loaded:
+        raise error
+
+    failed = _or_failed(7, work)
+    assert isinstance(failed, Failed)
+    assert failure(failed, "") == Unfit(error.message, by_input=by_input)
+
+
+def test_what_a_requester_brought_is_its_fault_however_deep_it_breaks() -> None:
+    with pytest.raises(InputInvalid, match="pickle"), from_requester():
+        raise ModelInvalid("a pickle")
+    with pytest.raises(MemoryError), from_requester():
+        raise MemoryError

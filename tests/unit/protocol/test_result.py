@@ -76,6 +76,8 @@ def test_a_picture_can_be_proved_alone() -> None:
     "changes",
     [
         {"images": ()},
+        {"images": (), "profile": {"stopped": ""}},
+        {"images": (), "profile": {"stopped": "no number"}, "adapter": BlobRef(bytes(32))},
         {"images": (image(1),)},
         {"images": (image(1), image(0))},
         {"images": (image(0), image(0))},
@@ -106,3 +108,11 @@ def test_a_fake_cannot_pose_under_the_same_root() -> None:
     assert result_root(ResultManifest.decode(forged)) != result_root(honest)
     with pytest.raises(EncodingInvalid):
         ResultManifest.decode(honest.encode().replace(b'"diffusers"', b'"DIFFUSERS"'))
+
+
+def test_a_result_of_which_nothing_came_says_why() -> None:
+    nothing = manifest(images=(), profile={"stopped": "the data set is none"})
+    assert nothing.nothing
+    assert not manifest().nothing
+    assert ResultManifest.decode(nothing.encode()) == nothing
+    assert result_leaves(nothing) == [keccak256(nothing.encode())]

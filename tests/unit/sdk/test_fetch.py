@@ -66,3 +66,12 @@ async def test_a_withheld_picture_is_missing(tmp_path: Path) -> None:
     blobs = await put(tmp_path, result, with_picture=False)
     with pytest.raises(BlobMissing):
         await fetch_result(blobs, result.ref, TASK, TERMS, committed(result))
+
+
+async def test_nothing_may_come_of_trainings_only(tmp_path: Path) -> None:
+    result = manifest(images=(), profile={"stopped": "the data set is none"})
+    blobs = await put(tmp_path, result)
+    with pytest.raises(BlobCorrupt):
+        await fetch_result(blobs, result.ref, TASK, TERMS, committed(result))
+    training = TERMS.model_copy(update={"kind": 2})
+    assert (await fetch_result(blobs, result.ref, TASK, training, committed(result))).images == ()

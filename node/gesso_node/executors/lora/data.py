@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesso.tensorfile import TensorFile, open_tensors
+from gesso_node.executors.lora.fault import from_requester
 from gesso_protocol.errors import EncodingInvalid, ModelInvalid
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.training.dataset import INDEX_FILE, MAX_DATASET_BYTES, PICTURES_FILE, DatasetIndex
@@ -24,7 +25,12 @@ class Pictures:
 
     @classmethod
     def open(cls, folder: Path, spec: TrainLora) -> Self:
-        """Raises ModelInvalid when the folder is not a data set, or not one for this spec's resolution."""
+        """Raises InputInvalid when the folder is not a data set, or not one for this spec's resolution."""
+        with from_requester():
+            return cls._read(folder, spec)
+
+    @classmethod
+    def _read(cls, folder: Path, spec: TrainLora) -> Self:
         path = folder / INDEX_FILE
         try:
             if path.stat().st_size > DatasetIndex.MAX_BYTES:

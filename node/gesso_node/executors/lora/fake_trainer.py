@@ -16,6 +16,7 @@ from gesso.checkpointfile import Array, Shapes, State
 from gesso.tensorfile import write_tensors
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE, METADATA_KEY, read_adapter
 from gesso_node.executors.lora.data import Pictures
+from gesso_node.executors.lora.fault import from_requester
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Provenance
 from gesso_protocol.errors import ModelInvalid
@@ -46,7 +47,8 @@ class FakeTrainer:
             _UP: np.zeros((WIDTH, spec.rank), np.float32),
         }
         if inputs.start_dir is not None:
-            self._load(read_adapter(inputs.start_dir).diffusers_weights())
+            with from_requester():
+                self._load(read_adapter(inputs.start_dir).diffusers_weights())
         self._first = {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
         self._second = {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
 

@@ -14,6 +14,7 @@ import anyio.to_thread
 from gesso_node.executors.child import ChildExecutor, _Child, failure
 from gesso_node.executors.engine import Cancelled
 from gesso_node.executors.fake import FakeEngine, FakeExecutor, ThreadCrashError, ThreadEngine
+from gesso_node.executors.lora.fault import InputInvalid
 from gesso_node.executors.lora.inside import TrainingEngine, revisit_inside, train_inside
 from gesso_node.executors.lora.messages import RevisitDone, TrainDone, TrainStep
 from gesso_node.executors.lora.outside import revisit_message, revisited, step_of, train_message, trained
@@ -162,7 +163,7 @@ class TrainingThreadExecutor(FakeExecutor):
         except TimeoutError:
             return TimedOut("the deadline passed", deadline_s)
         except ModelInvalid as error:
-            return Unfit(error.message)
+            return Unfit(error.message, by_input=isinstance(error, InputInvalid))
         except MemoryError as error:
             return OutOfMemory(str(error))
         except (ExecutorCrashed, ThreadCrashError) as error:

@@ -19,6 +19,7 @@ from gesso_node.executors.denoiser import make_scheduler, to_rgb
 from gesso_node.executors.lora.adapter_file import read_adapter
 from gesso_node.executors.lora.data import Pictures
 from gesso_node.executors.lora.export import export_adapter
+from gesso_node.executors.lora.fault import from_requester
 from gesso_node.executors.lora.network import Network
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Provenance
@@ -49,13 +50,16 @@ class PeftTrainer:
         self._prediction = scheduler.config.prediction_type
         if self._prediction not in ("epsilon", "v_prediction"):
             raise ModelInvalid(f"models that predict {self._prediction!r} cannot be trained here")
-        _check_resolution(pipe, pictures)
+        with from_requester():
+            _check_resolution(pipe, pictures)
         self._latents = self._encode(pictures)
-        self._network = Network(pipe, spec)
+        with from_requester():
+            self._network = Network(pipe, spec)
         try:
             self._network.start(self._draws)
             if inputs.start_dir is not None:
-                self._network.load(read_adapter(inputs.start_dir).diffusers_weights())
+                with from_requester():
+                    self._network.load(read_adapter(inputs.start_dir).diffusers_weights())
             self._optimiser = self._make_optimiser()
             self._words = self._embed_once()
         except BaseException:

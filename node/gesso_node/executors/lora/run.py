@@ -21,6 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 from gesso.checkpointfile import read_state, write_state
+from gesso_node.executors.lora.fault import InputInvalid, from_requester
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
 from gesso_node.executors.lora.trainer import Provenance, Trainer
 from gesso_node.executors.port import ImageFile
@@ -80,7 +81,7 @@ def losses_file(folder: Path, number: int) -> Path:
 def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, emit: EmitTraining) -> Run:
     """Run to the end, to the first loss that is not a number, or to a checkpoint at which somebody wants it to stop.
 
-    Raises ModelInvalid when nothing was learnt at all, and what the trainer raises.
+    Raises InputInvalid when nothing can be learnt at all, and what the trainer raises.
     """
     begun = time.perf_counter()
     spec = inputs.spec
@@ -94,7 +95,7 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
         if stopped:
             break
     if not losses:
-        raise ModelInvalid(f"nothing was learnt: {stopped}")
+        raise InputInvalid(f"nothing was learnt: {stopped}")
     done = spec.first_step + len(losses)
     images = _samples(trainer, spec, out_dir)
     trainer.export(out_dir / ADAPTER_FOLDER, replace(provenance, steps=done))
@@ -237,7 +238,8 @@ def _start(trainer: Trainer, inputs: TrainingInputs, first: Path) -> None:
         return
     if inputs.state is None:
         raise ModelInvalid("the checkpoint to go on from is missing")
-    trainer.restore(read_state(inputs.state, trainer.shapes, step=inputs.spec.first_step))
+    with from_requester():
+        trainer.restore(read_state(inputs.state, trainer.shapes, step=inputs.spec.first_step))
     first.unlink(missing_ok=True)
     try:
         first.hardlink_to(inputs.state)  # one copy on disk is enough

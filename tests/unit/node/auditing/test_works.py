@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from gesso.chain.records import Done
 from gesso_node.auditing import works
-from gesso_node.auditing.case import Case
+from gesso_node.auditing.case import UNABLE, Case
+from gesso_node.auditing.loop import Auditing
+from gesso_node.auditing.nothing import NothingWork
+from gesso_node.auditing.trainings import TrainingWork
+from gesso_node.auditing.work import NO_PROJECTION
 from gesso_node.auditing.works import Works
+from gesso_protocol.audit.outcomes import Ballot
+from gesso_protocol.audit.rules import AuditRules
+from gesso_protocol.audit.verdict import vote
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import TaskId
 
-from .traces import MODEL, SPEC
+from .runs import train
+from .traces import MODEL, NODE, SPEC
 
 pytestmark = pytest.mark.anyio
 VIEW = cast(Any, SimpleNamespace(challenge=bytes(32)))
@@ -60,3 +70,36 @@ async def test_only_cases_that_were_left_make_room(monkeypatch: pytest.MonkeyPat
     cases[0].busy.clear()
     await kept.of(cases[4], VIEW)
     assert kept.gone == [cases[1].task, cases[0].task]
+
+
+async def test_nobody_takes_a_seat_for_a_part_of_nothing_and_a_juror_finds_no_fault(tmp_path: Path) -> None:
+    run = await train(tmp_path, steps=3)
+    chain = SimpleNamespace(chain_id=1, settings=SimpleNamespace(contracts=SimpleNamespace(task_board=NODE)))
+    shares = {"bps": 0}
+
+    async def done_of(_: TaskId) -> Done:
+        return Done(stop_requested=False, **shares)
+
+    chain.done_of = done_of
+    nothing = cast(Any, None)
+    found = Works(cast(Any, chain), run.blobs, nothing, nothing, nothing, run.bench, tmp_path)
+    one = Case(run.assignment.task, run.assignment.filing, 200, 0, 0, 0, 0, nothing, claimed_at=100)
+    view = cast(Any, SimpleNamespace(challenge=bytes(32), rules=AuditRules()))
+    work = await found._made(one, view, run.assignment.spec, MODEL)
+    assert isinstance(work, NothingWork)
+    await work.ready(seconds=1)
+    opened = await work.published(())
+    finding = await work.examine(opened, None, strict=True, seconds=1)
+    assert (vote(finding.verdict), finding.projection, finding.evidence) == (Ballot.GOOD, NO_PROJECTION, None)
+
+    class Loop(Auditing):
+        def __init__(self) -> None:
+            self._occupied = lambda: False
+
+        async def _work(self, *_: Any) -> Any:
+            return work
+
+    await Loop()._inspect(one, view, 0)
+    assert (one.left, one.entry) == (UNABLE, None)
+    shares["bps"] = 1
+    assert isinstance(await found._made(one, view, run.assignment.spec, MODEL), TrainingWork)
