@@ -94,6 +94,12 @@ class BlobCache:
         """See `BlobStore.get`."""
         return await self._store.get(ref, max_bytes=max_bytes)
 
+    def drop(self, ref: BlobRef) -> None:
+        """Let a blob go before its turn."""
+        self._forget(ref)
+        with suppress(BlobMissing, OSError):
+            self._store.remove(ref)
+
     async def chunk_list(self, ref: BlobRef) -> BlobManifest:
         """See `LocalBlobs.chunk_list`."""
         return await self._store.chunk_list(ref)

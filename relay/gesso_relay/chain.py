@@ -5,17 +5,34 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
+from gesso.audits.draw import drawing_round
 from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor, Page
 from gesso.chain.rpc import Rpc
 from gesso.chain.settings import ChainSettings
+from gesso_protocol.audit.challenge import challenge
 from gesso_protocol.errors import ChainError
+from gesso_protocol.ids import Address, Root, TaskId
+from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.terms import BoardParams
 from gesso_relay.index.follow import Source
 
 _TIMES = 4096
+
+
+Roots = tuple[Root, Root]
+"""Result and trace root, as they were committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What says which leaves of a trace an audit starts from. `large_fee`: from which fee on it looks at one more."""
+
+    challenge: bytes
+    large_fee: int
 
 
 class ChainView(Source, Protocol):
@@ -25,6 +42,10 @@ class ChainView(Source, Protocol):
     def chain_id(self) -> int: ...
 
     async def params(self) -> BoardParams: ...
+
+    async def drawn(self, task: TaskId, node: Address, roots: Roots) -> Drawn | None:
+        """What the beacon drew for this commit; None where nothing is drawn, yet or any more."""
+        ...
 
 
 class LiveChain:
@@ -48,6 +69,16 @@ class LiveChain:
 
     async def params(self) -> BoardParams:
         return await self._chain.params()
+
+    async def drawn(self, task: TaskId, node: Address, roots: Roots) -> Drawn | None:
+        """See `ChainView.drawn`. Raises Unreachable, ChainError."""
+        record, arbiter = await self._chain.task(task), self._chain.arbiter
+        if arbiter is None or record.node != node or record.state not in (TaskState.COMMITTED, TaskState.HELD):
+            return None
+        seed = await arbiter.listen(await drawing_round(arbiter, record))
+        if seed is None:
+            return None
+        return Drawn(challenge(seed, task, node, *roots), (await arbiter.rules()).large_fee)
 
     async def read(self, cursor: Cursor) -> Page | None:
         page = await self._chain.read_page(cursor)

@@ -55,3 +55,23 @@ class Seats:
             self._taken[client] -= 1
             if self._taken[client] <= 0:
                 del self._taken[client]
+
+
+class Room:
+    """Bytes that may be held at once, promised before the first of them comes."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._total = total
+        self._taken = 0
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Hold so many bytes for the block. Raises RateLimited while others hold too many."""
+        if size > self._total - self._taken:
+            raise RateLimited(f"too many bytes of {self._what} at once", hint="try again later")
+        self._taken += size
+        try:
+            yield
+        finally:
+            self._taken -= size

@@ -31,7 +31,9 @@ from gesso_relay.index.follow import Follower, News
 from gesso_relay.index.market import MarketQueries
 from gesso_relay.index.queries import Queries
 from gesso_relay.index.writer import Writer
-from gesso_relay.limits import Seats
+from gesso_relay.limits import Room, Seats
+from gesso_relay.mirror import Mirror
+from gesso_relay.openings import Openings
 from gesso_relay.presence import Presence
 from gesso_relay.results import Results
 from gesso_relay.routes.blobs import BlobRoutes
@@ -45,6 +47,8 @@ from gesso_relay.settings import RelaySettings
 from gesso_relay.streams import ProgressHub, TaskHub
 
 _STOP_S = 1.0
+_OPENINGS_SHARE = 4
+"""Openings and their files may bring one part in so many of the blobs' quota at once."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -61,6 +65,7 @@ class Relay:
         transport: Transport | None,
     ) -> None:
         self.settings = settings
+        self._chain = chain
         self._chain_id = chain_id
         self._params = params
         self._started_s = time.monotonic()
@@ -82,6 +87,12 @@ class Relay:
         board = settings.chain.contracts.task_board
         self._checkpoints = Checkpoints(chain_id, board)
         self._gossip = None if transport is None else GossipBridge(transport, chain_id, board, self._presence)
+        self._mirror: Mirror | None = None
+        self._openings: Openings | None = None
+        if transport is not None:
+            room = Room("openings", settings.blob_quota_bytes // _OPENINGS_SHARE)
+            self._mirror = Mirror(self._cache, transport, room)
+            self._openings = Openings(self._cache, transport, room, self._mirror)
         self._evidence = None if transport is None else EvidenceKeeper(transport, self._cache)
         self._follower = Follower(
             chain,
@@ -117,6 +128,8 @@ class Relay:
                 if relay._gossip is not None:
                     group.start_soon(relay._gossip.run)
                 group.start_soon(relay._cards.run)
+                if relay._mirror is not None:
+                    group.start_soon(relay._mirror.run)
                 if relay._evidence is not None:
                     group.start_soon(relay._evidence.run)
                 try:
@@ -233,7 +246,8 @@ class Relay:
         )
         network = NetworkRoutes(self._queries, self._presence, network=self.network, health=self.health)
         app.add_routes(BlobRoutes(self._cache, limits, self.settings.upload_token()).table())
-        openings = OpeningRoutes(self._queries, self._presence, self._cache, self._transport)
+        board = self.settings.chain.contracts.task_board
+        openings = OpeningRoutes(self._queries, self._presence, self._chain, board, self._transport, self._openings)
         models = ModelRoutes(self._market, self._cards)
         explorer = Explorer(
             self._queries, self._market, self._results, self._presence, network=self.network, health=self.health

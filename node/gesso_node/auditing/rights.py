@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from gesso.audits.draw import drawing_round
 from gesso.chain import Chain
 from gesso.chain.arbiter import Arbiter
 from gesso_protocol.audit.challenge import challenge, checks_of, input_slots, picked, steps_to_check
@@ -86,7 +87,7 @@ class Rights:
         arbiter = self._chain.arbiter
         if arbiter is None or await self._cannot_be_held(record):
             return ALL
-        seed = await arbiter.listen(await self._round(arbiter, record))
+        seed = await arbiter.listen(await drawing_round(arbiter, record))
         if seed is None:
             # A hold without a seed is a requester's challenge that came first: the jury needs everything.
             return ALL if record.state is TaskState.HELD else NOT_YET
@@ -97,11 +98,6 @@ class Rights:
             return NOT_YET
         rules = await arbiter.rules()
         return Right("ok", await inputs(drawn, terms.fee >= rules.large_fee), drawn)
-
-    async def _round(self, arbiter: Arbiter, record: TaskRecord) -> int:
-        if record.state is TaskState.HELD:
-            return (await arbiter.audit(record.task_id)).round
-        return (await arbiter.clock()).round_at(record.state_since) + 1
 
     async def _cannot_be_held(self, record: TaskRecord) -> bool:
         """Whether no audit of it can begin any more; an audit that it passed has left it so, too."""

@@ -1,47 +1,44 @@
 """`/v1/tasks/{id}/openings`: asks the node of a task to open it, for users who are no peers, and for auditors and
-jurors to whom alone a node might be silent. The answer proves itself.
-
-The relay keeps the bundle as a blob, so that the next one who asks costs the node nothing.
-"""
+jurors to whom alone a node might be silent. The answer proves itself, and is proved before it is kept."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator
-from typing import Literal
 
 from aiohttp import web
 
-from gesso.audits.openings import ask_bundle
 from gesso.transport.port import PeerId, Transport
 from gesso_protocol.errors import GessoError, PeerUnreachable, Unreachable
-from gesso_protocol.ids import BlobRef
-from gesso_relay.blobs import BlobCache
-from gesso_relay.evidence import MAX_BYTES
+from gesso_protocol.ids import Address, BlobRef, Root, TaskId
+from gesso_protocol.money import BPS
+from gesso_protocol.terms import Terms
+from gesso_protocol.trace import Run
+from gesso_relay.chain import ChainView
 from gesso_relay.gate import CLIENT
+from gesso_relay.index.entries import Document
 from gesso_relay.index.queries import Queries
-from gesso_relay.limits import Seats
+from gesso_relay.openings import Openings
 from gesso_relay.presence import Presence
+from gesso_relay.proofs import Phase, Question
 from gesso_relay.replies import json_reply
 from gesso_relay.routes import params
 
-Phase = Literal["inputs", "outputs"]
-MAX_AT_ONCE = 4
-MAX_A_CLIENT = 2
-MAX_REMEMBERED = 4096
+MAX_DIALS = 4
 
 
 class OpeningRoutes:
-    """Openings over HTTP."""
+    """Openings over HTTP. Without a transport the relay is no peer and can ask nobody."""
 
-    def __init__(self, queries: Queries, presence: Presence, cache: BlobCache, transport: Transport | None) -> None:
+    def __init__(
+        self, queries: Queries, presence: Presence, chain: ChainView, board: Address, transport: Transport | None,
+        openings: Openings | None,
+    ) -> None:  # fmt: skip
         self._queries = queries
         self._presence = presence
-        self._cache = cache
+        self._chain = chain
+        self._board = board
         self._transport = transport
-        self._seats = Seats("openings", MAX_AT_ONCE, MAX_A_CLIENT)
-        self._known: OrderedDict[tuple[str, Phase], BlobRef] = OrderedDict()
+        self._openings = openings
 
     def table(self) -> list[web.RouteDef]:
         return [web.get("/v1/tasks/{task}/openings", self.openings)]
@@ -54,17 +51,31 @@ class OpeningRoutes:
         found = await self._queries.task(str(task))
         if found is None or not isinstance(found.get("trace_root"), str):
             raise web.HTTPNotFound(reason="this relay has seen no commit of this task")
-        known = self._known.get((str(task), phase))
-        if known is not None and self._cache.path(known) is not None:
-            return json_reply({"task": str(task), "bundle": str(known)})
-        if self._transport is None:
+        if self._transport is None or self._openings is None:
             raise Unreachable("this relay is no peer, so it cannot ask the node", hint="GESSO_TRANSPORT=libp2p asks it")
-        with self._seats.seat(request[CLIENT]):
-            peer = await self._connected(self._transport, str(found["node"]))
-            ref, data = await ask_bundle(self._transport, peer, task, max_bytes=MAX_BYTES, phase=phase)
-            await self._cache.put(ref, len(data), _once(data))
-        self._remember((str(task), phase), ref)
+        transport, node = self._transport, str(found["node"])
+
+        async def find() -> PeerId:
+            return await self._connected(transport, node)
+
+        with self._openings.seat(request[CLIENT]):
+            asked = await self._question(task, found, phase)
+            ref = await self._openings.ask(asked, BlobRef.parse(str(found["spec"])), find)
         return json_reply({"task": str(task), "bundle": str(ref)})
+
+    async def _question(self, task: TaskId, found: Document, phase: Phase) -> Question:
+        node = Address(str(found["node"]))
+        roots = Root.parse(str(found["result_root"])), Root.parse(str(found["trace_root"]))
+        drawn = await self._chain.drawn(task, node, roots)
+        done, fee = found.get("done_bps"), Terms.model_validate(found["terms"], strict=False).fee
+        return Question(
+            run=Run(self._chain.chain_id, self._board, task, node),
+            trace_root=roots[1],
+            phase=phase,
+            challenge=None if drawn is None else drawn.challenge,
+            large=drawn is not None and fee >= drawn.large_fee,
+            share_bps=BPS if done is None else int(str(done)),
+        )
 
     async def _connected(self, transport: Transport, wallet: str) -> PeerId:
         node = await self._queries.node(wallet)
@@ -74,19 +85,10 @@ class OpeningRoutes:
         if any(known.peer == peer for known in transport.peers()):
             return PeerId(peer)
         advert = self._presence.of(wallet, peer, time.monotonic())
-        for address in () if advert is None else advert.addresses:
+        for address in () if advert is None else advert.addresses[:MAX_DIALS]:
             try:
                 if await transport.connect(address) == peer:
                     return PeerId(peer)
             except GessoError:
                 continue
         raise PeerUnreachable("the node was not heard lately, or does not answer")
-
-    def _remember(self, asked: tuple[str, Phase], ref: BlobRef) -> None:
-        self._known[asked] = ref
-        if len(self._known) > MAX_REMEMBERED:
-            self._known.popitem(last=False)
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

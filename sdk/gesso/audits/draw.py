@@ -6,6 +6,7 @@ from gesso.audits.facts import Draw
 from gesso.chain.arbiter import Arbiter, Filing
 from gesso_protocol.audit.challenge import challenge, checks_of, picked, steps_to_check
 from gesso_protocol.ids import TaskId
+from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.money import BPS
 from gesso_protocol.spec import Spec, TextToImage, TrainLora
 from gesso_protocol.training.audit import segments_to_check
@@ -30,6 +31,13 @@ async def read_draw(
     chosen = picked(drawn, filing.terms.audit, fee, passed, rules)
     steps = checked_steps(drawn, spec, large=fee >= rules.large_fee)
     return Draw(rate_bps=rate, picked=chosen, steps=steps, updates=checked_updates(drawn, spec, share_bps))
+
+
+async def drawing_round(arbiter: Arbiter, record: TaskRecord) -> int:
+    """The round that draws what is looked into of a committed or held task. Raises Unreachable, ChainError."""
+    if record.state is TaskState.HELD:
+        return (await arbiter.audit(record.task_id)).round
+    return (await arbiter.clock()).round_at(record.state_since) + 1
 
 
 def checked_steps(drawn: bytes, spec: Spec, *, large: bool) -> tuple[tuple[int, int], ...]:

@@ -103,6 +103,12 @@ async def ask_bundle(
     transport: Transport, peer: PeerId, task: TaskId, *, max_bytes: int, phase: Literal["inputs", "outputs"] = "outputs"
 ) -> tuple[BlobRef, bytes]:
     """Everything that a connected node opens of a task, not yet checked. Raises BlobMissing when it refuses."""
+    ref = await ask_ref(transport, peer, task, phase=phase)
+    return ref, await PeerBlobs(transport).get_from(peer, ref, max_bytes=max_bytes)
+
+
+async def ask_ref(transport: Transport, peer: PeerId, task: TaskId, *, phase: Literal["inputs", "outputs"]) -> BlobRef:
+    """The blob in which a connected node says that it opens the task. Raises BlobMissing when it refuses."""
     question = OpenRequest(task=task, phase=phase, bundle=True)
     raw = await transport.request(
         peer, PROTOCOL_OPEN, question.encode(), timeout_s=ASK_TIMEOUT_S, max_reply=OpenReply.MAX_BYTES
@@ -110,7 +116,7 @@ async def ask_bundle(
     reply = OpenReply.decode(raw)
     if reply.task != task or reply.status != "ok" or reply.bundle is None:
         raise BlobMissing(f"the node answers {reply.status}", hint=_HINTS.get(reply.status, "try again later"))
-    return reply.bundle, await PeerBlobs(transport).get_from(peer, reply.bundle, max_bytes=max_bytes)
+    return reply.bundle
 
 
 _HINTS = {

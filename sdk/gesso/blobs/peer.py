@@ -6,6 +6,7 @@ and manifests; models come over HTTP, which costs a fraction of the CPU.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from anyio import to_thread
@@ -71,15 +72,9 @@ class PeerBlobs:
 
     async def get_from(self, peer: PeerId, ref: BlobRef, *, max_bytes: int) -> bytes:
         """The whole verified content from this connected peer. Raises as `get` does, and what the transport raises."""
-        size, _ = await self._ask(peer, ref, 0, 0)
-        if size > max_bytes:
-            raise BlobTooLarge(f"{ref.short} is said to have {size} bytes; at most {max_bytes} are wanted")
+        size = await self.size_from(peer, ref, max_bytes=max_bytes)
         data = bytearray()
-        while len(data) < size:
-            length = min(CHUNK_BYTES, size - len(data))
-            _, body = await self._ask(peer, ref, len(data), length)
-            if len(body) < length:  # whole chunks only, or a byte at a time could hold us up for days
-                raise BlobCorrupt(f"a peer stopped in the middle of {ref.short}")
+        async for body in self.stream_from(peer, ref, size):
             data += body
         if BlobRef.of(data) != ref:
             raise BlobCorrupt(f"a peer sent something else than {ref.short}")
@@ -87,18 +82,30 @@ class PeerBlobs:
 
     async def fetch_from(self, peer: PeerId, ref: BlobRef, dest: Path, *, max_bytes: int) -> None:
         """The whole verified content as a file, a chunk in memory at a time. Raises as `get_from` does."""
+        size = await self.size_from(peer, ref, max_bytes=max_bytes)
+        with Partial(ref, dest, size, None) as partial:
+            partial.restart()
+            async for body in self.stream_from(peer, ref, size):
+                await to_thread.run_sync(partial.write, body)
+            await to_thread.run_sync(partial.finish)
+
+    async def size_from(self, peer: PeerId, ref: BlobRef, *, max_bytes: int) -> int:
+        """What this peer says of its size. Raises BlobTooLarge, BlobMissing."""
         size, _ = await self._ask(peer, ref, 0, 0)
         if size > max_bytes:
             raise BlobTooLarge(f"{ref.short} is said to have {size} bytes; at most {max_bytes} are wanted")
-        with Partial(ref, dest, size, None) as partial:
-            partial.restart()
-            while partial.wanted < size:
-                length = min(CHUNK_BYTES, size - partial.wanted)
-                _, body = await self._ask(peer, ref, partial.wanted, length)
-                if len(body) < length:
-                    raise BlobCorrupt(f"a peer stopped in the middle of {ref.short}")
-                await to_thread.run_sync(partial.write, body)
-            await to_thread.run_sync(partial.finish)
+        return size
+
+    async def stream_from(self, peer: PeerId, ref: BlobRef, size: int) -> AsyncIterator[bytes]:
+        """`size` bytes in order, unchecked, for whoever hashes them. Raises BlobCorrupt for fewer."""
+        at = 0
+        while at < size:
+            length = min(CHUNK_BYTES, size - at)
+            _, body = await self._ask(peer, ref, at, length)
+            if len(body) < length:  # whole chunks only, or a byte at a time could hold us up for days
+                raise BlobCorrupt(f"a peer stopped in the middle of {ref.short}")
+            at += length
+            yield body
 
     async def _ask(self, peer: PeerId, ref: BlobRef, offset: int, length: int) -> tuple[int, bytes]:
         question = BlobRequest(blob=ref, offset=offset, length=length)

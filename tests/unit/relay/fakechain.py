@@ -16,6 +16,7 @@ from gesso_protocol.errors import Unreachable
 from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.money import Wei
 from gesso_protocol.terms import BoardParams, Terms, task_id
+from gesso_relay.chain import Drawn, Roots
 
 CHAIN_ID = 31337
 BOARD = Address("0x" + "b0" * 20)
@@ -45,6 +46,7 @@ class FakeChain:
     blocks: list[tuple[int, list[ContractEvent]]] = field(default_factory=lambda: [(0, [])])
     forks: int = 0
     down: bool = False
+    draws: Drawn | None = None
     max_range: int = 3
 
     @property
@@ -53,6 +55,9 @@ class FakeChain:
 
     async def params(self) -> BoardParams:
         return BoardParams(challenge_window_s=4, sortition_step_s=1, protocol_fee_bps=200, max_royalty_bps=3000)
+
+    async def drawn(self, task: TaskId, node: Address, roots: Roots) -> Drawn | None:
+        return self.draws
 
     async def block_time(self, block: int) -> int:
         return GENESIS_S + block

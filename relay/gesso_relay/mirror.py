@@ -1,0 +1,112 @@
+"""Keeps the checkpoints and adapters that proved openings name, for auditors whom their node does not serve, or whose
+node has lost them meanwhile.
+
+The root on chain binds a file's SHA-256; which blob that is only the node says, so both are held against the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import structlog
+
+from gesso.blobs.peer import PeerBlobs
+from gesso.transport.port import PeerId, Transport
+from gesso_protocol.errors import BlobCorrupt, GessoError
+from gesso_relay.blobs import BlobCache
+from gesso_relay.limits import Room, Seats
+from gesso_relay.proofs import OpenedFile
+
+MAX_AT_ONCE = 8
+LEAST_BYTES_PER_S = 256 * 1024
+PATIENCE_S = 30.0
+"""Beside the time that the bytes may take."""
+
+
+@dataclass(eq=False, slots=True)
+class _Visit:
+    """Files that are fetched from one node; `whole` once all of them are here and right."""
+
+    files: tuple[OpenedFile, ...]
+    over: anyio.Event = field(default_factory=anyio.Event)
+    whole: bool = False
+
+
+class Mirror:
+    """Fetches files of openings into the cache, one by one from a node, as many bytes at once as `room` has."""
+
+    def __init__(self, cache: BlobCache, transport: Transport, room: Room) -> None:
+        self._cache = cache
+        self._peers = PeerBlobs(transport)
+        self._room = room
+        self._seats = Seats("mirrored nodes", MAX_AT_ONCE, 1)
+        self._visits: dict[str, _Visit] = {}
+        self._group: anyio.abc.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with anyio.create_task_group() as group:
+            self._group = group
+            await anyio.sleep_forever()
+
+    async def bring(self, node: str, peer: PeerId, files: Sequence[OpenedFile]) -> bool:
+        """Whether all of the files are here, in the end. It goes on when its caller is cancelled; one node at a time
+        gives files of one answer."""
+        if not files:
+            return True
+        visit = self._visits.get(node)
+        if visit is None and self._group is not None:
+            visit = self._visits[node] = _Visit(tuple(files))
+            self._group.start_soon(self._visit, node, peer, visit)
+        if visit is None or visit.files != tuple(files):
+            return False
+        await visit.over.wait()
+        return visit.whole
+
+    async def _visit(self, node: str, peer: PeerId, visit: _Visit) -> None:
+        away = [file for file in visit.files if self._cache.path(file.blob) is None]
+        size = sum(file.size for file in away)
+        try:
+            with (
+                self._seats.seat(node),
+                self._room.hold(size),
+                anyio.fail_after(PATIENCE_S + size / LEAST_BYTES_PER_S),
+            ):
+                for file in visit.files:
+                    await self._bring(peer, file)
+                visit.whole = True
+        except (GessoError, TimeoutError) as error:
+            reason = error.message if isinstance(error, GessoError) else "the node was too slow"
+            structlog.get_logger("gesso.relay").info("openings.files-away", node=node, reason=reason)
+        finally:
+            del self._visits[node]
+            visit.over.set()
+
+    async def _bring(self, peer: PeerId, file: OpenedFile) -> None:
+        path = self._cache.path(file.blob)
+        if path is not None:
+            if await anyio.to_thread.run_sync(_sha256, path) != file.digest:
+                raise BlobCorrupt("the node names another file than it committed")
+            return
+        found = hashlib.sha256()
+
+        async def hashed() -> AsyncIterator[bytes]:
+            async for piece in self._peers.stream_from(peer, file.blob, file.size):
+                found.update(piece)
+                yield piece
+
+        await self._cache.put(file.blob, file.size, hashed())
+        if found.digest() != file.digest:
+            self._cache.drop(file.blob)
+            raise BlobCorrupt("the node gives another file than it committed")
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,0 +1,163 @@
+"""Asks nodes to open their work in the name of those whom they do not answer, and remembers what proved itself.
+
+Nothing is remembered that was not proved against the root on chain and the draw that it answers. Bytes go to the cache
+and are proved there, as many at once as fit into a budget. A node that is slow, or lies, costs questions about itself.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from gesso.audits.openings import ask_ref
+from gesso.blobs.peer import PeerBlobs
+from gesso.transport.port import PeerId, Transport
+from gesso_protocol.errors import BlobMissing, EncodingInvalid, Unreachable
+from gesso_protocol.ids import BlobRef
+from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, parse_any_spec
+from gesso_relay.blobs import BlobCache
+from gesso_relay.limits import Room, Seats
+from gesso_relay.mirror import Mirror
+from gesso_relay.proofs import OpenedFile, Question, most_answered, prove
+
+log = structlog.get_logger("gesso.relay")
+
+MAX_AT_ONCE = 16
+MAX_A_CLIENT = 2
+MAX_A_NODE = 2
+ANSWER_S = 12.0
+FILES_S = 6.0
+"""So long an answer waits for the files that it names; with `ANSWER_S` less than an auditor waits for us."""
+LIFE_S = 3600.0
+"""An audit and its disputes ask for the same within it; the lasting proof is the evidence that reveals name."""
+MAX_REMEMBERED = 4096
+IN_MEMORY_BYTES = 1 << 20
+"""Larger answers are proved where they lie on the disk."""
+Find = Callable[[], Awaitable[PeerId]]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A proved answer, the files that it names, and until when it is remembered."""
+
+    bundle: BlobRef
+    files: tuple[BlobRef, ...]
+    until: float
+
+
+class Openings:
+    """Proved answers of nodes. `clock` counts seconds."""
+
+    def __init__(
+        self, cache: BlobCache, transport: Transport, room: Room, mirror: Mirror,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._cache = cache
+        self._transport = transport
+        self._peers = PeerBlobs(transport)
+        self._room = room
+        self._mirror = mirror
+        self._clock = clock
+        self._clients = Seats("openings", MAX_AT_ONCE, MAX_A_CLIENT)
+        self._nodes = Seats("openings of one node", MAX_AT_ONCE, MAX_A_NODE)
+        self._known: OrderedDict[Question, Remembered] = OrderedDict()
+        self._under_way: dict[Question, anyio.Event] = {}
+
+    def seat(self, client: str) -> AbstractContextManager[None]:
+        """One of the client's, for all that is done in its name. Raises RateLimited."""
+        return self._clients.seat(client)
+
+    async def ask(self, asked: Question, spec: BlobRef, find: Find) -> BlobRef:
+        """The blob of a proved answer; `find` connects to the node. Who asks what somebody is asking waits for that.
+
+        Raises RateLimited, Unreachable, BlobMissing when the node opens nothing that answers, and what `find` raises.
+        """
+        known = self._remembered(asked)
+        if known is not None:
+            return known
+        other = self._under_way.get(asked)
+        if other is not None:
+            await other.wait()
+            known = self._remembered(asked)
+            if known is None:
+                raise BlobMissing("the node did not open it a moment ago", hint="try again later")
+            return known
+        with self._nodes.seat(str(asked.run.node)):
+            done = self._under_way[asked] = anyio.Event()
+            try:
+                return await self._bring(asked, spec, find)
+            finally:
+                del self._under_way[asked]
+                done.set()
+
+    def _remembered(self, asked: Question) -> BlobRef | None:
+        found = self._known.get(asked)
+        if found is None:
+            return None
+        if self._clock() < found.until and all(self._cache.path(ref) for ref in (found.bundle, *found.files)):
+            return found.bundle
+        del self._known[asked]
+        return None
+
+    async def _bring(self, asked: Question, spec_ref: BlobRef, find: Find) -> BlobRef:
+        try:
+            with anyio.fail_after(ANSWER_S):
+                peer = await find()
+                spec = await self._spec(peer, spec_ref)
+                bundle, files = await self._answer(asked, spec, peer)
+        except TimeoutError:
+            raise Unreachable("the node did not open it in time", hint="try again later") from None
+        with anyio.move_on_after(FILES_S):
+            if await self._mirror.bring(str(asked.run.node), peer, files):
+                self._remember(asked, bundle, files)
+        return bundle
+
+    async def _spec(self, peer: PeerId, ref: BlobRef) -> Spec:
+        if self._cache.path(ref) is not None:
+            return parse_any_spec(await self._cache.get(ref, max_bytes=MAX_SPEC_BYTES))
+        return parse_any_spec(await self._peers.get_from(peer, ref, max_bytes=MAX_SPEC_BYTES))
+
+    async def _answer(self, asked: Question, spec: Spec, peer: PeerId) -> tuple[BlobRef, tuple[OpenedFile, ...]]:
+        ref = await ask_ref(self._transport, peer, asked.run.task, phase=asked.phase)
+        limit, here = most_answered(spec), self._cache.path(ref)
+        if here is None:
+            size = await self._peers.size_from(peer, ref, max_bytes=limit)
+            with self._room.hold(size):
+                await self._cache.put(ref, size, self._peers.stream_from(peer, ref, size))
+        path = self._cache.path(ref)
+        if path is None:
+            raise BlobMissing("the openings are gone again", hint="this relay's cache is too small for them")
+        try:
+            return ref, await anyio.to_thread.run_sync(_proved, asked, spec, path, limit)
+        except EncodingInvalid as error:
+            if here is None:
+                self._cache.drop(ref)
+            log.warning("openings.unproved", task=asked.run.task.short, reason=error.message)
+            raise BlobMissing(f"what the node opened proves nothing: {error.message}") from error
+
+    def _remember(self, asked: Question, bundle: BlobRef, files: tuple[OpenedFile, ...]) -> None:
+        named = tuple(file.blob for file in files)
+        self._known[asked] = Remembered(bundle, named, self._clock() + LIFE_S)
+        self._known.move_to_end(asked)
+        while len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def _proved(asked: Question, spec: Spec, path: Path, limit: int) -> tuple[OpenedFile, ...]:
+    size = path.stat().st_size
+    if size > limit:
+        raise EncodingInvalid("the openings are larger than they can be")
+    if size <= IN_MEMORY_BYTES:
+        return prove(asked, spec, path.read_bytes())
+    with path.open("rb") as file:
+        return prove(asked, spec, cast(bytes, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
