@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,17 @@ from typing import Self
 
 import anyio.to_thread
 
-from gesso.blobs import LocalBlobs
 from gesso_node.executors.lora.outside import DIGESTS_FILE, TrainingTrace
+from gesso_node.handed import Handed
 from gesso_node.journal import Entry
 from gesso_protocol.errors import ExecutorCrashed
-from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.trace import Binding, LeafKind, Slot, trace_leaves
 from gesso_protocol.training.audit import compared_slots, input_slots, segments_to_check
 from gesso_protocol.training.openings import RunLeaf, RunOpenings
 
-_INLINE = (LeafKind.MANIFEST, LeafKind.LOSSES)
-MAX_STORED = 4096
-_STORED: OrderedDict[tuple[Path, int, int, bytes], BlobRef] = OrderedDict()
-"""Files that were hashed and stored as they are now: a stranger who asks again costs no second reading of them."""
+INLINE = (LeafKind.MANIFEST, LeafKind.LOSSES)
+"""Leaves that travel inside the openings: small, and never blobs."""
 
 
 @dataclass(frozen=True)
@@ -54,32 +50,28 @@ class OwnRun:
         checks = () if drawn is None else segments_to_check(drawn, self.spec, self.trace.facts.steps_done)
         return (*compared_slots(checks, self.trace.layout.steps), Slot(LeafKind.FILE))
 
-    async def encoded(self, slots: Iterable[Slot], files: Iterable[Slot], local: LocalBlobs) -> bytes:
+    async def encoded(self, slots: Iterable[Slot], files: Iterable[Slot], handed: Handed) -> bytes:
         """Openings of `slots`; those of them that are in `files` with their blobs. Raises ExecutorCrashed for a file
         that is not what was committed any more."""
         named = set(files)
-        leaves = [await self.leaf(slot, local if slot in named else None) for slot in slots]
+        leaves = [await self.leaf(slot, handed if slot in named else None) for slot in slots]
         return RunOpenings.encode(leaves, self.tree, self.trace.layout)
 
-    async def leaf(self, slot: Slot, local: LocalBlobs | None) -> RunLeaf:
-        """One leaf; with `local`, its file becomes a blob there."""
+    async def leaf(self, slot: Slot, handed: Handed | None) -> RunLeaf:
+        """One leaf; with `handed`, its file becomes a blob there."""
         salt, digest, path = self.binding.salt(slot), self.digests[slot], self.trace.path(slot)
-        if path is None or (local is None and slot.kind not in _INLINE):
+        if path is None or (handed is None and slot.kind not in INLINE):
             return RunLeaf(slot, salt, digest)
-        if slot.kind in _INLINE:
+        if slot.kind in INLINE:
             data = path.read_bytes()
             self._check(path, hashlib.sha256(data).digest(), digest)
             return RunLeaf.inline(slot, salt, data)
-        assert local is not None
-        stat = path.stat()
-        seen = (path, stat.st_mtime_ns, stat.st_size, digest)
-        blob = _STORED.get(seen)
-        if blob is None or not await local.has(blob):
+        assert handed is not None
+        blob = await handed.known(path)
+        if blob is None:
             self._check(path, await anyio.to_thread.run_sync(_sha256, path), digest)
-            blob = _STORED[seen] = await local.put(path)
-            while len(_STORED) > MAX_STORED:
-                _STORED.popitem(last=False)
-        return RunLeaf.file(slot, salt, digest, blob, stat.st_size)
+            blob = await handed.file(self.trace.folder, path)
+        return RunLeaf.file(slot, salt, digest, blob, path.stat().st_size)
 
     def _check(self, path: Path, found: bytes, digest: bytes) -> None:
         if found != digest:

@@ -3,26 +3,30 @@
 Inputs are opened from the moment the challenge is known. Outputs are opened when nobody can gain from them any more:
 every auditor has sealed its own, or the time for that is over, or the task was not picked. Until then nobody gets
 them, whoever asks, because an auditor that saw them need not compute anything.
+
+Anybody may ask, so what a question can cost is bounded: a bundle is put together once for all who ask for it, files
+only where an audit looks into them, and turns are shared out (`turns`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import anyio.to_thread
 import structlog
 
-from gesso.blobs import BlobStore, LocalBlobs
 from gesso.transport.port import PeerId, Rate, Transport
-from gesso_node.auditing.rights import Inputs, Rights, picture_inputs
+from gesso_node.auditing.rights import Inputs, Right, Rights, picture_inputs
+from gesso_node.handed import Handed
 from gesso_node.journal import Entry
 from gesso_node.opened import Own, OwnTraces
-from gesso_node.opened_run import OwnRun
+from gesso_node.opened_run import INLINE, OwnRun
+from gesso_node.turns import Turns
 from gesso_protocol import merkle
-from gesso_protocol.audit.bundle import Bundle, Leaf
+from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.errors import BlobMissing, GessoError
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.messages import (
@@ -40,40 +44,45 @@ from gesso_protocol.trace import Slot
 
 log = structlog.get_logger("gesso.node.openings")
 
-MAX_BUILDING = 4
-"""Bundles that are put together at a time; who comes meanwhile is told to come again."""
 MAX_REMEMBERED = 256
 MAX_FILES_ASKED = 4
-"""Checkpoints beyond those of the audit that one question may name."""
+"""Checkpoints that one question for single leaves may name."""
+MAX_ASKED = 32
+"""Questions under way; those that wait for a bundle that is put together already cost nothing but a place."""
 ASKS = Rate(per_s=4, burst=16)
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
+    """A bundle: what was allowed of a commit, for a draw."""
+
     task: TaskId
-    slots: tuple[Slot, ...]
-    files: tuple[Slot, ...] = ()
+    slots: tuple[Slot, ...] | None
+    challenge: bytes | None
 
 
 class Openings:
     """Serves the two protocols. `withhold` is the cheat of that name: it never opens anything."""
 
     def __init__(
-        self, own: OwnTraces, rights: Rights, local: LocalBlobs, blobs: BlobStore, *, withhold: bool = False
+        self, own: OwnTraces, rights: Rights, handed: Handed, *, turns: Turns | None = None, withhold: bool = False
     ) -> None:
         self._own = own
         self._rights = rights
-        self._local = local
-        self._blobs = blobs
+        self._handed = handed
+        self._local = handed.local
+        self._turns = turns or Turns(rights.registered)
         self._withhold = withhold
-        self._building = 0
         self._bundles: OrderedDict[_Key, BlobRef] = OrderedDict()
+        self._inputs_of: OrderedDict[tuple[TaskId, bytes], tuple[Slot, ...]] = OrderedDict()
 
     def serve(self, transport: Transport) -> None:
         """Answer both protocols for as long as the transport is open."""
         transport.serve(PROTOCOL_BLOB, self.blob, max_request=BlobRequest.MAX_BYTES)
         transport.serve(
-            PROTOCOL_OPEN, self.open, max_request=OpenRequest.MAX_BYTES, max_concurrent=8, per_peer_rate=ASKS
+            PROTOCOL_OPEN, self.open, max_request=OpenRequest.MAX_BYTES, max_concurrent=MAX_ASKED, per_peer_rate=ASKS
         )
 
     async def blob(self, _: PeerId, data: bytes) -> bytes:
@@ -93,132 +102,137 @@ class Openings:
     async def open(self, peer: PeerId, data: bytes) -> bytes:
         """Openings of a committed trace. Raises EncodingInvalid for a malformed question; all else is a status."""
         wanted = OpenRequest.decode(data)
-        reply = await self._answer(wanted)
+        reply = await self._answer(peer, wanted)
         log.info("openings.asked", task=wanted.task.short, phase=wanted.phase, peer=str(peer)[-8:], answer=reply.status)
         return reply.encode()
 
-    async def _answer(self, wanted: OpenRequest) -> OpenReply:
+    async def _answer(self, peer: PeerId, wanted: OpenRequest) -> OpenReply:
         def refused(status: str) -> OpenReply:
             return OpenReply.model_validate({"task": wanted.task, "phase": wanted.phase, "status": status})
 
-        if self._withhold or self._building >= MAX_BUILDING:
+        if self._withhold:
             return refused("busy")
-        self._building += 1
         try:
-            entry = await self._own.entry(wanted.task)
-            if entry is None or entry.result_root is None or entry.trace_root is None:
-                return refused("unknown")
-            roots = (entry.result_root, entry.trace_root)
-            allowed = await self._rights.of(wanted.task, entry.terms, roots, self._inputs(entry), wanted.phase)
-            if allowed.status != "ok":
-                return refused(allowed.status)
-            own = await self._read(entry)
-            if own is None:
-                return refused("unknown")
-            slots = tuple(own.trace.layout.slots() if allowed.slots is None else allowed.slots)
-            if isinstance(own, OwnRun):
-                return await self._opened_run(wanted, own, slots, allowed.challenge)
-            return await self._opened(wanted, own, slots)
+            with self._turns.question(peer):
+                entry = await self._own.entry(wanted.task)
+                if entry is None or entry.result_root is None or entry.trace_root is None:
+                    return refused("unknown")
+                roots = (entry.result_root, entry.trace_root)
+                allowed = await self._rights.of(wanted.task, entry.terms, roots, self._inputs(entry), wanted.phase)
+                if allowed.status != "ok":
+                    return refused(allowed.status)
+                return await self._opened(peer, wanted, entry, allowed) or refused("refused")
+        except BlobMissing:
+            return refused("unknown")
         except GessoError as error:
             log.warning("openings.failed", task=wanted.task.short, code=error.code, reason=error.message)
             return refused("busy")
-        finally:
-            self._building -= 1
 
     def _inputs(self, entry: Entry) -> Inputs:
         if isinstance(entry.spec, TextToImage):
             return picture_inputs(entry.spec)
 
         async def slots(drawn: bytes, _: bool) -> tuple[Slot, ...]:
-            own = await self._own.read_run(entry)
-            return () if own is None else own.inputs(drawn)
+            known = self._inputs_of.get((entry.task, drawn))
+            if known is None:
+                own = await self._own.read_run(entry)
+                if own is None:
+                    return ()
+                known = _remember(self._inputs_of, (entry.task, drawn), own.inputs(drawn))
+            return known
 
         return slots
 
-    async def _read(self, entry: Entry) -> Own | OwnRun | None:
-        if isinstance(entry.spec, TrainLora):
-            return await self._own.read_run(entry)
-        return await self._own.read(entry)
-
-    async def _opened_run(
-        self, wanted: OpenRequest, own: OwnRun, slots: tuple[Slot, ...], drawn: bytes | None
-    ) -> OpenReply:
-        """Everything as one small blob that names the files which an audit looks into; other files one by one."""
-        positions = {own.trace.layout.position(slot): slot for slot in slots}
-        if not set(wanted.positions) <= set(positions) or len(wanted.positions) > MAX_FILES_ASKED:
-            return OpenReply(task=wanted.task, phase=wanted.phase, status="refused")
+    async def _opened(self, peer: PeerId, wanted: OpenRequest, entry: Entry, allowed: Right) -> OpenReply | None:
+        """None for what is not opened to anybody. Raises BlobMissing when nothing opens the committed root."""
+        bundle: BlobRef | None = None
         openings: tuple[Opening, ...] = ()
-        bundle = None
-        if wanted.bundle or not wanted.positions:
-            files = slots if wanted.phase == "inputs" else own.looked_into(drawn)
-            bundle = await self._remembered(_Key(own.entry.task, slots, files), own.encoded(slots, files, self._local))
-        else:
-            openings = tuple([await self._one_of_run(own, at, positions[at]) for at in wanted.positions])
-        return OpenReply(
-            task=wanted.task,
-            phase=wanted.phase,
-            trace_root=own.entry.trace_root,
-            openings=openings,
-            bundle=bundle,
-            result=None if own.entry.result is None else own.entry.result.ref,
-        )
-
-    async def _one_of_run(self, own: OwnRun, position: int, slot: Slot) -> Opening:
-        leaf = await own.leaf(slot, self._local)
-        return Opening(
-            position=position,
-            digest=leaf.digest.hex(),
-            salt=leaf.salt.hex(),
-            proof=tuple(step.hex() for step in merkle.proof(own.tree, position)),
-            blob=await self._local.put(leaf.data) if leaf.data else leaf.blob,
-        )
-
-    async def _opened(self, wanted: OpenRequest, own: Own, slots: tuple[Slot, ...]) -> OpenReply:
-        positions = {own.trace.layout.position(slot): slot for slot in slots}
-        if not set(wanted.positions) <= set(positions):
-            return OpenReply(task=wanted.task, phase=wanted.phase, status="refused")
-        chosen = tuple(positions[position] for position in wanted.positions) or slots
-        result = None if own.entry.result is None else own.entry.result.ref
         if wanted.bundle or not wanted.positions:
             # Always all that the phase allows: there are too many subsets to keep a bundle of each that is asked for.
-            bundle = await self._bundle(own, slots)
-            openings: tuple[Opening, ...] = ()
+            bundle = await self._bundle(peer, entry, allowed)
         else:
-            bundle = None
-            leaves = await anyio.to_thread.run_sync(own.leaves, chosen)
-            openings = tuple([await self._one(own, leaf) for leaf in leaves])
+            chosen = await self._singly(peer, wanted, entry, allowed)
+            if chosen is None:
+                return None
+            openings = chosen
         return OpenReply(
             task=wanted.task,
             phase=wanted.phase,
-            trace_root=own.entry.trace_root,
+            trace_root=entry.trace_root,
             openings=openings,
             bundle=bundle,
-            result=result,
+            result=None if entry.result is None else entry.result.ref,
         )
 
-    async def _one(self, own: Own, leaf: Leaf) -> Opening:
-        position = own.trace.layout.position(leaf.slot)
-        return Opening(
-            position=position,
-            digest=leaf.digest.hex(),
-            salt=leaf.salt.hex(),
-            proof=tuple(step.hex() for step in merkle.proof(own.tree, position)),
-            blob=await self._local.put(bytes(leaf.data)) if leaf.data else None,
-        )
+    async def _bundle(self, peer: PeerId, entry: Entry, allowed: Right) -> BlobRef:
+        """Put together once; asked for again, or meanwhile, it is only named."""
+        key = _Key(entry.task, allowed.slots, allowed.challenge)
 
-    async def _bundle(self, own: Own, slots: tuple[Slot, ...]) -> BlobRef:
-        """Put together once; asked for again, it is only named."""
-        return await self._remembered(_Key(own.entry.task, slots), anyio.to_thread.run_sync(_encoded, own, slots))
+        async def known() -> BlobRef | None:
+            found = self._bundles.get(key)
+            return found if found is not None and await self._local.has(found) else None
 
-    async def _remembered(self, key: _Key, encoding: Coroutine[Any, Any, bytes]) -> BlobRef:
-        known = self._bundles.get(key)
-        if known is not None and await self._local.has(known):
-            encoding.close()
-            return known
-        ref = self._bundles[key] = await self._blobs.put(await encoding)
-        while len(self._bundles) > MAX_REMEMBERED:
-            self._bundles.popitem(last=False)
-        return ref
+        async def made() -> BlobRef:
+            own = await self._read(entry)
+            slots = _slots(own, allowed)
+            if isinstance(own, OwnRun):
+                files = slots if allowed.slots is not None else own.looked_into(allowed.challenge)
+                data = await own.encoded(slots, files, self._handed)
+            else:
+                data = await anyio.to_thread.run_sync(_encoded, own, slots)
+            return _remember(self._bundles, key, await self._handed.bundle(own.trace.folder, data))
+
+        at_hand = await known()
+        return at_hand if at_hand is not None else await self._turns.build(peer, entry.task, known, made)
+
+    async def _singly(
+        self, peer: PeerId, wanted: OpenRequest, entry: Entry, allowed: Right
+    ) -> tuple[Opening, ...] | None:
+        async def made() -> tuple[Opening, ...] | None:
+            own = await self._read(entry)
+            slots = _slots(own, allowed)
+            if isinstance(own, OwnRun):
+                looked = slots if allowed.slots is not None else own.looked_into(allowed.challenge)
+                slots = tuple(slot for slot in slots if slot.kind in INLINE or slot in looked)
+            at = {own.trace.layout.position(slot): slot for slot in slots}
+            many = isinstance(own, OwnRun) and len(wanted.positions) > MAX_FILES_ASKED
+            if many or not set(wanted.positions) <= set(at):
+                return None
+            return tuple([await self._one(own, position, at[position]) for position in wanted.positions])
+
+        async def unknown() -> None:
+            return None
+
+        return await self._turns.build(peer, entry.task, unknown, made)
+
+    async def _read(self, entry: Entry) -> Own | OwnRun:
+        own = await (self._own.read_run if isinstance(entry.spec, TrainLora) else self._own.read)(entry)
+        if own is None:
+            raise BlobMissing("nothing opens the committed root")
+        return own
+
+    async def _one(self, own: Own | OwnRun, position: int, slot: Slot) -> Opening:
+        if isinstance(own, OwnRun):
+            found = await own.leaf(slot, self._handed)
+            blob = await self._handed.leaf(own.trace.folder, found.data) if found.data else found.blob
+            digest, salt = found.digest, found.salt
+        else:
+            (leaf,) = await anyio.to_thread.run_sync(own.leaves, (slot,))
+            blob = await self._handed.leaf(own.trace.folder, bytes(leaf.data)) if leaf.data else None
+            digest, salt = leaf.digest, leaf.salt
+        proof = tuple(step.hex() for step in merkle.proof(own.tree, position))
+        return Opening(position=position, digest=digest.hex(), salt=salt.hex(), proof=proof, blob=blob)
+
+
+def _slots(own: Own | OwnRun, allowed: Right) -> tuple[Slot, ...]:
+    return tuple(own.trace.layout.slots() if allowed.slots is None else allowed.slots)
+
+
+def _remember(kept: OrderedDict[K, V], key: K, value: V) -> V:
+    kept[key] = value
+    while len(kept) > MAX_REMEMBERED:
+        kept.popitem(last=False)
+    return value
 
 
 def _encoded(own: Own, slots: Sequence[Slot]) -> bytes:

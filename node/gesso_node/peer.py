@@ -23,6 +23,7 @@ from gesso_node.demand import Demand, Prefetcher
 from gesso_node.discover import Adverts, Announcements
 from gesso_node.doctor import Doctor, Finding
 from gesso_node.executors.port import Executor
+from gesso_node.handed import Handed
 from gesso_node.intake import Intake
 from gesso_node.journal import Journal, WriteHook
 from gesso_node.lines import ended_line, task_line
@@ -289,7 +290,10 @@ async def _build(
     trainer = executor or await open_executor(stack, settings)
     executor = dishonest(settings, trainer)
     kept = Traces(
-        data / "work", budget_bytes=settings.executor.trace_budget_bytes, keep_s=settings.executor.trace_keep_s
+        data / "work",
+        budget_bytes=settings.executor.trace_budget_bytes,
+        keep_s=settings.executor.trace_keep_s,
+        drop=(lambda _: None) if local is None else local.remove,
     )
     await kept.prune()
     relays = await open_relays(stack, settings)
@@ -396,7 +400,8 @@ async def _build(
         )
         if local is not None:
             withhold = settings.executor.cheat == "withhold"
-            Openings(own, Rights(chain, chain.address), local, blobs, withhold=withhold).serve(transport)
+            handed = Handed(local, blobs)
+            Openings(own, Rights(chain, chain.address), handed, withhold=withhold).serve(transport)
     node = kind(
         settings=settings,
         chain=chain,

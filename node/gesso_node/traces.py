@@ -17,7 +17,8 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from gesso_protocol.ids import TaskId
+from gesso_node.handed import handed
+from gesso_protocol.ids import BlobRef, TaskId
 
 log = structlog.get_logger("gesso.node.traces")
 RELEASED = "released"
@@ -32,15 +33,23 @@ class _Kept:
 
 
 class Traces:
-    """The folder of all traces. `budget_bytes` bounds what is kept, `keep_s` how long a released trace may stay."""
+    """The folder of all traces. `budget_bytes` bounds what is kept, `keep_s` how long a released trace may stay, `drop`
+    removes blobs that were made from it."""
 
     def __init__(
-        self, folder: Path, *, budget_bytes: int, keep_s: float, wall: Callable[[], float] = time.time
+        self,
+        folder: Path,
+        *,
+        budget_bytes: int,
+        keep_s: float,
+        wall: Callable[[], float] = time.time,
+        drop: Callable[[BlobRef], None] = lambda _: None,
     ) -> None:
         self._folder = folder
         self._budget = budget_bytes
         self._keep_s = keep_s
         self._wall = wall
+        self._drop = drop
         self._turn = anyio.Lock()
 
     def path(self, task: TaskId) -> Path:
@@ -49,7 +58,7 @@ class Traces:
 
     async def forget(self, task: TaskId) -> None:
         """Remove a task's files now: nothing was committed, or it is run again."""
-        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self.path(task), ignore_errors=True))
+        await anyio.to_thread.run_sync(self._remove, self.path(task))
 
     async def release(self, task: TaskId) -> None:
         """No opening of this task can be demanded any more. Makes room as well."""
@@ -74,12 +83,18 @@ class Traces:
         released = sorted((one.released_at, one.folder, one.size) for one in kept if one.released_at is not None)
         for released_at, folder, size in released:
             if total > self._budget or released_at + self._keep_s <= self._wall():
-                shutil.rmtree(folder, ignore_errors=True)
+                self._remove(folder)
                 total -= size
         return total
+
+    def _remove(self, folder: Path) -> None:
+        for blob in handed(folder):
+            self._drop(blob)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _measured(folder: Path) -> _Kept:
     marker = folder / RELEASED
     size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    size += sum(handed(folder).values())
     return _Kept(folder, size, marker.lstat().st_mtime if marker.exists() else None)

@@ -11,6 +11,8 @@ from typing import Literal
 from gesso.audits.draw import drawing_round
 from gesso.chain import Chain
 from gesso.chain.arbiter import Arbiter
+from gesso.transport.binding import peer_id_bytes
+from gesso.transport.port import PeerId
 from gesso_protocol.audit.challenge import challenge, checks_of, input_slots, picked, steps_to_check
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.ids import Address, Root, TaskId
@@ -24,6 +26,7 @@ Inputs = Callable[[bytes, bool], Awaitable[tuple[Slot, ...]]]
 """What phase `inputs` opens for a challenge; True for a large fee."""
 REMEMBER_NO_S = 0.5
 """A refusal is good for so long, so that asking again and again costs the asker more than us."""
+REMEMBER_PEER_S = 60.0
 MAX_REMEMBERED = 4096
 
 
@@ -59,6 +62,7 @@ class Rights:
         self._chain = chain
         self._me = me
         self._clock = clock
+        self._known: OrderedDict[PeerId, tuple[float, bool]] = OrderedDict()
         self._refusals: OrderedDict[tuple[TaskId, Phase], tuple[float, Right]] = OrderedDict()
 
     async def of(self, task: TaskId, terms: Terms, roots: tuple[Root, Root], inputs: Inputs, phase: Phase) -> Right:
@@ -72,6 +76,18 @@ class Rights:
             self._refusals.move_to_end((task, phase))
             while len(self._refusals) > MAX_REMEMBERED:
                 self._refusals.popitem(last=False)
+        return found
+
+    async def registered(self, peer: PeerId) -> bool:
+        """Whether the peer is that of a registered node, as auditors and jurors are. Good for a minute."""
+        known = self._known.get(peer)
+        if known is not None and self._clock() < known[0]:
+            return known[1]
+        found = await self._chain.node_of_peer(peer_id_bytes(peer)) is not None
+        self._known[peer] = (self._clock() + REMEMBER_PEER_S, found)
+        self._known.move_to_end(peer)
+        while len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)
         return found
 
     async def _decide(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -53,6 +53,21 @@ class LocalBlobs:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 unfinished.unlink()
+        return ref
+
+    async def link(self, path: Path, *, first: Callable[[BlobRef], None] = lambda _: None) -> BlobRef:
+        """Keep a file that nobody changes any more, sharing its bytes where the file system can. `first` hears its name
+        before it is here, if it was not already. Raises BlobTooLarge."""
+        ref, chunks = await to_thread.run_sync(self._digest_file, path)
+        if await self.has(ref):
+            return ref
+        first(ref)
+        unfinished = self._incoming / secrets.token_hex(16)
+        try:
+            await to_thread.run_sync(os.link, path, unfinished)
+        except OSError:
+            return await self.put(path, expect=ref)
+        await to_thread.run_sync(self._keep, unfinished, ref, chunks)
         return ref
 
     async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
@@ -169,13 +184,16 @@ class LocalBlobs:
             raise _missing(ref) from None
 
     def _digest(self, ref: BlobRef) -> tuple[BlobRef, BlobManifest]:
-        digester = Digester(max(self._max_bytes, DEFAULT_MAX_BYTES))
         try:
-            with self.path(ref).open("rb") as file:
-                while piece := file.read(CHUNK_BYTES):
-                    digester.update(piece)
+            return self._digest_file(self.path(ref))
         except FileNotFoundError:
             raise _missing(ref) from None
+
+    def _digest_file(self, path: Path) -> tuple[BlobRef, BlobManifest]:
+        digester = Digester(max(self._max_bytes, DEFAULT_MAX_BYTES))
+        with path.open("rb") as file:
+            while piece := file.read(CHUNK_BYTES):
+                digester.update(piece)
         return digester.finish()
 
     def _copy(self, ref: BlobRef, dest: Path, size: int, progress: OnProgress | None) -> None:

@@ -277,6 +277,9 @@ class ChainDouble:
     async def params(self) -> BoardParams:
         return self.board.params
 
+    async def node_of_peer(self, peer_id: bytes) -> Address | None:
+        return None
+
     async def weight_of(self, node: Address) -> int:
         return self.board.weights.get(node, 0)
 

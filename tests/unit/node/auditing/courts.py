@@ -55,6 +55,10 @@ class ChainDouble:
     since: int = 100
     now_: int = 105
     arbiter: ArbiterDouble | None = field(default_factory=ArbiterDouble)
+    peers: dict[bytes, Address] = field(default_factory=dict)
+
+    async def node_of_peer(self, peer_id: bytes) -> Address | None:
+        return self.peers.get(peer_id)
 
     def as_chain(self) -> Chain:
         return cast(Chain, self)

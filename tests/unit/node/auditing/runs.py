@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gesso_node.checkpoints import CheckpointSharer
 from gesso_node.executors.fake import FakeEngine, FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.port import Trained
+from gesso_node.handed import Handed
 from gesso_node.models import ModelCache
 from gesso_node.opened_run import OwnRun
 from gesso_node.run_bench import RunBench
@@ -80,11 +82,16 @@ class Run:
     bench: RunBench
     folder: Path
 
+    @cached_property
+    def handed(self) -> Handed:
+        """What the node makes of files that it opens."""
+        return Handed(self.blobs, self.blobs)
+
     async def answers(self, changes: Mapping[Slot, Change] | None = None) -> tuple[RunAssignment, dict[str, bytes]]:
         """What the node opens in both phases; with changes, as if it had committed to the changed bytes."""
         layout, leaves = self.own.trace.layout, {}
         for slot in layout.slots():
-            leaf = await self.own.leaf(slot, self.blobs)
+            leaf = await self.own.leaf(slot, self.handed)
             path = self.own.trace.path(slot)
             change = (changes or {}).get(slot)
             if change is not None:

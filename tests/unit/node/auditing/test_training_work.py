@@ -248,7 +248,7 @@ async def test_a_blob_of_something_else_and_one_that_nobody_has_are_withheld(tmp
     run = await train(tmp_path)
     assignment, answers = await run.answers()
     slot = Slot(LeafKind.CHECKPOINT, step=drawn(run))
-    leaf = await run.own.leaf(slot, run.blobs)
+    leaf = await run.own.leaf(slot, run.handed)
     assert leaf.blob is not None
     run.blobs.remove(leaf.blob)
     work = run.work(assignment, answers)
@@ -272,7 +272,7 @@ async def test_a_blob_of_something_else_and_one_that_nobody_has_are_withheld(tmp
 async def test_no_other_name_can_be_put_on_a_file_that_is_here_already(tmp_path: Path) -> None:
     run = await train(tmp_path)
     assignment, answers = await run.answers()
-    leaf = await run.own.leaf(FILE, run.blobs)
+    leaf = await run.own.leaf(FILE, run.handed)
     assert leaf.blob is not None
     work = run.work(assignment, answers, result=run.result)
     await work.ready(seconds=60)
@@ -288,17 +288,17 @@ async def test_a_checkpoint_is_read_and_stored_once_however_often_it_is_asked_fo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = await train(tmp_path)
-    first = await run.own.leaf(FILE, run.blobs)
+    first = await run.own.leaf(FILE, run.handed)
 
     def read(_: Path) -> bytes:
         raise MemoryError
 
     monkeypatch.setattr(opened_run, "_sha256", read)
-    assert await run.own.leaf(FILE, run.blobs) == first
+    assert await run.own.leaf(FILE, run.handed) == first
     assert first.blob is not None
     run.blobs.remove(first.blob)
     with pytest.raises(MemoryError):
-        await run.own.leaf(FILE, run.blobs)
+        await run.own.leaf(FILE, run.handed)
 
 
 def had(folder: Path, names: str) -> list[Path]:
