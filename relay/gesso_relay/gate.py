@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Callable
 
 import structlog
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gesso_protocol.errors import GessoError
 from gesso_relay.limits import RateLimit
-from gesso_relay.replies import http_problem, internal_problem, problem
+from gesso_relay.replies import Problem, http_problem, internal_problem, problem
 from gesso_relay.settings import Limits
 
 CLIENT = web.RequestKey("client", str)
@@ -22,31 +23,42 @@ _SECURITY = {
 }
 
 
-def gate(limits: Limits, *, trust_forwarded_for: bool) -> Middleware:
-    """The one middleware of the relay."""
+Draw = Callable[[Problem], web.Response]
+
+
+def gate(limits: Limits, *, trust_forwarded_for: bool, draw: Draw) -> Middleware:
+    """The one middleware of the relay. `draw` makes a page of a problem, for readers."""
     rate = RateLimit(limits.requests_per_s, limits.request_burst, limits.clients_remembered)
     log = structlog.get_logger("gesso.relay")
 
     @web.middleware
     async def pass_through(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[CLIENT] = client_of(request, trust_forwarded_for=trust_forwarded_for)
+        found: Problem | None = None
         try:
             rate.take(request[CLIENT], time.monotonic())
             reply = await handler(request)
         except GessoError as error:
-            reply = problem(error)
+            found = problem(error)
         except web.HTTPException as error:
-            reply = http_problem(error)
+            found = http_problem(error)
         except (ConnectionError, TimeoutError):
             raise
         except Exception:
             log.exception("request.failed", route=str(request.match_info.route.name), method=request.method)
-            reply = internal_problem()
+            found = internal_problem()
+        if found is not None:
+            reply = draw(found) if _reads_pages(request) else found.reply()
         if not reply.prepared:
             reply.headers.update({name: value for name, value in _SECURITY.items() if name not in reply.headers})
         return reply
 
     return pass_through
+
+
+def _reads_pages(request: web.Request) -> bool:
+    programs = request.path.startswith("/v1/") or request.path == "/metrics"
+    return not programs and "text/html" in request.headers.get("Accept", "")
 
 
 def client_of(request: web.Request, *, trust_forwarded_for: bool) -> str:

@@ -239,7 +239,11 @@ class Relay:
 
     def _app(self) -> web.Application:
         limits = self.settings.limits
-        app = web.Application(middlewares=[gate(limits, trust_forwarded_for=self.settings.trust_forwarded_for)])
+        explorer = Explorer(
+            self._queries, self._market, self._results, self._presence, network=self.network, health=self.health
+        )
+        trusting = self.settings.trust_forwarded_for
+        app = web.Application(middlewares=[gate(limits, trust_forwarded_for=trusting, draw=explorer.problem)])
         tasks = TaskRoutes(self._queries, self._results, self._checkpoints, self._news, self._seats, limits)
         hints = HintRoutes(
             self._queries, self._results, self._checkpoints, self._progress, self._seats, limits, self._gossip
@@ -249,9 +253,6 @@ class Relay:
         board = self.settings.chain.contracts.task_board
         openings = OpeningRoutes(self._queries, self._presence, self._chain, board, self._transport, self._openings)
         models = ModelRoutes(self._market, self._cards)
-        explorer = Explorer(
-            self._queries, self._market, self._results, self._presence, network=self.network, health=self.health
-        )
         shop = MarketPages(self._market, self._queries, self._cards, explorer.page)
         for routes in (tasks, hints, network, models, openings, MetricsRoutes(self.health), explorer, shop):
             app.add_routes(routes.table())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 from aiohttp import web
@@ -53,27 +53,38 @@ def json_reply(value: object, *, status: int = 200, headers: Mapping[str, str] |
     return web.Response(body=body, status=status, content_type="application/json", charset="utf-8", headers=headers)
 
 
-def problem(error: GessoError) -> web.Response:
-    """A typed error as its status and {code, message, hint}."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why there is no answer, before it is known who asks: a program gets JSON, a reader a page."""
+
+    status: int
+    code: str
+    message: str
+    hint: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def reply(self) -> web.Response:
+        """{code, message, hint}."""
+        told = {"code": self.code, "message": self.message, "hint": self.hint}
+        return json_reply(told, status=self.status, headers=self.headers)
+
+
+def problem(error: GessoError) -> Problem:
+    """A typed error and its status."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 502)
-    headers = {"Retry-After": "1"} if status == 429 else None
-    return _problem(status, error.code, error.message, error.hint, headers)
+    return Problem(status, error.code, error.message, error.hint, {"Retry-After": "1"} if status == 429 else {})
 
 
-def http_problem(error: web.HTTPException) -> web.Response:
+def http_problem(error: web.HTTPException) -> Problem:
     """What the server library itself refuses, in the same form."""
     code = _HTTP_CODES.get(error.status, "bad-request" if error.status < 500 else "internal")
     headers = {name: error.headers[name] for name in ("Allow", "Content-Range") if name in error.headers}
-    return _problem(error.status, code, error.reason.lower(), "see relay/README.md for the endpoints", headers)
+    return Problem(error.status, code, error.reason.lower(), "see relay/README.md for the endpoints", headers)
 
 
-def internal_problem() -> web.Response:
+def internal_problem() -> Problem:
     """Our own bug: the details are in the log, not in the answer."""
-    return _problem(500, "internal", "the relay could not answer this", "try again, or ask another relay", None)
-
-
-def _problem(status: int, code: str, message: str, hint: str, headers: Mapping[str, str] | None) -> web.Response:
-    return json_reply({"code": code, "message": message, "hint": hint}, status=status, headers=headers)
+    return Problem(500, "internal", "the relay could not answer this", "try again, or ask another relay")
 
 
 async def stream_events(

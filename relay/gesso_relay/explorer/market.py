@@ -73,6 +73,7 @@ class MarketPages:
             text=render(str(card["text"])) if isinstance(card, dict) else "",
             versions=await self._market.versions(str(found["name"]), limit=_VERSIONS),
             tasks=tasks.items,
+            labels=await self._market.names(str(task["model"]) for task in tasks.items),
         )
 
     async def preview(self, request: web.Request) -> web.StreamResponse:

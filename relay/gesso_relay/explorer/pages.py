@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from gesso_protocol.money import format_amount
 from gesso_relay.index.entries import Document, Entry, Json
@@ -15,6 +16,7 @@ from gesso_relay.index.market import MarketQueries, Search
 from gesso_relay.index.project import TASK_STATES
 from gesso_relay.index.queries import Queries, TaskFilter
 from gesso_relay.presence import Presence
+from gesso_relay.replies import Problem
 from gesso_relay.results import Results
 from gesso_relay.routes import params
 from gesso_relay.routes.network import AUDIT_STATES, with_presence
@@ -26,6 +28,12 @@ _HEADERS = {
     "Cache-Control": "no-cache",
     "X-Frame-Options": "DENY",
 }
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#a8452c"/>'
+    '<text x="16" y="22" text-anchor="middle" font-family="Georgia,serif" font-style="italic" font-weight="600" '
+    'font-size="22" fill="#fffdf9">g</text></svg>'
+)
+_ICON_HEADERS = {"Content-Security-Policy": "default-src 'none'", "Cache-Control": "public, max-age=86400"}
 _LATEST = 8
 _PAGE = 50
 
@@ -57,7 +65,7 @@ class Explorer:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            amount=amount, short=short, ago=ago, moment=moment, percent=percent, said=said, bytes=size
+            amount=amount, short=short, ago=ago, moment=moment, percent=percent, said=said, bytes=size, work=work
         )
 
     def table(self) -> list[web.RouteDef]:
@@ -68,6 +76,7 @@ class Explorer:
             web.get("/nodes", self.nodes),
             web.get("/nodes/{node}", self.node),
             web.get("/audits", self.audits),
+            web.get("/icon.svg", self.icon),
         ]
 
     async def overview(self, request: web.Request) -> web.StreamResponse:
@@ -82,6 +91,7 @@ class Explorer:
             node_counts=await self._queries.node_counts(),
             states=tuple(TASK_STATES),
             tasks=tasks.items,
+            labels=await self._labels(tasks.items),
             nodes=await with_presence(self._queries, self._presence, nodes.items),
             models=models.items,
             network=self._network(),
@@ -98,7 +108,13 @@ class Explorer:
         keep = {name: value for name, value in request.query.items() if name != "before"}
         older = None if page.next is None else str(request.rel_url.with_query({**keep, "before": str(page.next)}))
         return self.page(
-            "tasks.html", here="tasks", tasks=page.items, older=older, states=tuple(TASK_STATES), wanted=wanted
+            "tasks.html",
+            here="tasks",
+            tasks=page.items,
+            labels=await self._labels(page.items),
+            older=older,
+            states=tuple(TASK_STATES),
+            wanted=wanted,
         )
 
     async def task(self, request: web.Request) -> web.StreamResponse:
@@ -110,7 +126,16 @@ class Explorer:
         history = await self._queries.history("task", str(task), "audit")
         result = await self._results.of(found)
         audit = await self._queries.audit(str(task))
-        return self.page("task.html", here="tasks", task=found, history=history, result=result, audit=audit)
+        labels = await self._labels((found,))
+        return self.page(
+            "task.html",
+            here="tasks",
+            task=found,
+            label=labels.get(str(found["model"]), f"#{found['model']}"),
+            history=history,
+            result=result,
+            audit=audit,
+        )
 
     async def nodes(self, request: web.Request) -> web.StreamResponse:
         params.known(request, "before")
@@ -147,6 +172,23 @@ class Explorer:
         return self.page(
             "audits.html", here="audits", audits=page.items, older=older, states=AUDIT_STATES, wanted=state
         )
+
+    async def icon(self, request: web.Request) -> web.StreamResponse:
+        params.known(request)
+        return web.Response(text=_ICON, content_type="image/svg+xml", headers=_ICON_HEADERS)
+
+    def problem(self, found: Problem) -> web.Response:
+        """Why a reader does not get a page, as one."""
+        hint = "the address may be mistyped, or this relay has not read so far" if found.status == 404 else found.hint
+        told = {"code": found.code, "message": found.message, "hint": hint}
+        drawn = self.page("problem.html", here="", status=found.status, **told)
+        drawn.set_status(found.status)
+        drawn.headers.update(found.headers)
+        return drawn
+
+    async def _labels(self, tasks: Iterable[Document]) -> dict[str, str]:
+        """Names of the models that tasks use."""
+        return await self._market.names(str(task["model"]) for task in tasks)
 
     def page(self, template: str, **values: object) -> web.Response:
         """A template with its values, the state of the index and the time."""
@@ -215,4 +257,10 @@ def moment(then: Json) -> str:
     """A chain time as date and clock, in UTC."""
     if not isinstance(then, int) or not 0 <= then < 253_402_300_800:
         return "–"
-    return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    at = datetime.fromtimestamp(then, UTC)
+    return Markup('<time datetime="{}">{} UTC</time>').format(at.isoformat(), at.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def work(kind: Json) -> str:
+    """What a task orders, by its kind's number on chain."""
+    return {1: "pictures", 2: "a training"}.get(kind, f"kind {kind}") if isinstance(kind, int) else "–"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -68,6 +68,14 @@ class MarketQueries:
 
     async def by_id(self, key: str) -> Document | None:
         return await self._first(_shown().where(_COLUMN.key == key))
+
+    async def names(self, keys: Iterable[str]) -> dict[str, str]:
+        """`name@version` of these listings; those that the index does not know are left out."""
+        wanted = sorted(set(keys))
+        query = select(_COLUMN.key, _COLUMN.name, _COLUMN.version).where(_COLUMN.key.in_(wanted))
+        async with self._database.read() as db:
+            rows = (await db.execute(query)).all() if wanted else []
+        return {row.key: f"{row.name}@{row.version}" for row in rows}
 
     async def lineage(self, listing: Document) -> list[Document]:
         """A listing and its parents, itself first."""
