@@ -1,19 +1,23 @@
 """Keeping a training's checkpoints where others find them, so that the run outlives this node.
 
 Sharing never holds up training: only the newest checkpoint waits, and they go out at a measured pace. A checkpoint is
-told to the requester once it is in the blob stores; this node signs for it.
+told to the requester once it is in the blob stores; this node signs for it. What was shared is written down, so that
+it is cleared away when nobody needs it any more, whatever happened in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from gesso.blobs import BlobStore, LocalBlobs
+from gesso_node.journal import Journal
 from gesso_node.progress import ProgressSender
 from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import BlobRef, TaskId
@@ -23,47 +27,95 @@ log = structlog.get_logger("gesso.node.checkpoints")
 
 KEPT = 2
 """Newest checkpoints of a task that stay here: somebody may be fetching the last but one."""
-Sign = Callable[[TaskId, BlobRef, int, int], KeptCheckpoint]
+KEPT_LOST_S = 24 * 3600.0
+"""How long they stay when the task was lost: its requester may order the rest, and another node needs them then."""
+_NOTE = "shared-checkpoints"
+_STORED: TypeAdapter[dict[str, tuple[list[str], float | None]]] = TypeAdapter(dict[str, tuple[list[str], float | None]])
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class Share:
+    """A checkpoint file after update `step` of `total`, of a run that draws from `seed`."""
+
     task: TaskId
     path: Path
     step: int
     total: int
+    seed: bytes
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What of a task is in the stores, oldest first; `until`: when it goes, None while the task is open."""
+
+    refs: list[BlobRef]
+    until: float | None = None
+
+
+Sign = Callable[[TaskId, BlobRef, int, int, bytes], KeptCheckpoint]
 
 
 class CheckpointSharer:
     """`run` is its loop; `offer` returns at once. `every_s` is the least time between two checkpoints."""
 
     def __init__(
-        self, blobs: BlobStore, local: LocalBlobs | None, progress: ProgressSender, sign: Sign, *, every_s: float
+        self,
+        blobs: BlobStore,
+        local: LocalBlobs | None,
+        progress: ProgressSender,
+        sign: Sign,
+        *,
+        every_s: float,
+        journal: Journal | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._blobs = blobs
         self._local = local
         self._progress = progress
         self._sign = sign
         self._every_s = every_s
-        self._waiting: _Waiting | None = None
-        self._sharing: TaskId | None = None
+        self._journal = journal
+        self._wall = wall
+        self._waiting: Share | None = None
+        self._sharing: Share | None = None
         self._wake = anyio.Event()
-        self._shared: dict[TaskId, list[BlobRef]] = {}
+        self._shared: dict[TaskId, _Shared] = {}
         self._last_s = float("-inf")
 
-    def offer(self, task: TaskId, path: Path, step: int, total: int) -> None:
-        """A checkpoint after update `step` of `total`; it replaces one that still waits."""
-        self._waiting = _Waiting(task, path, step, total)
+    async def restore(self, open_tasks: Iterable[TaskId]) -> None:
+        """What an earlier life had shared; tasks that are not open any more count as lost now."""
+        stored = None if self._journal is None else await self._journal.note(_NOTE)
+        try:
+            told = {} if stored is None else _STORED.validate_json(stored)
+            found = {TaskId.parse(task): _Shared([BlobRef.parse(ref) for ref in refs], until)
+                     for task, (refs, until) in told.items()}  # fmt: skip
+        except (ValidationError, GessoError):
+            log.warning("checkpoints.unreadable")
+            return
+        self._shared = found
+        still = set(open_tasks)
+        for task in [task for task, one in found.items() if one.until is None and task not in still]:
+            found[task].until = self._wall() + KEPT_LOST_S
+        await self._tidy()
+
+    def offer(self, share: Share) -> None:
+        """A new checkpoint; it replaces one that still waits."""
+        self._waiting = share
         self._wake.set()
 
-    def forget(self, task: TaskId) -> None:
-        """The task is over, or has a result: nobody needs its checkpoints any more."""
-        if self._waiting is not None and self._waiting.task == task:
-            self._waiting = None
-        if self._sharing == task:
-            self._sharing = None
-        for ref in self._shared.pop(task, ()):
-            self._drop(ref)
+    async def forget(self, task: TaskId) -> None:
+        """The task has a result, or nobody can go on with it: its checkpoints are of no use."""
+        self._leave_off(task)
+        if (shared := self._shared.get(task)) is not None:
+            shared.until = 0.0
+        await self._tidy()
+
+    async def outlive(self, task: TaskId) -> None:
+        """We have lost the task: whoever goes on with the run finds its checkpoints here for a while."""
+        self._leave_off(task)
+        if (shared := self._shared.get(task)) is not None:
+            shared.until = self._wall() + KEPT_LOST_S
+        await self._tidy()
 
     async def run(self) -> None:
         """Share until cancelled."""
@@ -76,25 +128,51 @@ class CheckpointSharer:
                 self._last_s = anyio.current_time()
                 await self._share(waiting)
 
-    async def _share(self, waiting: _Waiting) -> None:
-        self._sharing = waiting.task
+    async def _share(self, share: Share) -> None:
+        self._sharing, ref = share, None
         try:
-            ref = await self._blobs.put(waiting.path)
-            size = waiting.path.stat().st_size
-            kept = self._sign(waiting.task, ref, waiting.step, size)
+            ref = await self._blobs.put(share.path)
+            size = share.path.stat().st_size
+            kept = self._sign(share.task, ref, share.step, size, share.seed)
         except (GessoError, OSError) as error:
-            log.warning("checkpoints.not-shared", task=waiting.task.short, reason=str(error))
+            log.warning("checkpoints.not-shared", task=share.task.short, reason=str(error))
+            self._drop(ref)
             return
-        if self._sharing != waiting.task:
+        if self._sharing is not share:
             self._drop(ref)  # forgotten while it was on its way
             return
-        shared = self._shared.setdefault(waiting.task, [])
-        shared.append(ref)
-        while len(shared) > KEPT:
-            self._drop(shared.pop(0))
-        self._progress.checkpoint(waiting.task, kept, waiting.total)
-        log.info("checkpoints.shared", task=waiting.task.short, step=waiting.step, blob=ref.short, bytes=size)
+        self._sharing = None
+        shared = self._shared.setdefault(share.task, _Shared([]))
+        # the same bytes again, after an attempt that broke off, are the newest now, and one blob all the same
+        shared.refs = [*(other for other in shared.refs if other != ref), ref]
+        gone, shared.refs = shared.refs[:-KEPT], shared.refs[-KEPT:]
+        for old in gone:
+            self._drop(old)
+        await self._write_down()
+        self._progress.checkpoint(share.task, kept, share.total)
+        log.info("checkpoints.shared", task=share.task.short, step=share.step, blob=ref.short, bytes=size)
 
-    def _drop(self, ref: BlobRef) -> None:
-        if self._local is not None:
+    def _leave_off(self, task: TaskId) -> None:
+        if self._waiting is not None and self._waiting.task == task:
+            self._waiting = None
+        if self._sharing is not None and self._sharing.task == task:
+            self._sharing = None
+
+    async def _tidy(self) -> None:
+        """Remove what has had its time."""
+        now = self._wall()
+        over = [task for task, one in self._shared.items() if one.until is not None and one.until <= now]
+        gone = [ref for task in over for ref in self._shared.pop(task).refs]
+        for ref in gone:
+            self._drop(ref)
+        await self._write_down()
+
+    async def _write_down(self) -> None:
+        if self._journal is not None:
+            told = {str(task): ([str(ref) for ref in one.refs], one.until) for task, one in self._shared.items()}
+            await self._journal.set_note(_NOTE, _STORED.dump_json(told).decode())
+
+    def _drop(self, ref: BlobRef | None) -> None:
+        """Remove a blob, unless it is one of those that are still to be found here."""
+        if ref is not None and self._local is not None and not any(ref in one.refs for one in self._shared.values()):
             self._local.remove(ref)

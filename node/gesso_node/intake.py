@@ -42,13 +42,17 @@ class Lacking:
 
 
 class Intake:
-    """Looks at what a task names. `needs_model` is false for executors that work without weights."""
+    """Looks at what a task names. `needs_model` is false for executors that work without weights; `room_bytes` are what
+    runs may take on this disk: a given state and the checkpoint after it are the least."""
 
-    def __init__(self, chain: Chain, blobs: BlobStore, models: ModelCache, *, needs_model: bool) -> None:
+    def __init__(
+        self, chain: Chain, blobs: BlobStore, models: ModelCache, *, needs_model: bool, room_bytes: int
+    ) -> None:
         self._chain = chain
         self._blobs = blobs
         self._models = models
         self._needs_model = needs_model
+        self._room_bytes = room_bytes
 
     async def look(self, task: TaskId, spec: Spec, terms: Terms, manifest: BlobRef) -> Lacking | None:
         """What is lacking, if anything. Never raises for what is asked about."""
@@ -104,6 +108,8 @@ class Intake:
         resume = spec.resume
         if resume is None:
             return
+        if 2 * resume.size > self._room_bytes:
+            raise ModelInvalid(f"a run with checkpoints of {resume.size} bytes has no room here")
         if self._needs_model and resume.size > most_state_bytes((await self._models.read_manifest(manifest)).size):
             raise ModelInvalid("the checkpoint to go on from is larger than any LoRA for this base can be")
         await self._expect(resume.state, resume.size, "the checkpoint to go on from")

@@ -24,6 +24,7 @@ from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, TRAINING_CHEATS, 
 from gesso_node.executors.cheats.roots import with_cheat
 from gesso_node.executors.lora.host import TrainingChildExecutor
 from gesso_node.executors.port import Executor
+from gesso_node.journal import Journal
 from gesso_node.models import ModelCache
 from gesso_node.policy import Policy
 from gesso_node.progress import ProgressSender
@@ -107,17 +108,21 @@ async def open_relays(stack: AsyncExitStack, settings: NodeSettings) -> list[htt
     ]
 
 
-def open_sharer(
+async def open_sharer(
     settings: NodeSettings,
     chain: Chain,
     blobs: BlobStore,
     local: LocalBlobs | None,
     progress: ProgressSender,
+    journal: Journal,
     tasks: TaskGroup,
 ) -> CheckpointSharer:
     """What keeps checkpoints in public; it lives as long as `tasks`."""
     every_s = settings.executor.share_checkpoints_s
-    sharer = CheckpointSharer(blobs, local, progress, partial(signed_checkpoint, chain), every_s=every_s)
+    sharer = CheckpointSharer(
+        blobs, local, progress, partial(signed_checkpoint, chain), every_s=every_s, journal=journal
+    )
+    await sharer.restore([entry.task for entry in await journal.open_entries()])
     tasks.start_soon(sharer.run)
     return sharer
 

@@ -312,7 +312,7 @@ async def _build(
     await pace.restore()
     policy = Policy(settings.policy, params, catalogue, models, needs_model=needs_model, pace=pace.of)
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
-    sharer = open_sharer(settings, chain, blobs, local, progress, tasks)
+    sharer = await open_sharer(settings, chain, blobs, local, progress, journal, tasks)
     demand = Demand()
     observer = Observer(chain, journal, book, catalogue, on_payment=_log_payment, demand=demand)
     prefetcher = prefetcher_of(settings.models, demand, catalogue, models, policy) if needs_model else None
@@ -374,7 +374,7 @@ async def _build(
         observer=observer,
         policy=policy,
         workbench=workbench,
-        intake=Intake(chain, blobs, models, needs_model=needs_model),
+        intake=Intake(chain, blobs, models, needs_model=needs_model, room_bytes=settings.executor.trace_budget_bytes),
         progress=progress,
         blobs=blobs,
         outbox=outbox,

@@ -428,10 +428,7 @@ class Reconciler:
         log.info("reconcile.done", task=known.task.short, why=str(why), paid=str(entry.paid or 0))
         self._book.drop(known)
         await self._progress.release(known.task)
-        if entry.result is None:
-            await self._workbench.forget(known)
-        else:
-            await self._workbench.release(known)
+        await self._workbench.leave(known, why)
 
     # Background
 

@@ -63,13 +63,14 @@ def signed_handover(chain: Chain, result: ResultManifest) -> Handover:
     return Handover(manifest=result.ref, result_root=root, trace_root=result.trace_root, signature=signature)
 
 
-def signed_checkpoint(chain: Chain, task: TaskId, state: BlobRef, step: int, size: int) -> KeptCheckpoint:
+def signed_checkpoint(chain: Chain, task: TaskId, state: BlobRef, step: int, size: int, seed: bytes) -> KeptCheckpoint:
     """Our word for where a training can go on without us. Raises WalletError when the chain was opened to read."""
     if chain.wallet is None:
         raise WalletError("a checkpoint needs the node's wallet")
     board = chain.settings.contracts.task_board
-    document = typed_checkpoint(chain.chain_id, board, task, state, step, size)
-    return KeptCheckpoint(state=state, step=step, size=size, signature=chain.wallet.sign_typed(document).hex())
+    document = typed_checkpoint(chain.chain_id, board, task, state, step, size, seed)
+    signature = chain.wallet.sign_typed(document).hex()
+    return KeptCheckpoint(state=state, step=step, size=size, seed=seed.hex(), signature=signature)
 
 
 class Outbox:

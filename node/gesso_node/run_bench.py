@@ -10,14 +10,13 @@ from gesso.blobs import BlobStore
 from gesso_node.executors.lora.fault import InputInvalid, from_requester
 from gesso_node.executors.lora.host import TrainingExecutor
 from gesso_node.executors.lora.port import RevisitJob, RevisitOutcome, TrainingInputs
+from gesso_node.executors.lora.runfolder import GIVEN_STATE_FILE
 from gesso_node.executors.port import Unfit
 from gesso_node.models import ModelCache
 from gesso_protocol.errors import BlobError, BlobMissing, BlobTooLarge, ModelInvalid, Unreachable
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.training.checkpoint import most_state_bytes
-
-GIVEN_STATE_FILE = "given.safetensors"
 
 
 class InputMissing(BlobMissing):

@@ -17,10 +17,10 @@ from pydantic_core import from_json
 from gesso.chain.settings import ChainSettings
 from gesso_node.executors.child import ChildSettings
 from gesso_protocol.errors import ConfigError
+from gesso_protocol.fields import MAX_TRAINING_STEPS
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
 from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Dtype
-from gesso_protocol.training.spec import MAX_TRAINING_STEPS
 
 MAX_CONFIG_BYTES = 256 * 1024
 

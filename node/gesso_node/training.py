@@ -13,7 +13,7 @@ from pathlib import Path
 from gesso.blobs import BlobStore
 from gesso.chain.chain import Chain
 from gesso.runseed import seed_of_run
-from gesso_node.checkpoints import CheckpointSharer
+from gesso_node.checkpoints import CheckpointSharer, Share
 from gesso_node.executors.lora.host import TrainingExecutor
 from gesso_node.executors.lora.port import (
     Trained,
@@ -21,7 +21,7 @@ from gesso_node.executors.lora.port import (
     TrainingOutcome,
     TrainingStep,
 )
-from gesso_node.executors.lora.run import checkpoint_after, checkpoint_file
+from gesso_node.executors.lora.runfolder import GIVEN_STATE_FILE, checkpoint_after, checkpoint_file
 from gesso_node.executors.port import Executor, Unfit
 from gesso_node.models import ModelCache
 from gesso_node.pace import Stopwatch, TrainingPace
@@ -93,7 +93,7 @@ class TrainingDesk:
             watch.note(step)
             if step.checkpoint and step.index < step.total:
                 path = checkpoint_file(order.out_dir, checkpoint_after(order.spec, step.index))
-                self._sharer.offer(order.task, path, step.index, step.total)
+                self._sharer.offer(Share(order.task, path, step.index, step.total, seed))
             if step.sample or step.checkpoint or step.index == step.total or now - told[0] >= TELL_EVERY_S:
                 told[0] = now
                 on_step(step)
@@ -103,6 +103,10 @@ class TrainingDesk:
         if self._pace is not None:
             await self._pace.learn(order.spec, watch)
         return outcome
+
+    async def leave(self, task: TaskId, *, lost: bool) -> None:
+        """The task is over for us. When it was lost, somebody may want to go on from its checkpoints."""
+        await (self._sharer.outlive(task) if lost else self._sharer.forget(task))
 
     async def claim(self, task: TaskId, me: Address) -> TaskRecord:
         """What the board says of a task that `me` has claimed. Raises Unreachable while no block says so."""
@@ -115,7 +119,8 @@ class TrainingDesk:
         self, order: TrainingOrder, outcome: Trained, node: Address, trace_backup: BlobRef | None = None
     ) -> ResultManifest:
         """Put samples, adapter files and manifests, the result's own manifest last."""
-        self._sharer.forget(order.task)
+        await self._sharer.forget(order.task)
+        (order.out_dir / GIVEN_STATE_FILE).unlink(missing_ok=True)  # checkpoint 0 has the same bytes
         images = tuple([await picture_entry(self._blobs, image) for image in outcome.images])
         adapter = await self._publish_adapter(order, outcome)
         manifest = ResultManifest(
@@ -140,7 +145,7 @@ class TrainingDesk:
 
     async def publish_nothing(self, order: TrainingOrder, why: str, node: Address) -> ResultManifest:
         """Put the manifest of a run of which nothing came. It has no trace: nothing is paid for it."""
-        self._sharer.forget(order.task)
+        await self._sharer.forget(order.task)
         manifest = ResultManifest(
             task=order.task,
             node=node,

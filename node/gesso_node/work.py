@@ -17,7 +17,7 @@ from gesso_node.book import Book, Known, write_down
 from gesso_node.executors.lora.fault import InputInvalid
 from gesso_node.executors.lora.outside import TrainingTrace
 from gesso_node.executors.lora.port import Trained, TrainingOutcome
-from gesso_node.executors.lora.run import ask_to_stop, take_stop_back
+from gesso_node.executors.lora.runfolder import ask_to_stop, take_stop_back
 from gesso_node.executors.port import Crashed, Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
 from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
@@ -30,7 +30,7 @@ from gesso_node.traces import Traces
 from gesso_node.training import TrainingDesk, TrainingOrder
 from gesso_protocol.errors import BlobError, BlobMissing, ExecutorError, GessoError, ModelInvalid, Unreachable
 from gesso_protocol.ids import Address
-from gesso_protocol.lifecycle import TaskRecord
+from gesso_protocol.lifecycle import TaskRecord, Why
 from gesso_protocol.result import result_root
 from gesso_protocol.spec import TextToImage, TrainLora, spec_bytes
 from gesso_protocol.trace import Binding
@@ -121,9 +121,14 @@ class Workbench:
         """Remove a task's files; its result, if any, is in the blob store."""
         await self._traces.forget(known.task)
 
-    async def release(self, known: Known) -> None:
-        """The task has ended: its trace need not be kept any more."""
-        await self._traces.release(known.task)
+    async def leave(self, known: Known, why: Why) -> None:
+        """The task is over for us: what nobody can ask for any more goes, the rest when there is need of room."""
+        if self._training is not None and known.trains:
+            await self._training.leave(known.task, lost=why is Why.EXPIRED)
+        if known.entry is None or known.entry.result is None:
+            await self.forget(known)
+        else:
+            await self._traces.release(known.task)
 
     async def _attempt(self, known: Known, entry: Entry) -> None:
         logger = log.bind(task=known.task.short, attempt=entry.failures + 1)

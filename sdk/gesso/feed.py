@@ -266,6 +266,7 @@ def _checkpoint(progress: ProgressEvent, kept: KeptCheckpoint) -> events.Event:
         total=max(progress.total, kept.step),
         state=kept.state,
         size=kept.size,
+        seed=kept.seed,
     )
 
 

@@ -23,15 +23,15 @@ from gesso_protocol.money import Wei
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.training.checkpoint import MAX_STATE_BYTES, Resume, most_state_bytes
 
-Place = tuple[int, BlobRef, int]
-"""A checkpoint as its node tells of it: after which update, its blob, and its size."""
+Place = tuple[int, BlobRef, int, str]
+"""A checkpoint as its node tells of it: after which update, its blob, its size, and what its run draws from."""
 
 
 async def rest_of_run(ports: Ports, task: AsyncTask, spec: TrainLora, claim: Claimed) -> TrainLora | None:
     """The spec of what `claim`'s node left undone, from the newest of its checkpoints that is what it is said to be;
     without one, from where the task itself went on, and None when it was the run's first. Raises Unreachable while the
     chain does not tell the run's seed."""
-    told = [(one.index, one.state, one.size) for one in task.checkpoints if one.node == claim.node]
+    told = [(one.index, one.state, one.size, one.seed) for one in task.checkpoints if one.node == claim.node]
     places = sorted({*told, *await _remembered(ports, task.id, claim.node)}, key=lambda place: -place[0])
     begun = None if spec.resume is None else spec
     if not places:
@@ -40,7 +40,9 @@ async def rest_of_run(ports: Ports, task: AsyncTask, spec: TrainLora, claim: Cla
     seed = await seed_of_run(ports.chain, spec, task.id, claimed_at)
     run = task.id if spec.resume is None else spec.resume.task
     most = await _most_bytes(ports, spec)
-    for step, state, size in places:
+    for step, state, size, drew_from in places:
+        if drew_from != seed.hex():
+            continue  # of a claim that the chain took back: no checkpoint of this run
         try:
             rest = spec.rest(Resume(task=run, seed=seed.hex(), step=step, state=state, size=size))
             if step <= spec.first_step or size > most:
@@ -62,7 +64,7 @@ def share_of_fee(fee: Wei, lost: TrainLora, rest: TrainLora) -> Wei:
 
 async def _remembered(ports: Ports, task: TaskId, node: Address) -> Iterable[Place]:
     kept = await ports.directory.checkpoint_of(task, node)
-    return () if kept is None else ((kept.step, kept.state, kept.size),)
+    return () if kept is None else ((kept.step, kept.state, kept.size, kept.seed),)
 
 
 async def _most_bytes(ports: Ports, spec: TrainLora) -> int:

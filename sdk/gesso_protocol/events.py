@@ -137,6 +137,8 @@ class Checkpoint(_Event):
     total: Annotated[int, Field(ge=1)]
     state: BlobRef
     size: Annotated[int, Field(ge=1)]
+    seed: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """What the run draws from, by its node's signed word."""
 
 
 class Resumed(_Event):

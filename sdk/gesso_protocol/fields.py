@@ -42,6 +42,7 @@ Side = Annotated[int, Field(ge=64, le=MAX_SIDE_PX, multiple_of=8)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 MAX_NAME_CHARS = 64
+MAX_TRAINING_STEPS = 20_000
 MODEL_NAME = r"[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*)?"
 """`zbx`, or `alice/zbx` under a publisher. No part begins with a dot or is empty, so a name is no path upwards."""
 MODEL_VERSION = r"[1-9][0-9]{0,8}"

@@ -10,14 +10,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gesso_protocol.encoding import Document
-from gesso_protocol.fields import Dtype, KindName
+from gesso_protocol.fields import MAX_TRAINING_STEPS, Dtype, KindName
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.money import BPS, Wei
 from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Spec, TrainLora
 from gesso_protocol.terms import Terms
 from gesso_protocol.training.share import late_from
-from gesso_protocol.training.spec import MAX_TRAINING_STEPS
 
 MEGAPIXEL_STEP = 10**6
 

@@ -451,7 +451,7 @@ def checkpoint_rows() -> list[dict[str, Any]]:
                 "state": hexed(state.value),
                 "step": step,
                 "size": size,
-                "digest": hexed(checkpoint_digest(chain_id, board, task, state, step, size)),
+                "digest": hexed(checkpoint_digest(chain_id, board, task, state, step, size, seed)),
                 "whole": hexed(spec_ref(whole).value),
                 "rest": hexed(rest.encode()),
                 "segments": hexed(b"".join(word(one.first) + word(one.last) for one in segments(rest))),

@@ -11,19 +11,21 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from gesso_protocol.encoding import Document
+from gesso_protocol.fields import MAX_TRAINING_STEPS
 from gesso_protocol.handover import Signature
 from gesso_protocol.hashing import word
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.signing import typed_digest, typed_document
 
 MAX_STATE_BYTES = 8 * 1024**3
-MAX_STATE_STEP = 20_000
 _SMALL_BASE_BYTES = 32 * 1024**2
 _NAME = "Checkpoint"
-_FIELDS = (("task", "bytes32"), ("state", "bytes32"), ("step", "uint256"), ("size", "uint256"))
+_FIELDS = (
+    ("task", "bytes32"), ("state", "bytes32"), ("step", "uint256"), ("size", "uint256"), ("seed", "bytes32"),
+)  # fmt: skip
 
 StateBytes = Annotated[int, Field(ge=1, le=MAX_STATE_BYTES)]
-StateStep = Annotated[int, Field(ge=1, le=MAX_STATE_STEP)]
+StateStep = Annotated[int, Field(ge=1, le=MAX_TRAINING_STEPS)]
 RunSeed = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -46,28 +48,33 @@ class Resume(Document):
 
 
 class KeptCheckpoint(Document):
-    """A node's signed word that the state after update `step` of its task is the blob `state` of `size` bytes."""
+    """A node's signed word that the state after update `step` of its task is the blob `state` of `size` bytes, and that
+    the run draws from `seed`: after a reorganisation a run may begin again, from another seed."""
 
     MAX_BYTES: ClassVar[int] = 1024
 
     state: BlobRef
     step: StateStep
     size: StateBytes
+    seed: RunSeed
     signature: Signature
 
     def digest(self, chain_id: int, board: Address, task: TaskId) -> bytes:
         """What `signature` must sign to be about this task."""
-        return checkpoint_digest(chain_id, board, task, self.state, self.step, self.size)
+        seed = bytes.fromhex(self.seed)
+        return checkpoint_digest(chain_id, board, task, self.state, self.step, self.size, seed)
 
 
-def checkpoint_digest(chain_id: int, board: Address, task: TaskId, state: BlobRef, step: int, size: int) -> bytes:
+def checkpoint_digest(
+    chain_id: int, board: Address, task: TaskId, state: BlobRef, step: int, size: int, seed: bytes
+) -> bytes:
     """The EIP-712 digest of type `Checkpoint` under the board's domain: 32 bytes to sign."""
-    return typed_digest(chain_id, board, _NAME, _FIELDS, task.value + state.value + word(step) + word(size))
+    return typed_digest(chain_id, board, _NAME, _FIELDS, task.value + state.value + word(step) + word(size) + seed)
 
 
 def typed_checkpoint(
-    chain_id: int, board: Address, task: TaskId, state: BlobRef, step: int, size: int
+    chain_id: int, board: Address, task: TaskId, state: BlobRef, step: int, size: int, seed: bytes
 ) -> dict[str, Any]:
     """The same as a full EIP-712 document, for wallets that show what they sign."""
-    message = {"task": task.value, "state": state.value, "step": step, "size": size}
+    message = {"task": task.value, "state": state.value, "step": step, "size": size, "seed": seed}
     return typed_document(chain_id, board, _NAME, _FIELDS, message)

@@ -8,11 +8,20 @@ from pydantic import Field, ValidationError, model_validator
 
 from gesso_protocol.encoding import Document, explain
 from gesso_protocol.errors import SpecInvalid
-from gesso_protocol.fields import MAX_SPEC_BYTES, Adapter, ModelRef, Prompt, Seed, Side, TaskKind, Text
+from gesso_protocol.fields import (
+    MAX_SPEC_BYTES,
+    MAX_TRAINING_STEPS,
+    Adapter,
+    ModelRef,
+    Prompt,
+    Seed,
+    Side,
+    TaskKind,
+    Text,
+)
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.training.checkpoint import Resume
 
-MAX_TRAINING_STEPS = 20_000
 MAX_CHECKPOINTS = 1_000
 MAX_SEGMENT_STEPS = 20
 MAX_RANK = 128

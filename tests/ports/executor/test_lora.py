@@ -39,7 +39,8 @@ from gesso_node.executors.lora.port import (
     TrainingJob,
     TrainingStep,
 )
-from gesso_node.executors.lora.run import Run, checkpoint_file, read_losses, retrain, train
+from gesso_node.executors.lora.run import Run, retrain, train
+from gesso_node.executors.lora.runfolder import checkpoint_file, read_losses
 from gesso_node.executors.port import Replayed, ReplayJob
 from gesso_node.executors.sample import write_sample_pipeline
 from gesso_protocol.errors import ModelInvalid

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +13,11 @@ import pytest
 
 from gesso.blobs import LocalBlobs
 from gesso.chain.wallet import signer_of
-from gesso_node.checkpoints import CheckpointSharer
+from gesso_node.checkpoints import KEPT_LOST_S, CheckpointSharer, Share
+from gesso_node.executors.fake import FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
+from gesso_node.journal import Journal
+from gesso_protocol.errors import WalletError
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.training.checkpoint import KeptCheckpoint
@@ -67,23 +73,124 @@ class SlowStore:
         return await self.blobs.put(source)
 
 
-async def test_a_checkpoint_that_is_on_its_way_when_its_task_ends_is_not_left(world: World) -> None:
-    store, told = SlowStore(world.blobs), list[Any]()
-    progress: Any = SimpleNamespace(checkpoint=lambda *said: told.append(said))
-    sharer = CheckpointSharer(store, world.blobs, progress, lambda *_: None, every_s=0)  # type: ignore[arg-type,return-value]
-    path = world.folder / "one.safetensors"
-    path.write_bytes(b"a state")
-    task = TaskId(bytes(32))
+TASK = TaskId(bytes(32))
+
+
+class Sharing:
+    """A sharer at work; its store waits only where a test wants it."""
+
+    def __init__(self, world: World, store: Any = None, journal: Journal | None = None) -> None:
+        self.world, self.told, self.signs, self.now = world, list[Any](), True, 1000.0
+        progress: Any = SimpleNamespace(checkpoint=lambda *said: self.told.append(said))
+        self.sharer = CheckpointSharer(store or world.blobs, world.blobs, progress, self._sign, every_s=0,
+                                       journal=journal, wall=lambda: self.now)  # fmt: skip
+
+    def _sign(self, task: TaskId, ref: BlobRef, *_: Any) -> Any:
+        if not self.signs:
+            raise WalletError("a checkpoint needs the node's wallet")
+        return ref
+
+    def offer(self, content: bytes, task: TaskId = TASK, step: int = 5) -> None:
+        path = self.world.folder / f"{content.decode()}.safetensors"
+        path.write_bytes(content)
+        self.sharer.offer(Share(task, path, step, 20, bytes(32)))
+
+    async def share(self, *contents: bytes, task: TaskId = TASK) -> None:
+        for content in contents:
+            count = len(self.told)
+            self.offer(content, task)
+            while len(self.told) == count:
+                await anyio.lowlevel.checkpoint()
+
+    async def here(self, *contents: bytes) -> list[bool]:
+        return [await self.world.blobs.has(BlobRef.of(content)) for content in contents]
+
+
+@asynccontextmanager
+async def at_work_on(sharing: Sharing) -> AsyncIterator[Sharing]:
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
-            group.start_soon(sharer.run)
-            sharer.offer(task, path, 5, 20)
-            await store.begun.wait()
-            sharer.offer(task, path, 10, 20)
-            sharer.forget(task)
-            store.go_on.set()
-            await anyio.wait_all_tasks_blocked()
-            while await world.blobs.has(BlobRef.of(b"a state")):
-                await anyio.lowlevel.checkpoint()
+            group.start_soon(sharing.sharer.run)
+            yield sharing
             group.cancel_scope.cancel()
-    assert told == []
+
+
+async def test_a_checkpoint_that_is_on_its_way_when_its_task_ends_is_not_left(world: World) -> None:
+    store = SlowStore(world.blobs)
+    async with at_work_on(Sharing(world, store)) as sharing:
+        sharing.offer(b"a")
+        await store.begun.wait()
+        sharing.offer(b"b", step=10)
+        await sharing.sharer.forget(TASK)
+        store.go_on.set()
+        await anyio.wait_all_tasks_blocked()
+        while (await sharing.here(b"a"))[0]:
+            await anyio.lowlevel.checkpoint()
+        await sharing.share(b"c")
+        assert await sharing.here(b"a", b"b", b"c") == [False, False, True]
+    assert len(sharing.told) == 1
+
+
+async def test_the_same_bytes_shared_twice_are_one_blob_and_the_newest_stays(world: World) -> None:
+    async with at_work_on(Sharing(world)) as sharing:
+        await sharing.share(b"a", b"b", b"a")
+        assert await sharing.here(b"a", b"b") == [True, True]
+        await sharing.share(b"a", b"a", b"c")
+        assert await sharing.here(b"a", b"b", b"c") == [True, False, True]
+        other = TaskId(b"\x02" * 32)
+        await sharing.share(b"c", task=other)
+        await sharing.sharer.forget(TASK)
+        assert await sharing.here(b"a", b"c") == [False, True], "another task's newest"
+        await sharing.sharer.forget(other)
+        assert await sharing.here(b"c") == [False]
+
+
+async def test_what_nobody_signs_for_is_not_left(world: World) -> None:
+    async with at_work_on(Sharing(world)) as sharing:
+        sharing.signs = False
+        sharing.offer(b"a")
+        await anyio.wait_all_tasks_blocked()
+        sharing.signs = True
+        await sharing.share(b"b")
+        assert await sharing.here(b"a", b"b") == [False, True]
+
+
+async def test_what_a_lost_task_left_stays_a_day_across_restarts(world: World, tmp_path: Path) -> None:
+    other = TaskId(b"\x02" * 32)
+    async with Journal(tmp_path / "journal.sqlite") as journal:
+        async with at_work_on(Sharing(world, journal=journal)) as sharing:
+            await sharing.share(b"a")
+            await sharing.share(b"b", task=other)
+            await sharing.sharer.outlive(TASK)
+        again = Sharing(world, journal=journal)
+        again.now += KEPT_LOST_S - 1
+        await again.sharer.restore([other])
+        assert await again.here(b"a", b"b") == [True, True]
+        again.now += 1
+        last = Sharing(world, journal=journal)
+        last.now = again.now
+        await last.sharer.restore([])  # the other one was closed, and we died before it was told
+        assert await last.here(b"a", b"b") == [False, True]
+        last.now += KEPT_LOST_S
+        await last.sharer.outlive(TASK)
+        assert await last.here(b"b") == [False]
+        await journal.set_note("shared-checkpoints", "[]")
+        await last.sharer.restore([])
+
+
+async def test_a_node_that_loses_a_task_keeps_its_checkpoints_and_one_that_ends_it_does_not(world: World) -> None:
+    left: list[tuple[TaskId, bool]] = []
+    node = await world.add_node(runner=TrainingThreadExecutor(FakeFaults(crash_at_step=2)), **TRAINS)
+    desk = node._workbench._training
+    assert desk is not None
+
+    async def note(task: TaskId, *, lost: bool) -> None:
+        left.append((task, lost))
+
+    desk.leave = note  # type: ignore[method-assign]
+    terms = await world.submit(await training(world))
+    await world.until(lambda: bool(left), turns=90)
+    desk._executor._faults = FakeFaults()  # type: ignore[attr-defined]
+    other = await world.submit(await training(world), nonce=2)
+    await world.until(lambda: len(left) == 2, turns=90)
+    assert left == [(task_of(terms), True), (task_of(other), False)]

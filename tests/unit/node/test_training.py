@@ -13,7 +13,7 @@ import pytest
 from gesso.chain.events import TaskClaimed
 from gesso_node.executors.fake import FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
-from gesso_node.executors.lora.run import checkpoint_file
+from gesso_node.executors.lora.runfolder import checkpoint_file
 from gesso_node.peer import Node
 from gesso_protocol.errors import Unreachable
 from gesso_protocol.ids import TaskId

@@ -68,7 +68,7 @@ EXAMPLES: list[Document] = [
     TrainLora(model="tiny@1", dataset=BLOB, continue_from=Adapter(ref="zbx@1", manifest=BLOB), trigger="zbx"),
     Adapter(manifest=BLOB),
     Resume(task=TASK, seed="ab" * 32, step=20, state=BLOB, size=9),
-    KeptCheckpoint(state=BLOB, step=20, size=9, signature="cd" * 65),
+    KeptCheckpoint(state=BLOB, step=20, size=9, seed="ab" * 32, signature="cd" * 65),
     Sample(caption="a", width=64, height=64),
     OpeningsHeader(segments=2, leaves=3),
     TrainingFacts(

@@ -18,6 +18,7 @@ from gesso_protocol.money import Wei
 from gesso_protocol.policy import Refusal
 
 TASK = TaskId(bytes(32))
+SEED = "ab" * 32
 NODE = Address("0x" + "22" * 20)
 ROOT = Root(bytes(32))
 TX = "0x" + "ab" * 32
@@ -28,7 +29,7 @@ EVENTS: list[Event] = [
     events.Claimed(task=TASK, at_ms=1, node=NODE, commit_by=5),
     events.Started(task=TASK, at_ms=1, node=NODE),
     events.Step(task=TASK, at_ms=1, index=1, total=2, node=NODE, preview=b"\x89PNG\x00\xff"),
-    events.Checkpoint(task=TASK, at_ms=1, node=NODE, index=20, total=60, state=BlobRef(bytes(32)), size=9),
+    events.Checkpoint(task=TASK, at_ms=1, node=NODE, index=20, total=60, state=BlobRef(bytes(32)), size=9, seed=SEED),
     events.Resumed(task=TASK, at_ms=1, earlier=TASK, index=20, total=60, fee=Wei(7)),
     events.TrainingStep(task=TASK, at_ms=1, index=1, total=2, loss=0.25, checkpoint=True, prompt=1, sample=b"x"),
     events.Delivered(task=TASK, at_ms=1, node=NODE, manifest=BlobRef(bytes(32)), images=2),

@@ -180,9 +180,9 @@ def test_checkpoints_by_hand() -> None:
             + row["chainId"].to_bytes(32, "big")
             + raw(row["board"]).rjust(32, b"\0")
         )
-        kind = keccak256(b"Checkpoint(bytes32 task,bytes32 state,uint256 step,uint256 size)")
+        kind = keccak256(b"Checkpoint(bytes32 task,bytes32 state,uint256 step,uint256 size,bytes32 seed)")
         numbers = row["step"].to_bytes(32, "big") + row["size"].to_bytes(32, "big")
-        said = keccak256(kind + raw(row["task"]) + raw(row["state"]) + numbers)
+        said = keccak256(kind + raw(row["task"]) + raw(row["state"]) + numbers + raw(row["runSeed"]))
         assert keccak256(b"\x19\x01" + domain + said) == raw(row["digest"])
         rest = json.loads(raw(row["rest"]))
         wanted = {"seed": row["runSeed"][2:], "size": row["size"], "step": row["step"]}

@@ -19,13 +19,20 @@ from .running import running
 pytestmark = pytest.mark.anyio
 OURS, OTHER = Wallet.from_key(b"\x11" * 32), Wallet.from_key(b"\x12" * 32)
 STATE = BlobRef(b"\x05" * 32)
+SEED = b"\x06" * 32
 
 
 def told(
-    step: int, *, nonce: int = 1, by: Wallet = OURS, name: Address | None = None, board: Address = BOARD
+    step: int,
+    *,
+    nonce: int = 1,
+    by: Wallet = OURS,
+    name: Address | None = None,
+    board: Address = BOARD,
+    seed: bytes = SEED,
 ) -> ProgressEvent:
-    document = typed_checkpoint(CHAIN_ID, board, task_of(nonce), STATE, step, 9)
-    kept = KeptCheckpoint(state=STATE, step=step, size=9, signature=by.sign_typed(document).hex())
+    document = typed_checkpoint(CHAIN_ID, board, task_of(nonce), STATE, step, 9, seed)
+    kept = KeptCheckpoint(state=STATE, step=step, size=9, seed=SEED.hex(), signature=by.sign_typed(document).hex())
     return ProgressEvent(task=task_of(nonce), node=name or by.address, sequence=step, stage="executing", step=step,
                          total=60, checkpoint=kept)  # fmt: skip
 
@@ -37,12 +44,18 @@ async def test_the_newest_word_of_the_claimant_is_kept(tmp_path: Path) -> None:
     async with running(tmp_path, chain) as relay:
         await relay.indexed()
         assert (await relay.json(f"/v1/tasks/{task_of(1)}"))["checkpoint"] is None
-        bad = [told(20, by=OTHER, name=OURS.address), told(20, board=OURS.address), told(20, by=OTHER)]
+        bad = [
+            told(20, by=OTHER, name=OURS.address),
+            told(20, board=OURS.address),
+            told(20, seed=bytes(32)),
+            told(20, by=OTHER),
+        ]
         refused = [await relay.client.post(path, content=event.encode()) for event in bad]
         taken = [await relay.client.post(path, content=told(step).encode()) for step in (20, 40)]
         found = (await relay.json(f"/v1/tasks/{task_of(1)}"))["checkpoint"]
-    assert [reply.status_code for reply in (*refused, *taken)] == [400, 400, 400, 202, 202]
+    assert [reply.status_code for reply in (*refused, *taken)] == [400, 400, 400, 400, 202, 202]
     assert (found["node"], found["step"], found["total"], found["state"]) == (str(OURS.address), 40, 60, str(STATE))
+    assert found["seed"] == SEED.hex()
 
 
 def document(nonce: int = 1, node: Wallet | None = OURS) -> dict[str, Any]:

@@ -296,7 +296,9 @@ async def test_a_delivery_that_is_a_lie_leaves_the_commit_to_decide(story: Story
 
 async def test_where_a_run_can_go_on_is_washed_out_by_nobody(story: Story) -> None:
     def told(step: int, by: Wallet = NODE) -> events.Checkpoint:
-        return events.Checkpoint(task=TASK, at_ms=1, node=by.address, index=step, total=100, state=RESULT.ref, size=1)
+        return events.Checkpoint(
+            task=TASK, at_ms=1, node=by.address, index=step, total=100, state=RESULT.ref, size=1, seed="ab" * 32
+        )
 
     task = story.task
     task._note(told(99, OTHER))

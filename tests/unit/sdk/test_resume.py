@@ -71,7 +71,14 @@ class World:
         return self.remembered if (task, node) == (TASK, NODE) else None
 
     async def keep(
-        self, step: int, *, says: int | None = None, by: Address = NODE, put: bool = True, value: float = 1
+        self,
+        step: int,
+        *,
+        says: int | None = None,
+        by: Address = NODE,
+        put: bool = True,
+        value: float = 1,
+        seed: bytes = SEED,
     ) -> BlobRef:
         """The node tells of a checkpoint; `says` is after which update, if not the truth."""
         one = {"w": np.full((2, 2), value, np.float32)}
@@ -82,7 +89,9 @@ class World:
             await self.blobs.put(raw)
         ref = BlobRef.of(raw)
         self.told.append(
-            Checkpoint(task=TASK, at_ms=1, node=by, index=says or step, total=100, state=ref, size=len(raw))
+            Checkpoint(
+                task=TASK, at_ms=1, node=by, index=says or step, total=100, state=ref, size=len(raw), seed=seed.hex()
+            )
         )
         return ref
 
@@ -114,11 +123,16 @@ async def test_what_is_no_checkpoint_of_this_run_is_passed_over(world: World) ->
     await world.keep(41, says=60)  # another place
     await world.keep(80, value=float("nan"))
     await world.keep(33)  # between checkpoints
+    await world.keep(60, seed=bytes(32))  # of another run: the claim was in another block
     await world.keep(100)  # nothing is left
     await world.keep(99, by=OTHER)  # somebody else's word
     rubbish = await world.blobs.put(b"\x80\x04 a pickle")
-    world.told.append(Checkpoint(task=TASK, at_ms=1, node=NODE, index=60, total=100, state=rubbish, size=11))
-    world.told.append(Checkpoint(task=TASK, at_ms=1, node=NODE, index=60, total=100, state=good, size=3))
+    world.told.append(
+        Checkpoint(task=TASK, at_ms=1, node=NODE, index=60, total=100, state=rubbish, size=11, seed=SEED.hex())
+    )
+    world.told.append(
+        Checkpoint(task=TASK, at_ms=1, node=NODE, index=60, total=100, state=good, size=3, seed=SEED.hex())
+    )
     resume = await found(world)
     assert resume is not None
     assert (resume.step, resume.state) == (20, good)
@@ -148,7 +162,7 @@ async def test_a_relay_remembers_for_who_was_away(world: World) -> None:
     ref = await world.keep(40)
     size = world.told.pop().size
     assert await found(world) is None
-    world.remembered = KeptCheckpoint(state=ref, step=40, size=size, signature="00" * 65)
+    world.remembered = KeptCheckpoint(state=ref, step=40, size=size, seed=SEED.hex(), signature="00" * 65)
     resume = await found(world)
     assert resume is not None
     assert resume.step == 40
@@ -158,7 +172,8 @@ async def test_a_rest_is_handed_on_with_the_runs_own_seed(world: World) -> None:
     old = Resume(task=NEXT, seed="ab" * 32, step=40, state=BlobRef(bytes(32)), size=1)
     await world.keep(40)
     assert await found(world, SPEC.rest(old)) == old, "no step further than it began, and not lost either"
-    await world.keep(60)
+    await world.keep(60, seed=bytes.fromhex("ab" * 32))
+    await world.keep(80)  # its node signs for what the run draws from, not the task
     resume = await found(world, SPEC.rest(old))
     assert resume is not None
     assert (resume.task, resume.seed, resume.step) == (NEXT, "ab" * 32, 60)

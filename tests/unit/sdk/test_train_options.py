@@ -156,7 +156,9 @@ def story() -> list[events.Event]:
         events.TrainingStep(**step, checkpoint=True),
         events.TrainingStep(**step, prompt=1, sample=b"\x89PNG small"),
         events.TrainingStep(**step, prompt=1, sample=b"\x89PNG small"),
-        events.Checkpoint(**at, node=ZERO_ADDRESS, index=20, total=60, state=BlobRef(bytes(32)), size=9),
+        events.Checkpoint(
+            **at, node=ZERO_ADDRESS, index=20, total=60, state=BlobRef(bytes(32)), size=9, seed="ab" * 32
+        ),
         events.TrainingStep(**{**step, "index": 21}),
         events.Expired(**at, refund=Wei(10**17), node=ZERO_ADDRESS),
         events.Resumed(**at, earlier=Run.id, index=20, total=60, fee=Wei(10**16)),

@@ -19,7 +19,8 @@ from gesso_node.executors.lora.fake_trainer import FakeTrainer
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.outside import TrainingTrace
 from gesso_node.executors.lora.port import SegmentJob, Trained, TrainingInputs, TrainingJob, TrainingStep
-from gesso_node.executors.lora.run import ask_to_stop, checkpoint_after, checkpoint_file, retrain, train
+from gesso_node.executors.lora.run import retrain, train
+from gesso_node.executors.lora.runfolder import ask_to_stop, checkpoint_after, checkpoint_file
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.trace import LeafKind, Slot, trace_root

@@ -28,7 +28,8 @@ from gesso_node.executors.lora.port import (
     TrainingJob,
     TrainingStep,
 )
-from gesso_node.executors.lora.run import checkpoint_file, end_file, read_losses, retrain, shown, train
+from gesso_node.executors.lora.run import retrain, shown, train
+from gesso_node.executors.lora.runfolder import checkpoint_file, end_file, read_losses
 from gesso_node.executors.port import TimedOut, Unfit
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 from gesso_protocol.messages import Preview

@@ -22,7 +22,8 @@ from gesso_node.executors.lora.messages import (
     TrainStep,
 )
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
-from gesso_node.executors.lora.run import RanAwayError, begun_file, retrain, train, weigh
+from gesso_node.executors.lora.run import RanAwayError, retrain, train, weigh
+from gesso_node.executors.lora.runfolder import begun_file
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.ids import BlobRef

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gesso_protocol.training.spec import MAX_TRAINING_STEPS
+from gesso_protocol.fields import MAX_TRAINING_STEPS
 
 _Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Profile = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]]

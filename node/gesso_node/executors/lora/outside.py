@@ -20,7 +20,7 @@ from gesso_node.executors.lora.port import (
     TrainingJob,
     TrainingStep,
 )
-from gesso_node.executors.lora.run import (
+from gesso_node.executors.lora.runfolder import (
     ADAPTER_FOLDER,
     begun_file,
     checkpoint_file,

@@ -23,6 +23,15 @@ from PIL import Image
 from gesso.checkpointfile import read_state, write_state
 from gesso_node.executors.lora.fault import InputInvalid, from_requester
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
+from gesso_node.executors.lora.runfolder import (
+    ADAPTER_FOLDER,
+    INDEX_FILE,
+    checkpoint_file,
+    end_file,
+    losses_file,
+    read_losses,
+    wish_to_stop,
+)
 from gesso_node.executors.lora.trainer import Provenance, Trainer
 from gesso_node.executors.port import ImageFile
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
@@ -30,11 +39,7 @@ from gesso_protocol.messages import MAX_PREVIEW_BYTES
 from gesso_protocol.spec import TrainLora, spec_ref
 from gesso_protocol.training.trace import Segment, segments
 
-INDEX_FILE = "training.json"
-STOP_FILE = "stop"
-MAX_REASON_BYTES = 200
 SHOWN_SIDES_PX = (512, 256, 128, 64)
-ADAPTER_FOLDER = "adapter"
 EmitTraining = Callable[[TrainingStep], None]
 """Called after each update; raises Cancelled when the work is not wanted any more."""
 
@@ -50,34 +55,6 @@ class Run:
     seconds: float
 
 
-def checkpoint_file(folder: Path, number: int) -> Path:
-    """Where checkpoint `number` is; 0 is the start."""
-    return folder / f"checkpoint-{number:04}.safetensors"
-
-
-def checkpoint_after(spec: TrainLora, step: int) -> int:
-    """The number of the checkpoint after update `step` of the run, in the task of this spec."""
-    return -(-(step - spec.first_step) // spec.checkpoint_every)
-
-
-def ask_to_stop(folder: Path, why: str) -> None:
-    """Have the run in `folder` end at its next checkpoint; `why` goes into its result. Asking twice changes nothing."""
-    path = folder / STOP_FILE
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(why, "utf-8")
-
-
-def take_stop_back(folder: Path) -> None:
-    """Nobody wants the run in `folder` to stop any more."""
-    (folder / STOP_FILE).unlink(missing_ok=True)
-
-
-def losses_file(folder: Path, number: int) -> Path:
-    """Where the losses of segment `number` are: little-endian fp64, one an update."""
-    return folder / f"losses-{number:04}.bin"
-
-
 def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, emit: EmitTraining) -> Run:
     """Run to the end, to the first loss that is not a number, or to a checkpoint at which somebody wants it to stop.
 
@@ -90,7 +67,7 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
     number, losses = _resume(trainer, inputs, out_dir)
     stopped = ""
     for segment in segments(spec)[number:]:
-        stopped = _wish(out_dir) if losses else ""
+        stopped = wish_to_stop(out_dir) if losses else ""
         stopped = stopped or _segment(trainer, spec, segment, out_dir, losses, emit)
         if stopped:
             break
@@ -124,16 +101,6 @@ class RanAwayError(Exception):
     def __init__(self, losses: tuple[float, ...]) -> None:
         super().__init__(f"no number after {len(losses)} updates")
         self.losses = losses
-
-
-def begun_file(folder: Path) -> Path:
-    """Where the start state of a revisited run is."""
-    return folder / "begun.safetensors"
-
-
-def end_file(folder: Path, number: int) -> Path:
-    """Where the end state of revisited segment `number` is."""
-    return folder / f"end-{number:04}.safetensors"
 
 
 def retrain(trainer: Trainer, job: SegmentJob, out_dir: Path) -> tuple[Path, tuple[float, ...]]:
@@ -245,31 +212,6 @@ def _start(trainer: Trainer, inputs: TrainingInputs, first: Path) -> None:
         first.hardlink_to(inputs.state)  # one copy on disk is enough
     except OSError:
         shutil.copyfile(inputs.state, first)
-
-
-def _wish(folder: Path) -> str:
-    """Why somebody wants the run to stop, or nothing."""
-    try:
-        with (folder / STOP_FILE).open("rb") as file:
-            return file.read(MAX_REASON_BYTES).decode("utf-8", "replace") or "it was asked to"
-    except OSError:
-        return ""
-
-
-def read_losses(folder: Path, segment: Segment) -> tuple[float, ...]:
-    """The losses of one segment. Raises ExecutorCrashed when they are not there or not as many as its updates."""
-    try:
-        raw = losses_file(folder, segment.number).read_bytes()
-    except OSError as error:
-        raise ExecutorCrashed(f"the losses of segment {segment.number} are missing") from error
-    return losses_of(raw, segment.last - segment.first)
-
-
-def losses_of(raw: bytes, count: int) -> tuple[float, ...]:
-    """Losses from a leaf's bytes. Raises ExecutorCrashed when they are not `count` numbers."""
-    if len(raw) != 8 * count:
-        raise ExecutorCrashed(f"a log of {count} losses has {len(raw)} bytes")
-    return struct.unpack(f"<{count}d", raw)
 
 
 def shown(width: int, height: int, raw: bytes) -> bytes:
