@@ -1,18 +1,22 @@
-"""The relay as a peer: others bootstrap from it, it hears who is alive, and speaks for users who have only HTTP."""
+"""The relay as a peer: others bootstrap from it, it hears who is alive, and it carries gossip for who has only HTTP."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import anyio
 import structlog
 
-from gesso.transport.port import PeerId, Transport, Validator, Verdict
+from gesso.transport.port import Message, PeerId, Transport, Validator, Verdict
+from gesso.transport.signed import Signed
 from gesso_protocol.errors import EncodingInvalid, GessoError, UsageError
-from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.ids import Address
 from gesso_protocol.messages import TOPIC_NODES, TOPIC_TASKS, NodeAdvert, TaskAnnouncement
+from gesso_relay.hub import Hub
 from gesso_relay.presence import Presence
 
 _REMEMBERED = 4096
@@ -20,17 +24,29 @@ _AGAIN_AFTER_S = 4.0
 _REJOIN_S = 1.0
 
 
-class GossipBridge:
-    """Takes part in both topics of one network and passes announcements on."""
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """`about` says what a good message is about: over HTTP the same is said once in a while, whoever says it."""
 
-    def __init__(self, transport: Transport, chain_id: int, board: Address, presence: Presence) -> None:
+    validator: Validator
+    about: Callable[[bytes], Hashable]
+    heard: Callable[[Message], None] = lambda _message: None
+
+
+Topics: TypeAlias = Mapping[str, Topic]
+
+
+class GossipBridge:
+    """Takes part in some topics, and is their mouth and ear for users without a peer of their own."""
+
+    def __init__(self, transport: Transport, topics: Topics) -> None:
         self._transport = transport
-        self._chain_id = chain_id
-        self._board = board
-        self._presence = presence
-        self._announced: OrderedDict[TaskId, float] = OrderedDict()
+        self._topics = topics
+        self._said: OrderedDict[tuple[str, Hashable], float] = OrderedDict()
         self._log = structlog.get_logger("gesso.relay.gossip")
-        self.heard_tasks = 0
+        self.heard: Hub[Message] = Hub()
+        self.counts = dict.fromkeys(topics, 0)
+        """Messages heard on each topic since the start."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -41,71 +57,76 @@ class GossipBridge:
         return len(self._transport.peers())
 
     async def run(self) -> None:
-        """Listen to both topics until cancelled; being in a topic is also what lets this peer pass messages on."""
+        """Listen to all topics until cancelled; being in a topic is also what lets this peer pass messages on."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._keep, self._hear_tasks)
-            group.start_soon(self._keep, self._hear_nodes)
+            for name, topic in self._topics.items():
+                group.start_soon(self._keep, name, topic)
 
-    async def _keep(self, listen: Callable[[], Awaitable[None]]) -> None:
+    async def say(self, message: Signed) -> bool:
+        """Put somebody's message on the air; false when the same was said a moment ago. A requester that lost its
+        result asks the node for it by announcing the task again. Raises UsageError for what the topic does not take."""
+        topic = self._topics[message.topic]
+        verdict = topic.validator(message.peer, message.data)
+        if verdict is not Verdict.ACCEPT:
+            reason = "is of another network" if verdict is Verdict.IGNORE else "is not what its topic is for"
+            raise UsageError(f"this message {reason}", hint="GET /v1/network names this network")
+        about = (message.topic, topic.about(message.data))
+        if time.monotonic() - self._said.get(about, -_AGAIN_AFTER_S) < _AGAIN_AFTER_S:
+            return False
+        await self._transport.pass_on(message.encode())
+        self._remember(about)
+        return True
+
+    async def _keep(self, name: str, topic: Topic) -> None:
         # Blobs and index are worth having without gossip, so its failures end nothing else.
         while True:
             try:
-                await listen()
+                await self._listen(name, topic)
             except GessoError as error:
-                self._log.warning("gossip.lost", reason=error.message)
+                self._log.warning("gossip.lost", topic=name, reason=error.message)
             await anyio.sleep(_REJOIN_S)
 
-    async def announce(self, announcement: TaskAnnouncement) -> bool:
-        """Gossip a task for somebody; false when that was done a moment ago. A requester that lost its result asks
-        the node for it by announcing the task again. Raises UsageError for another network."""
-        if not self._is_ours(announcement.chain_id, announcement.board):
-            raise UsageError("this announcement is of another network", hint="GET /v1/network names this one")
-        if time.monotonic() - self._announced.get(announcement.task, -_AGAIN_AFTER_S) < _AGAIN_AFTER_S:
-            return False
-        await self._transport.publish(TOPIC_TASKS, announcement.encode())
-        self._remember(announcement.task)
-        return True
-
-    async def _hear_tasks(self) -> None:
-        async with self._transport.subscribe(TOPIC_TASKS, validator=self._task_validator()) as messages:
+    async def _listen(self, name: str, topic: Topic) -> None:
+        async with self._transport.subscribe(name, validator=topic.validator) as messages:
             async for message in messages:
-                self.heard_tasks += 1
-                self._remember(TaskAnnouncement.decode(message.data).task)
+                self.counts[name] += 1
+                self._remember((name, topic.about(message.data)))
+                topic.heard(message)
+                self.heard.publish(name, message)
 
-    async def _hear_nodes(self) -> None:
-        async with self._transport.subscribe(TOPIC_NODES, validator=self._node_validator()) as messages:
-            async for message in messages:
-                advert = NodeAdvert.decode(message.data)
-                if self._presence.note(message.peer, advert, time.monotonic()):
-                    self._log.debug("node.heard", node=advert.wallet.short)
+    def _remember(self, about: tuple[str, Hashable]) -> None:
+        self._said[about] = time.monotonic()
+        self._said.move_to_end(about)
+        if len(self._said) > _REMEMBERED:
+            self._said.popitem(last=False)
 
-    def _task_validator(self) -> Validator:
-        def validate(_peer: PeerId, data: bytes) -> Verdict:
-            try:
-                announcement = TaskAnnouncement.decode(data)
-            except EncodingInvalid:
-                return Verdict.REJECT
-            return Verdict.ACCEPT if self._is_ours(announcement.chain_id, announcement.board) else Verdict.IGNORE
 
-        return validate
+def network_topics(chain_id: int, board: Address, presence: Presence) -> Topics:
+    """The two topics of one network; who is alive is noted in `presence`."""
+    log = structlog.get_logger("gesso.relay.gossip")
 
-    def _node_validator(self) -> Validator:
-        def validate(peer: PeerId, data: bytes) -> Verdict:
-            try:
-                advert = NodeAdvert.decode(data)
-            except EncodingInvalid:
-                return Verdict.REJECT
-            if advert.peer != peer:
-                return Verdict.REJECT
-            return Verdict.ACCEPT if advert.chain_id == self._chain_id else Verdict.IGNORE
+    def task(_peer: PeerId, data: bytes) -> Verdict:
+        try:
+            announcement = TaskAnnouncement.decode(data)
+        except EncodingInvalid:
+            return Verdict.REJECT
+        return Verdict.ACCEPT if (announcement.chain_id, announcement.board) == (chain_id, board) else Verdict.IGNORE
 
-        return validate
+    def node(peer: PeerId, data: bytes) -> Verdict:
+        try:
+            advert = NodeAdvert.decode(data)
+        except EncodingInvalid:
+            return Verdict.REJECT
+        if advert.peer != peer:
+            return Verdict.REJECT
+        return Verdict.ACCEPT if advert.chain_id == chain_id else Verdict.IGNORE
 
-    def _is_ours(self, chain_id: int, board: Address) -> bool:
-        return (chain_id, board) == (self._chain_id, self._board)
+    def note(message: Message) -> None:
+        advert = NodeAdvert.decode(message.data)
+        if presence.note(message.peer, advert, time.monotonic()):
+            log.debug("node.heard", node=advert.wallet.short)
 
-    def _remember(self, task: TaskId) -> None:
-        self._announced[task] = time.monotonic()
-        self._announced.move_to_end(task)
-        if len(self._announced) > _REMEMBERED:
-            self._announced.popitem(last=False)
+    return {
+        TOPIC_TASKS: Topic(task, lambda data: TaskAnnouncement.decode(data).task),
+        TOPIC_NODES: Topic(node, lambda data: data, note),
+    }

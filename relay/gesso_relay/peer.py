@@ -14,6 +14,7 @@ from aiohttp import web
 from gesso.settings import Network
 from gesso.transport.port import Transport
 from gesso_protocol.errors import ConfigError
+from gesso_protocol.messages import TOPIC_TASKS
 from gesso_protocol.terms import BoardParams
 from gesso_relay.blobs import BlobCache
 from gesso_relay.cards import Cards
@@ -23,7 +24,7 @@ from gesso_relay.evidence import EvidenceKeeper
 from gesso_relay.explorer.market import MarketPages
 from gesso_relay.explorer.pages import Explorer
 from gesso_relay.gate import gate
-from gesso_relay.gossip import GossipBridge
+from gesso_relay.gossip import GossipBridge, network_topics
 from gesso_relay.hub import Hub
 from gesso_relay.index.database import Database, open_database
 from gesso_relay.index.entries import Document, Entry
@@ -37,6 +38,7 @@ from gesso_relay.openings import Openings
 from gesso_relay.presence import Presence
 from gesso_relay.results import Results
 from gesso_relay.routes.blobs import BlobRoutes
+from gesso_relay.routes.gossip import GossipRoutes
 from gesso_relay.routes.hints import HintRoutes
 from gesso_relay.routes.metrics import MetricsRoutes
 from gesso_relay.routes.models import ModelRoutes
@@ -86,7 +88,8 @@ class Relay:
         self._transport = transport
         board = settings.chain.contracts.task_board
         self._checkpoints = Checkpoints(chain_id, board)
-        self._gossip = None if transport is None else GossipBridge(transport, chain_id, board, self._presence)
+        self._topics = network_topics(chain_id, board, self._presence)
+        self._gossip = None if transport is None else GossipBridge(transport, self._topics)
         self._mirror: Mirror | None = None
         self._openings: Openings | None = None
         if transport is not None:
@@ -208,7 +211,7 @@ class Relay:
             "running": health.running,
             "peer": health.peer,
             "peers": health.peers,
-            "heard_tasks": self._gossip.heard_tasks,
+            "heard_tasks": self._gossip.counts[TOPIC_TASKS],
             "heard_nodes": len(self._presence),
         }
 
@@ -245,16 +248,15 @@ class Relay:
         trusting = self.settings.trust_forwarded_for
         app = web.Application(middlewares=[gate(limits, trust_forwarded_for=trusting, draw=explorer.problem)])
         tasks = TaskRoutes(self._queries, self._results, self._checkpoints, self._news, self._seats, limits)
-        hints = HintRoutes(
-            self._queries, self._results, self._checkpoints, self._progress, self._seats, limits, self._gossip
-        )
+        hints = HintRoutes(self._queries, self._results, self._checkpoints, self._progress, self._seats, limits)
+        gossip = GossipRoutes(self._gossip, self._topics, self._seats, limits)
         network = NetworkRoutes(self._queries, self._presence, network=self.network, health=self.health)
         app.add_routes(BlobRoutes(self._cache, limits, self.settings.upload_token()).table())
         board = self.settings.chain.contracts.task_board
         openings = OpeningRoutes(self._queries, self._presence, self._chain, board, self._transport, self._openings)
         models = ModelRoutes(self._market, self._cards)
         shop = MarketPages(self._market, self._queries, self._cards, explorer.page)
-        for routes in (tasks, hints, network, models, openings, MetricsRoutes(self.health), explorer, shop):
+        for routes in (tasks, hints, gossip, network, models, openings, MetricsRoutes(self.health), explorer, shop):
             app.add_routes(routes.table())
         return app
 

@@ -36,6 +36,8 @@ class Limits(_Frozen):
     requests_per_s: float = Field(default=300.0, gt=0)
     request_burst: int = Field(default=1500, ge=1)
     clients_remembered: int = Field(default=10_000, ge=1)
+    gossip_per_s: float = Field(default=5.0, gt=0, description="signed messages that are put on the air for a client")
+    gossip_burst: int = Field(default=50, ge=1)
     max_streams: int = Field(default=1000, ge=1, description="event streams open at once")
     max_streams_a_client: int = Field(default=64, ge=1)
     max_uploads: int = Field(default=64, ge=1, description="blob uploads at once")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import httpx
-
-from gesso.transport.port import Transport
-from gesso_protocol.errors import GessoError, Unreachable
+from gesso.transport.port import Gossip
+from gesso_protocol.errors import GessoError
 from gesso_protocol.messages import TOPIC_TASKS, TaskAnnouncement
 
 
@@ -17,34 +15,18 @@ class Announcer(Protocol):
     async def announce(self, announcement: TaskAnnouncement) -> None: ...
 
 
-class PeerAnnouncer:
-    """Publishes on the gossip topic as a peer of our own."""
+class GossipAnnouncer:
+    """Publishes on the gossip topic, as a peer or through a relay's bridge."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    async def announce(self, announcement: TaskAnnouncement) -> None:
-        """Adds where progress may be sent to us."""
-        addressed = announcement.model_copy(
-            update={"peer": str(self._transport.peer_id), "reply_to": self._transport.addresses[:8]}
-        )
-        await self._transport.publish(TOPIC_TASKS, addressed.encode())
-
-
-class RelayAnnouncer:
-    """Asks a relay to gossip for us; it checks the announcement and cannot change the task."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
+    def __init__(self, gossip: Gossip) -> None:
+        self._gossip = gossip
 
     async def announce(self, announcement: TaskAnnouncement) -> None:
-        """Raises Unreachable when the relay is away or refuses."""
-        try:
-            reply = await self._client.post("/v1/announce", content=announcement.encode())
-        except httpx.HTTPError as error:
-            raise Unreachable(f"the relay did not take the announcement: {type(error).__name__}") from error
-        if reply.status_code >= 300:
-            raise Unreachable(f"the relay refused the announcement with status {reply.status_code}")
+        """Adds where progress may be sent to us, if anybody can."""
+        if self._gossip.addresses:
+            reply_to = {"peer": str(self._gossip.peer_id), "reply_to": self._gossip.addresses[:8]}
+            announcement = announcement.model_copy(update=reply_to)
+        await self._gossip.publish(TOPIC_TASKS, announcement.encode())
 
 
 async def announce_all(announcers: tuple[Announcer, ...], announcement: TaskAnnouncement) -> int:

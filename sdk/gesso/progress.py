@@ -5,12 +5,14 @@ Two ways in: a peer gets progress sent straight to it, an HTTP-only user follows
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
 import anyio
 import httpx
 
+from gesso.sse import TIMEOUT, data_lines
 from gesso.transport.binding import PeerBinding
 from gesso.transport.port import PeerId, Transport
 from gesso_protocol.errors import EncodingInvalid, UsageError
@@ -69,9 +71,7 @@ class RelayProgress:
         pause_s = FIRST_RETRY_S
         while True:
             try:
-                async with self._client.stream(
-                    "GET", f"/v1/progress/{task}", timeout=httpx.Timeout(10, read=60)
-                ) as reply:
+                async with self._client.stream("GET", f"/v1/progress/{task}", timeout=TIMEOUT) as reply:
                     if reply.status_code == 200:
                         pause_s = FIRST_RETRY_S
                         await _read_events(reply, task, on_progress)
@@ -82,22 +82,8 @@ class RelayProgress:
 
 
 async def _read_events(reply: httpx.Response, task: TaskId, on_progress: OnProgress) -> None:
-    pending = b""
-    async for piece in reply.aiter_raw():
-        pending += piece
-        *lines, pending = pending.split(b"\n")
-        if len(pending) > 2 * MAX_PROGRESS_BYTES:
-            raise EncodingInvalid("the relay sends a line that is too long")
-        for line in lines:
-            event = _parse(line.rstrip(b"\r"))
-            if event is not None and event.task == task:
+    async for line in data_lines(reply, max_bytes=2 * MAX_PROGRESS_BYTES):
+        with contextlib.suppress(EncodingInvalid):  # one bad event does not end the stream
+            event = ProgressEvent.decode(line)
+            if event.task == task:
                 on_progress(event)
-
-
-def _parse(line: bytes) -> ProgressEvent | None:
-    if not line.startswith(b"data:"):
-        return None
-    try:
-        return ProgressEvent.decode(line[5:].strip())
-    except EncodingInvalid:
-        return None  # one bad event does not end the stream

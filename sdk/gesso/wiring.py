@@ -11,7 +11,7 @@ import anyio
 import httpx
 from anyio import to_thread
 
-from gesso.announce import Announcer, PeerAnnouncer, RelayAnnouncer
+from gesso.announce import Announcer, GossipAnnouncer
 from gesso.audits.openings import OpeningSource, PeerOpenings, RelayOpenings
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.blobs.peer import PeerBlobs, PeersFirst
@@ -22,6 +22,7 @@ from gesso.directory import Directory
 from gesso.progress import OnProgress, PeerProgress, ProgressSource, RelayProgress
 from gesso.settings import Settings, WalletSource, read_bounded
 from gesso.transport.binding import PeerBinding
+from gesso.transport.bridge import BridgedGossip
 from gesso.transport.port import Transport
 from gesso_protocol.errors import WalletError
 from gesso_protocol.ids import Address, TaskId
@@ -120,11 +121,11 @@ def make_ports(
     openings: list[OpeningSource] = []
     if transport is not None:
         blobs = PeersFirst(blobs, PeerBlobs(transport))
-        announcers.append(PeerAnnouncer(transport))
+        announcers.append(GossipAnnouncer(transport))
         openings.append(PeerOpenings(transport, chain, relay))
         sources.append(PeerProgress(transport, PeerBinding(chain.node_of_peer)))
     if relay is not None:
-        announcers.append(RelayAnnouncer(relay))
+        announcers.append(GossipAnnouncer(BridgedGossip(relay)))
         openings.append(RelayOpenings(relay, blobs))
         sources.append(RelayProgress(relay))
     return Ports(

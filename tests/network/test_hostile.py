@@ -81,7 +81,7 @@ async def test_a_stranger_cannot_speak_for_the_node_that_has_the_task(net: Devne
 @pytest.mark.parametrize("body", [b"", b"{}", b"\x00" * 1000, b"{" * 9000, b"x" * (MAX_GOSSIP_BYTES * 4)])
 async def test_the_relay_answers_rubbish_with_a_typed_error(net: Devnet, body: bytes) -> None:
     async with httpx.AsyncClient(base_url=net.relay.url) as http:
-        for path in ("/v1/announce", f"/v1/progress/0x{'11' * 32}"):
+        for path in ("/v1/gossip", f"/v1/progress/0x{'11' * 32}"):
             reply = await http.post(path, content=body)
             assert reply.status_code in (400, 413)
             assert set(reply.json()) >= {"code", "message", "hint"}

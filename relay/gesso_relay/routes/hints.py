@@ -1,14 +1,12 @@
-"""`/v1/announce` and `/v1/progress`: hints that users and nodes without a peer of their own pass on through us."""
+"""`/v1/progress`: hints of nodes to users without a peer of their own."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import anyio
 from aiohttp import web
 
 from gesso_protocol.errors import MessageTooLarge, Unreachable, UsageError
-from gesso_protocol.messages import MAX_GOSSIP_BYTES, MAX_PROGRESS_BYTES, ProgressEvent, TaskAnnouncement
+from gesso_protocol.messages import MAX_PROGRESS_BYTES, ProgressEvent
 from gesso_relay.checkpoints import Checkpoints
 from gesso_relay.gate import CLIENT
 from gesso_relay.index.queries import Queries
@@ -22,12 +20,6 @@ from gesso_relay.streams import ProgressHub, progress_events
 _BODY_S = 10.0
 
 
-class Announces(Protocol):
-    """Puts an announcement on the air; false when it was there already."""
-
-    async def announce(self, announcement: TaskAnnouncement) -> bool: ...
-
-
 class HintRoutes:
     """Nothing here is trusted or kept: nodes read tasks from the chain, and progress decides nothing."""
 
@@ -39,7 +31,6 @@ class HintRoutes:
         hub: ProgressHub,
         seats: Seats,
         limits: Limits,
-        gossip: Announces | None,
     ) -> None:
         self._queries = queries
         self._results = results
@@ -47,22 +38,12 @@ class HintRoutes:
         self._hub = hub
         self._seats = seats
         self._limits = limits
-        self._gossip = gossip
 
     def table(self) -> list[web.RouteDef]:
         return [
-            web.post("/v1/announce", self.announce),
             web.post("/v1/progress/{task}", self.tell),
             web.get("/v1/progress/{task}", self.follow),
         ]
-
-    async def announce(self, request: web.Request) -> web.StreamResponse:
-        """Gossip a task announcement for somebody who is no peer."""
-        announcement = TaskAnnouncement.decode(await body(request, MAX_GOSSIP_BYTES))
-        if self._gossip is None:
-            raise Unreachable("this relay takes no part in gossip", hint="nodes will find the task on the chain")
-        new = await self._gossip.announce(announcement)
-        return json_reply({"task": str(announcement.task), "new": new}, status=202)
 
     async def tell(self, request: web.Request) -> web.StreamResponse:
         """Pass a node's progress on to whoever follows the task."""

@@ -43,9 +43,13 @@ class NodeKey:
         return cls(secrets.token_bytes(32))
 
     def sign(self, data: bytes) -> bytes:
-        """64 bytes over `data`, for carriers other than gossip (which signs by itself)."""
+        """64 bytes over `data`, for carriers other than gossip."""
         digest = hashlib.sha256(_SIGN_DOMAIN + data).digest()
         return bytes(_coincurve().PrivateKey(self.secret).sign_recoverable(digest, hasher=None)[:64])
+
+    def sign_gossip(self, data: bytes) -> bytes:
+        """As libp2p's pubsub signs: DER over the SHA-256 of `data`."""
+        return bytes(_coincurve().PrivateKey(self.secret).sign(data))
 
     def __repr__(self) -> str:
         return f"NodeKey({self.peer_id})"
@@ -61,6 +65,14 @@ def verify(peer: PeerId, data: bytes, signature: bytes) -> bool:
         public_key = curve.PublicKey(public_key_of(peer))
         encoded = _der(signature)
         return bool(public_key.verify(encoded, digest, hasher=None))
+    except (ValueError, EncodingInvalid):
+        return False
+
+
+def verify_gossip(peer: PeerId, data: bytes, signature: bytes) -> bool:
+    """The same for `NodeKey.sign_gossip`."""
+    try:
+        return bool(_coincurve().PublicKey(public_key_of(peer)).verify(signature, data))
     except (ValueError, EncodingInvalid):
         return False
 

@@ -41,6 +41,7 @@ from gesso.transport.port import (
     Validator,
 )
 from gesso.transport.rates import Bucket
+from gesso.transport.signed import Signed
 from gesso_protocol.errors import MessageTooLarge, MissingExtra, PeerUnreachable, RateLimited, TransportError
 
 if TYPE_CHECKING:
@@ -154,11 +155,12 @@ class Libp2pTransport:
     async def publish(self, topic: str, data: bytes) -> None:
         if len(data) > MAX_GOSSIP_BYTES:
             raise MessageTooLarge(f"{len(data)} bytes are too many for gossip; {MAX_GOSSIP_BYTES} are allowed")
-        now_s = time.monotonic()
-        bucket = self._published.setdefault(topic, Bucket.full(self._publish_rate, now_s))
-        if not bucket.take(now_s):
-            raise RateLimited(f"too many messages on {topic}: {self._publish_rate.per_s:g} a second are allowed")
+        self._take_turn(topic)
         await self._call(lambda engine: engine.publish(topic, data))
+
+    async def pass_on(self, signed: bytes) -> None:
+        self._take_turn(Signed.decode(signed).topic)
+        await self._call(lambda engine: engine.pass_on(signed))
 
     def subscribe(self, topic: str, *, validator: Validator, queue: int = DEFAULT_QUEUE) -> TopicSubscription:
         from gesso.transport._libp2p.gossip import Topic
@@ -231,6 +233,12 @@ class Libp2pTransport:
     def _topic_health(self, name: str, mesh: int) -> TopicHealth:
         inbox = self._inboxes[name]
         return TopicHealth(mesh, len(inbox), inbox.delivered, inbox.dropped, self._topics[name].refused)
+
+    def _take_turn(self, topic: str) -> None:
+        now_s = time.monotonic()
+        bucket = self._published.setdefault(topic, Bucket.full(self._publish_rate, now_s))
+        if not bucket.take(now_s):
+            raise RateLimited(f"too many messages on {topic}: {self._publish_rate.per_s:g} a second are allowed")
 
     async def _call(self, work: Callable[[Engine], Awaitable[T]]) -> T:
         thread, engine = self._thread, self._engine

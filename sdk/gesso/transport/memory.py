@@ -12,7 +12,7 @@ from typing import Self
 
 from gesso.transport.exchange import Reply, Serving, Status, answer, unwrap
 from gesso.transport.inbox import Inbox, TopicSubscription
-from gesso.transport.keys import peer_id_of_public_key
+from gesso.transport.keys import NodeKey
 from gesso.transport.port import (
     DEFAULT_QUEUE,
     DEFAULT_RATE,
@@ -32,6 +32,7 @@ from gesso.transport.port import (
     Verdict,
 )
 from gesso.transport.rates import Bucket, KeyedRates
+from gesso.transport.signed import Signed
 from gesso_protocol.errors import MessageTooLarge, PeerUnreachable, RateLimited, TransportError
 
 PUBLISH_RATE = Rate(per_s=100, burst=200)
@@ -45,12 +46,12 @@ class MemoryHub:
     def __init__(self) -> None:
         self._online: dict[PeerId, MemoryTransport] = {}
         self._severed: set[frozenset[PeerId]] = set()
-        self._named = 0
+        self._keys: dict[PeerId, NodeKey] = {}
 
     def new_peer_id(self) -> PeerId:
-        self._named += 1
-        digest = hashlib.sha256(b"gesso memory peer %d" % self._named).digest()
-        return peer_id_of_public_key(b"\x02" + digest)
+        key = NodeKey(hashlib.sha256(b"gesso memory peer %d" % len(self._keys)).digest())
+        self._keys[key.peer_id] = key
+        return key.peer_id
 
     def sever(self, one: PeerId, other: PeerId) -> None:
         """Nothing passes between the two; both notice at once."""
@@ -163,11 +164,19 @@ class MemoryTransport:
         self._require_open()
         if len(data) > MAX_GOSSIP_BYTES:
             raise MessageTooLarge(f"{len(data)} bytes are too many for gossip; {MAX_GOSSIP_BYTES} are allowed")
-        now_s = self._clock()
-        bucket = self._published.setdefault(topic, Bucket.full(self._publish_rate, now_s))
-        if not bucket.take(now_s):
-            raise RateLimited(f"too many messages on {topic}: {self._publish_rate.per_s:g} a second are allowed")
-        self._spread(topic, Message(self._peer_id, data))
+        self._take_turn(topic)
+        key = self._hub._keys.get(self._peer_id)
+        signed = b"" if key is None else Signed.by(key, topic, data).encode()
+        self._spread(topic, Message(self._peer_id, data, signed))
+        await asyncio.sleep(0)
+
+    async def pass_on(self, signed: bytes) -> None:
+        self._require_open()
+        message = Signed.decode(signed)
+        self._take_turn(message.topic)
+        heard = Message(message.peer, message.data, signed)
+        if message.topic not in self._topics or self._hear(self._peer_id, message.topic, heard):
+            self._spread(message.topic, heard)
         await asyncio.sleep(0)
 
     def subscribe(self, topic: str, *, validator: Validator, queue: int = DEFAULT_QUEUE) -> TopicSubscription:
@@ -246,6 +255,12 @@ class MemoryTransport:
         finally:
             serving.release()
 
+    def _take_turn(self, topic: str) -> None:
+        now_s = self._clock()
+        bucket = self._published.setdefault(topic, Bucket.full(self._publish_rate, now_s))
+        if not bucket.take(now_s):
+            raise RateLimited(f"too many messages on {topic}: {self._publish_rate.per_s:g} a second are allowed")
+
     def _require_open(self) -> None:
         if not self._open:
             raise PeerUnreachable("this transport is not open")
@@ -282,7 +297,7 @@ class MemoryTransport:
 
     def _spread(self, topic: str, message: Message) -> None:
         """Floods along links; a peer passes on only what its own validator accepts."""
-        seen = {self._peer_id}
+        seen = {self._peer_id, message.peer}
         frontier = [self]
         while frontier:
             here = frontier.pop()

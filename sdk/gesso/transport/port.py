@@ -1,8 +1,9 @@
 """The transport port: how peers of the network talk, whatever carries the bytes.
 
-Gossip (`publish`, `subscribe`) is a hint that may be lost; `request` is one bounded question with one bounded answer
-and a deadline on both sides. Nothing here is trusted: the peer of a message is the holder of a node key, and
-`gesso.transport.binding` says which wallet, if any, stands behind that key.
+`Gossip` (`publish`, `subscribe`) is a hint that may be lost. It is all that somebody has whom nobody can dial; a
+`Transport` is a whole peer, which is dialled, carries gossip for others, and answers: `request` is one bounded question
+with one bounded answer and a deadline on both sides. Nothing here is trusted: the peer of a message is the holder of a
+node key, and `gesso.transport.binding` says which wallet, if any, stands behind that key.
 
 Every method is called from asyncio. Errors are leaves of `gesso_protocol.errors.TransportError`.
 """
@@ -23,6 +24,7 @@ __all__ = [
     "MAX_GOSSIP_BYTES",
     "MAX_REQUEST_BYTES",
     "Fault",
+    "Gossip",
     "Handler",
     "Health",
     "Message",
@@ -65,10 +67,11 @@ Handler: TypeAlias = Callable[[PeerId, bytes], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One gossip message; `peer` signed it, whoever passed it on."""
+    """One gossip message; `peer` signed it, whoever passed it on. `signed` proves that (`gesso.transport.signed`)."""
 
     peer: PeerId
     data: bytes
+    signed: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +155,8 @@ class Subscription(Protocol):
     async def aclose(self) -> None: ...
 
 
-class Transport(Protocol):
-    """One peer on the network. An async context manager: usable between enter and exit."""
+class Gossip(Protocol):
+    """A voice and an ear on the network's topics. An async context manager: usable between enter and exit."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -166,8 +169,22 @@ class Transport(Protocol):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where others may connect, peer id included (`/ip4/…/tcp/…/p2p/…`)."""
+        """Where others may connect, peer id included (`/ip4/…/tcp/…/p2p/…`); empty when nobody can."""
         ...
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Raises MessageTooLarge over 16 KiB and RateLimited over the topic's rate, instead of losing it silently."""
+        ...
+
+    def subscribe(self, topic: str, *, validator: Validator, queue: int = DEFAULT_QUEUE) -> Subscription:
+        """Joins `topic`. One subscription a topic and transport; `queue` is in messages."""
+        ...
+
+    def health(self) -> Health: ...
+
+
+class Transport(Gossip, Protocol):
+    """One peer on the network: what it accepts of a topic that it has joined, it passes on."""
 
     async def connect(self, address: str, *, timeout_s: float = 10.0) -> PeerId:
         """Connects and keeps the connection alive (redials with back-off) until `disconnect`.
@@ -180,12 +197,11 @@ class Transport(Protocol):
 
     def peers(self) -> tuple[PeerInfo, ...]: ...
 
-    async def publish(self, topic: str, data: bytes) -> None:
-        """Raises MessageTooLarge over 16 KiB and RateLimited over the topic's rate, instead of losing it silently."""
-        ...
+    async def pass_on(self, signed: bytes) -> None:
+        """Puts a message on the air for its author, who is no peer. It counts as one of ours, and reaches us too.
 
-    def subscribe(self, topic: str, *, validator: Validator, queue: int = DEFAULT_QUEUE) -> Subscription:
-        """Joins `topic`. One subscription a topic and transport; `queue` is in messages."""
+        Raises EncodingInvalid when it is not what its author signed, RateLimited over its topic's rate.
+        """
         ...
 
     async def request(
@@ -213,5 +229,3 @@ class Transport(Protocol):
     def events(self) -> AsyncIterator[TransportEvent]:
         """Peers that come and go, and faults, from now on; bounded, the oldest are lost first."""
         ...
-
-    def health(self) -> Health: ...

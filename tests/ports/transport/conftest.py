@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import anyio
+import httpx
 import pytest
 
-from gesso.transport import PeerId, Rate, Transport
+from gesso.transport import Gossip, PeerId, Rate, Transport
 from gesso.transport._libp2p.limits import Limits
+from gesso.transport.bridge import BridgedGossip
 from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
 from gesso.transport.memory import MemoryHub, MemoryTransport
 
 # Tests are imported one by one, not as packages; their shared helper is found here.
 sys.path.insert(0, str(Path(__file__).parent))
+
+from transport_relay import bridging
 
 
 class Net(Protocol):
@@ -55,6 +60,58 @@ class Libp2pNet:
 @pytest.fixture(params=["memory", "libp2p"])
 def net(request: pytest.FixtureRequest, tmp_path: Path) -> Net:
     return MemoryNet() if request.param == "memory" else Libp2pNet(tmp_path)
+
+
+class Air(Protocol):
+    """Makes voices on one network. `join` brings them together in a line: who is in the middle passes on."""
+
+    neighbours: int
+    """How many others one voice sees at most."""
+
+    def new(self, name: str, *, publish_per_s: float = 100.0) -> Gossip: ...
+
+    async def join(self, *line: Gossip) -> None: ...
+
+
+class PeerAir:
+    """Whole peers, which dial each other."""
+
+    neighbours = 100
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+
+    def new(self, name: str, *, publish_per_s: float = 100.0) -> Gossip:
+        return self._net.new(name, publish_per_s=publish_per_s)
+
+    async def join(self, *line: Gossip) -> None:
+        for one, other in pairwise(line):
+            await cast(Transport, one).connect(other.addresses[0])
+
+
+class BridgeAir:
+    """Users of one relay: it is in the middle of them all, and the one neighbour of each."""
+
+    neighbours = 1
+
+    def __init__(self, relay: httpx.AsyncClient) -> None:
+        self._relay = relay
+
+    def new(self, name: str, *, publish_per_s: float = 100.0) -> Gossip:
+        rate = Rate(publish_per_s, max(1, int(publish_per_s * 2)))
+        return BridgedGossip(self._relay, publish_rate=rate)
+
+    async def join(self, *line: Gossip) -> None:
+        return None
+
+
+@pytest.fixture(params=["memory", "libp2p", "bridge"])
+async def air(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Air]:
+    if request.param != "bridge":
+        yield PeerAir(MemoryNet() if request.param == "memory" else Libp2pNet(tmp_path))
+        return
+    async with MemoryTransport(MemoryHub()) as peer, bridging(peer) as relay:
+        yield BridgeAir(relay)
 
 
 @pytest.fixture

@@ -7,15 +7,18 @@ from pathlib import Path
 import anyio
 import pytest
 
-from gesso.transport.keys import peer_id_bytes
+from gesso.announce import GossipAnnouncer
+from gesso.transport.bridge import BridgedGossip
+from gesso.transport.keys import NodeKey, peer_id_bytes
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import PeerId, Verdict
+from gesso.transport.signed import Signed
 from gesso_protocol.ids import Address
 from gesso_protocol.messages import TOPIC_NODES, TOPIC_TASKS, NodeAdvert, TaskAnnouncement
 from gesso_protocol.policy import Offer
 
 from .fakechain import BOARD, CHAIN_ID, NODE, FakeChain, registered, terms
-from .running import Running, running
+from .running import GENEROUS, Running, running
 
 pytestmark = pytest.mark.anyio
 
@@ -30,27 +33,73 @@ async def connected(relay: Running, peer: MemoryTransport) -> None:
     await peer.connect(document["network"]["bootstrap"][0])
 
 
-async def test_an_announcement_over_http_reaches_peers_once(tmp_path: Path) -> None:
+async def test_an_announcement_over_http_reaches_peers_once_in_the_name_of_its_author(tmp_path: Path) -> None:
     hub = MemoryHub()
     async with MemoryTransport(hub) as mine, MemoryTransport(hub) as node, running(tmp_path, transport=mine) as relay:
         await connected(relay, node)
-        made = TaskAnnouncement.of(CHAIN_ID, BOARD, terms(1))
+        made, author = TaskAnnouncement.of(CHAIN_ID, BOARD, terms(1)), NodeKey.create()
         with anyio.fail_after(10):
             async with node.subscribe(TOPIC_TASKS, validator=accept) as heard:
-                replies = [await relay.client.post("/v1/announce", content=made.encode()) for _ in range(2)]
+                said = [Signed.by(author, TOPIC_TASKS, made.encode()).encode() for _ in range(2)]
+                replies = [await relay.client.post("/v1/gossip", content=one) for one in said]
                 assert [reply.json()["new"] for reply in replies] == [True, False]
                 message = await anext(heard)
         assert TaskAnnouncement.decode(message.data) == made
-        assert message.peer == mine.peer_id
+        assert message.peer == author.peer_id
 
 
-async def test_announcements_of_other_networks_are_refused(tmp_path: Path) -> None:
+async def test_who_has_only_http_announces_and_hears_as_a_peer_would(tmp_path: Path) -> None:
     hub = MemoryHub()
-    async with MemoryTransport(hub) as mine, running(tmp_path, transport=mine) as relay:
-        for chain_id, board in ((1, BOARD), (CHAIN_ID, Address("0x" + "77" * 20))):
-            made = TaskAnnouncement.of(chain_id, board, terms(1)).encode()
-            reply = await relay.client.post("/v1/announce", content=made)
-            assert (reply.status_code, reply.json()["code"]) == (400, "usage")
+    async with MemoryTransport(hub) as mine, MemoryTransport(hub) as node, running(tmp_path, transport=mine) as relay:
+        await connected(relay, node)
+        async with (
+            BridgedGossip(relay.client) as user,
+            node.subscribe(TOPIC_TASKS, validator=accept) as at_node,
+            user.subscribe(TOPIC_TASKS, validator=accept) as at_user,
+        ):
+            made = [TaskAnnouncement.of(CHAIN_ID, BOARD, terms(nonce)) for nonce in (1, 2)]
+            with anyio.fail_after(10):
+                await GossipAnnouncer(user).announce(made[0])
+                assert (
+                    TaskAnnouncement.decode((await anext(at_node)).data) == made[0]
+                )  # no address that none could dial
+                await GossipAnnouncer(node).announce(made[1])
+                heard = TaskAnnouncement.decode((await anext(at_user)).data)
+                assert (heard.task, heard.peer, heard.reply_to) == (made[1].task, node.peer_id, node.addresses)
+
+
+@pytest.mark.parametrize(
+    ("topic", "data", "code"),
+    [
+        (TOPIC_TASKS, TaskAnnouncement.of(1, BOARD, terms(1)).encode(), "usage"),
+        (TOPIC_TASKS, TaskAnnouncement.of(CHAIN_ID, Address("0x" + "77" * 20), terms(1)).encode(), "usage"),
+        (TOPIC_TASKS, b"{}", "usage"),
+        (TOPIC_NODES, b"{}", "usage"),
+        ("gesso/other/1", b"x", "usage"),
+    ],
+    ids=["another chain", "another board", "no announcement", "no advert", "another topic"],
+)
+async def test_what_its_topic_does_not_take_is_not_put_on_the_air(
+    tmp_path: Path, topic: str, data: bytes, code: str
+) -> None:
+    hub = MemoryHub()
+    async with MemoryTransport(hub) as mine, MemoryTransport(hub) as node, running(tmp_path, transport=mine) as relay:
+        await connected(relay, node)
+        async with node.subscribe(topic, validator=accept):
+            reply = await relay.client.post("/v1/gossip", content=Signed.by(NodeKey.create(), topic, data).encode())
+            assert (reply.status_code, reply.json()["code"]) == (400, code)
+            assert node.health().topics[topic].queued == 0
+
+
+async def test_one_client_cannot_use_up_the_relay_s_voice(tmp_path: Path) -> None:
+    few = GENEROUS.model_copy(update={"gossip_per_s": 0.01, "gossip_burst": 3})
+    async with MemoryTransport(MemoryHub()) as mine, running(tmp_path, transport=mine, limits=few) as relay:
+        statuses = []
+        for nonce in range(4):
+            made = TaskAnnouncement.of(CHAIN_ID, BOARD, terms(nonce)).encode()
+            said = Signed.by(NodeKey.create(), TOPIC_TASKS, made).encode()
+            statuses.append((await relay.client.post("/v1/gossip", content=said)).status_code)
+        assert statuses == [202, 202, 202, 429]
 
 
 async def test_a_registered_node_that_is_heard_is_online(tmp_path: Path) -> None:

@@ -371,7 +371,7 @@ async def test_hostile_bodies_get_a_typed_error(tmp_path: Path) -> None:
         yield body
 
     async with running(tmp_path) as relay:
-        for path in (f"/v1/progress/{task_of(1)}", "/v1/announce"):
+        for path in (f"/v1/progress/{task_of(1)}", "/v1/gossip"):
             for body, code in HOSTILE_BODIES:
                 for content in (body, unsized(body)):
                     reply = await relay.client.post(path, content=content)
@@ -468,14 +468,16 @@ async def test_a_stream_ends_after_its_time(tmp_path: Path) -> None:
 
 
 async def test_without_gossip_an_announcement_is_refused_in_words(tmp_path: Path) -> None:
-    from gesso_protocol.messages import TaskAnnouncement
-
-    from .fakechain import CHAIN_ID, terms
+    from gesso.transport.keys import NodeKey
+    from gesso.transport.signed import Signed
+    from gesso_protocol.messages import TOPIC_TASKS
 
     async with running(tmp_path) as relay:
-        made = TaskAnnouncement.of(CHAIN_ID, BOARD, terms(1)).encode()
-        reply = await relay.client.post("/v1/announce", content=made)
-    assert (reply.status_code, reply.json()["code"]) == (502, "unreachable")
+        said = Signed.by(NodeKey.create(), TOPIC_TASKS, b"something")
+        reply = await relay.client.post("/v1/gossip", content=said.encode())
+        heard = await relay.client.get("/v1/gossip", params={"topic": TOPIC_TASKS})
+    for refused in (reply, heard):
+        assert (refused.status_code, refused.json()["code"]) == (502, "unreachable")
 
 
 PAGES = [

@@ -221,6 +221,9 @@ class Engine:
     async def publish(self, topic: str, data: bytes) -> None:
         await self._pubsub.publish(topic, data)
 
+    async def pass_on(self, signed: bytes) -> None:
+        await self._pubsub.pass_on(signed)
+
     async def join(self, name: str) -> None:
         topic = self._plan.topics.get(name)
         if topic is not None and name not in self._pubsub.topic_ids:

@@ -98,7 +98,12 @@ class GuardedPubsub(Pubsub):
         author = ID(publish_message.from_id)
         topic = self._topics.get(publish_message.topicIDs[0])
         if topic is not None and author != self.my_id:
-            topic.deliver(Message(PeerId(str(author)), publish_message.data))
+            signed = publish_message.SerializeToString()
+            topic.deliver(Message(PeerId(str(author)), publish_message.data, signed))
+
+    async def pass_on(self, signed: bytes) -> None:
+        """A message of somebody who is no peer, as if we had written it: judged by its topic, then sent to the mesh."""
+        await self.push_msg(self.my_id, rpc_pb2.Message.FromString(signed))
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         if msg_forwarder == self.my_id:
