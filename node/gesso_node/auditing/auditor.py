@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from gesso_node.auditing.ask import NotOpenedError, in_time
+from gesso_node.auditing.ask import LEAST_S, NotOpenedError, in_time
 from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.cheats import AuditorCheat
 from gesso_node.auditing.inspect import CannotRunError
@@ -37,10 +37,10 @@ class Auditor:
         self._own: dict[TaskId, tuple[bytes, Computed]] = {}
         self._silence = Silence()
 
-    async def prepare(self, case: Case, work: Work[Any, Any], *, by: int) -> None:
+    async def prepare(self, case: Case, work: Work[Any, Any], *, by: int, fair: float = LEAST_S) -> None:
         """Run the drawn parts from the node's inputs and seal the projection; after chain second `by` without inputs,
-        seal that there were none, if the node was asked in time. Raises NotOpenedError to be called again, and what
-        stores and chain raise."""
+        seal that there were none, if the node was asked `fair` seconds before. Raises NotOpenedError to be called
+        again, and what stores and chain raise."""
         entry = case.entry
         assert entry is not None
         now = await self._now()
@@ -56,7 +56,7 @@ class Auditor:
             await self._seal(case, entry, own.projection)
             self._remember(case.task, work.challenge, own)
         except NotOpenedError as error:
-            self._silence.met(asked := (case.task, work.challenge, "inputs"), by - now)
+            self._silence.met(asked := (case.task, work.challenge, "inputs"), by - now, fair)
             if now < by:
                 raise
             if excuse := self._silence.excuse(asked):
@@ -67,10 +67,10 @@ class Auditor:
         except CannotRunError as error:
             await self._failed(case, entry, error)
 
-    async def judge(self, case: Case, work: Work[Any, Any], *, by: int) -> None:
+    async def judge(self, case: Case, work: Work[Any, Any], *, by: int, fair: float = LEAST_S) -> None:
         """Compare what the node committed with what we computed and write the verdict down; after chain second `by`
-        without openings, that they were withheld, if the node was asked in time. Raises NotOpenedError to be called
-        again."""
+        without openings, that they were withheld, if the node was asked `fair` seconds before. Raises NotOpenedError to
+        be called again."""
         entry = case.entry
         assert entry is not None
         if self._cheat is not None and self._cheat.blind:
@@ -86,7 +86,7 @@ class Auditor:
             await work.publish(opened)
             await self._conclude(case, entry, finding)
         except NotOpenedError as error:
-            self._silence.met(asked := (case.task, work.challenge, "outputs"), by - now)
+            self._silence.met(asked := (case.task, work.challenge, "outputs"), by - now, fair)
             if now < by:
                 raise
             if excuse := self._silence.excuse(asked):

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from gesso_node.auditing.ask import NotOpenedError, in_time
+from gesso_node.auditing.ask import LEAST_S, NotOpenedError, in_time
 from gesso_node.auditing.auditor import MAX_REASON_CHARS
 from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.inspect import CannotRunError
@@ -34,10 +34,10 @@ class Juror:
         self._now = now
         self._silence = Silence()
 
-    async def review(self, case: Case, work: Work[Any, Any], *, by: int) -> None:
+    async def review(self, case: Case, work: Work[Any, Any], *, by: int, fair: float = LEAST_S) -> None:
         """Write a vote down. Openings that nobody has by chain second `by` count against the node if we asked for
-        them in time: it had from its commit until now. Raises NotOpenedError to be called again, and what stores and
-        chain raise."""
+        them `fair` seconds before: it had from its commit until now. Raises NotOpenedError to be called again, and
+        what stores and chain raise."""
         entry = case.votes[case.level]
         now = await self._now()
         try:
@@ -47,7 +47,7 @@ class Juror:
                 opened = await self._open(case, work, by - now)
             finding = await work.examine(opened, None, strict=True, seconds=max(by - now, 1))
         except NotOpenedError as error:
-            self._silence.met(asked := (case.task, work.challenge, f"vote {entry.level}"), by - now)
+            self._silence.met(asked := (case.task, work.challenge, f"vote {entry.level}"), by - now, fair)
             if now < by:
                 raise
             if excuse := self._silence.excuse(asked):

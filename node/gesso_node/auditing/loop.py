@@ -21,9 +21,10 @@ from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.nothing import NothingWork
 from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
 from gesso_node.auditing.sending import Sending
+from gesso_node.auditing.silence import fair_s
 from gesso_node.auditing.watch import Watch
 from gesso_node.auditing.work import Work
-from gesso_node.auditing.works import SpecAwayError, Works
+from gesso_node.auditing.works import SpecAwayError, TooManyCasesError, Works
 from gesso_protocol.audit import disputes, lifecycle
 from gesso_protocol.audit.disputes import DisputeView, may_appeal
 from gesso_protocol.audit.lifecycle import AuditView, LeaveWhy
@@ -44,6 +45,8 @@ LATE_S = 10
 """Longer than any window that nobody closed: then whoever watches closes it."""
 LATE_SPREAD_S = 8
 WITHDRAW_EVERY_S = 60
+CROWDED_S = 15
+"""When a case that found no room is looked at again."""
 _LOOKING = LOOKING | {"read"}
 
 
@@ -261,9 +264,9 @@ class Auditing:
         if case.entry is None:
             case.entry = AuditEntry(case.task, case.filing.node, work.challenge, now)
             await self._records.begin_audit(case.entry)
-        margin = max(2, (view.seats_by - view.round_starts) // 4)
-        by = view.seats_by - margin
-        self._start(case, "inspect", lambda: self._auditor.prepare(case, work, by=by))
+        window = view.seats_by - view.round_starts
+        by, fair = view.seats_by - max(2, window // 4), fair_s(window)
+        self._start(case, "inspect", lambda: self._auditor.prepare(case, work, by=by, fair=fair))
 
     async def _judge(self, case: Case, view: AuditView, now: int) -> None:
         if not view.full and now <= view.commit_by:
@@ -271,8 +274,9 @@ class Auditing:
             return
         work = await self._work(case, view)
         if work is not None:
-            by = view.reveal_by - max(3, view.rules.audit_reveal_window_s // 3)
-            self._start(case, "judge", lambda: self._auditor.judge(case, work, by=by))
+            window = view.rules.audit_reveal_window_s
+            by, fair = view.reveal_by - max(3, window // 3), fair_s(window)
+            self._start(case, "judge", lambda: self._auditor.judge(case, work, by=by, fair=fair))
 
     async def _review(self, case: Case, view: AuditView, commit_by: int, now: int) -> None:
         work = await self._work(case, view)
@@ -281,8 +285,9 @@ class Auditing:
                 await self._abstain(case, now)
             return
         await self._vote_entry(case, now)
-        by = commit_by - max(3, view.rules.vote_commit_window_s // 3)
-        self._start(case, "review", lambda: self._juror.review(case, work, by=by))
+        window = view.rules.vote_commit_window_s
+        by, fair = commit_by - max(3, window // 3), fair_s(window)
+        self._start(case, "review", lambda: self._juror.review(case, work, by=by, fair=fair))
 
     async def _abstain(self, case: Case, now: int) -> None:
         """Work that no juror can run again. Leaving the seat would leave it to whoever lies."""
@@ -309,7 +314,8 @@ class Auditing:
             work = await self._work(case, view)
             if work is not None and (entry is None or entry.failures < self._patience.attempts):
                 await self._vote_entry(case, now)
-                self._start(case, "review", lambda: self._juror.review(case, work, by=dispute.appeal_by))
+                by, fair = dispute.appeal_by, fair_s(view.rules.appeal_window_s)
+                self._start(case, "review", lambda: self._juror.review(case, work, by=by, fair=fair))
             return False
         right = Ballot.GOOD if dispute.outcome is DisputeOutcome.GUILTY else Ballot.BAD
         return entry.vote.ballot is right
@@ -335,6 +341,9 @@ class Auditing:
         except SpecAwayError:
             case.not_before = await self._chain.now() + 1
             self._start(case, "read", lambda: self._works.bring_spec(case))
+            return None
+        except TooManyCasesError:
+            case.not_before = await self._chain.now() + CROWDED_S
             return None
 
     async def _withdraw(self, now: int) -> None:

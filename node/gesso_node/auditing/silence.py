@@ -9,8 +9,18 @@ from gesso_node.auditing.inspect import CannotRunError
 from gesso_protocol.ids import TaskId
 
 MAX_REMEMBERED = 1024
+WINDOW_PARTS = 8
+"""A node had time when an eighth of the window was left to it, or `MOST_S`."""
+MOST_S = 30.0
+"""Two thirds of it, which are the node's own, are what one question waits."""
 Question = tuple[TaskId, bytes, str]
 """A task, the challenge that was drawn for it, and what is asked about it."""
+
+
+def fair_s(window_s: float) -> float:
+    """How long before its end a question must be asked, in a window of so many seconds, for silence to mean something:
+    whoever was busy with a download until the last moment has not given the node its time."""
+    return min(max(LEAST_S, window_s / WINDOW_PARTS), MOST_S)
 
 
 class Silence:
@@ -20,9 +30,9 @@ class Silence:
     def __init__(self) -> None:
         self._fair: OrderedDict[Question, None] = OrderedDict()
 
-    def met(self, question: Question, left: float) -> None:
-        """Nothing was opened to a question that had `left` seconds when it was asked."""
-        if left < LEAST_S:
+    def met(self, question: Question, left: float, fair: float) -> None:
+        """Nothing was opened to a question that had `left` seconds when it was asked, where `fair` are enough."""
+        if left < fair:
             return
         self._fair[question] = None
         self._fair.move_to_end(question)

@@ -31,6 +31,9 @@ from gesso_protocol.training.share import late_from
 log = structlog.get_logger("gesso.node.auditing")
 
 MAX_WORKS = 256
+MAX_WITHOUT_SEAT = 64
+"""Cases that we look at before we have a seat. Those with one are always taken, as a seat costs its penalty: there are
+never more than both together, as nobody gets a seat before its case was taken."""
 _KINDS = (TaskKind.TEXT_TO_IMAGE, TaskKind.TRAIN_LORA)
 
 
@@ -40,6 +43,14 @@ class SpecAwayError(GessoError):
     code = "spec-away"
     default_message = "no store has the task's spec"
     default_hint = "its node has it"
+
+
+class TooManyCasesError(GessoError):
+    """There is no room for a case without a seat of ours."""
+
+    code = "too-many-cases"
+    default_message = "too many cases are open"
+    default_hint = "it is looked at when others are over"
 
 
 class Works:
@@ -74,13 +85,16 @@ class Works:
         await self._blobs.put(await self._asker.blob(case.filing.node, case.filing.terms.spec, MAX_SPEC_BYTES))
 
     async def of(self, case: Case, view: AuditView) -> Work[Any, Any] | None:
-        """What we look at; None for a task that cannot be re-run here. Raises SpecAwayError."""
+        """What we look at; None for a task that cannot be re-run here. Raises SpecAwayError, TooManyCasesError."""
         kept = self._kept.get(case.task)
         if view.challenge is None or not self.known(case):
             return None
         if kept is not None and kept[1].challenge == view.challenge:
             self._kept[case.task] = (case, kept[1])
             return kept[1]
+        self._drop_idle(MAX_WORKS - 1)
+        if kept is None and not _seated(case) and self._is_full:
+            raise TooManyCasesError
         try:
             spec = parse_any_spec(await self._blobs.get(case.filing.terms.spec, max_bytes=MAX_SPEC_BYTES))
         except GessoError as error:
@@ -92,7 +106,6 @@ class Works:
             return None
         self.forget(case.task)
         self._kept[case.task] = (case, made)
-        self._drop_idle()
         return made
 
     def forget(self, task: TaskId) -> None:
@@ -101,11 +114,16 @@ class Works:
         if kept is not None:
             kept[1].forget()
 
-    def _drop_idle(self) -> None:
+    @property
+    def _is_full(self) -> bool:
+        seatless = sum(not _seated(case) for case, _ in self._kept.values())
+        return len(self._kept) >= MAX_WORKS or seatless >= MAX_WITHOUT_SEAT
+
+    def _drop_idle(self, most: int) -> None:
         """Make room, oldest first, among cases that we have left. What an audit has on disk is its proof until then:
         a case that goes on is never dropped, however many there are."""
         idle = [task for task, (case, _) in self._kept.items() if case.left and not case.busy]
-        for task in idle[: max(0, len(self._kept) - MAX_WORKS)]:
+        for task in idle[: max(0, len(self._kept) - most)]:
             self.forget(task)
 
     async def _made(self, case: Case, view: AuditView, spec: Spec, manifest: BlobRef) -> Work[Any, Any] | None:
@@ -130,3 +148,7 @@ class Works:
         if share.bps == 0:
             return NothingWork(learnt)
         return TrainingWork(learnt, self._asker, self._bench, seed, self._blobs, self._folder / case.task.hex())
+
+
+def _seated(case: Case) -> bool:
+    return case.entry is not None or bool(case.votes)

@@ -13,6 +13,7 @@ from gesso_node.auditing.auditor import Auditor
 from gesso_node.auditing.case import Case
 from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.record import AuditEntry, VoteEntry
+from gesso_node.auditing.silence import fair_s
 from gesso_protocol.audit.outcomes import AuditVerdict, Ballot
 from gesso_protocol.ids import TaskId
 
@@ -107,3 +108,21 @@ async def test_the_last_second_is_no_time_and_another_draw_another_question(verb
     now[0] = BY
     await seat(looked_at, SilentWork(now), by=BY)
     assert records.changes["failures"] == 1
+
+
+@pytest.mark.parametrize("verb", ["prepare", "judge", "review"])
+async def test_a_download_that_left_the_node_a_moment_is_no_fault_of_the_node(verb: str) -> None:
+    """With an hour's window the node has half a minute, or it has not been asked."""
+    fair = fair_s(3600)
+    for takes, withheld in ((47, False), (19, True)):
+        now, records = [BY - 50], Records()
+        looked_at, work, seat = case(), SilentWork(now, takes=takes), seats(now, records)[verb]
+        with pytest.raises(NotOpenedError):
+            await seat(looked_at, work, by=BY, fair=fair)
+        now[0], work.takes = BY, 0
+        await seat(looked_at, work, by=BY, fair=fair)
+        assert ("failures" not in records.changes) is withheld
+
+
+def test_how_long_is_fair() -> None:
+    assert [fair_s(window) for window in (4, 40, 240, 7200)] == [2.0, 5.0, 30.0, 30.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,9 +14,10 @@ from gesso_node.auditing import works
 from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.loop import Auditing
 from gesso_node.auditing.nothing import NothingWork
+from gesso_node.auditing.record import AuditEntry
 from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.auditing.work import NO_PROJECTION
-from gesso_node.auditing.works import Works
+from gesso_node.auditing.works import TooManyCasesError, Works
 from gesso_protocol.audit.outcomes import Ballot
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.verdict import vote
@@ -57,12 +59,14 @@ def case(number: int) -> Case:
 
 
 async def test_only_cases_that_were_left_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(works, "MAX_WORKS", 2)
+    monkeypatch.setattr(works, "MAX_WORKS", 3)
     monkeypatch.setattr(works, "resolve_model", lambda *_: MODEL)
-    kept, cases = Forgetting(), [case(number) for number in range(5)]
+    kept, cases = Forgetting(), [case(number) for number in range(6)]
     for one in cases[:3]:
         await kept.of(one, VIEW)
-    assert kept.gone == []
+    with pytest.raises(TooManyCasesError):
+        await kept.of(cases[3], VIEW)
+    assert await kept.of(cases[0], VIEW) is not None  # what is open goes on
     cases[0].left = cases[1].left = "over"
     cases[0].busy.add("judge")
     await kept.of(cases[3], VIEW)
@@ -70,6 +74,36 @@ async def test_only_cases_that_were_left_make_room(monkeypatch: pytest.MonkeyPat
     cases[0].busy.clear()
     await kept.of(cases[4], VIEW)
     assert kept.gone == [cases[1].task, cases[0].task]
+    with pytest.raises(TooManyCasesError):
+        await kept.of(cases[5], VIEW)
+    assert len(kept._kept) == 3
+
+
+async def test_cases_with_a_seat_of_ours_find_room_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(works, "MAX_WORKS", 6)
+    monkeypatch.setattr(works, "MAX_WITHOUT_SEAT", 2)
+    monkeypatch.setattr(works, "resolve_model", lambda *_: MODEL)
+    kept, refused = Forgetting(), 0
+    for number in range(40):  # a stranger's cases in plenty, on each of which we would take a seat
+        one = case(number)
+        try:
+            await kept.of(one, VIEW)
+        except TooManyCasesError:
+            refused += 1
+        else:
+            if number % 2:
+                one.entry = AuditEntry(one.task, NODE, bytes(32), 0)
+    assert (len(kept._kept), refused) == (3, 37)
+    restarted, seated = Forgetting(), [entered for entered, _ in kept._kept.values() if entered.entry is not None]
+    for number in range(40, 60):
+        with contextlib.suppress(TooManyCasesError):
+            await restarted.of(case(number), VIEW)
+    for one in seated:
+        assert await restarted.of(one, VIEW) is not None
+    assert len(restarted._kept) <= works.MAX_WORKS + works.MAX_WITHOUT_SEAT
+    assert (kept.gone, restarted.gone) == ([], [])
 
 
 async def test_nobody_takes_a_seat_for_a_part_of_nothing_and_a_juror_finds_no_fault(tmp_path: Path) -> None:
