@@ -45,8 +45,9 @@ class Limits(_Frozen):
     heartbeat_s: float = Field(default=15.0, gt=0)
     upload_idle_s: float = Field(default=30.0, gt=0, description="an upload that sends nothing for so long is dropped")
     upload_bytes_per_s: float = Field(
-        default=16_384.0, gt=0, description="an upload that is slower on the whole is dropped"
+        default=16_384.0, gt=0, description="an upload that falls behind this pace is dropped"
     )
+    upload_s: float = Field(default=14_400.0, gt=0, description="so is one too slow to be whole in this time")
 
 
 class GossipSettings(_Frozen):

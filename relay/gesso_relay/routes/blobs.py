@@ -76,17 +76,21 @@ class BlobRoutes:
             raise ConfigError("this relay takes uploads only with its token", hint="ask its operator for one")
 
     async def _body(self, request: web.Request, size: int) -> AsyncIterator[bytes]:
-        # A byte now and then would hold a seat for ever: the whole has its deadline too.
-        idle_s = self._limits.upload_idle_s
-        until_s = anyio.current_time() + idle_s + size / self._limits.upload_bytes_per_s
+        # A byte now and then would hold a seat, and the room for all that was promised, for ever. The pace is held at
+        # every piece, not only at the end: whoever promises gigabytes would have days until then.
+        limits = self._limits
+        rate = max(limits.upload_bytes_per_s, size / limits.upload_s)
+        began_s, arrived = anyio.current_time(), 0
         while True:
+            late_s = began_s + limits.upload_idle_s + arrived / rate
             try:
-                with anyio.fail_after(min(idle_s, until_s - anyio.current_time())):
+                with anyio.fail_after(min(limits.upload_idle_s, late_s - anyio.current_time())):
                     piece = await request.content.read(CHUNK_BYTES)
             except TimeoutError:
                 raise Unreachable("the upload stopped in the middle, or is too slow") from None
             if not piece:
                 return
+            arrived += len(piece)
             yield piece
 
 

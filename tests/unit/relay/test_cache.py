@@ -215,13 +215,16 @@ async def test_an_upload_that_falls_silent_is_dropped(tmp_path: Path) -> None:
     assert list((tmp_path / "relay" / "blobs" / "incoming").iterdir()) == []
 
 
-async def test_an_upload_that_drips_is_dropped(tmp_path: Path) -> None:
-    limits = GENEROUS.model_copy(update={"upload_idle_s": 0.2, "upload_bytes_per_s": 5_000})
+@pytest.mark.parametrize(
+    "pace", [{"upload_bytes_per_s": 5_000}, {"upload_bytes_per_s": 1, "upload_s": 600}], ids=["too slow", "never whole"]
+)
+async def test_an_upload_that_drips_loses_its_seat_long_before_its_end(tmp_path: Path, pace: dict[str, float]) -> None:
+    limits = GENEROUS.model_copy(update={"upload_idle_s": 0.2, "max_uploads": 1, **pace})
     async with running(tmp_path, limits=limits) as relay:
         host, port = relay.relay.url.removeprefix("http://").split(":")
         with anyio.fail_after(10):
             async with await anyio.connect_tcp(host, int(port)) as raw, anyio.create_task_group() as group:
-                await raw.send(f"PUT {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode())
+                await raw.send(f"PUT {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000000\r\n\r\n".encode())
 
                 async def drip() -> None:
                     while True:  # never silent for long, and never done
@@ -231,6 +234,7 @@ async def test_an_upload_that_drips_is_dropped(tmp_path: Path) -> None:
                 group.start_soon(drip)
                 assert b"HTTP/1.1 502" in await raw.receive()
                 group.cancel_scope.cancel()
+            assert (await relay.client.put(URL, content=DATA)).status_code == 201
     assert list((tmp_path / "relay" / "blobs" / "incoming").iterdir()) == []
 
 
