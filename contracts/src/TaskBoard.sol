@@ -146,7 +146,8 @@ contract TaskBoard is Accounts {
     function cancel(Terms calldata terms) external {
         if (msg.sender != terms.requester) revert NotRequester(msg.sender, terms.requester);
         bytes32 taskId = taskIdOf(terms);
-        _expect(taskId, TaskState.Submitted);
+        uint40 opens = _expect(taskId, TaskState.Submitted).since() + cancelDelay;
+        if (block.timestamp < opens) revert TooEarly(taskId, opens);
         _tasks[taskId] = packTask(TaskState.Cancelled, block.timestamp, 0);
         _credit(terms.requester, terms.fee);
         emit Cancelled(taskId, terms.fee);

@@ -38,6 +38,7 @@ class Addresses:
         self._transport = transport
         self._relays = tuple(relays)
         self._known: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._wallets: OrderedDict[Address, None] = OrderedDict()
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -76,6 +77,13 @@ class Addresses:
             found |= {PeerId(advert.peer): advert.addresses for advert in await self._told(relay)}
         return found | {PeerId(peer): addresses for peer, addresses in self._known.items()}
 
+    async def wallets(self) -> set[Address]:
+        """Wallets that anybody calls a node; the registry says whether they are."""
+        found = set(self._wallets)
+        for relay in self._relays:
+            found |= {advert.wallet for advert in await self._told(relay)}
+        return found
+
     async def _where(self, wallet: Address, peer: PeerId) -> tuple[str, ...]:
         heard = self._known.get(peer, ())
         asked: tuple[str, ...] = ()
@@ -108,10 +116,14 @@ class Addresses:
     def _note(self, message: Message) -> None:
         if self._judge(message.peer, message.data) is not Verdict.ACCEPT:
             return
-        self._known[message.peer] = NodeAdvert.decode(message.data).addresses
+        advert = NodeAdvert.decode(message.data)
+        self._known[message.peer] = advert.addresses
         self._known.move_to_end(message.peer)
-        while len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
+        self._wallets[advert.wallet] = None
+        self._wallets.move_to_end(advert.wallet)
+        for held in (self._known, self._wallets):
+            while len(held) > MAX_KNOWN:
+                held.popitem(last=False)
 
 
 async def read_json(relay: httpx.AsyncClient, path: str, timeout_s: float = RELAY_TIMEOUT_S) -> object:

@@ -9,6 +9,8 @@ from typing import Any
 import anyio
 
 from gesso_node.journal import Entry, Journal
+from gesso_node.rivals import Rivals
+from gesso_protocol.draw import Draw
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import NodeMemory, Patience, TaskRecord, TaskState, TaskView, claimable_from
@@ -36,6 +38,10 @@ class Known:
     """Stages that the requester was told of."""
     stopping: bool = False
     """The run was told to end at its next checkpoint."""
+    claim_tx: str | None = None
+    """Our claim's transaction, from when the endpoint has it."""
+    drawn: tuple[int, Draw] | None = None
+    """The task's draw, and the version of the node list that it was computed from."""
 
     @property
     def held(self) -> bool:
@@ -68,8 +74,9 @@ class Weights:
 class Book:
     """All tasks at hand, by id."""
 
-    def __init__(self, me: Address, params: BoardParams, patience: Patience) -> None:
+    def __init__(self, me: Address, params: BoardParams, patience: Patience, rivals: Rivals | None = None) -> None:
         self.me = me
+        self.rivals = rivals
         self.params = params
         self.patience = patience
         self.weights = Weights()
@@ -108,10 +115,11 @@ class Book:
         memory = NodeMemory(self.me, known.heard_at, self.weights.mine, self.weights.total)
         return claimable_from(self.view(known), memory)
 
-    def memory(self, known: Known) -> NodeMemory:
+    def memory(self, known: Known, now: int) -> NodeMemory:
         """Our side, as the lifecycle's rules want it."""
         entry = known.entry
         assert entry is not None
+        polite_from, others_from = self._beside_others(known, now)
         made = (entry.result_root, entry.trace_root)
         return NodeMemory(
             me=self.me,
@@ -119,6 +127,9 @@ class Book:
             weight=self.weights.mine,
             total_weight=self.weights.total,
             hold_back_steps=entry.hold_back_steps,
+            polite_from=polite_from,
+            others_from=others_from,
+            claim_on_its_way=known.claim_tx is not None,
             refusal=entry.refusal,
             claim_sent_at=entry.claim_sent_at,
             executing="execute" in known.busy,
@@ -131,3 +142,17 @@ class Book:
             expire_sent_at=entry.expire_sent_at,
             patience=self.patience,
         )
+
+    def _beside_others(self, known: Known, now: int) -> tuple[int, int]:
+        """Chain seconds: when it is our turn among those at work, and from when somebody else may claim at all; 0
+        where nothing is known."""
+        record, rivals = known.record, self.rivals
+        if rivals is None or record.state is not TaskState.SUBMITTED or record.seed is None:
+            return 0, 0
+        if known.drawn is None or known.drawn[0] != rivals.version:
+            known.drawn = (rivals.version, rivals.draw(record.seed, known.task, self.params.sortition_step_s))
+        draw, lively = known.drawn[1], rivals.lively(known.terms.model, now)
+        polite_s, others_s = draw.polite_from(self.me, lively), draw.others_from(self.me)
+        never = record.state_since + known.terms.claim_window_s + 1
+        others_from = never if others_s is None else record.state_since + others_s
+        return record.state_since + (polite_s or 0), others_from if rivals.complete else 0

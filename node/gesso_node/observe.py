@@ -133,8 +133,12 @@ class Observer:
             await self._catalogue.learn(event.listing)
         elif isinstance(event, _WEIGHT_EVENTS):
             self._weights_stale = True
+            if self._book.rivals is not None:
+                self._book.rivals.changed(event.node)
         elif (known := self._of(event)) is not None:
             await self._changed(known, event)
+            if isinstance(event, on_chain.TaskClaimed) and self._book.rivals is not None:
+                self._book.rivals.claimed(event.node, known.terms.model, now)
 
     def _submitted(self, event: on_chain.TaskSubmitted, now: int) -> None:
         if self._demand is not None:
@@ -191,6 +195,8 @@ class Observer:
         self._weights_at = now
         self._book.weights.mine = await self._chain.weight_of(self._book.me)
         self._book.weights.total = await self._chain.total_weight()
+        if self._book.rivals is not None:
+            await self._book.rivals.refresh(self._book.weights.total)
         self._weights_stale = False
 
     def _of(self, event: on_chain.ContractEvent) -> Known | None:

@@ -50,6 +50,7 @@ from gesso_node.progress import ProgressSender
 from gesso_node.recall import Recall
 from gesso_node.reconcile import Reconciler
 from gesso_node.results import Outbox
+from gesso_node.rivals import Rivals
 from gesso_node.settings import NodeSettings
 from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
 from gesso_node.traces import Traces
@@ -89,6 +90,7 @@ class Node:
         audits: AuditParts,
         prefetcher: Prefetcher | None,
         addresses: Addresses | None,
+        rivals: Rivals,
     ) -> None:
         self.settings = settings
         self.address = book.me
@@ -110,6 +112,7 @@ class Node:
         self._audits = audits
         self._prefetcher = prefetcher
         self._addresses = addresses
+        self._rivals = rivals
         self._begun = time.monotonic()
 
     @classmethod
@@ -151,6 +154,7 @@ class Node:
                 tasks.start_soon(self._prefetcher.run)
             if self._addresses is not None and self.transport is not None:
                 tasks.start_soon(self._addresses.run)
+                tasks.start_soon(self._rivals.run)
                 tasks.start_soon(Neighbours(self.transport, self._addresses).run)
             if self._audits.loop is not None:
                 tasks.start_soon(self._audits.loop.forever, self.settings.audits.tick_s)
@@ -305,7 +309,9 @@ async def _build(
     board = chain.settings.contracts.task_board
     params = await chain.params()
     metrics = Metrics()
-    book = Book(chain.address, params, Patience(resend_after_s=settings.resend_after_s))
+    addresses = None if transport is None else Addresses(chain, transport, relays)
+    rivals = Rivals(chain, None if addresses is None else addresses.wallets)
+    book = Book(chain.address, params, Patience(resend_after_s=settings.resend_after_s), rivals)
     catalogue = Catalogue(chain)
     models = ModelCache(data / "models", blobs, budget_bytes=settings.models.disk_budget_bytes)
     pace = TrainingPace(journal)
@@ -317,7 +323,6 @@ async def _build(
     observer = Observer(chain, journal, book, catalogue, on_payment=_log_payment, demand=demand)
     prefetcher = prefetcher_of(settings.models, demand, catalogue, models, policy) if needs_model else None
     secrets = trace_secrets(chain)
-    addresses = None if transport is None else Addresses(chain, transport, relays)
     desk = TrainingDesk(
         chain=chain, executor=trainer, models=models, blobs=blobs, needs_model=needs_model, sharer=sharer, pace=pace
     )
@@ -421,6 +426,7 @@ async def _build(
         audits=audits,
         prefetcher=prefetcher,
         addresses=addresses,
+        rivals=rivals,
     )
     await node.register()
     await observer.restore(await chain.now())

@@ -139,7 +139,7 @@ class Reconciler:
                 self._consider(known, now)
             elif known.not_before <= now:
                 self._offer(known, now)
-                action = next_action(self._book.view(known), self._book.memory(known), now)
+                action = next_action(self._book.view(known), self._book.memory(known, now), now)
                 if isinstance(action, Settle):
                     due.append(known)
                 else:
@@ -294,6 +294,7 @@ class Reconciler:
                 await write_down(self._journal, known, "outcome-undone", **_NO_OUTCOME)
                 self.wake()
             case Commit():
+                # Also ahead of the claim's block, where the rules are sure that nothing can come between.
                 self._hand_over(known)
                 await self._send(known, "commit", now, lambda: self._commit(known, action))
             case Expire():
@@ -332,14 +333,19 @@ class Reconciler:
         await self._observer.refresh(known)
 
     async def _claim(self, known: Known) -> None:
-        await self._chain.claim(known.terms)
+        def on_sent(tx_hash: str) -> None:
+            known.claim_tx = tx_hash
+            self.wake()  # a picture that is drawn may follow at once
+
+        await self._chain.claim(known.terms, on_sent=on_sent)
         self._progress.stage(known.task, "claimed")
 
     async def _commit(self, known: Known, made: Commit) -> None:
         if made.done_bps < BPS:
             await self._chain.commit_part(known.terms, made.result_root, made.trace_root, made.done_bps)
         else:
-            await self._chain.commit(known.terms, made.result_root, made.trace_root)
+            behind = known.record.state is TaskState.SUBMITTED
+            await self._chain.commit(known.terms, made.result_root, made.trace_root, behind_claim=behind)
 
     async def _refused_on_chain(self, known: Known, verb: str, now: int, error: GessoError) -> None:
         name = revert_name(error)
@@ -347,10 +353,16 @@ class Reconciler:
         log.info(f"reconcile.{verb}-refused", task=known.task.short, reason=name or error.message)
         if name is None and not isinstance(error, ChainReverted):
             return  # it may have been sent; the lifecycle asks again when it stays unseen
+        if verb == "claim":
+            known.claim_tx = None
         if name in _TRY_AGAIN_AFTER_S:
             known.not_before = now + _TRY_AGAIN_AFTER_S[name]
             await write_down(self._journal, known, f"{verb}-undone", **{_SENT_FIELD[verb]: None})
         await self._observer.refresh(known)
+        if verb == "commit" and name == "UnexpectedState" and known.record.state <= TaskState.CLAIMED:
+            # It followed a claim that did not make it into its block; if another one does, so shall it.
+            known.not_before = now + 1
+            await write_down(self._journal, known, "commit-undone", commit_sent_at=None)
 
     async def _execute(self, known: Known) -> None:
         with anyio.CancelScope() as known.execution:
@@ -358,10 +370,11 @@ class Reconciler:
         known.execution = None
 
     def _hand_over(self, known: Known) -> None:
-        """Give the requester its result, signed, while the commit is on its way. Only a claim that is in a block gets
-        here: before that, the requester could still cancel with the pictures in hand."""
+        """Give the requester its result, signed, while the commit is on its way. Only a claim that is in a block, or
+        that nothing can keep from one, gets here: else the requester could cancel with the pictures in hand."""
         if known.entry is not None and known.entry.result is not None:
-            self._progress.hand_over(known.task, signed_handover(self._chain, known.entry.result))
+            claim = known.claim_tx if known.record.state is TaskState.SUBMITTED else None
+            self._progress.hand_over(known.task, signed_handover(self._chain, known.entry.result, claim))
         self._tell_result(known)
 
     def _tell_result(self, known: Known) -> None:

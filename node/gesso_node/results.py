@@ -53,14 +53,17 @@ async def picture_entry(blobs: BlobStore, image: ImageFile) -> ImageEntry:
     )
 
 
-def signed_handover(chain: Chain, result: ResultManifest) -> Handover:
-    """Our word for a result that is about to be committed. Raises WalletError when the chain was opened to read."""
+def signed_handover(chain: Chain, result: ResultManifest, claim: str | None = None) -> Handover:
+    """Our word for a result that is about to be committed, with the transaction of a `claim` that is not mined yet.
+    Raises WalletError when the chain was opened to read."""
     if chain.wallet is None:
         raise WalletError("a handover needs the node's wallet")
     board, root = chain.settings.contracts.task_board, result_root(result)
     document = typed_handover(chain.chain_id, board, result.task, result.ref, root, result.trace_root)
     signature = chain.wallet.sign_typed(document).hex()
-    return Handover(manifest=result.ref, result_root=root, trace_root=result.trace_root, signature=signature)
+    return Handover(
+        manifest=result.ref, result_root=root, trace_root=result.trace_root, signature=signature, claim=claim
+    )
 
 
 def signed_checkpoint(chain: Chain, task: TaskId, state: BlobRef, step: int, size: int, seed: bytes) -> KeptCheckpoint:

@@ -420,7 +420,8 @@ class Task:
     def cancel(self) -> TxReceipt:
         """Take the task back before a node claims it; the whole fee returns to the deposit.
 
-        Raises TaskFailed once a node has claimed it.
+        Raises TooEarly in the first seconds, in which a node may hand over before its claim is in a block, and
+        TaskFailed once a node has claimed it.
         """
         return self._run(self._async.cancel)
 
@@ -440,8 +441,10 @@ class Task:
         self, *, until: Until = "delivered", on_event: OnEvent | None = None, timeout_s: float | None = None
     ) -> Result:
         """Wait for the pictures: `delivered`, checked against the signed word of the node that the chain shows as the
-        claimant (`receipt.confirmed` is False until its commit is on chain); `committed`, checked against the chain;
-        `settled`, paid for. Ask again with a later one to have the receipt brought up to date.
+        claimant (`receipt.confirmed` is False until its commit is on chain) or that is drawn and whose claim waits for
+        its block (`receipt.claimed` is False too); `committed`, checked against the chain; `settled`, paid for. Ask
+        again with a later one to have the receipt brought up to date; should another node's claim have been first,
+        which a node that delivers so early takes care to rule out, the pictures are then that node's.
 
         Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
         audit went against it (the fee is back in the deposit in all three cases), DeliveryContradicted when the chain

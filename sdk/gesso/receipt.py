@@ -22,6 +22,7 @@ class Receipt(BaseModel):
     """Travels with every picture and inside its PNG. Money is in base units of the fee token.
 
     `confirmed` is False while the result stands on the node's signature only: the chain has yet to show the same roots.
+    `claimed` is False where it has yet to show the node's claim too, which then waits for its block.
     `paid`, `royalty` and `protocol_fee` are known once the task has settled, after the challenge window, and so is
     `refunded`: what the requester got back because the node did `done_bps` of the work only; all four make the fee.
     `executor` is `fake` where no model ran.
@@ -50,6 +51,7 @@ class Receipt(BaseModel):
     refunded: Wei | None = None
     done_bps: int = Field(default=BPS, ge=0, le=BPS)
     audit: AuditFacts = Field(default_factory=AuditFacts)
+    claimed: bool = True
     confirmed: bool = True
     transactions: dict[str, Transaction] = Field(default_factory=dict)
 
@@ -71,7 +73,8 @@ class Receipt(BaseModel):
             f"fee       {format_amount(self.fee)}",
         ]
         if not self.confirmed:
-            lines.append("confirmed not yet: the node's signed word, its commit is on the way")
+            on_the_way = "its commit is" if self.claimed else "its claim and its commit are"
+            lines.append(f"confirmed not yet: the node's signed word, {on_the_way} on the way")
         if self.paid is not None:
             lines.append(
                 f"earned    node {format_amount(self.paid)} · royalty {format_amount(self.royalty or Wei(0))}"

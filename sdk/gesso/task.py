@@ -17,6 +17,7 @@ from gesso.audits.recheck import Recheck, Replayer
 from gesso.audits.watch import AuditWatch
 from gesso.chain.arbiter import Filing
 from gesso.chain.records import TxReceipt
+from gesso.chain.reverts import revert_name
 from gesso.feed import TaskStream
 from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
 from gesso.image import Image
@@ -28,6 +29,7 @@ from gesso_protocol.errors import (
     DeliveryContradicted,
     GessoError,
     TaskFailed,
+    TooEarly,
     Unreachable,
     UsageError,
 )
@@ -45,10 +47,12 @@ from gesso_protocol.events import (
     Submitted,
 )
 from gesso_protocol.fields import TaskKind
+from gesso_protocol.handover import Handover
 from gesso_protocol.ids import Address, BlobRef, TaskId
-from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
+from gesso_protocol.lifecycle import Expire, Settle, TaskRecord, TaskState, TaskView, next_requester_action
 from gesso_protocol.messages import TaskAnnouncement
 from gesso_protocol.money import BPS, Wei, format_amount
+from gesso_protocol.sortition import may_claim, score, seed_bytes
 from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TextToImage, parse_any_spec
 from gesso_protocol.terms import BoardParams, Terms
 
@@ -220,18 +224,29 @@ class AsyncTask:
     async def cancel(self) -> TxReceipt:
         """Take the task back before a node claims it; the whole fee returns to the deposit.
 
-        Raises TaskFailed once a node has claimed it.
+        Raises TooEarly in the first seconds, in which a node may hand over before its claim is in a block, and
+        TaskFailed once a node has claimed it.
         """
         try:
             return await self._ports.chain.cancel(self.terms)
         except ChainReverted as error:
-            state = (await self._ports.chain.task(self.id)).state
-            if state is TaskState.SUBMITTED:
-                raise
+            view = await self.status()
+            state = view.state
+            if view.cancellable_from is not None:
+                if revert_name(error) != "TooEarly":
+                    raise
+                raise await self._not_yet(view.cancellable_from) from error
             raise TaskFailed(
                 f"the task is {state.name.lower()} and can no longer be cancelled",
                 hint=self._after_the_claim(state),
             ) from error
+
+    async def _not_yet(self, opens: int) -> TooEarly:
+        left_s = max(1, opens - await self._ports.chain.now())
+        return TooEarly(
+            f"the task can be cancelled in {left_s} s, unless a node has claimed it by then",
+            hint=f"try again: gesso task cancel {self.id}",
+        )
 
     def _after_the_claim(self, state: TaskState) -> str:
         if state is TaskState.CLAIMED and self.terms.kind == TaskKind.TRAIN_LORA:
@@ -272,8 +287,10 @@ class AsyncTask:
         self, *, until: Until = "delivered", on_event: OnEvent | None = None, timeout_s: float | None = None
     ) -> Result:
         """Wait for the pictures: `delivered`, checked against the signed word of the node that the chain shows as the
-        claimant (`receipt.confirmed` is False until its commit is on chain); `committed`, checked against the chain;
-        `settled`, paid for. Ask again with a later one to have the receipt brought up to date.
+        claimant (`receipt.confirmed` is False until its commit is on chain) or that is drawn and whose claim waits for
+        its block (`receipt.claimed` is False too); `committed`, checked against the chain; `settled`, paid for. Ask
+        again with a later one to have the receipt brought up to date; should another node's claim have been first,
+        which a node that delivers so early takes care to rule out, the pictures are then that node's.
 
         Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
         audit went against it (the fee is back in the deposit in all three cases), DeliveryContradicted when the chain
@@ -334,6 +351,7 @@ class AsyncTask:
             seen.transactions[step] = Transaction(tx_hash=event.tx, gas_used=event.gas_used or 0)
         if isinstance(event, Claimed):
             seen.claimant, seen.claim = event.node, event
+            self._check_claim(event.node)
         if isinstance(event, Failed):
             seen.failure = event.message
         if isinstance(event, StopRequested):
@@ -376,11 +394,10 @@ class AsyncTask:
         await announce_all(ports.announcers, again)
 
     async def _try_handovers(self, stream: TaskStream, on_event: OnEvent | None) -> None:
-        """Take what the claimant signed; anybody else's word is worth nothing, however well it is signed."""
+        """Take what the claimant signed, or, while nobody has claimed, who is about to: anybody else's word is worth
+        nothing, however well it is signed."""
         for node, handover in list(stream.handovers.items()):
-            if self._seen.claimant is None:
-                self._seen.claimant = (await self._ports.chain.task(self.id)).node
-            if self._seen.claimant != node:
+            if not await self._is_in_charge(node, handover):
                 continue
             promised = Commitment(node, handover.result_root, handover.trace_root)
             try:
@@ -394,6 +411,31 @@ class AsyncTask:
             count = len(delivery.images)
             event = Delivered(task=self.id, at_ms=now_ms(), node=node, manifest=handover.manifest, images=count)
             self._tell(event, on_event)
+
+    async def _is_in_charge(self, node: Address, handover: Handover) -> bool:
+        if self._seen.claimant is None:
+            record = await self._ports.chain.task(self.id)
+            if record.node is None:
+                return await self._is_drawn(record, node, handover)
+            self._seen.claimant = record.node
+        return self._seen.claimant == node
+
+    async def _is_drawn(self, record: TaskRecord, node: Address, handover: Handover) -> bool:
+        """Whether the draw lets this node claim the task now, and its claim waits for a block at our endpoint."""
+        chain = self._ports.chain
+        if record.state is not TaskState.SUBMITTED or record.seed is None or handover.claim is None:
+            return False
+        mine = score(seed_bytes(record.seed), self.id, node)
+        weight, total, now = await chain.weight_of(node), await chain.total_weight(), await chain.now()
+        if not may_claim(mine, total, weight, now - record.state_since, self._params.sortition_step_s):
+            return False
+        return await chain.claim_waits(handover.claim, node, self.terms)
+
+    def _check_claim(self, node: Address) -> None:
+        """What another node handed over ahead of a claim that then was not first is nobody's delivery any more."""
+        promised = self._seen.promised
+        if promised is not None and promised.node != node and self._seen.commitment is None:
+            self._seen.promised = self._seen.delivery = None
 
     def _check_promise(self, commitment: Commitment) -> None:
         """Raises DeliveryContradicted, once: what the chain says now can still be asked for, and is never settled."""
@@ -488,6 +530,7 @@ class AsyncTask:
             refunded=settled and Wei(self.terms.fee - settled.paid - settled.royalty - settled.protocol_fee),
             done_bps=self._seen.done_bps,
             audit=audit,
+            claimed=self._seen.claimant is not None,
             confirmed=self._seen.commitment is not None,
             transactions=dict(self._seen.transactions),
         )

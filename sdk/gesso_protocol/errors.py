@@ -15,6 +15,7 @@
     │   ├── DeliveryContradicted       5   the node committed to another result than it delivered
     │   └── ShareContradicted          5   the node asks to be paid for more of a training than it did
     ├── DeadlinePassed                 6   too late
+    ├── TooEarly                       6   not yet; the message says in how long
     ├── Unreachable                    7   the other side does not answer
     │   └── BlobMissing                7   nobody has these bytes
     ├── BlobError                      5
@@ -184,6 +185,15 @@ class DeadlinePassed(GessoError):
     code = "deadline-passed"
     default_message = "the deadline has passed"
     default_hint = "submit again with a longer window"
+    exit_code = 6
+
+
+class TooEarly(GessoError):
+    """Something that the rules allow a little later."""
+
+    code = "too-early"
+    default_message = "it is too early for that"
+    default_hint = "wait a moment and try again"
     exit_code = 6
 
 

@@ -17,11 +17,13 @@ from gesso_protocol.signing import typed_digest, typed_document
 _NAME = "Handover"
 _FIELDS = (("task", "bytes32"), ("manifest", "bytes32"), ("resultRoot", "bytes32"), ("traceRoot", "bytes32"))
 
+TransactionHash = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
 Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{130}$")]
 
 
 class Handover(Document):
-    """What a node delivers ahead of its commit. `signature`: r, s, v of its wallet over `handover_digest`, hex."""
+    """What a node delivers ahead of its commit. `signature`: r, s, v of its wallet over `handover_digest`, hex.
+    `claim`: the transaction of its claim, where that is not mined yet; a hint, as the chain's pool shows what it is."""
 
     MAX_BYTES: ClassVar[int] = 1024
 
@@ -29,6 +31,7 @@ class Handover(Document):
     result_root: Root
     trace_root: Root
     signature: Signature
+    claim: TransactionHash | None = None
 
     def digest(self, chain_id: int, board: Address, task: TaskId) -> bytes:
         """What `signature` must sign to be about this task."""

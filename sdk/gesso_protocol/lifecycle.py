@@ -66,6 +66,7 @@ class TaskRecord:
             sortition_step_s=params.sortition_step_s,
             hold_window_s=params.hold_window_s,
             stop_requested=self.stop_requested,
+            cancel_delay_s=params.cancel_delay_s,
         )
 
 
@@ -83,6 +84,7 @@ class TaskView:
     sortition_step_s: int
     hold_window_s: int = 0
     stop_requested: bool = False
+    cancel_delay_s: int = 0
 
     def __post_init__(self) -> None:
         if self.sortition_step_s < 1:
@@ -97,6 +99,11 @@ class TaskView:
     def late_from(self) -> int | None:
         """Second from which a training that is claimed ends with what it has: a part is worth more than an expiry."""
         return late_from(self.state_since, self.terms.commit_window_s) if self.stoppable else None
+
+    @property
+    def cancellable_from(self) -> int | None:
+        """First chain second in which its requester may take it back, while nobody has claimed it."""
+        return self.state_since + self.cancel_delay_s if self.state is TaskState.SUBMITTED else None
 
     @property
     def due(self) -> int | None:
@@ -140,6 +147,12 @@ class NodeMemory:
     weight: int = 0
     total_weight: int = 0
     hold_back_steps: int = 0
+    polite_from: int = 0
+    """Until then we would only race somebody at work who was drawn before us."""
+    others_from: int = 0
+    """From then on somebody else may claim; 0 when not all nodes are known."""
+    claim_on_its_way: bool = False
+    """The endpoint has taken the claim in: it waits for its block."""
     refusal: Refusal | None = None
     claim_sent_at: int | None = None
     executing: bool = False
@@ -283,6 +296,16 @@ def claimable_from(view: TaskView, memory: NodeMemory) -> int | None:
     return None if after_s is None else view.state_since + after_s
 
 
+def sure_until(view: TaskView, memory: NodeMemory) -> int | None:
+    """Last chain second in which a node whose claim waits for its block may count on it, hand the pictures over and
+    have the commit follow at once; None when it may not. For another half of the board's delay, in which a claim that
+    was sent is mined, its requester may not cancel, nobody else may claim, and the claim window is open."""
+    if not memory.claim_on_its_way or view.cancellable_from is None or view.due is None:
+        return None
+    last = min(view.cancellable_from, memory.others_from, view.due) - 1 - max(1, (view.cancel_delay_s + 1) // 2)
+    return last if last >= view.state_since else None
+
+
 def _not_seen(memory: NodeMemory, now: int) -> NodeAction:
     # gossip may be ahead of the block, and a reorg may bring the task back
     if now < memory.heard_at + memory.patience.unseen_for_s:
@@ -303,6 +326,7 @@ def _open(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
     mine_from = valid_from + max(memory.hold_back_steps, 0) * view.sortition_step_s
     if mine_from >= due:
         return Forget(Why.NOT_MY_TURN)
+    mine_from = max(mine_from, memory.polite_from if memory.polite_from < due else 0)
     return Wait(mine_from) if now < mine_from else Claim()
 
 
@@ -311,8 +335,12 @@ def _claim_pending(view: TaskView, memory: NodeMemory, now: int, due: int) -> No
     if not isinstance(again, Wait):
         return again
     # a training's seed hangs on the second of its claim, and it lasts long enough to wait for the block
-    ahead = view.terms.kind != TaskKind.TRAIN_LORA and _may_start(memory)
-    return Execute() if ahead else Wait(min(due, again.until))
+    picture = view.terms.kind != TaskKind.TRAIN_LORA
+    if picture and _may_start(memory):
+        return Execute()
+    if picture and memory.outcome and memory.commit_sent_at is None and now <= (sure_until(view, memory) or -1):
+        return Commit(*memory.outcome, memory.done_bps)
+    return Wait(min(due, again.until))
 
 
 def _mine(view: TaskView, memory: NodeMemory, now: int, due: int) -> NodeAction:
@@ -364,8 +392,8 @@ def next_requester_action(
         return Done(view.state)
     if now >= due:
         return Settle() if view.state is TaskState.COMMITTED else Expire()
-    if cancel and view.state is TaskState.SUBMITTED:
-        return Cancel()
+    if cancel and view.cancellable_from is not None:
+        return Cancel() if now >= view.cancellable_from else Wait(min(view.cancellable_from, due))
     if cancel and view.stoppable and not view.stop_requested:
         return RequestStop()
     return Wait(due)

@@ -114,6 +114,8 @@ class BoardParams(Document):
     max_claim_window_s: U32 = 2**32 - 1
     min_commit_window_s: U32 = 0
     max_commit_window_s: U32 = 2**32 - 1
+    cancel_delay_s: U32 = 0
+    """How long after its submit a task cannot be cancelled yet."""
     protocol_fee_bps: Bps = 0
     max_royalty_bps: Bps = 0
     min_fee: Annotated[Wei, Field(le=MAX_FEE)] = Wei(0)

@@ -12,6 +12,7 @@ from network_acts import PATIENCE_S, raw_terms, submit_raw, until_state
 from PIL import Image
 
 from gesso import png
+from gesso.chain.rpc import Rpc
 from gesso_devnet import Devnet
 from gesso_protocol import events
 from gesso_protocol.errors import FeeTooLow, InsufficientFunds, NoEligibleNode, TaskFailed, UsageError
@@ -130,11 +131,41 @@ async def test_an_unclaimed_task_can_be_cancelled_once_and_the_fee_comes_back(ne
     task = await net.submitter.task(task_id)
     assert (await net.submitter.balance(address)).deposit < before
     with anyio.fail_after(PATIENCE_S):
+        await net.warp((await net.chain.params()).cancel_delay_s)
         await task.cancel()
         assert [event.kind async for event in task.events()][-1] == "cancelled"
     assert (await net.submitter.balance()).deposit == before
     with pytest.raises(TaskFailed, match="cancelled"):
         await task.cancel()
+
+
+async def test_a_picture_is_here_before_its_claim_is_in_a_block() -> None:
+    """Blocks are made by hand: after the one with the submit there is none until the picture is here."""
+    async with (
+        Devnet.open(nodes=1, block_time_s=0) as net,
+        Rpc(net.running.rpc_url, timeout_s=10) as rpc,
+        anyio.create_task_group() as group,
+    ):
+        await rpc.request("evm_setAutomine", False)
+        group.start_soon(_mine_when_something_waits, rpc)
+        with anyio.fail_after(PATIENCE_S):
+            task = await net.submitter.submit(await net.submitter.spec("at once"))
+            early = await task.result()
+            assert (await task.status()).state is TaskState.SUBMITTED
+            assert (early.receipt.claimed, early.receipt.confirmed) == (False, False)
+            await _mine_when_something_waits(rpc, 2)  # the commit follows its claim in one block
+            final = await task.result(until="committed")
+        assert (final.receipt.claimed, final.receipt.confirmed) == (True, True)
+        assert final.receipt.node == early.receipt.node
+        assert final.image.data == early.image.data
+        record = await net.chain.task(task.id)
+        assert record.state is TaskState.COMMITTED
+
+
+async def _mine_when_something_waits(rpc: Rpc, count: int = 1) -> None:
+    while int((await rpc.request("txpool_status"))["pending"], 16) < count:  # noqa: ASYNC110 - nobody tells
+        await anyio.sleep(0.02)
+    await rpc.request("evm_mine")
 
 
 async def test_a_claimed_task_cannot_be_cancelled(net: Devnet) -> None:

@@ -8,6 +8,8 @@ import {IMarketplace} from "../interfaces/IMarketplace.sol";
 /// @notice The board's rules and their hard ranges.
 abstract contract Charter is ITaskBoard {
     IMarketplace public immutable marketplace;
+    /// @inheritdoc ITaskBoard
+    uint32 public immutable cancelDelay;
 
     uint32 internal immutable _challengeWindow;
     uint32 internal immutable _sortitionStep;
@@ -32,6 +34,7 @@ abstract contract Charter is ITaskBoard {
         _within(rules.maxClaimWindow, 1, 30 days);
         _within(rules.minCommitWindow, 1, rules.maxCommitWindow);
         _within(rules.maxCommitWindow, 1, 30 days);
+        _within(rules.cancelDelay, 0, 1 minutes);
         _within(rules.protocolFeeBps, 0, 2000);
         marketplace = marketplace_;
         _challengeWindow = rules.challengeWindow;
@@ -42,6 +45,7 @@ abstract contract Charter is ITaskBoard {
         _maxClaimWindow = rules.maxClaimWindow;
         _minCommitWindow = rules.minCommitWindow;
         _maxCommitWindow = rules.maxCommitWindow;
+        cancelDelay = rules.cancelDelay;
         _protocolFeeBps = rules.protocolFeeBps;
         _maxRoyaltyBps = marketplace_.maxRoyaltyBps();
         _within(_maxRoyaltyBps, 0, 5000);

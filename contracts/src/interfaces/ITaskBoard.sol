@@ -53,6 +53,8 @@ enum TaskState {
 /// @param maxClaimWindow Greatest `Terms.claimWindow`, seconds.
 /// @param minCommitWindow Least `Terms.commitWindow`, seconds.
 /// @param maxCommitWindow Greatest `Terms.commitWindow`, seconds.
+/// @param cancelDelay Seconds after submit in which even the requester cannot take a task back, so that a node whose claim is
+/// on its way can hand over what it drew before that claim is mined.
 /// @param protocolFeeBps Treasury's share of a fee in basis points.
 /// @param minFee Least `Terms.fee`, base units of the fee token.
 /// @param auditFee What `AuditMode.Always` costs on top of the fee, base units; it goes to the arbiter when it holds the
@@ -66,6 +68,7 @@ struct BoardRules {
     uint32 maxClaimWindow;
     uint32 minCommitWindow;
     uint32 maxCommitWindow;
+    uint32 cancelDelay;
     uint16 protocolFeeBps;
     uint96 minFee;
     uint96 auditFee;
@@ -261,7 +264,7 @@ interface ITaskBoard {
     /// @return settled How many of the batch were paid.
     function settle(Terms[] calldata batch) external returns (uint256 settled);
 
-    /// @notice Takes back a task that nobody claimed. Requester only.
+    /// @notice Takes back a task that nobody claimed, `cancelDelay` seconds after its submit or later. Requester only.
     function cancel(Terms calldata terms) external;
 
     /// @notice Refunds a task whose claim, commit or hold window is over. Anyone may call.
@@ -348,7 +351,7 @@ interface ITaskBoard {
     /// @notice Sum of the weights of all active nodes, those within their activation delay included.
     function totalWeight() external view returns (uint64);
 
-    /// @notice The board's rules.
+    /// @notice The board's rules, all but `cancelDelay`.
     /// @return challengeWindow Seconds between commit and settlement.
     /// @return sortitionStep Seconds in which the claim threshold doubles.
     /// @return holdWindow Seconds an arbiter may hold a task.
@@ -378,6 +381,9 @@ interface ITaskBoard {
             uint96 minFee,
             uint96 auditFee
         );
+
+    /// @notice Seconds after submit in which a task cannot be cancelled.
+    function cancelDelay() external view returns (uint32);
 
     /// @notice Where protocol fees are credited.
     function treasury() external view returns (address);

@@ -21,6 +21,7 @@ abstract contract Fixture {
     uint32 internal constant STEP = 10;
     uint32 internal constant HOLD = 300;
     uint32 internal constant UNBONDING = 600;
+    uint32 internal constant CANCEL_DELAY = 5;
     uint16 internal constant PROTOCOL_BPS = 250;
     uint16 internal constant ROYALTY_BPS = 1000;
     bytes32 internal constant RESULT = keccak256("result");
@@ -65,6 +66,7 @@ abstract contract Fixture {
             maxClaimWindow: 1 hours,
             minCommitWindow: 10,
             maxCommitWindow: 1 hours,
+            cancelDelay: CANCEL_DELAY,
             protocolFeeBps: PROTOCOL_BPS,
             minFee: 1000,
             auditFee: AUDIT_FEE

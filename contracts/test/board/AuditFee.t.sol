@@ -25,6 +25,7 @@ contract AuditFeeTest is Fixture {
 
     function test_CancelReturnsIt() public {
         Terms memory terms = submittedFor(AuditMode.Always);
+        skip(CANCEL_DELAY);
         vm.expectEmit(address(board));
         emit ITaskBoard.AuditFeeReturned(board.taskIdOf(terms), AUDIT_FEE);
         vm.prank(alice);

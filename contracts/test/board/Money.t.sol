@@ -148,6 +148,10 @@ contract MoneyTest is Fixture {
             abi.encodeWithSelector(ITaskBoard.RuleOutOfRange.selector, bad.minClaimWindow, 1, bad.maxClaimWindow)
         );
         new TaskBoard(token, registry, marketplace, treasury, admin, bad);
+        bad = rules();
+        bad.cancelDelay = 61;
+        vm.expectRevert(abi.encodeWithSelector(ITaskBoard.RuleOutOfRange.selector, 61, 0, 1 minutes));
+        new TaskBoard(token, registry, marketplace, treasury, admin, bad);
         vm.expectRevert(ITaskBoard.ZeroAddress.selector);
         new TaskBoard(token, registry, marketplace, address(0), admin, rules());
     }
@@ -169,6 +173,7 @@ contract MoneyTest is Fixture {
         vm.assertEq(hold, HOLD);
         vm.assertEq(claims, 4);
         vm.assertEq(maxCommit, 1 hours);
+        vm.assertEq(board.cancelDelay(), CANCEL_DELAY);
         vm.assertEq(protocol, PROTOCOL_BPS);
         vm.assertEq(royalty, 2000);
         vm.assertEq(least, 1000);

@@ -17,6 +17,7 @@ contract RefundTest is Fixture {
 
     function test_Cancel() public {
         Terms memory terms = submitted(alice, 0);
+        skip(CANCEL_DELAY);
         vm.expectEmit(address(board));
         emit ITaskBoard.Cancelled(board.taskIdOf(terms), FEE);
         vm.prank(alice);
@@ -32,6 +33,30 @@ contract RefundTest is Fixture {
         board.cancel(terms);
     }
 
+    function test_RevertWhen_CancelledWithinTheDelay() public {
+        Terms memory terms = submitted(alice, 0);
+        uint40 opens = uint40(vm.getBlockTimestamp()) + CANCEL_DELAY;
+        skip(CANCEL_DELAY - 1);
+        vm.expectRevert(abi.encodeWithSelector(ITaskBoard.TooEarly.selector, board.taskIdOf(terms), opens));
+        vm.prank(alice);
+        board.cancel(terms);
+        // Nor does the delay keep a node from claiming, nor a claim from being final.
+        waitForTurn(terms, node);
+        vm.prank(node);
+        board.claim(terms);
+        expectUnexpected(terms, TaskState.Claimed);
+        vm.prank(alice);
+        board.cancel(terms);
+    }
+
+    function test_CancelInTheFirstSecondAfterTheDelay() public {
+        Terms memory terms = submitted(alice, 0);
+        skip(CANCEL_DELAY);
+        vm.prank(alice);
+        board.cancel(terms);
+        assertState(terms, TaskState.Cancelled);
+    }
+
     function test_RevertWhen_CancelledAfterClaim() public {
         Terms memory terms = claimed(alice, 0, node);
         expectUnexpected(terms, TaskState.Claimed);
@@ -41,6 +66,7 @@ contract RefundTest is Fixture {
 
     function test_RevertWhen_CancelledTwice() public {
         Terms memory terms = submitted(alice, 0);
+        skip(CANCEL_DELAY);
         vm.prank(alice);
         board.cancel(terms);
         expectUnexpected(terms, TaskState.Cancelled);

@@ -44,6 +44,7 @@ contract SubmitTest is Fixture {
 
     function test_RevertWhen_SubmittedAgainAfterCancel() public {
         Terms memory terms = submitted(alice, 0);
+        skip(CANCEL_DELAY);
         vm.prank(alice);
         board.cancel(terms);
         refuse(terms, abi.encodeWithSelector(ITaskBoard.TaskExists.selector, board.taskIdOf(terms)));

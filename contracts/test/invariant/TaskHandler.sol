@@ -131,6 +131,7 @@ contract TaskHandler is Actor {
         (bool found, Terms memory terms, bytes32 id) = pick(task, TaskState.Submitted);
         // Most tasks should live on; a fuzzer that cancels everything sees nothing.
         if (!found || task % 4 != 0) return;
+        if (vm.getBlockTimestamp() < sinceOf(id) + board.cancelDelay()) return;
         uint256 before = board.balanceOf(terms.requester);
         vm.prank(terms.requester);
         board.cancel(terms);

@@ -23,6 +23,7 @@ contract MoneyProof {
     address private constant TREASURY = address(0x7EA5);
     address private constant ALICE = address(0xA11CE);
     address private constant NODE = address(0x40DE);
+    uint32 private constant CANCEL_DELAY = 5;
 
     TaskBoard private board;
 
@@ -35,7 +36,7 @@ contract MoneyProof {
             IMarketplace(address(new NoRoyalty())),
             TREASURY,
             address(this),
-            BoardRules(60, 10, 300, 4, 10, 3600, 10, 3600, 0, 1000, 500)
+            BoardRules(60, 10, 300, 4, 10, 3600, 10, 3600, CANCEL_DELAY, 0, 1000, 500)
         );
         board.setWeight(NODE, 1, 0);
         board.setArbiter(address(this));
@@ -91,6 +92,10 @@ contract MoneyProof {
     function check_CancelRefundsOnce(uint96 deposited, uint96 fee) public {
         Terms memory terms = submitted(deposited, fee);
         assert(board.balanceOf(ALICE) == deposited - fee);
+        vm.prank(ALICE);
+        (bool early,) = address(board).call(abi.encodeCall(ITaskBoard.cancel, (terms)));
+        assert(!early);
+        vm.warp(START + CANCEL_DELAY);
         vm.prank(ALICE);
         board.cancel(terms);
         assert(board.balanceOf(ALICE) == deposited);

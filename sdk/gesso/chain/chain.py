@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from gesso.chain.abi import function
@@ -50,6 +50,8 @@ from gesso_protocol.terms import BoardParams, Terms, task_id
 SETTLE_BASE_GAS = 120_000
 SETTLE_TASK_GAS = 90_000
 MAX_SETTLE_BATCH = 100
+COMMIT_GAS = 150_000
+"""Three times what a commit uses: nobody can be asked while the claim before it is not mined."""
 ZERO = "0x" + "00" * 20
 
 
@@ -166,14 +168,28 @@ class Chain:
         mined = await self._send(TASK_BOARD, "submit", terms.as_tuple(), alike=True)
         return _receipt(mined, task=self.task_id(terms))
 
-    async def claim(self, terms: Terms) -> TxReceipt:
-        # Others may be faster, so a refusal is heard before it costs anything.
-        mined = await self._send(TASK_BOARD, "claim", terms.as_tuple(), alike=True, tried=True)
+    async def claim(
+        self, terms: Terms, *, alone: bool = False, on_sent: Callable[[str], None] | None = None
+    ) -> TxReceipt:
+        """`on_sent` is told the transaction's hash as soon as it waits for its block."""
+        # Others may be faster, so a refusal is heard before it costs anything, unless there are no others.
+        mined = await self._send(TASK_BOARD, "claim", terms.as_tuple(), alike=True, tried=not alone, on_sent=on_sent)
         return _receipt(mined, task=self.task_id(terms))
 
-    async def commit(self, terms: Terms, result_root: Root, trace_root: Root) -> TxReceipt:
+    async def commit(
+        self, terms: Terms, result_root: Root, trace_root: Root, *, behind_claim: bool = False
+    ) -> TxReceipt:
+        """`behind_claim`: our own claim was sent and is not mined yet; this follows it, in the same block if it can."""
         arguments = (terms.as_tuple(), result_root.value, trace_root.value)
-        return _receipt(await self._send(TASK_BOARD, "commit", *arguments, alike=True), task=self.task_id(terms))
+        gas = COMMIT_GAS if behind_claim else None
+        mined = await self._send(TASK_BOARD, "commit", *arguments, alike=True, gas=gas)
+        return _receipt(mined, task=self.task_id(terms))
+
+    async def claim_waits(self, tx_hash: str, node: Address, terms: Terms) -> bool:
+        """Whether the endpoint knows this transaction as the node's claim of these terms, mined or waiting for it."""
+        data = function(TASK_BOARD, "claim").encode(terms.as_tuple())
+        found = await self._rpc.transaction(tx_hash)
+        return found == (str(node).lower(), self._contracts.task_board.lower(), data)
 
     async def request_stop(self, terms: Terms) -> TxReceipt:
         """Ask the node that claimed this training to stop at its next checkpoint and to commit what it has.
@@ -246,6 +262,7 @@ class Chain:
         """The board's rules; they never change, so they are asked once."""
         if self._params is None:
             values = await self._read(TASK_BOARD, "params")
+            (delay,) = await self._read(TASK_BOARD, "cancelDelay")
             challenge, step, hold, claims, *windows, protocol_bps, royalty_bps, min_fee, audit_fee = values
             self._params = BoardParams(
                 challenge_window_s=challenge,
@@ -256,6 +273,7 @@ class Chain:
                 max_claim_window_s=windows[1],
                 min_commit_window_s=windows[2],
                 max_commit_window_s=windows[3],
+                cancel_delay_s=delay,
                 protocol_fee_bps=protocol_bps,
                 max_royalty_bps=royalty_bps,
                 min_fee=Wei(min_fee),
@@ -312,6 +330,10 @@ class Chain:
         """The wallet that a peer id is bound to."""
         (wallet,) = await self._read(NODE_REGISTRY, "walletOf", peer_id)
         return None if wallet == ZERO else Address(wallet)
+
+    async def stake_per_weight(self) -> Wei:
+        """How much stake makes one unit of sortition weight."""
+        return Wei((await self._read(NODE_REGISTRY, "params"))[1])
 
     async def total_weight(self) -> int:
         return int((await self._read(NODE_REGISTRY, "totalWeight"))[0])
@@ -466,13 +488,17 @@ class Chain:
         least_gas: int = 0,
         alike: bool = False,
         tried: bool = False,
+        gas: int | None = None,
+        on_sent: Callable[[str], None] | None = None,
     ) -> Mined:
         """`alike`: calls of this function use about the same gas, whatever their arguments."""
         self._signing_wallet()
         assert self._sender is not None
         data = function(contract, name).encode(*arguments)
         kind = name if alike and self.settings.learn_gas else None
-        return await self._sender.send(self._home(contract), data, least_gas=least_gas, kind=kind, tried=tried)
+        return await self._sender.send(
+            self._home(contract), data, least_gas=least_gas, kind=kind, tried=tried, gas=gas, on_sent=on_sent
+        )
 
     async def _allowance(self, spender: Address) -> int:
         return int((await self._read(DEV_TOKEN, "allowance", str(self.address), str(spender)))[0])

@@ -80,6 +80,11 @@ class DeploySettings(BaseModel):
     max_claim_window_s: int = 86_400
     min_commit_window_s: int = 10
     max_commit_window_s: int = 86_400
+    cancel_delay_s: int = Field(
+        default=12,
+        description="how long a new task cannot be cancelled: within its first half a node that is alone in the draw "
+        "hands over before its claim is mined, so about six blocks",
+    )
     protocol_fee_bps: int = Field(default=300, description="pays auditors where there is an arbiter")
     max_royalty_bps: int = 1_000
     min_fee: Wei = Wei(ONE_TOKEN // 10_000)
@@ -112,6 +117,7 @@ class DeploySettings(BaseModel):
             claims_per_weight=64,
             min_claim_window_s=2,
             min_commit_window_s=2,
+            cancel_delay_s=4,
             unbonding_period_s=300,
             activation_delay_s=0,
             protocol_fee_bps=500,
@@ -156,6 +162,7 @@ async def _deploy(sender: Sender, rpc: Rpc, admin: Address, settings: DeploySett
         settings.max_claim_window_s,
         settings.min_commit_window_s,
         settings.max_commit_window_s,
+        settings.cancel_delay_s,
         settings.protocol_fee_bps,
         settings.min_fee,
         settings.audit_fee,

@@ -137,6 +137,14 @@ class Rpc:
     async def send_raw(self, raw: bytes) -> str:
         return str(await self.request("eth_sendRawTransaction", "0x" + raw.hex()))
 
+    async def transaction(self, tx_hash: str) -> tuple[str, str, bytes] | None:
+        """Sender and receiver in lower case, and the call, of one that is mined or waits; None when unknown."""
+        found = await self.request("eth_getTransactionByHash", tx_hash)
+        with readable("a transaction"):
+            if found is None:
+                return None
+            return str(found["from"]).lower(), str(found["to"]).lower(), octets(found["input"])
+
     async def receipt(self, tx_hash: str) -> Mapping[str, Any] | None:
         found: Mapping[str, Any] | None = await self.request("eth_getTransactionReceipt", tx_hash)
         return found

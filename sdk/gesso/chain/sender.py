@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,18 +119,24 @@ class Sender:
         least_gas: int = 0,
         kind: str | None = None,
         tried: bool = False,
+        gas: int | None = None,
+        on_sent: Callable[[str], None] | None = None,
     ) -> Mined:
         """Send and wait until it is mined. `to` None creates a contract. Raises what the contract threw, before
         anything is paid if the chain can tell already, InsufficientFunds, NonceConflict, Unreachable or ChainError.
         Transactions of one `kind` use about the same gas: after a few of them it is not asked for any more, and
-        whether the contract refuses is only asked when it is to be `tried`."""
+        whether the contract refuses is only asked when it is to be `tried`. With `gas` nothing is asked: for what only
+        makes sense behind another transaction that is on its way. `on_sent` hears the hash once the endpoint has it."""
         message: dict[str, Any] = {"from": str(self._wallet.address), "data": "0x" + data.hex()}
         if to is not None:
             message["to"] = to
         if value:
             message["value"] = hex(value)
-        gas = await self._gas.of(message, least=least_gas, kind=kind, tried=tried)
+        if gas is None:
+            gas = await self._gas.of(message, least=least_gas, kind=kind, tried=tried)
         flight = await self._broadcast({"to": to or "", "data": data, "gas": gas, "value": value})
+        if on_sent is not None:
+            on_sent(flight.sent[-1].hash)
         try:
             receipt = await self._landed(flight)
         except BaseException:

@@ -43,6 +43,7 @@ async def test_every_way_that_money_moves_is_in_the_books(market: Network) -> No
         lapsed = await claimed(market, requester, node, fee=fee, commit_window_s=60)
         taken_back = market.terms(fee=fee, audit=AuditMode.ALWAYS)
         await requester.submit(taken_back)
+        await market.warp(params.cancel_delay_s)
         await requester.cancel(taken_back)
         await market.warp(params.challenge_window_s + 100)
         assert len((await node.settle([whole, part])).settled) == 2

@@ -6,7 +6,7 @@ import pytest
 
 from gesso.chain import NodeState
 from gesso.chain.chain import Chain
-from gesso_protocol.errors import ChainError, ConfigError, WalletError
+from gesso_protocol.errors import ChainError, ChainReverted, ConfigError, WalletError
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei, split_fee
@@ -44,8 +44,8 @@ async def test_the_boards_rules_are_read_as_they_were_written(market: Network) -
         params = await node.params()
     for name in (
         "challenge_window_s", "sortition_step_s", "hold_window_s", "claims_per_weight", "min_claim_window_s",
-        "max_claim_window_s", "min_commit_window_s", "max_commit_window_s", "protocol_fee_bps", "max_royalty_bps",
-        "min_fee", "audit_fee",
+        "max_claim_window_s", "min_commit_window_s", "max_commit_window_s", "cancel_delay_s", "protocol_fee_bps",
+        "max_royalty_bps", "min_fee", "audit_fee",
     ):  # fmt: skip
         assert getattr(params, name) == getattr(RULES, name), name
 
@@ -116,6 +116,9 @@ async def test_cancel_and_expire_refund_the_requester(market: Network) -> None:
     async with market.open(REQUESTER) as requester, market.open(NODE) as node:
         start = await requester.balance_of(requester.address)
         await requester.submit(cancelled := market.terms())
+        with pytest.raises(ChainReverted, match="TooEarly"):
+            await requester.cancel(cancelled)
+        await market.warp((await requester.params()).cancel_delay_s)
         await requester.cancel(cancelled)
         assert await requester.balance_of(requester.address) == start
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
+
 from gesso.chain import Chain, ChainSettings, ContractAddresses, Cursor, Listing, NodeRecord, NodeState, Page, TxReceipt
 from gesso.chain import events as on_chain
 from gesso.chain.wallet import Wallet
@@ -23,6 +25,7 @@ CHAIN_ID = 31337
 BOARD = Address("0x" + "b0" * 20)
 REQUESTER = Address("0x" + "aa" * 20)
 GENESIS_S = 1_700_000_000
+CLAIM_TX = "0x" + "c1" * 32
 MODEL = BlobRef.of(b"the model's manifest")
 
 
@@ -49,11 +52,17 @@ class BoardDouble:
     parts: dict[TaskId, int] = field(default_factory=dict)
     refunded: dict[TaskId, int] = field(default_factory=dict)
     away: bool = False
+    slow: bool = False
+    """Claims and commits wait for the next block, instead of being mined as they are sent."""
+    waiting: list[anyio.Event] = field(default_factory=list)
     salt: int = 0
 
     def mine(self, seconds: int = 1) -> None:
         self.now += seconds
         self.blocks.append([])
+        waiting, self.waiting = self.waiting, []
+        for event in waiting:
+            event.set()
         self._save()
 
     def rewind(self, block: int) -> None:
@@ -176,6 +185,8 @@ class BoardDouble:
     def cancel(self, terms: Terms) -> None:
         task, record = self._record(terms)
         self._expect(record, TaskState.SUBMITTED)
+        if self.now < record.state_since + self.params.cancel_delay_s:
+            raise ChainReverted("TooEarly", (task,))
         self.tasks[task] = TaskRecord(task, TaskState.CANCELLED, None, self.now)
         self._emit(on_chain.TaskCancelled, task=task, refund=terms.fee)
 
@@ -262,6 +273,8 @@ class ChainDouble:
         self.native = Wei(10**18)
         self.registered = NodeState.ACTIVE
         self.fail_next: dict[str, Exception] = {}
+        self.behind: list[bool] = []
+        """Of each commit, whether it was sent behind a claim that was not mined."""
 
     def as_chain(self) -> Chain:
         return cast(Chain, self)
@@ -279,6 +292,9 @@ class ChainDouble:
 
     async def node_of_peer(self, peer_id: bytes) -> Address | None:
         return None
+
+    async def stake_per_weight(self) -> Wei:
+        return Wei(1)
 
     async def weight_of(self, node: Address) -> int:
         return self.board.weights.get(node, 0)
@@ -334,10 +350,17 @@ class ChainDouble:
         events = tuple(event for block in self.board.blocks[cursor.block + 1 : last + 1] for event in block)
         return Page(events=events, cursor=cursor.advanced(last, self.board.block_hash(last)))
 
-    async def claim(self, terms: Terms) -> TxReceipt:
+    async def claim(self, terms: Terms, *, alone: bool = False, on_sent: Any = None) -> TxReceipt:
+        if on_sent is not None:
+            on_sent(CLAIM_TX)
+        await self._mined()
         return self._transact("claim", lambda: self.board.claim(self.address, terms))
 
-    async def commit(self, terms: Terms, result_root: Root, trace_root: Root) -> TxReceipt:
+    async def commit(
+        self, terms: Terms, result_root: Root, trace_root: Root, *, behind_claim: bool = False
+    ) -> TxReceipt:
+        self.behind.append(behind_claim)
+        await self._mined()
         return self._transact("commit", lambda: self.board.commit(self.address, terms, result_root, trace_root))
 
     async def commit_part(self, terms: Terms, result_root: Root, trace_root: Root, done_bps: int) -> TxReceipt:
@@ -349,6 +372,11 @@ class ChainDouble:
 
     async def expire(self, terms: Terms) -> TxReceipt:
         return self._transact("expire", lambda: self.board.expire(terms))
+
+    async def _mined(self) -> None:
+        if self.board.slow:
+            self.board.waiting.append(anyio.Event())
+            await self.board.waiting[-1].wait()
 
     def _transact(self, verb: str, change: Any) -> TxReceipt:
         self._reach()

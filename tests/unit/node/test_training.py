@@ -109,9 +109,9 @@ async def test_a_run_waits_for_the_block_of_its_claim_and_draws_from_that_second
     await world.add_node(runner=executor, **TRAINS)
     chain, claim, slow = world.chains[0], world.chains[0].claim, anyio.Event()
 
-    async def slowly(terms: Terms) -> Any:
+    async def slowly(terms: Terms, **about: Any) -> Any:
         await slow.wait()
-        return await claim(terms)
+        return await claim(terms, **about)
 
     monkeypatch.setattr(chain, "claim", slowly)
     terms = await world.submit(await training(world))

@@ -81,7 +81,7 @@ async def test_what_is_gone_after_the_claim_is_waited_for_while_there_is_time(co
     raw = await world.blobs.get(pictures, max_bytes=10**6)
     chain = world.chains[0]
 
-    async def claim(terms: Terms) -> Any:
+    async def claim(terms: Terms, **_: object) -> Any:
         world.blobs.remove(pictures)
         return chain._transact("claim", lambda: world.board.claim(chain.address, terms))
 

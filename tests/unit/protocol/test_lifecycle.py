@@ -7,6 +7,7 @@ the board would refuse is a failure of the rules.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,7 @@ from gesso_protocol.lifecycle import (
     claimable_from,
     next_action,
     next_requester_action,
+    sure_until,
 )
 from gesso_protocol.money import BPS, Wei
 from gesso_protocol.policy import Refusal
@@ -210,6 +212,16 @@ def test_a_requester_step_by_step() -> None:
     board.settle()
     assert next_requester_action(board.view(), board.now) == Fetch()
     assert next_requester_action(board.view(), board.now, fetched=True) == Done(TaskState.SETTLED)
+
+
+def test_a_requester_cannot_cancel_in_the_first_seconds_and_is_told_when() -> None:
+    view = replace(Board().view(), cancel_delay_s=4)
+    assert view.cancellable_from == START + 4
+    assert next_requester_action(view, START, cancel=True) == Wait(START + 4)
+    assert next_requester_action(view, START + 3, cancel=True) == Wait(START + 4)
+    assert next_requester_action(view, START + 4, cancel=True) == Cancel()
+    assert next_requester_action(replace(view, cancel_delay_s=90), START + 61, cancel=True) == Expire()
+    assert replace(view, state=TaskState.CLAIMED, node=ME).cancellable_from is None
 
 
 def test_a_requester_that_wants_its_money_back_asks_a_node_at_work_to_stop_once() -> None:
@@ -461,6 +473,61 @@ def test_a_killed_node_sends_no_second_claim_while_the_first_may_be_on_its_way()
 
 def test_work_starts_while_the_claim_is_on_its_way() -> None:
     assert next_action(Board().view(), fresh(claim_sent_at=START), START + 1) == Execute()
+
+
+def about_to_claim(**changes: Any) -> NodeMemory:
+    """Drawn alone, drawn the picture, the claim waits for its block."""
+    told: dict[str, Any] = {"claim_sent_at": START, "outcome": ROOTS, "claim_on_its_way": True}
+    return fresh(**told | {"others_from": START + 100} | changes)
+
+
+def test_a_picture_may_go_ahead_of_a_claim_that_nothing_can_keep_from_its_block() -> None:
+    view = replace(Board().view(), cancel_delay_s=6)
+    for now in (START, START + 1, START + 2):
+        assert next_action(view, about_to_claim(), now) == Commit(*ROOTS)
+    assert next_action(view, about_to_claim(commit_sent_at=START), START + 1) == Wait(START + 7)
+
+
+@pytest.mark.parametrize(
+    ("now", "delay_s", "changes"),
+    [
+        pytest.param(START + 3, 6, {}, id="its requester may cancel before the claim must be mined"),
+        pytest.param(START, 0, {}, id="a board without a delay"),
+        pytest.param(START, 6, {"claim_on_its_way": False}, id="the claim was not taken in by the endpoint"),
+        pytest.param(START, 6, {"others_from": 0}, id="not all nodes are known"),
+        pytest.param(START + 2, 6, {"others_from": START + 5}, id="somebody else may claim by then"),
+    ],
+)
+def test_what_may_be_lost_is_not_handed_over(now: int, delay_s: int, changes: dict[str, Any]) -> None:
+    view = replace(Board().view(), cancel_delay_s=delay_s)
+    assert next_action(view, about_to_claim(**changes), now) == Wait(START + 7)
+
+
+def test_no_training_goes_ahead_of_its_claim() -> None:
+    view = replace(Board(terms=some_terms(kind=TaskKind.TRAIN_LORA)).view(), cancel_delay_s=6)
+    assert next_action(view, about_to_claim(), START) == Wait(START + 7)
+
+
+@given(delay_s=st.integers(0, 60), claim_s=st.integers(1, 60), others_s=st.integers(0, 60), now_s=st.integers(0, 60))
+def test_whoever_hands_over_early_has_half_the_delay_left(
+    delay_s: int, claim_s: int, others_s: int, now_s: int
+) -> None:
+    view = replace(Board(terms=some_terms(claim_s)).view(), cancel_delay_s=delay_s)
+    memory = about_to_claim(others_from=START + others_s)
+    until = sure_until(view, memory)
+    if until is not None and START + now_s <= until:
+        for later in range(now_s, now_s + (delay_s + 1) // 2 + 1):
+            assert not isinstance(next_requester_action(view, START + later, cancel=True), Cancel | Expire)
+            assert START + later < memory.others_from
+
+
+def test_who_was_drawn_after_somebody_at_work_lets_it_go_first_but_forgets_no_task_over_it() -> None:
+    view = Board().view()
+    at = claimable_from(view, fresh())
+    assert at is not None
+    assert next_action(view, fresh(polite_from=at + 5), at) == Wait(at + 5)
+    assert next_action(view, fresh(polite_from=at + 5), at + 5) == Claim()
+    assert next_action(view, fresh(polite_from=START + 500), at) == Claim()
 
 
 def test_a_lost_race_is_let_go() -> None:

@@ -16,7 +16,14 @@ from gesso.chain.wallet import Wallet, signer_of
 from gesso.feed import MAX_HANDOVERS, TaskFeed, TaskStream
 from gesso.task import AsyncTask
 from gesso_protocol import events
-from gesso_protocol.errors import ChainReverted, DeliveryContradicted, EncodingInvalid, TaskFailed, UsageError
+from gesso_protocol.errors import (
+    ChainReverted,
+    DeliveryContradicted,
+    EncodingInvalid,
+    TaskFailed,
+    TooEarly,
+    UsageError,
+)
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.handover import Handover, handover_digest, typed_handover
 from gesso_protocol.hashing import keccak256
@@ -38,13 +45,17 @@ SPEC = make_spec({"prompt": "a circle", "model": "m@1", "model_manifest": BlobRe
                   "height": 64, "steps": 4, "guidance": 1, "scheduler": "ddim", "seed": 7, "count": 1,
                   "dtype": "fp32"})  # fmt: skip
 ASKED = TERMS.model_copy(update={"spec": spec_ref(SPEC)})
+CLAIM_TX = "0x" + "c1" * 32
+OPEN = TaskRecord(TASK, TaskState.SUBMITTED, None, 10, 12345)
 RESULT = manifest(node=NODE.address, spec=spec_ref(SPEC))
 
 
-def handover(result: ResultManifest = RESULT, *, by: Wallet = NODE, task: TaskId = TASK) -> Handover:
+def handover(
+    result: ResultManifest = RESULT, *, by: Wallet = NODE, task: TaskId = TASK, claim: str | None = None
+) -> Handover:
     roots = (result.ref, result_root(result), result.trace_root)
     signature = by.sign_typed(typed_handover(CHAIN_ID, BOARD, task, *roots)).hex()
-    return Handover(manifest=roots[0], result_root=roots[1], trace_root=roots[2], signature=signature)
+    return Handover(manifest=roots[0], result_root=roots[1], trace_root=roots[2], signature=signature, claim=claim)
 
 
 def delivered(word: Handover, *, node: Address = NODE.address, task: TaskId = TASK) -> ProgressEvent:
@@ -60,6 +71,9 @@ class Board:
 
     def __init__(self) -> None:
         self.record = TaskRecord(TASK, TaskState.CLAIMED, NODE.address, 10)
+        self.weights = {NODE.address: 1}
+        self.waiting = {CLAIM_TX: NODE.address}
+        self.refusal = "UnexpectedState"
         self.sent: list[str] = []
         self.time = 11
 
@@ -70,7 +84,16 @@ class Board:
         return Done(bps=2500, stop_requested=True)
 
     async def cancel(self, _: object) -> None:
-        raise ChainReverted("UnexpectedState", ())
+        raise ChainReverted(self.refusal, ())
+
+    async def weight_of(self, node: Address) -> int:
+        return self.weights.get(node, 0)
+
+    async def total_weight(self) -> int:
+        return sum(self.weights.values())
+
+    async def claim_waits(self, tx_hash: str, node: Address, _: object) -> bool:
+        return self.waiting.get(tx_hash) == node
 
     async def now(self) -> int:
         return self.time
@@ -100,7 +123,7 @@ class Story:
             can_send=True,
             directory=SimpleNamespace(result_of=_nobody),
         )
-        params = BoardParams.model_construct(challenge_window_s=5, sortition_step_s=1, hold_window_s=9)
+        params = BoardParams(challenge_window_s=5, sortition_step_s=1, hold_window_s=9)
 
         async def past() -> list[events.Event]:
             return []
@@ -175,6 +198,64 @@ async def test_pictures_are_here_before_the_commit_and_the_receipt_is_upgraded(s
         late = await story.task.result(until="committed", on_event=lambda event: seen.append(event.kind))
     assert late.receipt.confirmed is True
     assert seen == ["claimed", "delivered", "committed", "fetched"]
+
+
+async def test_pictures_may_be_here_before_the_claim_and_the_receipt_says_so(story: Story) -> None:
+    story.board.record = OPEN
+    story.stream.on_progress(delivered(handover(claim=CLAIM_TX)))
+    with anyio.fail_after(10):
+        first = (await story.task.result()).receipt
+        assert (first.claimed, first.confirmed) == (False, False)
+        assert "its claim and its commit are on the way" in first.summary()
+        story.stream.push(events.Claimed(task=TASK, at_ms=1, node=NODE.address, commit_by=99))
+        story.commits(RESULT)
+        last = (await story.task.result(until="committed")).receipt
+    assert (last.claimed, last.confirmed) == (True, True)
+    assert last.result == first.result
+
+
+@pytest.mark.parametrize(
+    ("claim", "weights", "waiting"),
+    [
+        pytest.param(None, {}, {}, id="no word of a claim"),
+        pytest.param(CLAIM_TX, {}, {CLAIM_TX: OTHER.address}, id="a claim of somebody else"),
+        pytest.param("0x" + "c2" * 32, {}, {}, id="a claim that nobody has seen"),
+        pytest.param(CLAIM_TX, {NODE.address: 0}, {}, id="a node without weight"),
+        pytest.param(CLAIM_TX, {OTHER.address: 2**200}, {}, id="a node that is not drawn yet"),
+    ],
+)
+async def test_before_the_claim_only_who_is_drawn_and_claims_delivers(
+    story: Story, claim: str | None, weights: dict[Address, int], waiting: dict[str, Address]
+) -> None:
+    story.board.record = OPEN
+    story.board.weights |= weights
+    story.board.waiting |= waiting
+    story.stream.on_progress(delivered(handover(claim=claim)))
+    story.stream.push(events.Expired(task=TASK, at_ms=1, refund=TERMS.fee, node=None))
+    with anyio.fail_after(10), pytest.raises(TaskFailed):
+        await story.task.result()
+
+
+async def test_who_is_overtaken_after_it_delivered_has_delivered_nothing(story: Story, tmp_path: Path) -> None:
+    theirs = manifest(node=OTHER.address, spec=spec_ref(SPEC))
+    await put(tmp_path, theirs)
+    story.board.record = OPEN
+    story.stream.on_progress(delivered(handover(claim=CLAIM_TX)))
+    with anyio.fail_after(10):
+        assert (await story.task.result()).receipt.node == NODE.address
+        story.stream.push(events.Claimed(task=TASK, at_ms=1, node=OTHER.address, commit_by=99))
+        story.stream.on_progress(delivered(handover(theirs, by=OTHER), node=OTHER.address))
+        story.commits(theirs, OTHER.address)
+        final = (await story.task.result(until="committed")).receipt
+    assert (final.node, final.result, final.confirmed) == (OTHER.address, theirs.ref, True)
+
+
+async def test_whoever_cancels_too_early_hears_in_how_long_it_may(story: Story) -> None:
+    story.board.record, story.board.refusal = OPEN, "TooEarly"
+    story.task._params = story.task._params.model_copy(update={"cancel_delay_s": 5})
+    with pytest.raises(TooEarly, match="can be cancelled in 4 s") as refused:
+        await story.task.cancel()
+    assert "gesso task cancel" in refused.value.hint
 
 
 async def test_the_receipt_of_a_part_says_what_was_paid_and_what_came_back(story: Story) -> None:

@@ -1,0 +1,62 @@
+"""One task's draw as a whole, for whoever knows all nodes: who may claim when, and who lets whom go first.
+
+The contract looks at one node's score at a time. A node that knows the weights of all others, proven by their sum, can
+say more: from when anybody else may claim, and whether one of them comes before it in the very same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.sortition import may_claim_at, score
+
+MOST_STEPS = 2
+"""A node lets others go first for so many steps at most: who has died meanwhile holds nothing up for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node's place in a draw: it may claim `after_s` seconds after the submit."""
+
+    node: Address
+    after_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Everybody with weight, the best drawn first: by score for its weight, so that stake never loses by being one."""
+
+    places: tuple[Place, ...]
+    step_s: int
+
+    @classmethod
+    def of(cls, seed: bytes, task: TaskId, weights: Mapping[Address, int], total_weight: int, step_s: int) -> Draw:
+        """`total_weight` is the registry's, whether or not these are all."""
+        drawn = []
+        for node, weight in weights.items():
+            mine = score(seed, task, node)
+            after_s = may_claim_at(mine, total_weight, weight, step_s)
+            if after_s is not None:
+                drawn.append((after_s, mine // weight, node))
+        return cls(tuple(Place(node, after_s) for after_s, _, node in sorted(drawn)), step_s)
+
+    def others_from(self, me: Address) -> int | None:
+        """Seconds after the submit from which somebody else may claim; None: nobody else ever may."""
+        return next((place.after_s for place in self.places if place.node != me), None)
+
+    def polite_from(self, me: Address, lively: Container[Address]) -> int | None:
+        """Seconds after the submit from which `me` should claim: from when it may, and not in the same step as a
+        `lively` node that was drawn before it. None without weight."""
+        turn_s: int | None = None
+        for place in self.places:
+            if place.node == me:
+                return place.after_s if turn_s is None else max(place.after_s, min(turn_s, place.after_s + self._most))
+            if place.node in lively:
+                turn_s = max(place.after_s, turn_s or 0) + self.step_s
+        return None
+
+    @property
+    def _most(self) -> int:
+        return MOST_STEPS * self.step_s

@@ -1,0 +1,163 @@
+"""While a claim waits for its block: what goes ahead of it, what does not, and what a lost race ends at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from gesso_node.executors.fake import FakeFaults
+from gesso_node.peer import Node
+from gesso_protocol.errors import ChainReverted
+from gesso_protocol.handover import Handover
+from gesso_protocol.ids import NO_LISTING
+from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.terms import BoardParams, Terms
+
+from .conftest import World
+from .doubles import CLAIM_TX, node_address
+
+pytestmark = pytest.mark.anyio
+
+PARAMS = BoardParams(challenge_window_s=5, sortition_step_s=8, protocol_fee_bps=250, cancel_delay_s=6)
+
+
+@pytest.fixture(autouse=True)
+def slow_board(world: World) -> None:
+    world.board.params = PARAMS
+    world.board.slow = True
+
+
+async def passes(node: Node, done: Callable[[], bool]) -> None:
+    """Pass after pass while no block is mined, each as soon as something has happened."""
+    with anyio.fail_after(30):
+        while not done():
+            node._reconciler._wake = anyio.Event()
+            await node.once()
+            if not done():
+                await node._reconciler._wake.wait()
+
+
+def drawn(node: Node) -> bool:
+    return any(known.entry is not None and known.entry.result is not None for known in node._book)
+
+
+def handed_over(node: Node) -> list[Handover]:
+    return [event.handover for event in node._progress._queue if event.handover is not None]
+
+
+async def mined(world: World, node: Node) -> None:
+    """One block, and whatever was waiting for it."""
+    world.board.mine()
+    await node.once()
+    await node.quiesce()
+
+
+async def drawn_at_once(world: World) -> tuple[Node, Terms]:
+    """A node that has its claim on the way, and its picture drawn."""
+    node = await world.add_node()
+    terms = await world.submit()
+    await passes(node, lambda: drawn(node))
+    return node, terms
+
+
+async def test_a_node_that_is_alone_hands_over_and_commits_before_its_claim_is_mined(world: World) -> None:
+    node, terms = await drawn_at_once(world)
+    await passes(node, lambda: bool(world.chains[0].behind))
+    assert world.board.state(terms) is TaskState.SUBMITTED
+    (word,) = handed_over(node)
+    assert word.claim == CLAIM_TX
+    with pytest.raises(ChainReverted, match="TooEarly"):
+        world.board.cancel(terms)
+    await mined(world, node)
+    assert world.board.state(terms) is TaskState.COMMITTED
+    assert world.chains[0].behind == [True]
+    assert len(handed_over(node)) == 1
+    assert [(verb, how) for verb, _, how in world.board.attempts] == [("claim", "ok"), ("commit", "ok")]
+
+
+async def nothing_goes_ahead(world: World, node: Node, terms: Terms) -> None:
+    await passes(node, lambda: drawn(node))
+    for _ in range(3):
+        await node.once()
+    assert world.chains[0].behind == []
+    assert handed_over(node) == []
+    await mined(world, node)
+    assert world.board.state(terms) is TaskState.CLAIMED
+    await passes(node, lambda: bool(world.chains[0].behind))
+    assert world.chains[0].behind == [False]
+    assert [word.claim for word in handed_over(node)] == [None]
+
+
+async def test_nothing_goes_ahead_where_somebody_else_may_claim_too(world: World) -> None:
+    world.board.params = PARAMS.model_copy(update={"sortition_step_s": 1})
+    node = await world.add_node()
+    world.board.register(node_address(9), 1)
+    terms = await world.submit()
+    world.board.now += 1  # both may, whatever was drawn
+    await nothing_goes_ahead(world, node, terms)
+
+
+async def test_nothing_goes_ahead_of_nodes_that_we_do_not_know(world: World) -> None:
+    node = await world.add_node(weight=2**40)
+    world.board.weights[node_address(9)] = 1  # and nobody said whose
+    terms = await world.submit()
+    await nothing_goes_ahead(world, node, terms)
+
+
+async def test_nothing_goes_ahead_once_its_requester_may_soon_cancel(world: World) -> None:
+    node = await world.add_node()
+    terms = await world.submit()
+    world.board.now += 3
+    await nothing_goes_ahead(world, node, terms)
+
+
+async def test_a_commit_that_followed_a_claim_which_did_not_make_it_follows_the_next(world: World) -> None:
+    node, terms = await drawn_at_once(world)
+    chain = world.chains[0]
+    await passes(node, lambda: bool(chain.behind))
+    chain.fail_next["claim"] = ChainReverted("SortitionNotReached", (1,))
+    await mined(world, node)
+    assert world.board.state(terms) is TaskState.SUBMITTED
+    world.board.slow = False
+    await world.until(lambda: world.board.state(terms) is TaskState.SETTLED)
+    assert [how for verb, _, how in world.board.attempts if verb == "commit"] == ["UnexpectedState", "ok"]
+
+
+async def test_a_picture_for_a_lost_race_is_given_up_with_the_step_that_is_drawn(world: World) -> None:
+    """Somebody else's claim is mined while we draw: neither the picture nor its other steps are waited for."""
+    node = await world.add_node(faults=FakeFaults(step_s=3600.0))
+    terms = await world.submit()
+    await passes(node, lambda: any("execute" in known.busy for known in node._book))
+    await anyio.wait_all_tasks_blocked()
+    assert node._workbench.current is not None
+    world.board.register(node_address(9), 2**40)
+    world.board.claim(node_address(9), terms)
+    with anyio.fail_after(30):
+        world.board.mine()
+        await node.once()
+        await node.quiesce()
+        await node.once()
+    assert node._workbench.current is None
+    assert (await node.status()).ended == {"lost-race": 1}
+    assert world.chains[0].behind == []
+
+
+async def test_nodes_at_work_do_not_race_each_other(world: World) -> None:
+    """Once both are known to work, who was drawn second in a step leaves the first its block."""
+    for _ in range(2):
+        await world.add_node(policy={"max_waiting": 64})
+    for node in world.nodes:
+        for other in world.chains:
+            node._book.rivals.claimed(other.address, NO_LISTING, world.board.now)
+    tasks: list[Any] = [await world.submit(nonce=number) for number in range(12)]
+    for _ in range(30):
+        for node in (*world.nodes, *world.nodes):  # all of them before anybody sees what the others did
+            await node.once()
+            await anyio.wait_all_tasks_blocked()
+        world.board.mine()
+    assert all(world.board.state(terms) > TaskState.SUBMITTED for terms in tasks)
+    claims = [how for verb, _, how in world.board.attempts if verb == "claim"]
+    assert claims == ["ok"] * 12
