@@ -251,12 +251,15 @@ class Client:
             ),
         )
 
-    def resume_training(self, task: TaskId | str, *, max_fee: str | None = None) -> Training:
+    def resume_training(self, task: TaskId | str, *, max_fee: str | None = None, trust_state: bool = False) -> Training:
         """Go on with an earlier training: its result is what it gave, what it still gives, or, when its node was lost,
         what another node makes of its last checkpoint, for the share of the fee that is left or what the cheapest node
         asks. `max_fee` bounds each such order; without it none costs more than the task's own fee and audit fee. What
-        was asked to stop does not go on. Raises UsageError for other tasks."""
-        return Training(self._portal, self._run(self._async.resume_training, task, max_fee=max_fee))
+        was asked to stop does not go on. `trust_state`: go on from what a lost node left even where it says that it
+        came further than can be believed (StateDoubtful). Raises UsageError for other tasks."""
+        return Training(
+            self._portal, self._run(self._async.resume_training, task, max_fee=max_fee, trust_state=trust_state)
+        )
 
     def quote(self, spec: Spec, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
         """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""
@@ -382,6 +385,11 @@ class Task:
         return self._async.checkpoints
 
     @property
+    def heard_updates(self) -> int | None:
+        """The last update of a training that its claimant told of while it was followed; None where none was heard."""
+        return self._async.heard_updates
+
+    @property
     def stop_requested(self) -> bool:
         """Whether its requester was seen on chain asking for an early end."""
         return self._async.stop_requested
@@ -488,8 +496,9 @@ class Training:
     def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:
         """Wait for the adapter, checked against the chain; goes on elsewhere when the node is lost.
 
-        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from, and ShareContradicted, once,
-        when the node is to be paid for more than its result says was done.
+        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from; StateDoubtful when there is
+        one that no node can have made in its time; and ShareContradicted, once, when the node is to be paid for more
+        than its result says was done.
         """
         return self._run(self._async.result, on_event=on_event, timeout_s=timeout_s)
 

@@ -6,6 +6,7 @@ It may come from anybody: sizes and shapes are checked against the header before
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from gesso_protocol.training.checkpoint import MAX_STATE_BYTES
 Array = NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
 _PARTS = ("w", "m", "v")
+MAX_WIDTH = 1 << 18
+"""Numbers that a layer of a LoRA has a rank, kernels of convolutions included; the widest known have a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,23 @@ def read_state(path: Path, shapes: Shapes | None = None, *, step: int | None = N
     if any(bool((array < 0).any()) for array in state.second.values()):
         raise ModelInvalid(f"{path.name} holds squares below zero")
     return state
+
+
+def check_state(path: Path, *, step: int, rank: int) -> None:
+    """Raises ModelInvalid for what is no state of a LoRA of this rank after update `step`. For whoever has no network
+    to compare with: whatever the file says, no more than one parameter of it is in memory at a time."""
+    file = open_tensors(path, max_bytes=MAX_STATE_BYTES)
+    if (after := _step(file)) != step:
+        raise ModelInvalid(f"{path.name} is the state after update {after}, not after update {step}")
+    for name, shape in _shapes(file).items():
+        if rank not in shape[:2] or len(shape) not in (2, 4) or math.prod(shape) > rank * MAX_WIDTH:
+            raise ModelInvalid(f"{path.name}: {name} has shape {shape}, which no layer of rank {rank} has")
+        for part in _PARTS:
+            array = np.frombuffer(file.read(f"{part}/{name}"), dtype="<f4")
+            if not np.isfinite(array).all():
+                raise ModelInvalid(f"{path.name} holds values that are not numbers")
+            if part == "v" and (array < 0).any():
+                raise ModelInvalid(f"{path.name} holds squares below zero")
 
 
 def _step(file: TensorFile) -> int:

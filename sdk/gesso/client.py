@@ -287,17 +287,20 @@ class AsyncClient:
         task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit=audit, commit_window_s=window_s)
         return AsyncTraining(ports, task, order.spec, RestsOf(self, ports.directory, task, max_fee))
 
-    async def resume_training(self, task: TaskId | str, *, max_fee: str | None = None) -> AsyncTraining:
+    async def resume_training(
+        self, task: TaskId | str, *, max_fee: str | None = None, trust_state: bool = False
+    ) -> AsyncTraining:
         """Go on with an earlier training: its result is what it gave, what it still gives, or, when its node was lost,
         what another node makes of its last checkpoint, for the share of the fee that is left or what the cheapest node
         asks. `max_fee` bounds each such order; without it none costs more than the task's own fee and audit fee. What
-        was asked to stop does not go on. Raises UsageError for other tasks."""
+        was asked to stop does not go on. `trust_state`: go on from what a lost node left even where it says that it
+        came further than can be believed (StateDoubtful). Raises UsageError for other tasks."""
         found = await self.task(task)
         spec = await found.spec()
         if not isinstance(spec, TrainLora):
             raise UsageError(f"{found.id} is no training", hint=f"follow it: gesso task watch {found.id}")
         rests = RestsOf(self, self._ports.directory, found, max_fee)
-        return AsyncTraining(self._ports, found, spec, rests, unclaimed_too=True)
+        return AsyncTraining(self._ports, found, spec, rests, unclaimed_too=True, trust_state=trust_state)
 
     async def quote(self, spec: Spec, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
         """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""

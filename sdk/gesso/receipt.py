@@ -18,6 +18,20 @@ class Transaction(BaseModel):
     gas_used: int
 
 
+class Origin(BaseModel):
+    """Where a training began that did the rest of a run: after update `step` of the run that `run` began with, from the
+    checkpoint `state`. `lost` is the task that it was ordered in place of, `node` who had it and vouched for the
+    checkpoint; None where that is not known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: TaskId
+    step: int
+    state: BlobRef
+    lost: TaskId | None = None
+    node: Address | None = None
+
+
 class Receipt(BaseModel):
     """Travels with every picture and inside its PNG. Money is in base units of the fee token.
 
@@ -50,6 +64,8 @@ class Receipt(BaseModel):
     protocol_fee: Wei | None = None
     refunded: Wei | None = None
     done_bps: int = Field(default=BPS, ge=0, le=BPS)
+    resumed: Origin | None = None
+    """Whose work a training went on with; its checkpoint is vouched for by that node alone."""
     audit: AuditFacts = Field(default_factory=AuditFacts)
     claimed: bool = True
     confirmed: bool = True
@@ -80,6 +96,9 @@ class Receipt(BaseModel):
                 f"earned    node {format_amount(self.paid)} · royalty {format_amount(self.royalty or Wei(0))}"
                 f" · protocol {format_amount(self.protocol_fee or Wei(0))}"
             )
+        if self.resumed is not None:
+            whose = "" if self.resumed.node is None else f", on the word of node {self.resumed.node}"
+            lines.append(f"resumed   after update {self.resumed.step} of {self.resumed.run}{whose}")
         if self.done_bps < BPS:
             back = "the rest comes back" if self.refunded is None else f"{format_amount(self.refunded)} came back"
             lines.append(f"part      {self.done_bps / 100:g} % of the work · {back}")

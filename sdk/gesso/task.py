@@ -45,6 +45,7 @@ from gesso_protocol.events import (
     Settled,
     StopRequested,
     Submitted,
+    TrainingStep,
 )
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.handover import Handover
@@ -96,6 +97,7 @@ class _Progress:
     failure: str | None = None
     """What the node said of it, if it could not do the task; its own words."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    updates: int | None = None
     commitment: Commitment | None = None
     promised: Commitment | None = None
     """What the node signed when it delivered ahead of its commit."""
@@ -153,6 +155,11 @@ class AsyncTask:
         """The furthest few checkpoints that the claimant has told of, signed by it, earliest first; those of anybody
         until the claim is seen."""
         return tuple(self._seen.checkpoints)
+
+    @property
+    def heard_updates(self) -> int | None:
+        """The last update of a training that its claimant told of while it was followed; None where none was heard."""
+        return self._seen.updates
 
     @property
     def stop_requested(self) -> bool:
@@ -350,6 +357,8 @@ class AsyncTask:
             step = {"submitted": "submit", "claimed": "claim", "committed": "commit", "settled": "settle"}[event.kind]
             seen.transactions[step] = Transaction(tx_hash=event.tx, gas_used=event.gas_used or 0)
         if isinstance(event, Claimed):
+            if event.node != seen.claimant:
+                seen.updates = None
             seen.claimant, seen.claim = event.node, event
             self._check_claim(event.node)
         if isinstance(event, Failed):
@@ -358,6 +367,8 @@ class AsyncTask:
             seen.stop_requested = True
         if isinstance(event, PartCommitted):
             seen.part_bps = event.done_bps
+        if isinstance(event, TrainingStep) and event.node == seen.claimant:
+            seen.updates = max(event.index, seen.updates or 0)
         if isinstance(event, Checkpoint):
             seen.checkpoints = _furthest(seen.checkpoints, event, seen.claimant)
         if isinstance(event, Committed):

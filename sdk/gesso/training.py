@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,24 @@ from gesso.datasets import Bundle, pack
 from gesso.datasets.pictures import Shape
 from gesso.datasets.source import Source
 from gesso.image import Image
-from gesso.receipt import Receipt
+from gesso.receipt import Origin, Receipt
 from gesso.rests import Rests
-from gesso.resume import rest_of_run, share_of_fee
+from gesso.resume import origin_of, rest_of_run, share_of_fee
 from gesso.task import AsyncTask, OnEvent, Result, now_ms
 from gesso.tensorfile import open_tensors
 from gesso.wiring import Ports
-from gesso_protocol.errors import BlobCorrupt, DeadlinePassed, GessoError, ShareContradicted, TaskFailed, UsageError
+from gesso_protocol.errors import (
+    BlobCorrupt,
+    DeadlinePassed,
+    GessoError,
+    ShareContradicted,
+    StateDoubtful,
+    TaskFailed,
+    UsageError,
+)
 from gesso_protocol.events import Event, Resumed
 from gesso_protocol.fields import UsedAdapter
-from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.training.share import share_fault
@@ -75,6 +83,11 @@ class Adapter:
         return steps_of(self.receipt)
 
     @property
+    def resumed(self) -> Origin | None:
+        """Whose work it goes on with, when it is the rest of a run whose node was lost."""
+        return self.receipt.resumed
+
+    @property
     def stopped(self) -> str:
         """Why the run stopped early; empty when it did not."""
         return self.receipt.profile.get("stopped", "")
@@ -101,13 +114,16 @@ class AsyncTraining:
     """
 
     def __init__(
-        self, ports: Ports, task: AsyncTask, spec: TrainLora, rests: Rests, *, unclaimed_too: bool = False
-    ) -> None:
+        self, ports: Ports, task: AsyncTask, spec: TrainLora, rests: Rests, *, unclaimed_too: bool = False,
+        trust_state: bool = False,
+    ) -> None:  # fmt: skip
         self.task = task
         self.spec = spec
         self._ports = ports
         self._rests = rests
         self._unclaimed_too = unclaimed_too
+        self._trust_state = trust_state
+        self._lost_to: tuple[TaskId, Address] | None = None
         self._stopped = False
         self._doubted = set[TaskId]()
 
@@ -135,8 +151,9 @@ class AsyncTraining:
     async def result(self, *, on_event: OnEvent | None = None, timeout_s: float | None = None) -> Adapter:
         """Wait for the adapter, checked against the chain; goes on elsewhere when the node is lost.
 
-        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from, and ShareContradicted, once,
-        when the node is to be paid for more than its result says was done.
+        Raises what `AsyncTask.result` raises, when there is no checkpoint to go on from; StateDoubtful when there is
+        one that no node can have made in its time; and ShareContradicted, once, when the node is to be paid for more
+        than its result says was done.
         """
         with anyio.move_on_after(timeout_s) as scope:
             return await self._result(on_event)
@@ -157,7 +174,19 @@ class AsyncTraining:
                 self._tell_resumed(lost, on_event)
                 continue
             await self._check_share(result.receipt)
-            return await fetch_adapter(self._ports.blobs, result)
+            return await fetch_adapter(self._ports.blobs, await self._with_origin(result))
+
+    async def _with_origin(self, result: Result) -> Result:
+        """Of a rest, the result says whose work it goes on with: by what we saw, else by the chain."""
+        resume = self.spec.resume
+        if resume is None:
+            return result
+        if self._lost_to is None:
+            origin = await origin_of(self._ports, self.task.terms, resume)
+        else:
+            lost, node = self._lost_to
+            origin = Origin(run=resume.task, step=resume.step, state=resume.state, lost=lost, node=node)
+        return replace(result, receipt=result.receipt.model_copy(update={"resumed": origin}))
 
     async def _check_share(self, receipt: Receipt) -> None:
         """Raises ShareContradicted, once a task: the adapter that is there can still be asked for."""
@@ -181,7 +210,7 @@ class AsyncTraining:
             spec = await rest.spec()
             if not isinstance(spec, TrainLora) or spec.run != self.spec.run:
                 raise UsageError(f"{rest.id} was ordered in its place and is another run")
-            self.task, self.spec = rest, spec
+            self._turn_to(rest, spec, lost)
             return True
 
     async def _ordered(self, lost: AsyncTask, error: TaskFailed) -> bool:
@@ -193,9 +222,15 @@ class AsyncTraining:
             if rest is None:
                 return False
             share = share_of_fee(lost.terms.fee, self.spec, rest)
-            self.task = await self._rests.order(rest, lost=lost.id, share=share)
-            self.spec, self._unclaimed_too = rest, False
+            self._turn_to(await self._rests.order(rest, lost=lost.id, share=share), rest, lost)
+            self._unclaimed_too = False
             return True
+
+    def _turn_to(self, task: AsyncTask, spec: TrainLora, lost: AsyncTask) -> None:
+        # a node that was lost before its first checkpoint vouches for nothing: the state is still an earlier one's
+        if spec.resume != self.spec.resume:
+            self._lost_to = None if lost.claim is None else (lost.id, lost.claim.node)
+        self.task, self.spec = task, spec
 
     async def _goes_on(self, lost: AsyncTask) -> bool:
         """Whether a node's death ended it: not an audit, and not its requester, who may have asked it to stop."""
@@ -210,7 +245,7 @@ class AsyncTraining:
 
     async def _rest(self, lost: AsyncTask) -> TrainLora | None:
         if lost.claim is not None:
-            return await rest_of_run(self._ports, lost, self.spec, lost.claim)
+            return await rest_of_run(self._ports, lost, self.spec, lost.claim, trust=self._trust_state)
         return self.spec if self._unclaimed_too else None
 
 
@@ -231,6 +266,8 @@ def _hinting(lost: AsyncTask, error: TaskFailed) -> Iterator[None]:
     """Whatever keeps the rest from being ordered is told with how the run can still go on."""
     try:
         yield
+    except StateDoubtful:
+        raise
     except GessoError as problem:
         raise TaskFailed(
             f"{error.message}; the rest could not be ordered: {problem.message}",

@@ -13,7 +13,8 @@
     │   ├── NoEligibleNode             5   nobody on the network can run it
     │   ├── WorkRejected               5   an audit went against the node; the fee is back
     │   ├── DeliveryContradicted       5   the node committed to another result than it delivered
-    │   └── ShareContradicted          5   the node asks to be paid for more of a training than it did
+    │   ├── ShareContradicted          5   the node asks to be paid for more of a training than it did
+    │   └── StateDoubtful              5   a lost node says that it came further than can be believed
     ├── DeadlinePassed                 6   too late
     ├── TooEarly                       6   not yet; the message says in how long
     ├── Unreachable                    7   the other side does not answer
@@ -177,6 +178,14 @@ class ShareContradicted(TaskFailed):
     code = "share-contradicted"
     default_message = "the node committed another share of the training than it did"
     default_hint = "bring it before jurors before it is paid: gesso task audit TASK --challenge"
+
+
+class StateDoubtful(TaskFailed):
+    """A training's node was lost, and what it says of how far it came is too good to be believed."""
+
+    code = "state-doubtful"
+    default_message = "the lost node says that it came further than can be believed"
+    default_hint = "go on from its checkpoint all the same: gesso train --resume TASK --trust-state"
 
 
 class DeadlinePassed(GessoError):

@@ -61,6 +61,10 @@ async def test_another_node_finishes_what_a_lost_one_began(tmp_path: Path) -> No
         assert (rest.resume.task, rest.run) == (first.id, order.spec)
         assert await order_again(order.spec, rest, tmp_path) == adapter.files["adapter.safetensors"]
         assert adapter.steps_done == 60
+        lost_to = next(event.node for event in seen if isinstance(event, events.Claimed))
+        assert adapter.resumed is not None
+        assert (adapter.resumed.run, adapter.resumed.lost, adapter.resumed.node) == (first.id, first.id, lost_to)
+        assert (adapter.resumed.step, adapter.resumed.state) == (rest.first_step, rest.resume.state)
         resumed = [event for event in seen if isinstance(event, events.Resumed)]
         assert [(one.earlier, one.task, one.index) for one in resumed] == [(first.id, run.id, rest.first_step)]
         assert (await net.chain.task(first.id)).state is TaskState.EXPIRED
@@ -86,8 +90,11 @@ async def test_a_requester_that_comes_back_orders_the_rest(tmp_path: Path) -> No
                 again = await back.resume_training(str(run.id))
                 adapter = await again.result()
                 twice = await (await back.resume_training(again.id)).result()
+                assert twice.resumed == adapter.resumed, "the chain knows it too"
         assert again.spec.resume is not None
         assert (again.spec.resume.task, again.spec.run, adapter.steps_done) == (run.id, order.spec, 60)
+        assert adapter.resumed is not None
+        assert (adapter.resumed.lost, adapter.resumed.node) == (run.id, node)
         assert twice.files == adapter.files
         with pytest.raises(UsageError, match="no training"):
             await net.submitter.resume_training((await net.submitter.submit(await net.submitter.spec("a"))).id)

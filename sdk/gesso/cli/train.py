@@ -30,6 +30,7 @@ async def train(
     trigger: str = "",
     continue_: Annotated[str | None, Parameter(name="--continue")] = None,
     resume: str | None = None,
+    trust_state: bool = False,
     options: TrainOptions | None = None,
     kohya: bool = False,
     fee: str | None = None,
@@ -58,6 +59,8 @@ async def train(
         Start from this LoRA: NAME@VERSION of the marketplace, or a safetensors file.
     resume
         Go on with an earlier training, by its task: take what it gave, follow it, or order the rest of it.
+    trust_state
+        With --resume: go on from a lost node's checkpoint even where it came further than can be believed.
     kohya
         Write the file for kohya-style tools instead of the one for diffusers.
     window
@@ -73,7 +76,7 @@ async def train(
         raise UsageError("train on pictures, or --resume a task", hint="gesso train photos/ --trigger zbx")
     if resume is not None:
         async with client_for(common) as client:
-            run = await client.resume_training(resume, max_fee=max_fee)
+            run = await client.resume_training(resume, max_fee=max_fee, trust_state=trust_state)
             adapter = await follow(out, run, SampleLine(out, output))
         return _save(out, adapter, output, kohya=kohya, trigger=run.spec.trigger)
     assert pictures is not None

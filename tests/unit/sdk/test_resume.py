@@ -10,15 +10,26 @@ import numpy as np
 import pytest
 
 from gesso.blobs import LocalBlobs
+from gesso.chain.events import TaskClaimed
 from gesso.chain.records import Done
-from gesso.checkpointfile import State, write_state
+from gesso.checkpointfile import State, check_state, write_state
+from gesso.receipt import Origin, Receipt
+from gesso.rests import nonce_of_rest
 from gesso.resume import rest_of_run, share_of_fee
 from gesso.task import Result
 from gesso.training import MAX_RESUMES, AsyncTraining
-from gesso_protocol.errors import FeeTooLow, NoEligibleNode, ShareContradicted, TaskFailed, WorkRejected
+from gesso_protocol.errors import (
+    FeeTooLow,
+    ModelInvalid,
+    NoEligibleNode,
+    ShareContradicted,
+    StateDoubtful,
+    TaskFailed,
+    WorkRejected,
+)
 from gesso_protocol.events import Checkpoint, Claimed
 from gesso_protocol.hashing import keccak256
-from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.money import Wei
@@ -49,6 +60,7 @@ class World:
         )
         self.state = TaskState.EXPIRED
         self.sent: list[str] = []
+        self.heard: int | None = None
         self.task: Any = self.lost(TASK)
 
     def lost(self, task: TaskId, problem: TaskFailed | None = None, claim: Claimed | None = CLAIM) -> Any:
@@ -64,8 +76,8 @@ class World:
             self.sent.append(name)
 
         return SimpleNamespace(id=task, terms=terms, checkpoints=self.told, claim=claim, committed=False,
-                               stop_requested=False, result=result, status=status, stop=lambda: verb("stop"),
-                               cancel=lambda: verb("cancel"))  # fmt: skip
+                               stop_requested=False, heard_updates=self.heard, result=result, status=status,
+                               stop=lambda: verb("stop"), cancel=lambda: verb("cancel"))  # fmt: skip
 
     async def _remembered(self, task: TaskId, node: Address) -> KeptCheckpoint | None:
         return self.remembered if (task, node) == (TASK, NODE) else None
@@ -81,9 +93,9 @@ class World:
         seed: bytes = SEED,
     ) -> BlobRef:
         """The node tells of a checkpoint; `says` is after which update, if not the truth."""
-        one = {"w": np.full((2, 2), value, np.float32)}
+        one = {"w": np.full((SPEC.rank, 2), value, np.float32)}
         path = self.folder / f"{step}.safetensors"
-        write_state(path, State(step, one, one, {"w": np.ones((2, 2), np.float32)}))
+        write_state(path, State(step, one, one, {"w": np.ones((SPEC.rank, 2), np.float32)}))
         raw = path.read_bytes()
         if put:
             await self.blobs.put(raw)
@@ -151,6 +163,135 @@ async def test_a_checkpoint_that_is_larger_than_its_base_allows_is_not_fetched(w
     resume = await found(world, spec)
     assert resume is not None
     assert (resume.step, asked) == (20, [world.told[0].size])
+
+
+async def test_a_pace_that_is_too_good_is_not_gone_on_with_by_itself(world: World) -> None:
+    newest = await world.keep(80)
+    world.heard = 41
+    world.task = world.lost(TASK)
+    desk = Desk(world)
+    with pytest.raises(StateDoubtful, match="update 80, and had told of 41") as caught:
+        await AsyncTraining(world.ports, world.task, SPEC, desk).result()
+    assert caught.value.hint == f"go on from its checkpoint all the same: gesso train --resume {TASK} --trust-state"
+    assert desk.orders == []
+    trusted = AsyncTraining(world.ports, world.task, SPEC, Desk(world, further=False), trust_state=True)
+    with pytest.raises(TaskFailed, match="did not deliver"):
+        await trusted.result()
+    assert trusted.spec.resume is not None
+    assert trusted.spec.resume.state == newest
+    older = await world.keep(40)
+    resume = await found(world)
+    assert resume is not None
+    assert resume.state == older, "what can be believed is gone on from without asking"
+
+
+@pytest.mark.parametrize(
+    ("shape", "word"),
+    [((3, 2), "no layer of rank"), ((16,), "no layer"), ((2, 2, 16, 2), "no layer"), ((16, 1 << 19), "no layer"),
+     ((16, 2), ""), ((2, 16), ""), ((16, 2, 3, 3), ""), ((2, 16, 1, 1), "")],
+)  # fmt: skip
+def test_a_state_is_held_to_its_rank_before_a_tensor_is_read(shape: tuple[int, ...], word: str, tmp_path: Path) -> None:
+    one, path = {"w": np.zeros(shape, np.float32)}, tmp_path / "state"
+    write_state(path, State(20, one, one, one))
+    if not word:
+        check_state(path, step=20, rank=16)
+        return
+    with pytest.raises(ModelInvalid, match=word):
+        check_state(path, step=20, rank=16)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "word"), [(0, np.nan, "not numbers"), (1, np.inf, "not numbers"), (2, -1.0, "below zero")]
+)
+def test_every_number_of_a_state_is_looked_at(part: int, value: float, word: str, tmp_path: Path) -> None:
+    parts = [{name: np.ones((16, 2), np.float32) for name in "ab"} for _ in range(3)]
+    parts[part]["b"][15, 1] = value
+    write_state(tmp_path / "state", State(20, *parts))
+    with pytest.raises(ModelInvalid, match=word):
+        check_state(tmp_path / "state", step=20, rank=16)
+    with pytest.raises(ModelInvalid, match="after update 20"):
+        check_state(tmp_path / "state", step=40, rank=16)
+
+
+class Delivered:
+    """A rest that was done. Its chain knows who had claimed the run's first task."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.receipts: list[Any] = []
+        self.asked: list[TaskId] = []
+
+        async def fetch(_: Any, result: Any) -> Any:
+            self.receipts.append(result.receipt)
+
+        async def course(task: TaskId) -> Any:
+            self.asked.append(task)
+            return (
+                TaskClaimed.model_construct(task=task, node=OTHER),
+                TaskClaimed.model_construct(task=task, node=NODE),
+            )
+
+        async def done_of(_: TaskId) -> Done:
+            return Done(bps=10_000, stop_requested=True)
+
+        world.ports.chain.course_of, world.ports.chain.done_of = course, done_of
+        monkeypatch.setattr("gesso.training.fetch_adapter", fetch)
+
+    def task(self, world: World, nonce: int = 0) -> Any:
+        task = world.lost(NEXT)
+        receipt = Receipt.model_construct(node=NODE, profile={"steps-done": "100"}, resumed=None)
+        task.result = given(Result((), receipt, {}))
+        task.terms.nonce = nonce
+        return task
+
+
+async def test_a_result_says_whose_work_it_goes_on_with(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = await world.keep(80)
+    told = Delivered(world, monkeypatch)
+
+    class Done(Desk):
+        async def order(self, spec: TrainLora, *, lost: TaskId, share: Wei) -> Any:
+            return told.task(world)
+
+    run = AsyncTraining(world.ports, world.task, SPEC, Done(world))
+    await run.result()
+    origin = Origin(run=TASK, step=80, state=state, lost=TASK, node=NODE)
+    assert [one.resumed for one in told.receipts] == [origin]
+    assert told.asked == []
+    rest, unseen = run.spec, origin.model_copy(update={"lost": None, "node": None})
+    for nonce, found in ((nonce_of_rest(TASK), origin), (7, unseen)):
+        again = AsyncTraining(world.ports, told.task(world, nonce), rest, Desk(world))
+        await again.result()
+        assert told.receipts[-1].resumed == found
+    assert told.asked == [TASK]
+    await AsyncTraining(world.ports, told.task(world), SPEC, Desk(world)).result()
+    assert told.receipts[-1].resumed is None
+
+
+async def test_a_node_that_was_lost_before_its_first_checkpoint_vouches_for_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.keep(80)
+    told = Delivered(world, monkeypatch)
+    second = world.lost(NEXT, claim=Claimed(task=NEXT, at_ms=1, node=OTHER, commit_by=160))
+
+    class Twice(Desk):
+        async def order(self, spec: TrainLora, *, lost: TaskId, share: Wei) -> Any:
+            return told.task(world) if lost == NEXT else second
+
+    run = AsyncTraining(world.ports, world.task, SPEC, Twice(world))
+    await run.result()
+    assert (told.receipts[0].resumed.lost, told.receipts[0].resumed.node) == (TASK, NODE)
+
+
+def test_a_receipt_says_whom_it_goes_on_from() -> None:
+    origin = Origin(run=TASK, step=80, state=BlobRef(bytes(32)), lost=TASK, node=NODE)
+    receipt = Receipt(
+        task=NEXT, chain_id=1, requester=OTHER, node=OTHER, model="m@1", listing=ListingId(1), model_manifest=None,
+        spec=BlobRef(bytes(32)), result=BlobRef(bytes(32)), result_root=Root(bytes(32)), trace_root=Root(bytes(32)),
+        executor="fake", fee=Wei(1), resumed=origin,
+    )  # fmt: skip
+    assert f"resumed   after update 80 of {TASK}, on the word of node {NODE}" in receipt.summary()
+    assert Receipt.model_validate_json(receipt.model_dump_json()) == receipt
 
 
 @pytest.mark.parametrize(("base", "most"), [(0, 192 << 20), (10**9, 6 * 10**9), (10**10, 8 << 30)])
