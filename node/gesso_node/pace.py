@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +17,10 @@ from gesso_protocol.spec import TrainLora
 log = structlog.get_logger("gesso.node.pace")
 
 MAX_MODELS = 64
+WITHOUT_ACCELERATOR_S = 10.0
+"""Seconds a megapixel-step: several times what two cores need."""
+WITH_ACCELERATOR_S = 1.0
+ACCELERATORS = ("/dev/nvidia0", "/dev/kfd")
 _NOTE = "training-pace"
 _STORED: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 
@@ -22,13 +28,15 @@ _STORED: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 class TrainingPace:
     """The best pace seen, by the base's label: one slow run must not make a node refuse what it can do."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, unmeasured: float = 0.0) -> None:
+        """`unmeasured`: what is taken for a base's pace before its first run; 0 refuses nothing."""
         self._journal = journal
+        self._unmeasured = unmeasured
         self._best: dict[str, float] = {}
 
     def of(self, model: str) -> float:
-        """Seconds a megapixel-step of training on this base; 0 before the first run."""
-        return self._best.get(model, 0.0)
+        """Seconds a megapixel-step of training on this base, 0 when nothing is known of it."""
+        return self._best.get(model, self._unmeasured)
 
     async def restore(self) -> None:
         """What earlier runs of the node have measured."""
@@ -44,13 +52,28 @@ class TrainingPace:
             return
         work = spec.pixel_steps / MEGAPIXEL_STEP * measured.steps / (spec.steps - spec.first_step)
         pace = measured.seconds / work
-        if not 0 < pace < (self.of(spec.model) or float("inf")):
+        if not 0 < pace < self._best.get(spec.model, float("inf")):
             return
         self._best.pop(spec.model, None)
         self._best[spec.model] = pace
         while len(self._best) > MAX_MODELS:
             self._best.pop(next(iter(self._best)))
         await self._journal.set_note(_NOTE, _STORED.dump_json(self._best).decode())
+
+
+def unmeasured_pace(said: float | None, engine: str) -> float:
+    """What a node takes for its pace on a base that it has never trained: its operator's word, or what a machine of its
+    kind does at the slowest. A first run that is far too long is refused, instead of ending as a small part."""
+    if said is not None:
+        return said
+    if engine == "fake":
+        return 0.0
+    return WITH_ACCELERATOR_S if has_accelerator() else WITHOUT_ACCELERATOR_S
+
+
+def has_accelerator() -> bool:
+    """Whether this machine seems to have one. Asked of the system: the node's own process loads no torch."""
+    return sys.platform == "darwin" or any(Path(device).exists() for device in ACCELERATORS)
 
 
 class Stopwatch:

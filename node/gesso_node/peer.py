@@ -33,7 +33,7 @@ from gesso_node.neighbours import Neighbours
 from gesso_node.observe import Observer
 from gesso_node.opened import OwnTraces
 from gesso_node.openings import Openings
-from gesso_node.pace import TrainingPace
+from gesso_node.pace import TrainingPace, unmeasured_pace
 from gesso_node.parts import (
     dishonest,
     open_blobs,
@@ -314,7 +314,7 @@ async def _build(
     book = Book(chain.address, params, Patience(resend_after_s=settings.resend_after_s), rivals)
     catalogue = Catalogue(chain)
     models = ModelCache(data / "models", blobs, budget_bytes=settings.models.disk_budget_bytes)
-    pace = TrainingPace(journal)
+    pace = TrainingPace(journal, unmeasured=unmeasured_pace(settings.policy.training_pace_s, executor.name))
     await pace.restore()
     policy = Policy(settings.policy, params, catalogue, models, needs_model=needs_model, pace=pace.of)
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gesso_node.executors.lora.port import TrainingStep
 from gesso_node.journal import Journal
-from gesso_node.pace import MAX_MODELS, Stopwatch, TrainingPace
+from gesso_node.pace import MAX_MODELS, Stopwatch, TrainingPace, has_accelerator, unmeasured_pace
 from gesso_protocol.policy import Refusal
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.terms import Terms
@@ -61,6 +63,41 @@ async def test_what_was_damaged_is_measured_again(world: World) -> None:
     pace = TrainingPace(journal)
     await pace.restore()
     assert pace.of("a") == 0
+
+
+async def test_a_first_run_on_a_base_is_taken_at_the_pace_of_such_a_machine(world: World) -> None:
+    node = await world.add_node(**TRAINS)
+    spec = await spec_of(world)
+    whole = spec.pixel_steps / 10**6
+    pace = TrainingPace(node._journal, unmeasured=60 / whole)
+    policy = node._reconciler._policy
+    policy._pace = pace.of
+    terms: Terms = await world.submit(spec, commit_window_s=60)
+    assert policy.judge(spec, terms, free_slots=1, claim_left_s=60).refusal is Refusal.EXPIRED
+    await pace.learn(spec, measured(100, 55.0))
+    assert policy.judge(spec, terms, free_slots=1, claim_left_s=60).refusal is Refusal.EXPIRED, "a slow machine"
+    await pace.learn(spec, measured(100, 50.0))
+    assert policy.judge(spec, terms, free_slots=1, claim_left_s=60).refusal is None
+
+
+@pytest.mark.parametrize(
+    ("said", "engine", "accelerator", "pace"),
+    [(None, "diffusers", False, 10.0), (None, "diffusers", True, 1.0), (None, "fake", False, 0.0),
+     (0.0, "diffusers", False, 0.0), (0.3, "diffusers", True, 0.3)],
+)  # fmt: skip
+def test_what_an_unmeasured_pace_is(
+    said: float | None, engine: str, *, accelerator: bool, pace: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gesso_node.pace.has_accelerator", lambda: accelerator)
+    assert unmeasured_pace(said, engine) == pace
+
+
+def test_an_accelerator_is_seen_by_its_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("gesso_node.pace.sys.platform", "linux")
+    monkeypatch.setattr("gesso_node.pace.ACCELERATORS", (str(tmp_path / "none"),))
+    assert not has_accelerator()
+    monkeypatch.setattr("gesso_node.pace.ACCELERATORS", (str(tmp_path / "none"), str(tmp_path)))
+    assert has_accelerator()
 
 
 @pytest.mark.parametrize(("seconds", "refusal"), [(0.0, None), (53.9, None), (54.1, Refusal.EXPIRED)])
