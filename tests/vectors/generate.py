@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from made_up import address, hexed, made_up
+from trainings import checkpoint_rows, share_rows, training_rows
 
 from gesso_protocol import merkle, sortition
 from gesso_protocol.audit import challenge as audit
@@ -22,8 +23,8 @@ from gesso_protocol.audit.projection import pack, project
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.encoding import Document
 from gesso_protocol.handover import handover_digest
-from gesso_protocol.hashing import keccak256, sha256, word
-from gesso_protocol.ids import Address, BlobRef, ListingId, Root, TaskId
+from gesso_protocol.hashing import keccak256
+from gesso_protocol.ids import BlobRef, ListingId, Root, TaskId
 from gesso_protocol.manifest import CHUNK_BYTES, BlobManifest, FileEntry, ModelManifest
 from gesso_protocol.messages import TaskAnnouncement
 from gesso_protocol.money import MAX_FEE, Wei, part_of, split_along, split_fee
@@ -31,29 +32,10 @@ from gesso_protocol.policy import Offer
 from gesso_protocol.result import ImageEntry, ResultManifest, result_root
 from gesso_protocol.spec import TextToImage, spec_ref
 from gesso_protocol.terms import AuditMode, Terms, task_id
-from gesso_protocol.trace import Binding, Layout, LeafKind, Slot, TensorType, tensor_digest, trace_leaves, trace_root
-from gesso_protocol.training.audit import fingerprint, input_slots, segments_to_check
-from gesso_protocol.training.checkpoint import Resume, checkpoint_digest
-from gesso_protocol.training.draws import run_seed
-from gesso_protocol.training.openings import RunLeaf, RunOpenings
-from gesso_protocol.training.presets import make_training
-from gesso_protocol.training.trace import TrainingLayout, segments
+from gesso_protocol.trace import Binding, Layout, TensorType, tensor_digest, trace_leaves, trace_root
 
 FOLDER = Path(__file__).parent
 Columns = dict[str, list[Any]]
-
-
-def made_up(label: str, index: int = 0, size: int = 32) -> bytes:
-    """Bytes that look random and are the same on every machine."""
-    return keccak256(f"{label}/{index}".encode())[:size]
-
-
-def address(label: str, index: int = 0) -> Address:
-    return Address.from_bytes(made_up(label, index, 20))
-
-
-def hexed(data: bytes) -> str:
-    return "0x" + data.hex()
 
 
 def columns(rows: list[dict[str, Any]]) -> Columns:
@@ -426,74 +408,6 @@ def handover_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def checkpoint_rows() -> list[dict[str, Any]]:
-    """A run and the rest of it: its seed, what its node signs, and both specs."""
-    rows = []
-    for index in range(4):
-        chain_id, board, task = 1 + 31336 * index, address("board", index), TaskId(made_up("task", index))
-        beacon, state, step, size = (
-            made_up("beacon", index),
-            BlobRef(made_up("state", index)),
-            20 * (index + 1),
-            9 + index,
-        )
-        whole = make_training("gesso-tiny@1", dataset=BlobRef(made_up("dataset", index)), steps=100 + index, seed=index)
-        seed = run_seed(beacon, task.value, whole.seed)
-        rest = whole.rest(Resume(task=task, seed=seed.hex(), step=step, state=state, size=size))
-        rows.append(
-            {
-                "chainId": chain_id,
-                "board": str(board),
-                "task": hexed(task.value),
-                "beacon": hexed(beacon),
-                "specSeed": whole.seed,
-                "runSeed": hexed(seed),
-                "state": hexed(state.value),
-                "step": step,
-                "size": size,
-                "digest": hexed(checkpoint_digest(chain_id, board, task, state, step, size, seed)),
-                "whole": hexed(spec_ref(whole).value),
-                "rest": hexed(rest.encode()),
-                "segments": hexed(b"".join(word(one.first) + word(one.last) for one in segments(rest))),
-            }
-        )
-    return rows
-
-
-def training_rows() -> list[dict[str, Any]]:
-    """An audit of a training: the drawn segments, phase `inputs` as openings, what an auditor seals of one update."""
-    rows = []
-    for index in range(4):
-        binding = Binding(31337, address("board"), TaskId(made_up("task", index)), address("node", index), made_up("s"))
-        spec = make_training("gesso-tiny@1", dataset=BlobRef(made_up("dataset")), steps=20 * (3 * index + 1))
-        layout, drawn = TrainingLayout.for_run(spec), made_up("challenge", index)
-        digests = {slot: made_up("digest", at) for at, slot in enumerate(layout.slots())}
-        digests[Slot(LeafKind.MANIFEST)] = sha256(b"{}")
-        tree = trace_leaves(binding, layout, digests)
-        checks = segments_to_check(drawn, spec, spec.steps)
-        leaves = [
-            RunLeaf.inline(slot, binding.salt(slot), b"{}") if slot.kind is LeafKind.MANIFEST
-            else RunLeaf(slot, binding.salt(slot), digests[slot]) if slot.kind is LeafKind.DATASET
-            else RunLeaf.file(slot, binding.salt(slot), digests[slot], BlobRef(made_up("blob", slot.step)), 1000)
-            for slot in input_slots(checks)
-        ]  # fmt: skip
-        update = np.frombuffer(b"".join(made_up("update", at) for at in range(4)), "<u1").astype(np.float32) / 256
-        zeros = {"a": np.zeros(64, np.float32), "b": np.zeros((8, 8), np.float32)}
-        ends = {"a": update[:64], "b": update[64:].reshape(8, 8)}
-        rows.append(
-            {
-                "challenge": hexed(drawn),
-                "segments": layout.steps,
-                "drawn": hexed(b"".join(word(one.number) for one in checks)),
-                "traceRoot": hexed(trace_root(tree).value),
-                "openings": hexed(RunOpenings.encode(leaves, tree, layout)),
-                "update": hexed(update.astype("<f4").tobytes()),
-                "sealed": hexed(b"".join(pack(fingerprint(drawn, spec, [(zeros, ends)])))),
-            }
-        )
-    return rows
-
-
 FILES = {
     "terms": terms_rows,
     "sortition": sortition_rows,
@@ -508,6 +422,7 @@ FILES = {
     "handovers": handover_rows,
     "checkpoints": checkpoint_rows,
     "training": training_rows,
+    "shares": share_rows,
 }
 
 

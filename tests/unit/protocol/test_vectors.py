@@ -56,8 +56,7 @@ def test_the_files_are_up_to_date() -> None:
 
 
 def test_a_stale_file_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "generate.py").write_text((FOLDER / "generate.py").read_text())
-    for path in FOLDER.glob("*.json"):
+    for path in (*FOLDER.glob("*.py"), *FOLDER.glob("*.json")):
         (tmp_path / path.name).write_text(path.read_text())
     fees = tmp_path / "fees.json"
     fees.write_text(fees.read_text().replace("250", "251", 1))
@@ -192,6 +191,27 @@ def test_checkpoints_by_hand() -> None:
         starts = list(range(row["step"], rest["steps"], rest["checkpoint_every"]))
         ends = [(one, min(one + rest["checkpoint_every"], rest["steps"])) for one in starts]
         assert raw(row["segments"]) == b"".join(value.to_bytes(32, "big") for pair in ends for value in pair)
+
+
+def test_shares_by_hand() -> None:
+    seen = set()
+    for row in rows("shares"):
+        spec = json.loads(raw(row["spec"]))
+        first, steps, done = (spec["resume"] or {"step": 0})["step"], spec["steps"], row["done"]
+        pictures = spec["batch"] * spec["accumulation"] * (2 if spec["prior_milli"] else 1)
+
+        def passes(until: int, first: int = first, spec: Any = spec, pictures: int = pictures) -> int:
+            every = spec["sample_every"]
+            drawn = 1 + len(
+                [at for at in range(first + 1, until + 1) if every and at % every == 0 and at < spec["steps"]]
+            )
+            return 3 * (until - first) * pictures + 2 * drawn * len(spec["sample_prompts"]) * spec["sample_steps"]
+
+        assert row["ordered"] == passes(steps)
+        assert row["passes"] == (passes(done) if done > first else 0)
+        assert row["share"] == row["passes"] * 10_000 // row["ordered"]
+        seen.add((row["share"] in (0, 10_000), first > 0))
+    assert len(seen) == 4
 
 
 def test_documents() -> None:

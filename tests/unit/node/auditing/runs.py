@@ -25,6 +25,7 @@ from gesso_node.checkpoints import CheckpointSharer
 from gesso_node.executors.fake import FakeEngine, FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.port import Trained
+from gesso_node.executors.lora.runfolder import checkpoint_file
 from gesso_node.handed import Handed
 from gesso_node.models import ModelCache
 from gesso_node.opened_run import OwnRun
@@ -39,6 +40,7 @@ from gesso_protocol.result import ResultManifest, result_root
 from gesso_protocol.spec import TrainLora, spec_ref
 from gesso_protocol.terms import Terms
 from gesso_protocol.trace import Binding, Slot, trace_root
+from gesso_protocol.training.checkpoint import Resume
 from gesso_protocol.training.openings import RunLeaf, RunOpenings
 from gesso_protocol.training.presets import make_training
 
@@ -128,15 +130,20 @@ class Run:
 
 async def train(
     folder: Path, *, cheat: str | None = None, draw: int = 0, share: Done = WHOLE, engine: FakeEngine | None = None,
-    looks: FakeEngine | None = None, **fields: Any,
+    looks: FakeEngine | None = None, rest_from: int = 0, **fields: Any,
 ) -> Run:  # fmt: skip
-    """Train on flat pictures, or do what a cheat does; challenge number `draw`. `engine` trains, `looks` audits."""
+    """Train on flat pictures, or do what a cheat does; challenge number `draw`. `engine` trains, `looks` audits.
+
+    With `rest_from` an honest node did the run up to that checkpoint and was lost, and this is the rest of it.
+    """
     pictures = [(Image.new("RGB", (64, 64), colour), f"picture {at} of zbx") for at, colour in enumerate(COLOURS)]
     bundle = await anyio.to_thread.run_sync(pack, pictures, folder / "data", Shape(64, 16))
     blobs = LocalBlobs(folder / "blobs")
     await put_bundle(blobs, bundle)
     small = {"steps": 50, "checkpoint_every": 10, "batch": 2, "rank": 4, "alpha": 4, **fields}
     spec = make_training("gesso-tiny@1", dataset=bundle.ref, **small)
+    if rest_from:
+        spec = await _rest(_desk(folder / "lost", TrainingThreadExecutor(), blobs), spec, rest_from, folder / "first")
     made, auditor = TrainingThreadExecutor(FakeFaults(cheat=cheat)), TrainingThreadExecutor()
     made.engine, auditor.engine = engine, looks
     outcome, result = await _trained(_desk(folder / "node", made, blobs), spec, folder / "out")
@@ -149,6 +156,16 @@ async def train(
     drawn = keccak256(b"challenge" + draw.to_bytes(4, "big"))
     assignment = RunAssignment(_binding(), filing, spec, MODEL, drawn, AuditRules(), share)
     return Run(own, assignment, result, blobs, _desk(folder / "auditor", auditor, blobs).bench, folder)
+
+
+async def _rest(desk: TrainingDesk, spec: TrainLora, number: int, out: Path) -> TrainLora:
+    """What is left of a run from its checkpoint `number` on."""
+    await _trained(desk, spec, out)
+    path = checkpoint_file(out, number)
+    state = await desk._blobs.put(path)
+    seed = await seed_of_run(ChainDouble(NODE, arbiter=None).as_chain(), spec, TASK, 0)
+    step = number * spec.checkpoint_every
+    return spec.rest(Resume(task=TASK, seed=seed.hex(), step=step, state=state, size=path.stat().st_size))
 
 
 async def _trained(desk: TrainingDesk, spec: TrainLora, out: Path) -> tuple[Trained, ResultManifest]:

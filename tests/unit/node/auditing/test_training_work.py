@@ -24,7 +24,7 @@ from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.work import NO_PROJECTION, Finding
 from gesso_node.executors.cheats import TRAINING_CHEATS
-from gesso_node.executors.fake import FakeEngine
+from gesso_node.executors.fake import FakeEngine, FakeFaults
 from gesso_node.executors.lora.fake_trainer import FakeTrainer
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Trainer
@@ -36,6 +36,7 @@ from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.trace import LeafKind, Slot
 from gesso_protocol.training.audit import segments_to_check
 from gesso_protocol.training.openings import RunLeaf
+from gesso_protocol.training.share import share_of
 from gesso_protocol.training.trace import TrainingFacts
 
 from .runs import Change, Run, train
@@ -83,6 +84,42 @@ async def test_an_honest_training_passes_before_auditor_and_juror(tmp_path: Path
 async def test_a_run_that_goes_on_from_a_lora_and_one_of_a_single_segment_pass_too(tmp_path: Path) -> None:
     run = await train(tmp_path / "short", steps=3)
     assert (await audited(run))[1].verdict.decision is Decision.PASS
+
+
+async def test_the_rest_of_a_run_passes_from_the_state_that_it_was_given(tmp_path: Path) -> None:
+    for draw in range(2):
+        run = await train(tmp_path / str(draw), rest_from=2, draw=draw)
+        sealed, finding = await audited(run, result=run.result)
+        assert finding.verdict.decision is Decision.PASS, finding.verdict
+        assert finding.projection == sealed != NO_PROJECTION
+        assert run.own.trace.layout.steps == 3, "its own segments only"
+        assert vote((await judged(run)).verdict) is Ballot.GOOD
+
+
+@pytest.mark.parametrize("cheat", ["half-batch", "straight-line", "untrained-adapter"])
+async def test_whoever_cheats_in_a_rest_is_found_too(cheat: str, tmp_path: Path) -> None:
+    run = await train(tmp_path, rest_from=2, cheat=cheat)
+    _, finding = await audited(run)
+    assert (finding.verdict.decision, finding.verdict.slashable) == (Decision.FLAG, True)
+    assert vote((await judged(run)).verdict) is Ballot.BAD
+
+
+async def test_a_rest_that_begins_elsewhere_than_it_was_told_is_exact_proof(tmp_path: Path) -> None:
+    run = await train(tmp_path, rest_from=2)
+    _, finding = await audited(run, {BEGIN: filled(0.5)})
+    assert finding.verdict.slashable
+    assert "checkpoint 0" in str(finding.verdict.reasons[0])
+
+
+async def test_the_share_of_a_rest_is_held_against_its_own_updates(tmp_path: Path) -> None:
+    engine = FakeEngine(FakeFaults(nan_at_step=41))
+    run = await train(tmp_path, rest_from=2, engine=engine, looks=engine, share=Done(bps=6667, stop_requested=False))
+    assert share_of(run.assignment.spec, 40) == 6666
+    _, finding = await audited(run)
+    assert finding.verdict.slashable
+    assert "66.67 % were claimed, 20 of 30 updates were done" in str(finding.verdict.reasons[0])
+    honest = replace(run, assignment=replace(run.assignment, share=Done(bps=6666, stop_requested=False)))
+    assert (await audited(honest))[1].verdict.decision is Decision.PASS
 
 
 @pytest.mark.parametrize("cheat", sorted(set(TRAINING_CHEATS) - BEYOND_THE_FAKE))
