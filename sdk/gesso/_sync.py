@@ -16,9 +16,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from gesso.audits.facts import AuditFacts
 from gesso.audits.recheck import Recheck, Replayer
+from gesso.balance import Balance
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
-from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient, Balance
+from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient
 from gesso.datasets.source import Source
 from gesso.directory import FoundTask, TaskRow
 from gesso.earnings.statement import Earnings

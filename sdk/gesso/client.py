@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from gesso import wiring
 from gesso.adapters import Adapters, agree
-from gesso.announce import announce_all
+from gesso.balance import Balance
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.datasets.pictures import Shape
@@ -31,6 +30,7 @@ from gesso.manifests import Manifests
 from gesso.market.client import AsyncMarket
 from gesso.quote import AuditChoice, Quote, audit_mode, check_ceiling, make_quote
 from gesso.rests import RestsOf
+from gesso.sending import send
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Until
 from gesso.training import AsyncTraining, Order, pack_dataset, put_bundle, spec_fields, window_for
@@ -45,7 +45,6 @@ from gesso_protocol.errors import (
 )
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.manifest import ModelManifest
-from gesso_protocol.messages import TaskAnnouncement
 from gesso_protocol.money import Wei, format_amount, parse_amount
 from gesso_protocol.spec import (
     MAX_SEED,
@@ -60,31 +59,12 @@ from gesso_protocol.spec import (
     spec_bytes,
     spec_ref,
 )
-from gesso_protocol.terms import BoardParams, Terms, task_id
+from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.training.presets import make_training, preset
 
 DEFAULT_MODEL = "gesso-tiny@1"
 CLAIM_WINDOW_S = 60
 COMMIT_WINDOW_S = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """What an account has: `tokens` in the wallet, `deposit` on the board, `native` for gas; all in base units."""
-
-    address: Address
-    tokens: Wei
-    deposit: Wei
-    native: int
-
-    def document(self) -> dict[str, Any]:
-        """For printing; money in whole tokens."""
-        return {
-            "address": str(self.address),
-            "deposit": format_amount(self.deposit),
-            "tokens": format_amount(self.tokens),
-            "gas_money": format_amount(self.native),
-        }
 
 
 class AsyncClient:
@@ -361,7 +341,7 @@ class AsyncClient:
             audit=audit_mode(audit),
         )
         await ports.blobs.put(spec_bytes(spec), expect=terms.spec)
-        return await self._send(spec, terms, params)
+        return await send(ports, self._feed, self._group, spec, terms, params)
 
     async def task(self, task: TaskId | str | FoundTask) -> AsyncTask:
         """A handle on an earlier task, by its id or the unambiguous beginning of it. Raises UsageError."""
@@ -509,34 +489,6 @@ class AsyncClient:
                 f"the task costs {format_amount(price)} and the deposit holds {format_amount(deposit)}",
                 hint=f"add to it: gesso wallet deposit {missing}",
             )
-
-    async def _send(self, spec: Spec, terms: Terms, params: BoardParams) -> AsyncTask:
-        ports, feed = self._ports, self._feed
-        task = task_id(ports.chain_id, ports.board, terms)
-        announcement = TaskAnnouncement.of(ports.chain_id, ports.board, terms, spec_from=ports.spec_from)
-        stream = await feed.open_new(task)
-        # Announced while the transaction is on its way: nodes read the spec before the block is there.
-        self._group.start_soon(announce_all, ports.announcers, announcement)
-        try:
-            receipt = await ports.chain.submit(terms)
-        except BaseException:
-            stream.close()
-            raise
-        streams = [stream]
-
-        def open_stream() -> Any:
-            return streams.pop() if streams else feed.open_past(task, receipt.block)
-
-        return AsyncTask(
-            ports,
-            task,
-            terms,
-            params,
-            open_stream,
-            lambda: feed.past(task, receipt.block),
-            spec=spec,
-            submitted=receipt,
-        )
 
 
 def _within(value: int, low: int, high: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import anyio
@@ -21,7 +21,8 @@ from gesso.chain.reverts import revert_name
 from gesso.feed import TaskStream
 from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
 from gesso.image import Image
-from gesso.receipt import Receipt, Transaction
+from gesso.receipt import Receipt
+from gesso.seen import Seen
 from gesso.wiring import Ports
 from gesso_protocol.errors import (
     ChainReverted,
@@ -39,20 +40,14 @@ from gesso_protocol.events import (
     Committed,
     Delivered,
     Event,
-    Failed,
     Fetched,
-    PartCommitted,
-    Settled,
-    StopRequested,
-    Submitted,
-    TrainingStep,
 )
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.handover import Handover
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import Expire, Settle, TaskRecord, TaskState, TaskView, next_requester_action
 from gesso_protocol.messages import TaskAnnouncement
-from gesso_protocol.money import BPS, Wei, format_amount
+from gesso_protocol.money import Wei, format_amount
 from gesso_protocol.sortition import may_claim, score, seed_bytes
 from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TextToImage, parse_any_spec
 from gesso_protocol.terms import BoardParams, Terms
@@ -60,7 +55,6 @@ from gesso_protocol.terms import BoardParams, Terms
 Until = Literal["delivered", "committed", "settled"]
 OnEvent = Callable[[Event], None]
 
-KEPT_CHECKPOINTS = 4
 TICK_S = 1.0
 """How often the chain's clock is looked at while nothing happens."""
 SETTLE_PATIENCE_S = 20
@@ -88,30 +82,6 @@ class Result:
         return self.images[0]
 
 
-@dataclass(slots=True)
-class _Progress:
-    """What is known so far; filled by events."""
-
-    claimant: Address | None = None
-    claim: Claimed | None = None
-    failure: str | None = None
-    """What the node said of it, if it could not do the task; its own words."""
-    checkpoints: list[Checkpoint] = field(default_factory=list)
-    updates: int | None = None
-    commitment: Commitment | None = None
-    promised: Commitment | None = None
-    """What the node signed when it delivered ahead of its commit."""
-    delivery: Delivery | None = None
-    contradicted: bool = False
-    stop_requested: bool = False
-    part_bps: int = BPS
-    """The share that the next commit is of."""
-    done_bps: int = BPS
-    settled: Settled | None = None
-    transactions: dict[str, Transaction] = field(default_factory=dict)
-    at: dict[str, float] = field(default_factory=dict)
-
-
 class AsyncTask:
     """One task on the board. Made by `AsyncClient.submit` and `AsyncClient.task`."""
 
@@ -137,7 +107,7 @@ class AsyncTask:
         self._spec = spec
         self._submitted = submitted
         self._started = time.monotonic()
-        self._seen = _Progress()
+        self._seen = Seen()
         self._ask_node_at = 0.0
 
     @property
@@ -350,34 +320,13 @@ class AsyncTask:
         return self._seen.commitment is not None and self._seen.delivery is None
 
     def _note(self, event: Event) -> None:
-        seen = self._seen
         self._audit.note(event)
-        seen.at.setdefault(event.kind, time.monotonic() - self._started)
-        if isinstance(event, Submitted | Claimed | Committed | Settled) and event.tx:
-            step = {"submitted": "submit", "claimed": "claim", "committed": "commit", "settled": "settle"}[event.kind]
-            seen.transactions[step] = Transaction(tx_hash=event.tx, gas_used=event.gas_used or 0)
+        self._seen.at.setdefault(event.kind, time.monotonic() - self._started)
+        self._seen.note(event)
         if isinstance(event, Claimed):
-            if event.node != seen.claimant:
-                seen.updates = None
-            seen.claimant, seen.claim = event.node, event
             self._check_claim(event.node)
-        if isinstance(event, Failed):
-            seen.failure = event.message
-        if isinstance(event, StopRequested):
-            seen.stop_requested = True
-        if isinstance(event, PartCommitted):
-            seen.part_bps = event.done_bps
-        if isinstance(event, TrainingStep) and event.node == seen.claimant:
-            seen.updates = max(event.index, seen.updates or 0)
-        if isinstance(event, Checkpoint):
-            seen.checkpoints = _furthest(seen.checkpoints, event, seen.claimant)
-        if isinstance(event, Committed):
-            # Each commit has a share of its own: after a reorganisation another one may come, of the whole.
-            seen.done_bps, seen.part_bps = seen.part_bps, BPS
-            seen.commitment = Commitment(event.node, event.result_root, event.trace_root)
-            self._check_promise(seen.commitment)
-        if isinstance(event, Settled):
-            seen.settled = event
+        if isinstance(event, Committed) and self._seen.commitment is not None:
+            self._check_promise(self._seen.commitment)
 
     async def _try_fetch(self, stream: TaskStream, on_event: OnEvent | None) -> None:
         commitment = self._seen.commitment
@@ -545,13 +494,6 @@ class AsyncTask:
             confirmed=self._seen.commitment is not None,
             transactions=dict(self._seen.transactions),
         )
-
-
-def _furthest(known: list[Checkpoint], new: Checkpoint, claimant: Address | None) -> list[Checkpoint]:
-    """Nobody but the claimant, once that is known, and each place once, so that nothing that is told again or by
-    strangers takes the room of where the run can go on."""
-    places = {(one.node, one.index): one for one in (*known, new) if claimant in (None, one.node)}
-    return sorted(places.values(), key=lambda one: one.index)[-KEPT_CHECKPOINTS:]
 
 
 def now_ms() -> int:
