@@ -1,4 +1,4 @@
-"""An encrypted copy of a trace in the blob stores, so that a lost disk is no lost dispute.
+"""An encrypted copy of a trace in the blob stores, so that a lost disk is no lost dispute. Of trainings: `run_backup`.
 
     "gesso/trace-backup/1\\n" ++ nonce (12) ++ ChaCha20-Poly1305(index length (4, big-endian) ++ index ++ tensors)
 
@@ -8,17 +8,13 @@ else it is noise. The task's id is associated data: a backup cannot pass for ano
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 import anyio.to_thread
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from pydantic_core import from_json
 
 from gesso.blobs import BlobStore
 from gesso_node.trace import BYTES_FILE, INDEX_FILE, MAX_INDEX_BYTES
@@ -30,11 +26,6 @@ MAGIC = b"gesso/trace-backup/1\n"
 NONCE_BYTES = 12
 MAX_BACKUP_BYTES = 1 << 31
 """What the cipher takes in one piece; larger traces have no backup."""
-MAX_RUN_BACKUP_BYTES = 1 << 29
-"""Checkpoints of a training in one piece, as they are encrypted in memory; longer runs have no backup."""
-_RUN_FILE = re.compile(
-    r"(facts\.json|digests\.bin|checkpoint-[0-9]{4}\.safetensors|losses-[0-9]{4}\.bin|adapter/adapter\.safetensors)\Z"
-)
 
 
 class TraceSecrets:
@@ -63,36 +54,6 @@ async def store(blobs: BlobStore, folder: Path, task: TaskId, key: bytes) -> Blo
     return await blobs.put(await anyio.to_thread.run_sync(_sealed, folder, task, key))
 
 
-async def store_run(blobs: BlobStore, folder: Path, names: Sequence[str], task: TaskId, key: bytes) -> BlobRef | None:
-    """Encrypt the files of a training's trace and put them as one; None for more than `MAX_RUN_BACKUP_BYTES`. Raises
-    what the store raises."""
-    sizes = {name: (folder / name).stat().st_size for name in sorted(names)}
-    if sum(sizes.values()) > MAX_RUN_BACKUP_BYTES:
-        return None
-
-    def sealed() -> bytes:
-        index = json.dumps(sizes, separators=(",", ":")).encode()
-        return _encrypted(index, b"".join((folder / name).read_bytes() for name in sizes), task, key)
-
-    return await blobs.put(await anyio.to_thread.run_sync(sealed))
-
-
-async def restore_run(blobs: BlobStore, ref: BlobRef, folder: Path, task: TaskId, key: bytes) -> None:
-    """The same for what `store_run` put. Raises BlobCorrupt, and what the store raises."""
-    data = await blobs.get(ref, max_bytes=MAX_RUN_BACKUP_BYTES + MAX_INDEX_BYTES)
-
-    def laid_out() -> None:
-        index, files = _decrypted(data, task, key)
-        at = 0
-        for name, size in _run_index(index, len(files)).items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(files[at : at + size])
-            at += size
-
-    await anyio.to_thread.run_sync(laid_out)
-
-
 async def restore(blobs: BlobStore, ref: BlobRef, folder: Path, task: TaskId, key: bytes) -> None:
     """Fetch, decrypt and lay a trace out in `folder`. Raises BlobCorrupt for what is no backup of this task by this
     wallet, and what the store raises."""
@@ -117,20 +78,6 @@ def _opened(data: bytes, folder: Path, task: TaskId, key: bytes) -> None:
     fresh = folder / f"{INDEX_FILE}.fresh"
     fresh.write_bytes(index)
     fresh.replace(folder / INDEX_FILE)  # the index goes last: without it there is no trace
-
-
-def _run_index(index: bytes, size: int) -> dict[str, int]:
-    """Names and sizes of a run's files. Ours, as only we have the key; checked all the same before it names paths."""
-    try:
-        sizes = from_json(index)
-    except ValueError as error:
-        raise BlobCorrupt("the backup's index is unreadable") from error
-    fine = isinstance(sizes, dict) and all(
-        _RUN_FILE.match(name) and isinstance(length, int) and length >= 0 for name, length in sizes.items()
-    )
-    if not fine or sum(sizes.values()) != size:
-        raise BlobCorrupt("the backup's index names other files than it holds")
-    return {str(name): int(length) for name, length in sizes.items()}
 
 
 def _decrypted(data: bytes, task: TaskId, key: bytes) -> tuple[bytes, bytes]:

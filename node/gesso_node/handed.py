@@ -1,4 +1,4 @@
-"""Blobs that exist only because a trace was opened: noted in the trace's folder, so that they leave with it.
+"""Blobs that exist only because of a trace, its openings and its backup: noted in its folder, they leave with it.
 
 A checkpoint shares its bytes with the file in the folder where the disk can do that, and is hashed once as long as it
 is what it was: who asks again costs nothing.
@@ -33,7 +33,7 @@ class Handed:
 
     async def file(self, folder: Path, path: Path) -> BlobRef:
         """A file of a trace that is whole and stays as it is."""
-        blob = await self.local.link(path, first=lambda made: _note(folder, made, 0))
+        blob = await self.local.link(path, first=lambda made: note(folder, made, 0))
         self._seen[_state(path)] = blob
         while len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
@@ -43,7 +43,7 @@ class Handed:
         """The bytes of one leaf, for peers."""
         blob = BlobRef.of(data)
         if not await self.local.has(blob):
-            _note(folder, blob, len(data))
+            note(folder, blob, len(data))
             await self.local.put(data, expect=blob)
         return blob
 
@@ -51,7 +51,7 @@ class Handed:
         """Openings as one blob, here and in the other stores."""
         blob = BlobRef.of(data)
         if not await self.local.has(blob):
-            _note(folder, blob, len(data))
+            note(folder, blob, len(data))
         return await self._blobs.put(data, expect=blob)
 
 
@@ -71,7 +71,7 @@ def handed(folder: Path) -> dict[BlobRef, int]:
     return found
 
 
-def _note(folder: Path, blob: BlobRef, size: int) -> None:
+def note(folder: Path, blob: BlobRef, size: int) -> None:
     with (folder / NOTES).open(
         "a", encoding="ascii"
     ) as file:  # before the blob is there: a crash leaves a line, no blob

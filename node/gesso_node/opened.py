@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from gesso.blobs import BlobStore
 from gesso_node import backup
 from gesso_node.backup import TraceSecrets
 from gesso_node.journal import Entry, Journal
-from gesso_node.opened_run import OwnRun
+from gesso_node.opened_run import INLINE, OwnRun
+from gesso_node.run_backup import RunBackup
 from gesso_node.trace import RecordedTrace
 from gesso_protocol.audit.bundle import Form, Leaf, open_leaf
 from gesso_protocol.errors import ExecutorCrashed, GessoError
@@ -24,7 +25,7 @@ log = structlog.get_logger("gesso.node.opened")
 
 Lost = Callable[[TaskId], Awaitable[Entry | None]]
 """Rebuilds the journal's entry of a committed task of ours from the chain and the blob stores; None if it cannot."""
-Restore = Callable[[BlobStore, BlobRef, Path, TaskId, bytes], Awaitable[None]]
+Restore = Callable[[Entry, BlobRef], Awaitable[None]]
 Adopt = Callable[[Entry], Awaitable[None]]
 """Told of a rebuilt entry that was written down: there is a task to settle that the node had forgotten."""
 
@@ -99,16 +100,27 @@ class OwnTraces:
     async def read(self, entry: Entry) -> Own | None:
         """The trace, restored from its backup if need be; None when nothing opens the committed root."""
         own = self._on_disk(entry)
-        if own is None and await self._restored(entry, backup.restore):
+        if own is None and await self._restored(entry, self._restore):
             own = self._on_disk(entry)
         return own
 
     async def read_run(self, entry: Entry) -> OwnRun | None:
-        """The same for a training."""
+        """The same for a training. Its checkpoints may still be away; see `bring`."""
         own = self._run_on_disk(entry)
-        if own is None and await self._restored(entry, backup.restore_run):
+        if (own is None or own.absent(_inline(own))) and await self._restored(entry, self._restore_small):
             own = self._run_on_disk(entry)
         return own
+
+    async def bring(self, own: OwnRun, slots: Iterable[Slot]) -> None:
+        """Have the files of these leaves on the disk, from the backup where they are not. Raises ExecutorCrashed."""
+        wanted = own.absent(slots)
+
+        async def restore(entry: Entry, ref: BlobRef) -> None:
+            kept = self._backup(entry.task)
+            await kept.bring(await kept.index(ref), wanted, own.trace.folder)
+
+        if wanted and not await self._restored(own.entry, restore):
+            raise ExecutorCrashed(f"{wanted[0]} is lost, and there is no backup of it")
 
     def _binding(self, entry: Entry) -> Binding:
         secret = entry.secret or self._secrets.salt_secret(entry.task)
@@ -135,15 +147,30 @@ class OwnTraces:
         # Another attempt's trace, or a damaged one, would only prove that we cannot open what we committed.
         return Own(entry, trace, binding, tree) if trace_root(tree) == entry.trace_root else None
 
+    async def _restore(self, entry: Entry, ref: BlobRef) -> None:
+        key = self._secrets.backup_key(entry.task)
+        await backup.restore(self._blobs, ref, self._folder(entry.task), entry.task, key)
+
+    async def _restore_small(self, entry: Entry, ref: BlobRef) -> None:
+        kept = self._backup(entry.task)
+        index = await kept.index(ref)
+        await kept.bring(index, index.small, self._folder(entry.task))
+
+    def _backup(self, task: TaskId) -> RunBackup:
+        return RunBackup(self._blobs, task, self._secrets.backup_key(task))
+
     async def _restored(self, entry: Entry, restore: Restore) -> bool:
         ref = None if entry.result is None else entry.result.trace_backup
         if ref is None:
             return False
         try:
-            key = self._secrets.backup_key(entry.task)
-            await restore(self._blobs, ref, self._folder(entry.task), entry.task, key)
+            await restore(entry, ref)
         except GessoError as error:
             log.warning("opened.backup-unusable", task=entry.task.short, code=error.code, reason=error.message)
             return False
         log.warning("opened.restored-from-backup", task=entry.task.short)
         return True
+
+
+def _inline(own: OwnRun) -> list[Slot]:
+    return [slot for slot in own.trace.layout.slots() if slot.kind in INLINE]

@@ -50,6 +50,11 @@ class OwnRun:
         checks = () if drawn is None else segments_to_check(drawn, self.spec, self.trace.facts.steps_done)
         return (*compared_slots(checks, self.trace.layout.steps), Slot(LeafKind.FILE))
 
+    def absent(self, slots: Iterable[Slot]) -> tuple[str, ...]:
+        """Files of these leaves that are not on the disk, by their place in the folder."""
+        paths = {path for slot in slots if (path := self.trace.path(slot)) is not None and not path.is_file()}
+        return tuple(sorted(str(path.relative_to(self.trace.folder)) for path in paths))
+
     async def encoded(self, slots: Iterable[Slot], files: Iterable[Slot], handed: Handed) -> bytes:
         """Openings of `slots`; those of them that are in `files` with their blobs. Raises ExecutorCrashed for a file
         that is not what was committed any more."""
@@ -62,6 +67,8 @@ class OwnRun:
         salt, digest, path = self.binding.salt(slot), self.digests[slot], self.trace.path(slot)
         if path is None or (handed is None and slot.kind not in INLINE):
             return RunLeaf(slot, salt, digest)
+        if not path.is_file():
+            raise ExecutorCrashed(f"{path.name} is not here any more")
         if slot.kind in INLINE:
             data = path.read_bytes()
             self._check(path, hashlib.sha256(data).digest(), digest)
@@ -75,7 +82,7 @@ class OwnRun:
 
     def _check(self, path: Path, found: bytes, digest: bytes) -> None:
         if found != digest:
-            path.unlink(missing_ok=True)  # asked again, the trace is incomplete here and comes from its backup
+            path.unlink(missing_ok=True)  # asked again, it comes from the backup
             raise ExecutorCrashed(f"{path.name} is not what was committed any more")
 
 

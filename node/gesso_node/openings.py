@@ -177,6 +177,7 @@ class Openings:
             slots = _slots(own, allowed)
             if isinstance(own, OwnRun):
                 files = slots if allowed.slots is not None else own.looked_into(allowed.challenge)
+                await self._own.bring(own, files)
                 data = await own.encoded(slots, files, self._handed)
             else:
                 data = await anyio.to_thread.run_sync(_encoded, own, slots)
@@ -198,6 +199,8 @@ class Openings:
             many = isinstance(own, OwnRun) and len(wanted.positions) > MAX_FILES_ASKED
             if many or not set(wanted.positions) <= set(at):
                 return None
+            if isinstance(own, OwnRun):
+                await self._own.bring(own, [at[position] for position in wanted.positions])
             return tuple([await self._one(own, position, at[position]) for position in wanted.positions])
 
         async def unknown() -> None:

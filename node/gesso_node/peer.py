@@ -370,6 +370,7 @@ async def _build(
         keep_traces=settings.executor.keep_traces,
         chain_now=chain.now,
         training=desk,
+        run_backup_bytes=settings.executor.run_backup_bytes,
     )
     outbox = Outbox(local, remotes)
     reconciler = Reconciler(

@@ -9,6 +9,7 @@ import structlog
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain
 from gesso_node.executors.port import Finished, ImageFile, Job
+from gesso_node.run_backup import MAX_INDEX_BYTES, pieces_of
 from gesso_protocol.errors import ExecutorCrashed, GessoError, WalletError
 from gesso_protocol.handover import Handover, typed_handover
 from gesso_protocol.ids import Address, BlobRef, TaskId
@@ -90,14 +91,25 @@ class Outbox:
         complete = True
         for remote in self._remotes:
             try:
-                copy = () if result.trace_backup is None else (result.trace_backup,)
-                for ref in (*(image.blob for image in result.images), result.ref, *copy):
+                for ref in (*(image.blob for image in result.images), result.ref, *await self._copy(result)):
                     if not await remote.has(ref):
                         await remote.put(self._local.path(ref), expect=ref)
             except GessoError as error:
                 complete = False
                 log.info("results.store-away", task=result.task.short, code=error.code)
         return complete
+
+    async def _copy(self, result: ResultManifest) -> tuple[BlobRef, ...]:
+        """The backup of the trace as far as it is still here: its index last, so whoever has it can have all of it."""
+        assert self._local is not None
+        ref = result.trace_backup
+        if ref is None or not await self._local.has(ref):
+            return ()
+        try:
+            pieces = pieces_of(await self._local.get(ref, max_bytes=MAX_INDEX_BYTES))
+        except GessoError:
+            pieces = ()  # a picture's is one piece, and larger than any index
+        return (*[piece for piece in pieces if await self._local.has(piece)], ref)
 
 
 def _executor_name(name: str) -> ExecutorName:

@@ -68,6 +68,8 @@ class ExecutorSection(_Section):
     """How long a trace stays after its task has ended, for requesters who check by themselves."""
     share_checkpoints_s: float = Field(default=30, ge=0, le=10**6)
     """Least time between two checkpoints of a training that are put into the blob stores, for others to go on from."""
+    run_backup_bytes: int = Field(default=4 << 30, ge=0)
+    """Trainings with at most so many bytes of checkpoints are kept, encrypted, in the blob stores too."""
     cheat: str | None = None
     """Sell work that was not done; for tests of audits, see `executors/cheats`. It costs the stake."""
     allow_cheats: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -19,12 +20,14 @@ from gesso_node.executors.lora.outside import TrainingTrace
 from gesso_node.executors.lora.port import Trained, TrainingOutcome
 from gesso_node.executors.lora.runfolder import ask_to_stop, take_stop_back
 from gesso_node.executors.port import Crashed, Executor, Finished, Job, Outcome, OutOfMemory, StepDone, Unfit
+from gesso_node.handed import note
 from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
 from gesso_node.opened_run import trace_files
 from gesso_node.progress import ProgressSender
 from gesso_node.results import publish_result
+from gesso_node.run_backup import RunBackup
 from gesso_node.run_bench import InputMissing
 from gesso_node.traces import Traces
 from gesso_node.training import TrainingDesk, TrainingOrder
@@ -71,6 +74,7 @@ class Workbench:
         keep_traces: bool,
         chain_now: Callable[[], Awaitable[int]],
         training: TrainingDesk | None = None,
+        run_backup_bytes: int = 0,
     ) -> None:
         self._chain_id = chain_id
         self._board = board
@@ -88,6 +92,7 @@ class Workbench:
         self._keep_traces = keep_traces
         self._chain_now = chain_now
         self._training = training
+        self._run_backup_bytes = run_backup_bytes
         self._turn = anyio.Lock()
         self.current: tuple[Known, StepDone | None] | None = None
 
@@ -224,7 +229,10 @@ class Workbench:
         await self._backups.put(spec_bytes(spec))
         trace = TrainingTrace.read(order.out_dir, spec)
         key = self._secrets.backup_key(known.task)
-        copy = await backup.store_run(self._backups, order.out_dir, trace_files(trace), known.task, key)
+        kept = RunBackup(self._backups, known.task, key)
+        copy = await kept.store(
+            order.out_dir, trace_files(trace), most_bytes=self._run_backup_bytes, note=partial(note, order.out_dir)
+        )
         manifest = await self._training.publish(order, outcome, self._book.me, copy)
         log.info("work.trained", task=known.task.short, steps=outcome.steps_done, stopped=outcome.stopped)
         roots = {"result_root": result_root(manifest), "trace_root": outcome.trace_root}
