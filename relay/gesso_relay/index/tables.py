@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
@@ -31,33 +33,37 @@ entries = Table(
     Index("ix_entries_of", "subject", "key", "position"),
 )
 
-tasks = Table(
+
+def _subject(name: str, *columns: Column[Any], sorted_by: tuple[str, ...] = ()) -> Table:
+    """A table of documents under their subjects' keys, in the order of their first events; each column of `sorted_by`
+    is filtered by, newest first."""
+    indices = [Index(f"ix_{name}_{one}", one, "position") for one in sorted_by]
+    return Table(
+        name,
+        metadata,
+        Column("key", String(80), primary_key=True),
+        Column("position", BigInteger, nullable=False, unique=True),
+        *columns,
+        Column("document", JSON, nullable=False),
+        *indices,
+    )
+
+
+tasks = _subject(
     "tasks",
-    metadata,
-    Column("key", String(80), primary_key=True),
-    Column("position", BigInteger, nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("requester", String(42), nullable=False),
     Column("node", String(42), nullable=True),
     Column("model", String(20), nullable=False),
-    Column("document", JSON, nullable=False),
-    Index("ix_tasks_state", "state", "position"),
-    Index("ix_tasks_requester", "requester", "position"),
-    Index("ix_tasks_node", "node", "position"),
-    Index("ix_tasks_model", "model", "position"),
+    sorted_by=("state", "requester", "node", "model"),
 )
 
 # The audit of a task, under the task's id.
-audits = Table(
+audits = _subject(
     "audits",
-    metadata,
-    Column("key", String(80), primary_key=True),
-    Column("position", BigInteger, nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("node", String(42), nullable=True),
-    Column("document", JSON, nullable=False),
-    Index("ix_audits_state", "state", "position"),
-    Index("ix_audits_node", "node", "position"),
+    sorted_by=("state", "node"),
 )
 
 # Who sat where, made anew with each audit's document: so that an auditor's or juror's own work can be asked for.
@@ -73,20 +79,10 @@ seats = Table(
     Index("ix_seats_account", "account", "position"),
 )
 
-nodes = Table(
-    "nodes",
-    metadata,
-    Column("key", String(80), primary_key=True),
-    Column("position", BigInteger, nullable=False, unique=True),
-    Column("state", String(16), nullable=False, index=True),
-    Column("document", JSON, nullable=False),
-)
+nodes = _subject("nodes", Column("state", String(16), nullable=False, index=True))
 
-models = Table(
+models = _subject(
     "models",
-    metadata,
-    Column("key", String(80), primary_key=True),
-    Column("position", BigInteger, nullable=False, unique=True),
     Column("name", String(128), nullable=False),
     Column("version", Integer, nullable=False),
     Column("yanked", Boolean, nullable=False),
@@ -97,12 +93,10 @@ models = Table(
     Column("base", String(20), nullable=False),
     Column("price_bps", Integer, nullable=False),
     Column("uses", BigInteger, nullable=False),
-    Column("document", JSON, nullable=False),
-    Index("ix_models_name", "name", "version"),
-    Index("ix_models_uses", "uses", "position"),
-    Index("ix_models_price", "price_bps", "position"),
-    Index("ix_models_base", "base", "position"),
+    sorted_by=("uses", "base"),
 )
+Index("ix_models_name", models.c.name, models.c.version)
+Index("ix_models_price", models.c.price_bps, models.c.position)
 
 # Not from the chain's log, but bound to it by a hash, so it never changes: what a manifest and its card say.
 cards = Table(

@@ -1,0 +1,160 @@
+"""Events of tasks, progress and results as they come: from the beginning, then live, and within bounds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+import pytest
+
+from gesso_protocol import events
+from gesso_protocol.ids import BlobRef, Root
+from gesso_protocol.messages import Preview, ProgressEvent
+from gesso_protocol.result import ImageEntry, ResultManifest, result_root
+
+from .fakechain import (
+    ALICE,
+    NODE,
+    FakeChain,
+    claimed,
+    committed,
+    guilty,
+    settled,
+    submitted,
+    task_of,
+)
+from .running import GENEROUS, running, stream
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_stream_tells_the_audit_too_and_ends_with_its_last_word(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([submitted(1), claimed(1), committed(1)])
+    chain.mine(guilty(1))
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        with anyio.fail_after(10):
+            async with stream(relay.client, f"/v1/tasks/{task_of(1)}/events") as sent:
+                seen = [event async for event in sent]
+    told = [event for event in seen if event.name not in ("held", "ruled", "challenged")]
+    parsed = [events.parse_event(json.dumps(event.data).encode()) for event in told]
+    assert [event.kind for event in parsed][-3:] == ["expired", "juror-penalised", "dispute-executed"]
+    verdicts = [event for event in parsed if isinstance(event, events.AuditRevealed)]
+    assert [event.verdict.name for event in verdicts] == ["FLAG", "PASS"]
+    assert verdicts[0].projection[:2] == (-2, -2)
+    assert [event.vote for event in parsed if isinstance(event, events.VoteRevealed)] == [2, 6]
+
+
+async def test_events_are_replayed_then_live_then_end(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([submitted(1)])
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        with anyio.fail_after(10):
+            async with stream(relay.client, f"/v1/tasks/{task_of(1)}/events") as sent:
+                seen = [await anext(sent)]
+                for found in (claimed(1), committed(1), settled(1)):
+                    chain.mine([found])
+                    seen.append(await anext(sent))
+                assert [event async for event in sent] == []
+            parsed = [events.parse_event(json.dumps(event.data).encode()) for event in seen]
+            assert [event.kind for event in parsed] == ["submitted", "claimed", "committed", "settled"]
+            async with stream(
+                relay.client, f"/v1/tasks/{task_of(1)}/events", **{"Last-Event-ID": seen[1].id or ""}
+            ) as sent:
+                assert [event.name async for event in sent] == ["committed", "settled"]
+
+
+def progress(nonce: int, sequence: int, stage: str = "executing", **more: object) -> ProgressEvent:
+    values = {
+        "task": task_of(nonce),
+        "node": NODE,
+        "sequence": sequence,
+        "stage": stage,
+        "step": 1,
+        "total": 25,
+        **more,
+    }
+    return ProgressEvent.model_validate(values)
+
+
+async def test_progress_reaches_who_listens_and_who_comes_late(tmp_path: Path) -> None:
+    preview = Preview.of(b"\x89PNG\r\n\x1a\n" + bytes(11_000))
+    path = f"/v1/progress/{task_of(1)}"
+    async with running(tmp_path) as relay:
+        with anyio.fail_after(10):
+            async with stream(relay.client, path) as sent:
+                reply = await relay.client.post(path, content=progress(1, 1, preview=preview).encode())
+                assert reply.status_code == 202
+                first = await anext(sent)
+            assert first.data["preview"]["data"] == preview.data
+            async with stream(relay.client, path) as sent:
+                assert (await anext(sent)).data == first.data
+
+
+async def test_progress_from_the_wrong_node_is_refused(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([submitted(1), claimed(1)])
+    path = f"/v1/progress/{task_of(1)}"
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        other = await relay.client.post(path, content=progress(1, 1, node=ALICE).encode())
+        mine = await relay.client.post(path, content=progress(1, 1).encode())
+        elsewhere = await relay.client.post(path, content=progress(2, 1).encode())
+    assert (other.status_code, mine.status_code, elsewhere.status_code) == (400, 202, 400)
+
+
+def result_of(nonce: int) -> ResultManifest:
+    picture = ImageEntry(index=0, blob=BlobRef.of(b"png"), sha256="0" * 64, width=64, height=64, seed=7)
+    return ResultManifest(
+        task=task_of(nonce),
+        node=NODE,
+        executor="fake",
+        spec=BlobRef.of(b"spec"),
+        model_manifest=BlobRef.of(b"model"),
+        images=(picture,),
+        trace_root=Root(b"\x02" * 32),
+    )
+
+
+async def test_a_result_is_told_only_when_it_is_the_one_on_chain(tmp_path: Path) -> None:
+    manifest, forged = result_of(1), result_of(2)
+    chain = FakeChain()
+    chain.mine([submitted(1), claimed(1), committed(1, root=result_root(manifest))])
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        for made in (forged, manifest):
+            await relay.client.put(f"/v1/blobs/{made.ref.hex()}", content=made.encode())
+        path = f"/v1/progress/{task_of(1)}"
+        for sequence, note in ((1, str(forged.ref)), (2, "no ref"), (3, str(BlobRef.of(b"not here")))):
+            await relay.client.post(path, content=progress(1, sequence, "committed", note=note).encode())
+        assert (await relay.json(f"/v1/tasks/{task_of(1)}"))["result"] is None
+        await relay.client.post(path, content=progress(1, 4, "committed", note=str(manifest.ref)).encode())
+        found = (await relay.json(f"/v1/tasks/{task_of(1)}"))["result"]
+        assert (found["manifest"], found["executor"], len(found["images"])) == (str(manifest.ref), "fake", 1)
+    async with running(tmp_path, chain) as relay:
+        assert (await relay.json(f"/v1/tasks/{task_of(1)}"))["result"] == found
+
+
+async def test_streams_have_seats_and_give_them_back(tmp_path: Path) -> None:
+    limits = GENEROUS.model_copy(update={"max_streams_a_client": 1})
+    path = f"/v1/progress/{task_of(1)}"
+    async with running(tmp_path, limits=limits) as relay:
+        async with relay.client.stream("GET", path):
+            assert (await relay.client.get(path)).status_code == 429
+            assert (await relay.json("/v1/health"))["streams"] == 1
+        with anyio.fail_after(10):
+            while (await relay.json("/v1/health"))["streams"]:
+                pass
+            async with relay.client.stream("GET", path) as reply:
+                assert reply.status_code == 200
+
+
+async def test_a_stream_ends_after_its_time(tmp_path: Path) -> None:
+    limits = GENEROUS.model_copy(update={"stream_s": 0.3, "heartbeat_s": 0.05})
+    async with running(tmp_path, limits=limits) as relay:
+        with anyio.fail_after(10):
+            body = (await relay.client.get(f"/v1/progress/{task_of(1)}")).text
+    assert body.count(": still here") >= 2
