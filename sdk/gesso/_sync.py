@@ -529,7 +529,8 @@ class Market:
         return self._run(self._async.info, ref)
 
     def stats(self, ref: str) -> Stats:
-        """How often a listing was used and what it earned, from the chain's log alone. Raises UsageError."""
+        """How often a listing was used and what it earned. A relay counts the uses, and is believed where it names the
+        income that the chain's log shows; else the log itself is counted, if it is not too long. Raises UsageError."""
         return self._run(self._async.stats, ref)
 
     def previews(self, ref: str) -> list[bytes]:

@@ -21,6 +21,7 @@ from gesso.chain.cursor import Cursor
 from gesso.chain.records import Listing
 from gesso.chain.wallet import signer_of
 from gesso.market.facts import MarketFacts
+from gesso.market.info import Stats
 from gesso.market.search import Found, Wanted, search_facts
 from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import ChainReverted, EncodingInvalid, GessoError, Unreachable, UsageError
@@ -34,6 +35,8 @@ from gesso_protocol.training.checkpoint import KeptCheckpoint
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 MAX_LISTINGS = 10_000
+MAX_EVENTS = 200_000
+"""Of the chain's log, for one question that no relay answers."""
 MAX_WITHDRAWN = 50
 """How many withdrawn versions of a name are passed over for an older one that is not."""
 _REF = re.compile(r"(?P<name>[^@\s]{1,128})(?:@(?P<version>[0-9]{1,9}))?")
@@ -67,6 +70,14 @@ class FoundTask:
     task: TaskId
     terms: Terms
     block: int
+
+
+class LogTooLong(Unreachable):
+    """The chain has more events than are read to answer one question."""
+
+    code = "log-too-long"
+    default_message = "the chain's log is too long to be read through"
+    default_hint = "a relay has it indexed: name one in the network file, or in GESSO_RELAY_URL"
 
 
 class Directory:
@@ -163,11 +174,27 @@ class Directory:
             raise problems[0]  # the chain is away: as itself, not in a group
         return [found[at] for at in sorted(found)]
 
+    async def stats(self, listing: Listing) -> Stats:
+        """Uses and income. What a relay counts is believed where its income is the chain's: one that is behind, or
+        lies, is passed over for the log."""
+        income = await self._chain.income_of(listing.id)
+        told = _stats(await self._ask(f"/v1/models/{int(listing.id)}", {}))
+        if told is not None and (told.earned == income.earned if income.whole else told.earned >= income.earned):
+            return told
+        try:
+            return Stats.of((await self.market_facts()).tally(listing.id))
+        except LogTooLong:
+            return Stats(None, income.earned)
+
     async def market_facts(self) -> MarketFacts:
-        """The marketplace by the chain's log alone."""
+        """The marketplace by the chain's log alone. Raises LogTooLong."""
         facts = MarketFacts()
+        seen = 0
         async for event in self.history():
             facts.take(event)
+            seen += 1
+            if seen > MAX_EVENTS:
+                raise LogTooLong
         return facts
 
     async def _hit(self, row: dict[str, Any]) -> Found | None:
@@ -306,6 +333,14 @@ class Directory:
 def _rows(reply: dict[str, Any], key: str) -> list[dict[str, Any]]:
     rows = reply.get(key, [])
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _stats(reply: Any) -> Stats | None:
+    try:
+        uses, earned = reply["uses"], Wei.validate(str(reply.get("earned", "0")))
+    except (KeyError, TypeError, ValueError, AttributeError, EncodingInvalid):
+        return None
+    return Stats(uses, earned) if isinstance(uses, int) and 0 <= uses < 2**63 else None
 
 
 def _task_row(entry: dict[str, Any]) -> TaskRow | None:

@@ -22,6 +22,7 @@ from gesso.chain.events import (
 )
 from gesso.chain.fees import FeeOracle
 from gesso.chain.inclusion import Inclusion
+from gesso.chain.income import Income, read_income
 from gesso.chain.permits import Permits
 from gesso.chain.records import Done, Listing, NodeRecord, NodeState, Royalty, TxReceipt
 from gesso.chain.rpc import Rpc
@@ -442,6 +443,11 @@ class Chain:
         are looked through (see `gesso.chain.course`)."""
         board, reach = str(self._contracts.task_board), self.settings.max_log_range
         return await read_course(self._rpc, self._decoder, board, task, max_range=reach)
+
+    async def income_of(self, listing: ListingId) -> Income:
+        """What a listing has earned, by the board's log (see `gesso.chain.income`)."""
+        board, reach = str(self._contracts.task_board), self.settings.max_log_range
+        return await read_income(self._rpc, self._decoder, board, listing, max_range=reach)
 
     async def events(self, start: Cursor | int, *, poll_s: float = 0.5) -> AsyncIterator[ChainEvent]:
         """Events in order, for ever; a `Reorged` comes before what replaces the blocks that were taken back."""

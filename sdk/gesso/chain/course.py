@@ -22,7 +22,7 @@ async def read_course(
     for _ in range(MAX_RANGES):
         if last < 0:
             break
-        reach, logs = await _up_to(rpc, board, task, last, reach)
+        reach, logs = await logs_up_to(rpc, board, task.value, last, reach)
         logs.sort(key=lambda log: (log.block, log.index))
         found[:0] = [event for event in map(decoder.decode, logs) if event is not None]
         if any(isinstance(event, TaskSubmitted) for event in found):
@@ -31,12 +31,12 @@ async def read_course(
     return ()
 
 
-async def _up_to(rpc: Rpc, board: str, task: TaskId, last: int, reach: int) -> tuple[int, list[RawLog]]:
-    """The logs of the blocks up to `last`, and of how many: endpoints limit ranges, each in its own words, so they are
-    halved until one is accepted."""
+async def logs_up_to(rpc: Rpc, board: str, about: bytes, last: int, reach: int) -> tuple[int, list[RawLog]]:
+    """Logs with this first indexed value of the blocks up to `last`, and of how many blocks: endpoints limit ranges,
+    each in its own words, so they are halved until one is accepted."""
     while True:
         try:
-            return reach, await rpc.logs([board], first=max(0, last - reach + 1), last=last, about=task.value)
+            return reach, await rpc.logs([board], first=max(0, last - reach + 1), last=last, about=about)
         except RpcRefused:
             if reach == 1:
                 raise

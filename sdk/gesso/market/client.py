@@ -69,10 +69,9 @@ class AsyncMarket:
         return ModelInfo(listing, lineage, await self.stats(ref), manifest, card)
 
     async def stats(self, ref: str) -> Stats:
-        """How often a listing was used and what it earned, from the chain's log alone. Raises UsageError."""
-        listing = await self._ports.directory.listing(ref)
-        facts = await self._ports.directory.market_facts()
-        return Stats.of(facts.tally(listing.id))
+        """How often a listing was used and what it earned. A relay counts the uses, and is believed where it names the
+        income that the chain's log shows; else the log itself is counted, if it is not too long. Raises UsageError."""
+        return await self._ports.directory.stats(await self._ports.directory.listing(ref))
 
     async def previews(self, ref: str) -> list[bytes]:
         """The preview pictures of a model's card, PNG files checked by hash. Raises UsageError, BlobMissing."""

@@ -14,9 +14,10 @@ from gesso_protocol.money import Wei, format_amount
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a listing did, by the chain's log: settled tasks that named it or one made from it, and its royalties."""
+    """What a listing did: settled tasks that named it or one made from it, and its royalties. `uses` is None where
+    nobody says and the chain's log is too long to count."""
 
-    uses: int
+    uses: int | None
     earned: Wei
 
     @classmethod
@@ -26,7 +27,8 @@ class Stats:
 
     def document(self) -> dict[str, Any]:
         """For printing; money in whole tokens."""
-        return {"uses": self.uses, "earned": format_amount(self.earned)}
+        uses = "not known without a relay" if self.uses is None else self.uses
+        return {"uses": uses, "earned": format_amount(self.earned)}
 
 
 @dataclass(frozen=True, slots=True)
