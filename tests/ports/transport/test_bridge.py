@@ -53,6 +53,19 @@ async def test_a_peer_carries_nothing_that_its_author_has_not_signed(new: New, k
                 await peer.pass_on(bad)
 
 
+@pytest.mark.parametrize("kind", ["memory", "libp2p"])
+async def test_a_peer_carries_nothing_that_its_own_validator_fails_on(new: New, kind: str) -> None:
+    def broken(_peer: PeerId, _data: bytes) -> Verdict:
+        raise ValueError("a bug")
+
+    async with (
+        new("relay") if kind == "libp2p" else MemoryTransport(MemoryHub()) as peer,
+        peer.subscribe(TOPIC, validator=broken),
+    ):
+        await peer.pass_on(Signed.by(NodeKey.create(), TOPIC, b"mine").encode())
+        assert (peer.health().topics[TOPIC].refused, peer.health().topics[TOPIC].queued) == (1, 0)
+
+
 @asynccontextmanager
 async def lying(*lines: bytes) -> AsyncIterator[httpx.AsyncClient]:
     """A relay that says these lines, then something true, to whoever listens."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -103,3 +103,27 @@ async def test_a_request_that_is_given_up_half_written_leaves_the_connection_who
                     assert await asker.request(peer, ECHO, b"after", timeout_s=30) == b"after"
             with anyio.move_on_after(0.1):
                 assert not isinstance(await anext(events), PeerDown)
+
+
+async def test_streams_whose_opening_was_given_up_are_not_left_behind(
+    new: Callable[[str], Libp2pTransport], eventually: Callable[[Callable[[], bool]], Awaitable[None]]
+) -> None:
+    async with new("asker") as asker, new("server") as server:
+        server.serve(ECHO, echo, max_concurrent=64, per_peer_rate=Rate(1000, 1000))
+        link = Link(int(server.addresses[0].split("/")[4]))
+        async with link.open() as port:
+            peer = await asker.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{server.peer_id}")
+            assert await asker.request(peer, ECHO, b"before") == b"before"
+            link.stop_after(0)
+            for _ in range(12):
+                with pytest.raises(PeerUnreachable):
+                    await asker.request(peer, ECHO, b"x", timeout_s=0.1)
+            link.flowing.set()
+            assert await asker.request(peer, ECHO, b"after", timeout_s=30) == b"after"
+            await eventually(lambda: streams_of(asker) <= 6)
+
+
+def streams_of(transport: Libp2pTransport) -> int:
+    assert transport._engine is not None
+    held = transport._engine._swarm.connections.values()
+    return sum(len(conn.muxed_conn.streams) for conns in held for conn in conns)  # type: ignore[attr-defined]

@@ -13,7 +13,6 @@ from libp2p.io.utils import read_exactly
 from multiaddr import Multiaddr
 from transport_victim import ECHO, New, assert_unharmed, echo
 
-from gesso.transport import PeerId
 from gesso.transport._libp2p.limits import Limits
 from gesso_protocol.errors import TransportError
 
@@ -97,30 +96,3 @@ async def test_a_request_that_never_ends_gives_its_place_back(new: New) -> None:
         victim.serve(ECHO, echo, max_concurrent=1)
         assert await hostile.attack(stall, victim.addresses[0]) == struct.pack(">BI", 2, 0)
         await assert_unharmed(victim, new)
-
-
-async def test_an_answer_that_nobody_reads_gives_its_place_back(new: New) -> None:
-    async def large(_peer: PeerId, data: bytes) -> bytes:
-        asked.set()
-        return data * 1_000_000 if data == b"x" else data
-
-    async def stall(address: str) -> None:
-        async with hostile.connected(address) as host:
-            stream = await hostile.open_stream(host, address, ECHO)
-            await stream.write(struct.pack(">I", 1) + b"x")
-            await trio.sleep(6)  # the window is full after 256 KiB
-
-    asked = anyio.Event()
-    async with new(limits=Limits(stream_timeout_s=0.3)) as victim:
-        victim.serve(ECHO, large, max_concurrent=1)
-        async with new("honest") as honest, anyio.create_task_group() as group:
-            await honest.connect(victim.addresses[0])
-            group.start_soon(hostile.attack, stall, victim.addresses[0])
-            await asked.wait()
-            with anyio.fail_after(4):  # the library alone waits five seconds
-                while True:
-                    try:
-                        assert await honest.request(victim.peer_id, ECHO, b"y") == b"y"
-                        break
-                    except TransportError:
-                        await anyio.sleep(0.1)

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 
 from gesso.transport._libp2p import gossip
+from gesso.transport._libp2p.engine import Engine
 from gesso.transport._libp2p.gossip import GuardedPubsub, make_router
 from gesso.transport._libp2p.host import build_host
 from gesso.transport._libp2p.limits import Limits
+from gesso.transport._libp2p.muxer import BoundedYamux
 from gesso.transport._libp2p.swarm import GuardedSwarm
+from gesso.transport.exchange import Reply, Status
 from gesso.transport.keys import NodeKey
 
 TOPIC = "gesso/test/1"
@@ -95,3 +99,77 @@ def test_gossip_moves_when_the_connection_that_carried_it_ends(parts: Parts, pee
     assert dead == []
     pubsub.moved(carrying)  # type: ignore[arg-type]
     assert dead == [peer]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_gossip_is_told_of_a_connection_that_ended_while_another_lives(peer: ID, others: int) -> None:
+    moved: list[object] = []
+    told: list[object] = []
+    engine = SimpleNamespace(
+        _swarm=SimpleNamespace(get_connections=lambda _: [SimpleNamespace()] * others),
+        _pubsub=SimpleNamespace(moved=moved.append),
+        _thread=SimpleNamespace(tell=lambda *said: told.append(said)),
+        _plan=SimpleNamespace(on_down=None),
+        _wanted={},
+    )
+    ended = SimpleNamespace(muxed_conn=SimpleNamespace(peer_id=peer))
+    Engine._down(engine, ended)  # type: ignore[arg-type]
+    assert (len(moved), len(told)) == (others, 1 - others)
+
+
+def test_frames_of_gossip_are_bounded_in_bytes_and_in_subscriptions(parts: Parts) -> None:
+    pubsub, _ = parts
+    assert (pubsub.max_inbound_rpc_size, pubsub.max_subscriptions_per_rpc) == (1024 * 1024, 64)
+
+
+def test_what_others_say_our_address_is_is_not_believed() -> None:
+    host, _ = build_host(NodeKey.create(), Limits(), ())
+    assert host._observed_addr_manager is None
+
+
+def test_the_library_s_own_ping_does_not_take_our_answers() -> None:
+    async def measure() -> None:
+        with trio.fail_after(1):
+            await BoundedYamux._measure_rtt_loop(SimpleNamespace())  # type: ignore[arg-type]
+
+    trio.run(measure)
+
+
+def test_a_connection_whose_writer_is_stuck_can_be_ended() -> None:
+    """A stuck write holds the lock that the library's cleaning takes; closing the socket frees it."""
+
+    async def stuck() -> list[str]:
+        closed, lock, done = trio.Event(), trio.Lock(), list[str]()
+
+        async def write_for_ever() -> None:
+            async with lock:
+                await closed.wait()
+
+        async def close() -> None:
+            closed.set()
+
+        async def clean() -> None:
+            async with lock:
+                done.append("cleaned")
+
+        conn = SimpleNamespace(secured_conn=SimpleNamespace(close=close), _cleanup_on_error=clean)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write_for_ever)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(5):
+                await BoundedYamux.abort(conn)  # type: ignore[arg-type]
+        return done
+
+    assert trio.run(stuck) == ["cleaned"]
+
+
+def test_an_answer_that_nobody_takes_is_given_up() -> None:
+    async def stall() -> bool:
+        async def write(_data: bytes) -> None:
+            await trio.sleep_forever()
+
+        engine = SimpleNamespace(_limits=Limits(stream_timeout_s=0.01))
+        with trio.fail_after(5):
+            return await Engine._send(engine, SimpleNamespace(write=write), Reply(Status.OK, b"x"))  # type: ignore[arg-type]
+
+    assert trio.run(stall) is False

@@ -33,6 +33,25 @@ async def test_a_peer_that_was_down_for_long_is_found_again_at_once(new: New, ev
             await eventually(lambda: len(victim.peers()) == 1)
 
 
+async def test_a_dial_that_fails_is_ours_to_repeat_not_the_library_s(new: New) -> None:
+    async with new() as victim, new("gone") as gone:
+        address = gone.addresses[0]
+        await gone.__aexit__(None, None, None)
+        assert victim._engine is not None
+        tcp = victim._engine._swarm.tcp
+        dialled: list[Multiaddr] = []
+        dial = tcp.dial
+
+        async def counted(where: Multiaddr) -> object:
+            dialled.append(where)
+            return await dial(where)
+
+        tcp.dial = counted  # type: ignore[assignment, method-assign]
+        with pytest.raises(PeerUnreachable):
+            await victim.connect(address, timeout_s=30)
+        assert len(dialled) == 1
+
+
 async def test_a_port_belongs_to_one_transport(new: New) -> None:
     async with new("first") as first:
         port = int(first.addresses[0].split("/")[4])

@@ -83,10 +83,12 @@ class GuardedSwarm(Swarm):
 
     def _make_room(self) -> None:
         """Idle sockets lose their place to newcomers: the oldest of the address that holds most places goes."""
-        if len(self._handshakes) < self.limits.max_handshakes:
+        # Who has lost its place already is still on its way out; in a burst it must not be sent away twice.
+        held = [shake for shake in self._handshakes if not shake.scope.cancel_called]
+        if len(held) < self.limits.max_handshakes:
             return
-        busiest, _ = Counter(shake.ip for shake in self._handshakes).most_common(1)[0]
-        oldest = next(shake for shake in self._handshakes if shake.ip == busiest)
+        busiest, _ = Counter(shake.ip for shake in held).most_common(1)[0]
+        oldest = next(shake for shake in held if shake.ip == busiest)
         oldest.scope.cancel()
 
     async def _while_open(self, muxed: IMuxedConn, ip: str) -> None:
