@@ -19,12 +19,14 @@ from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.messages import Failed, Loaded
 from gesso_node.executors.port import Unfit
 from gesso_node.executors.worker import _or_failed
+from gesso_node.intake import Intake, Lacking
 from gesso_node.peer import Node
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.fields import Adapter
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import ModelManifest
+from gesso_protocol.policy import Refusal
 from gesso_protocol.result import ResultManifest
 from gesso_protocol.terms import Terms
 from gesso_protocol.training.share import late_from
@@ -43,6 +45,7 @@ from .trainings import (
 )
 
 pytestmark = pytest.mark.anyio
+NO_ROOM = "a run with checkpoints of 100 bytes has no room here"
 
 
 async def nothing_comes(world: World, node: Node, terms: Terms, word: str) -> None:
@@ -218,6 +221,18 @@ async def test_a_data_set_that_cannot_be_one_is_not_claimed(wrong: str, world: W
     terms = await world.submit(await training(world, dataset=forged.ref))
     assert await refused(world, node) == {"input-unavailable": 1}
     assert state_is(world, terms, TaskState.SUBMITTED)
+
+
+@pytest.mark.parametrize(("room", "fine"), [(200, True), (199, False)])
+async def test_a_state_that_has_no_room_is_not_asked_for(room: int, *, fine: bool, world: World) -> None:
+    await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    spec = rest(world, await training(world), b"x" * 100)
+    await world.blobs.put(b"x" * 100)
+    models = world.nodes[0]._models
+    intake = Intake(world.chains[0].as_chain(), world.blobs, models, needs_model=False, room_bytes=room)
+    terms = await world.submit(spec)
+    found = await intake.look(task_of(terms), spec, terms, spec.dataset)
+    assert found == (None if fine else Lacking(Refusal.INPUT_UNAVAILABLE, NO_ROOM))
 
 
 @pytest.mark.parametrize("more", [1, -1])
