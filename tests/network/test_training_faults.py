@@ -152,18 +152,20 @@ async def test_a_long_run_survives_its_requester_and_a_yank_and_can_be_stopped(t
 
 
 async def test_settings_that_break_at_once_cost_their_requester_the_time_and_the_node_nothing(tmp_path: Path) -> None:
-    async with Devnet.open(nodes=1, faults=FakeFaults(nan_at_step=2)) as net:
-        client, node = net.submitter, net.nodes[0].address
-        before, standing = (await client.balance()).deposit, (await net.chain.node(node)).standing
+    async with Devnet.open(nodes=3, faults=FakeFaults(nan_at_step=2)) as net:
+        client = net.submitter
+        before = (await client.balance()).deposit
+        standing = {node.address: (await net.chain.node(node.address)).standing for node in net.nodes}
         with anyio.fail_after(PATIENCE_S):
-            run = await client.train_lora(photos(tmp_path / "photos"), steps=40, rank=4)
+            run = await client.train_lora(photos(tmp_path / "photos"), steps=40, rank=4, audit="always")
             with pytest.raises(TaskFailed, match=r"nothing came of the training: nothing was learnt: .* update 3"):
                 await run.result()
             await until_state(net, run.id, TaskState.SETTLED)
         assert (await net.chain.done_of(run.id)).bps == 0
         assert (await client.balance()).deposit == before
-        assert (await net.chain.node(node)).standing == standing
-        assert await net.earned(node) == 0
+        for address, kept in standing.items():
+            assert (await net.chain.node(address)).standing == kept
+            assert await net.earned(address) == 0
         assert await net.balanced()
 
 
