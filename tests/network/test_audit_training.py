@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 from audit_acts import ALWAYS, RULES, arbiter_of, ended, outcome, said, stake, until_sealed
 from network_acts import until_state
@@ -35,15 +36,25 @@ async def ordered(net: Devnet, folder: Path, **settings: object) -> AsyncTrainin
     return await net.submitter.train_lora(photos(folder), audit="always", **given)
 
 
+async def opened_through_the_relay(net: Devnet, run: AsyncTraining) -> str:
+    """The blob of what the drawn segments start from, for an auditor whom the node does not answer."""
+    async with httpx.AsyncClient(base_url=net.relay.url, timeout=30) as relay:
+        reply = await relay.get(f"/v1/tasks/{run.id}/openings", params={"phase": "inputs"})
+    assert reply.status_code == 200, reply.text
+    return str(reply.json()["bundle"])
+
+
 async def test_an_honest_training_is_audited_by_two_and_paid(tmp_path: Path) -> None:
     async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS) as net:
         node = net.nodes[0]
         with anyio.fail_after(PATIENCE_S):
             run = await ordered(net, tmp_path / "photos")
             await until_sealed(net, run.id, 2)
+            inputs = await opened_through_the_relay(net, run)
             # All is lost but the wallet: the trace comes back from its backup.
             await node.stop()
             shutil.rmtree(node.settings.data_dir)
+            assert await opened_through_the_relay(net, run) == inputs  # which has the files that they name, too
             await node.start()
             assert await ended(net, run.id) is TaskState.SETTLED
         assert list((await said(net, run.id)).values()) == [AuditVerdict.PASS] * 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -115,6 +115,7 @@ class Explorer:
             older=older,
             states=tuple(TASK_STATES),
             wanted=wanted,
+            link=lambda **state: str(request.rel_url.with_query({**without(keep, "state"), **state})),
         )
 
     async def task(self, request: web.Request) -> web.StreamResponse:
@@ -195,6 +196,11 @@ class Explorer:
         health = self._health()
         html = self._templates.get_template(template).render(health=health, now=int(time.time()), **values)
         return web.Response(text=html, content_type="text/html", headers=_HEADERS)
+
+
+def without(query: Mapping[str, str], name: str) -> dict[str, str]:
+    """The query with one parameter left out."""
+    return {other: value for other, value in query.items() if other != name}
 
 
 def amount(value: Json) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from .browser import WIDE, browser
-from .fakechain import NODE, FakeChain, registered
+from .fakechain import ALICE, NODE, FakeChain, registered
 from .running import running
 from .showcase import LONG, PAGES, showcase
 
@@ -44,6 +44,10 @@ async def test_tasks_name_their_models_and_say_what_was_ordered(tmp_path: Path) 
     async with showcase(tmp_path) as relay:
         tasks = (await relay.client.get("/tasks")).text
         assert f">{LONG}@1</a>" in tasks
+        assert 'href="/tasks?state=held"' in tasks
+        of_alice = (await relay.client.get(PAGES["tasks-of"])).text
+        assert f'href="/tasks?requester={ALICE}&amp;state=held"' in of_alice  # filters add up
+        assert f'href="/tasks?requester={ALICE}"' in of_alice
         assert ">gesso-tiny@1</a>" in tasks
         assert "pictures with gesso-tiny@1, for 0.02" in (await relay.client.get(PAGES["task"])).text
 
