@@ -285,6 +285,10 @@ def test_metadata_for_other_tools(adapter: Path) -> None:
         assert notes["ss_network_alpha"] == "2"
         assert notes["modelspec.sai_model_spec"] == "1.0.1"
         assert notes["gesso.task"] == "0x00"
+        folders = json.loads(notes["ss_dataset_dirs"])
+        assert notes["ss_num_train_images"] == str(sum(one["n_repeats"] * one["img_count"] for one in folders.values()))
+        assert json.loads(notes["ss_tag_frequency"]).keys() == folders.keys()
+        assert json.loads(notes["ss_bucket_info"])["buckets"]["0"]["resolution"] == [64, 64]
         raw = (adapter / name).read_bytes()
         (header,) = struct.unpack("<Q", raw[:8])
         assert notes["sshs_model_hash"] == hashlib.sha256(raw[8 + header :]).hexdigest()

@@ -33,8 +33,13 @@ _FAMILIES = {768: ("sd_v1", "stable-diffusion-v1/lora"), 1024: ("sd_v2", "stable
 
 
 @torch.no_grad()
-def export_adapter(pipe: Any, network: Network, spec: TrainLora, folder: Path, provenance: Provenance) -> None:
-    """Write and prove the files; then the network is off the pipeline. Raises ModelInvalid when a reload differs."""
+def export_adapter(
+    pipe: Any, network: Network, spec: TrainLora, folder: Path, provenance: Provenance, notes: Mapping[str, str]
+) -> None:
+    """Write and prove the files; then the network is off the pipeline. Raises ModelInvalid when a reload differs.
+
+    `notes` are more entries for the files' metadata: what is known of the data set.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = network.weights()
     expected = probe(pipe, provenance.trigger)
@@ -45,8 +50,8 @@ def export_adapter(pipe: Any, network: Network, spec: TrainLora, folder: Path, p
     rows: list[Row] = [(name, "F32", array.shape, array.tobytes()) for name, array in weights.items()]
     others = kohya_rows(weights, spec.alpha)
     peft = {METADATA_KEY: json.dumps(settings, sort_keys=True)}
-    write_tensors(adapter, rows, {**metadata(spec, provenance, rows, pipe), **peft})
-    write_tensors(kohya, others, metadata(spec, provenance, others, pipe))
+    write_tensors(adapter, rows, {**notes, **metadata(spec, provenance, rows, pipe), **peft})
+    write_tensors(kohya, others, {**notes, **metadata(spec, provenance, others, pipe)})
     for path in (adapter, kohya):
         _prove(pipe, path, provenance.trigger, expected)
     (folder / CARD_FILE).write_text(json.dumps(card(spec, provenance), indent=1, sort_keys=True) + "\n")

@@ -20,6 +20,7 @@ from gesso_node.executors.lora.adapter_file import read_adapter
 from gesso_node.executors.lora.data import Pictures
 from gesso_node.executors.lora.export import export_adapter
 from gesso_node.executors.lora.fault import from_requester
+from gesso_node.executors.lora.kohya_notes import dataset_notes
 from gesso_node.executors.lora.network import Network
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Provenance
@@ -43,6 +44,7 @@ class PeftTrainer:
         self._scheduler_config = scheduler_config
         self._draws = Draws(inputs.seed)
         pictures = Pictures.open(inputs.dataset_dir, spec)
+        self._index = pictures.index
         self._samples = pictures.index.samples
         self._order = DataOrder(self._draws, self._samples, spec.batch, spec.accumulation)
         scheduler = make_scheduler(scheduler_config, "ddim", torch.float32)
@@ -133,7 +135,8 @@ class PeftTrainer:
         return side, side, pixels.numpy().tobytes()
 
     def export(self, folder: Path, provenance: Provenance) -> None:
-        export_adapter(self._pipe, self._network, self._spec, folder, provenance)
+        notes = dataset_notes(self._index, self._spec, provenance.trigger)
+        export_adapter(self._pipe, self._network, self._spec, folder, provenance, notes)
 
     def close(self) -> None:
         self._network.close()
