@@ -21,10 +21,21 @@ ALLOWED_CLASSES = {
 
 def check_index(index: Mapping[str, object]) -> None:
     """Raises ModelInvalid unless `model_index.json` names this pipeline and parts that are known to be harmless."""
-    if index.get("_class_name") != PIPELINE:
-        raise ModelInvalid(f"model_index.json names pipeline {str(index.get('_class_name'))[:80]!r}, not {PIPELINE}")
+    check_pipeline(index)
     for part in REQUIRED:
         _check_part(part, index.get(part))
+
+
+def check_pipeline(index: Mapping[str, object]) -> None:
+    """Raises ModelInvalid unless `model_index.json` names the pipeline that nodes run."""
+    if str(index.get("_class_name")).startswith("StableDiffusionXL"):
+        raise ModelInvalid(
+            "this is a Stable Diffusion XL model: its second text encoder and pooled embeddings are not supported yet, "
+            "neither for drawing nor for training",
+            hint="use a model of the Stable Diffusion 1 or 2 layout",
+        )
+    if index.get("_class_name") != PIPELINE:
+        raise ModelInvalid(f"model_index.json names pipeline {str(index.get('_class_name'))[:80]!r}, not {PIPELINE}")
 
 
 def _check_part(part: str, entry: object) -> None:

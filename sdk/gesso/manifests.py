@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 from pydantic_core import from_json
 
 from gesso.blobs.port import BlobStore
+from gesso.diffusers_layout import check_pipeline
 from gesso_protocol.errors import BlobCorrupt, BlobMissing, EncodingInvalid, ModelInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import ModelManifest
 
+INDEX = "model_index.json"
 MAX_CONFIG_BYTES = 256 * 1024
 _REMEMBERED = 128
 T = TypeVar("T")
@@ -38,6 +40,12 @@ class Manifests:
                 f"nobody serves the manifest of {what}", hint="nothing was paid; its publisher must put its files again"
             ) from None
         return _keep(self._known, ref, manifest)
+
+    async def check_base(self, ref: BlobRef, what: str) -> None:
+        """Raises ModelInvalid when a base is made for another pipeline than nodes run, BlobMissing as `read` does."""
+        index = await self.config(await self.read(ref, what), INDEX)
+        if "_class_name" in index:
+            check_pipeline(index)
 
     async def config(self, manifest: ModelManifest, path: str) -> dict[str, Any]:
         """A small JSON file of a model; empty when it has none, or it is not an object. Raises BlobMissing, …"""

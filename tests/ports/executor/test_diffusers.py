@@ -288,6 +288,7 @@ def make_deep(make_job: MakeJob) -> Path:
     ("change", "said"),
     [
         ({"_class_name": "OtherPipeline"}, "not StableDiffusionPipeline"),
+        ({"_class_name": "StableDiffusionXLPipeline"}, "second text encoder"),
         ({"unet": ["my_code", "UNet"]}, "not allowed"),
         ({"scheduler": ["my_code", "DDIMScheduler"]}, "not one of diffusers"),
         ({"vae": None}, "no vae"),
