@@ -28,6 +28,13 @@ contract Marketplace is IMarketplace {
 
     /// @dev A listing and its parents: what a settlement may have to walk.
     uint256 private constant MAX_LINEAGE = 4;
+    /// @dev Numbers of bundles begin above it, those of listings stay below.
+    uint64 private constant BUNDLES = 1 << 63;
+    uint256 private constant MAX_MEMBERS = 5;
+    /// @dev What a settlement of a bundle may have to pay.
+    uint256 private constant MAX_SHARES = 12;
+    /// @dev So that the members of a bundle share one word.
+    uint256 private constant MEMBER_BITS = 48;
 
     /// @inheritdoc IMarketplace
     uint16 public immutable maxRoyaltyBps;
@@ -39,6 +46,10 @@ contract Marketplace is IMarketplace {
     mapping(bytes32 nameHash => mapping(uint32 version => uint64 id)) private _ids;
     /// @inheritdoc IMarketplace
     mapping(bytes32 manifest => uint64 id) public listingOfManifest;
+    uint64 private _bundles;
+    /// @dev The members of a bundle, the lowest in the lowest bits.
+    mapping(uint64 id => uint256 members) private _members;
+    mapping(uint256 members => uint64 id) private _bundleIds;
 
     modifier onlyListingOwner(uint64 id) {
         address owner = _listings[id].owner;
@@ -104,6 +115,38 @@ contract Marketplace is IMarketplace {
     }
 
     /// @inheritdoc IMarketplace
+    function bundle(uint64[] calldata members) external returns (uint64 id) {
+        uint256 packed = _pack(members);
+        id = _bundleIds[packed];
+        if (id != 0) return id;
+        for (uint256 i; i < members.length; ++i) {
+            if (_listings[members[i]].owner == address(0)) revert ListingUnknown(members[i]);
+        }
+        id = BUNDLES | ++_bundles;
+        (_bundleIds[packed], _members[id]) = (id, packed);
+        uint256 shares = royaltiesOf(id).length;
+        if (shares > MAX_SHARES) revert BundleTooWide(shares, MAX_SHARES);
+        emit BundleMade(id, members);
+    }
+
+    /// @inheritdoc IMarketplace
+    function bundleOf(uint64[] calldata members) external view returns (uint64) {
+        return _bundleIds[_pack(members)];
+    }
+
+    /// @inheritdoc IMarketplace
+    function membersOf(uint64 id) external view returns (uint64[] memory members) {
+        members = new uint64[](MAX_MEMBERS);
+        uint256 count;
+        for (uint256 packed = _members[id]; packed != 0; packed >>= MEMBER_BITS) {
+            members[count++] = uint64(packed & ((1 << MEMBER_BITS) - 1));
+        }
+        assembly ("memory-safe") {
+            mstore(members, count)
+        }
+    }
+
+    /// @inheritdoc IMarketplace
     function listingOf(uint64 id)
         external
         view
@@ -134,6 +177,7 @@ contract Marketplace is IMarketplace {
 
     /// @inheritdoc IMarketplace
     function royaltiesOf(uint64 id) public view returns (Royalty[] memory royalties) {
+        if (id > BUNDLES) return _royaltiesOfBundle(_members[id]);
         royalties = new Royalty[](MAX_LINEAGE);
         uint256 count;
         // Unknown listings have no owner; publish bounds the walk.
@@ -156,6 +200,46 @@ contract Marketplace is IMarketplace {
     function latestOf(string calldata name) external view returns (address owner, uint32 version) {
         Name storage record = _names[keccak256(bytes(name))];
         return (record.owner, record.versions);
+    }
+
+    /// @dev Each listing once, also where several members are made from it; all within the limit of one.
+    function _royaltiesOfBundle(uint256 packed) private view returns (Royalty[] memory royalties) {
+        royalties = new Royalty[](MAX_MEMBERS * MAX_LINEAGE);
+        uint256 count;
+        uint256 sum;
+        for (; packed != 0; packed >>= MEMBER_BITS) {
+            Royalty[] memory lineage = royaltiesOf(uint64(packed & ((1 << MEMBER_BITS) - 1)));
+            uint256 before = count;
+            for (uint256 i; i < lineage.length && !_stands(royalties, before, lineage[i].listing); ++i) {
+                royalties[count++] = lineage[i];
+                sum += lineage[i].bps;
+            }
+        }
+        for (uint256 i; sum > maxRoyaltyBps && i < count; ++i) {
+            royalties[i].bps = uint16(uint256(royalties[i].bps) * maxRoyaltyBps / sum);
+        }
+        assembly ("memory-safe") {
+            mstore(royalties, count)
+        }
+    }
+
+    /// @dev Whether a listing is among the first `count`; its parents are then too.
+    function _stands(Royalty[] memory royalties, uint256 count, uint64 id) private pure returns (bool) {
+        for (uint256 i; i < count; ++i) {
+            if (royalties[i].listing == id) return true;
+        }
+        return false;
+    }
+
+    function _pack(uint64[] calldata members) private pure returns (uint256 packed) {
+        if (members.length < 2 || members.length > MAX_MEMBERS) revert BundleSizeOutOfRange(members.length);
+        uint64 last;
+        for (uint256 i; i < members.length; ++i) {
+            uint64 member = members[i];
+            if (member <= last || member >> MEMBER_BITS != 0) revert BundleNotSorted(member);
+            packed |= uint256(member) << (MEMBER_BITS * i);
+            last = member;
+        }
     }
 
     /// @dev Bounds what every later settlement walks and pays.

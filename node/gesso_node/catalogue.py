@@ -9,6 +9,8 @@ from gesso_protocol.spec import Spec
 
 BASE_MODEL_KIND = 0
 MAX_LISTINGS = 100_000
+MAX_BUNDLES = 10_000
+"""The one learnt first leaves, and is read again when it is named again."""
 
 
 class Catalogue:
@@ -17,6 +19,8 @@ class Catalogue:
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self._listings: dict[ListingId, Listing] = {}
+        self._bundles: dict[ListingId, tuple[ListingId, ...]] = {}
+        self._cap_bps: int | None = None
         self._models: dict[str, BlobRef] | None = None
         self._by_manifest: dict[BlobRef, tuple[ListingId, ...]] | None = None
 
@@ -31,6 +35,23 @@ class Catalogue:
         if len(self._listings) < MAX_LISTINGS or listing in self._listings:
             self._listings[listing] = await self._chain.listing(listing)
             self._models = self._by_manifest = None
+
+    async def knows(self, named: ListingId) -> bool:
+        """Whether we know what terms name, having asked the chain about a new bundle; listings we learn by events."""
+        if not royalties.is_bundle(named) or named in self._bundles:
+            return True
+        members = await self._chain.members_of(named)
+        if self._cap_bps is None:
+            self._cap_bps = await self._chain.max_royalty_bps()
+        if members and all(one in self._listings for one in members):
+            while len(self._bundles) >= MAX_BUNDLES:
+                del self._bundles[next(iter(self._bundles))]
+            self._bundles[named] = members
+        return named in self._bundles
+
+    def members(self, named: ListingId) -> tuple[ListingId, ...]:
+        """The listings that terms name: those of a bundle that we know, or the one."""
+        return self._bundles.get(named, (named,))
 
     def get(self, listing: ListingId) -> Listing | None:
         """A listing that we have seen."""
@@ -61,12 +82,14 @@ class Catalogue:
         return tuple(one for one in found if isinstance(one, Listing))
 
     def royalty_bps(self, listing: ListingId) -> int:
-        """What the owners of the model and of its parents get of a fee; 0 for no listing or one we have not seen."""
-        return royalties.royalty_bps(listing, self._listings)
+        """What owners get of a fee of terms that name this listing or bundle; 0 for one that we have not seen."""
+        if self._cap_bps is None or not royalties.is_bundle(listing):
+            return royalties.royalty_bps(listing, self._listings)
+        return sum(royalties.shares_bps(self.members(listing), self._listings, self._cap_bps).values())
 
     def pays_owners(self, spec: Spec, base: BlobRef, named: ListingId) -> bool:
-        """Whether terms that name this listing pay those whose models the task uses."""
-        return royalties.pays_its_owners(spec, base, named, self._listings, self._listed)
+        """Whether terms that name this listing or bundle pay those whose models the task uses."""
+        return royalties.pays_its_owners(spec, base, named, self._listings, self._listed, self._bundles)
 
     @property
     def _listed(self) -> dict[BlobRef, tuple[ListingId, ...]]:

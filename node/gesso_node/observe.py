@@ -128,6 +128,7 @@ class Observer:
 
     async def _apply(self, event: on_chain.ContractEvent, now: int) -> None:
         if isinstance(event, on_chain.TaskSubmitted):
+            await self._catalogue.knows(event.terms.model)
             self._submitted(event, now)
         elif isinstance(event, on_chain.ListingPublished | on_chain.ListingYanked):
             await self._catalogue.learn(event.listing)
@@ -142,7 +143,8 @@ class Observer:
 
     def _submitted(self, event: on_chain.TaskSubmitted, now: int) -> None:
         if self._demand is not None:
-            self._demand.note(event.terms.model, event.at)
+            for listing in self._catalogue.members(event.terms.model):
+                self._demand.note(listing, event.at)
         record = TaskRecord(event.task, TaskState.SUBMITTED, None, event.at, event.seed)
         known = self._book.get(event.task)
         if known is None:

@@ -47,6 +47,11 @@ class Policy:
         self._needs_model = needs_model
         self._pace = pace
 
+    async def knows(self, terms: Terms) -> bool:
+        """Whether the chain has told us what the terms name; the bundle of a task that is ahead of its block it may not
+        know yet. Raises Unreachable, ChainError."""
+        return await self._catalogue.knows(terms.model)
+
     def offer(self) -> Offer:
         """What the node says in public that it can do."""
         wanted = self._settings

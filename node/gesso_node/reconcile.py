@@ -202,6 +202,10 @@ class Reconciler:
         spec = await self._read_spec(known, now)
         if known.not_before > now:
             return
+        if not await self._policy.knows(known.terms) and known.model_tries < SPEC_TRIES:
+            known.model_tries += 1
+            known.not_before = now + 1
+            return
         due = self._book.view(known).due or now
         free = self._slots - self._book.held()
         verdict = self._policy.judge(spec, known.terms, free_slots=free, claim_left_s=due - now)

@@ -28,6 +28,7 @@ from gesso.feed import TaskFeed
 from gesso.image import Image
 from gesso.manifests import Manifests
 from gesso.market.client import AsyncMarket
+from gesso.market.owed import owed_by
 from gesso.quote import AuditChoice, Quote, audit_mode, check_ceiling, make_quote
 from gesso.rests import RestsOf
 from gesso.sending import send
@@ -215,6 +216,7 @@ class AsyncClient:
         """
         listing = await self._ports.directory.usable(base)
         label = f"{listing.name}@{listing.version}"
+        await self._expect_usable(listing.manifest, label)
         wanted = spec_fields(settings)
         if continue_from is not None:
             wanted |= agree(continue_from, await self._adapters.form(continue_from, listing.manifest), settings)
@@ -285,8 +287,8 @@ class AsyncClient:
     async def quote(self, spec: Spec, *, fee: str | None = None, audit: AuditChoice = "sampled") -> Quote:
         """What the spec costs and who could run it. Raises NoEligibleNode, FeeTooLow, UsageError."""
         audit_mode(audit)
-        listing = await self._royalty_listing(spec)
         params = await self.params()
+        owed = await owed_by(self._ports.directory, spec, params.max_royalty_bps)
         offers = await self._ports.directory.offers()
         if not offers and await self._ports.chain.total_weight() == 0:
             raise NoEligibleNode("no node is registered and active on this network", hint="start one: gesso node init")
@@ -295,7 +297,7 @@ class AsyncClient:
             offers,
             fee=None if fee is None else parse_amount(fee),
             min_fee=params.min_fee,
-            royalty_bps=sum(share.bps for share in await self._ports.chain.royalties(listing.id)),
+            royalties_bps=owed.bps,
             protocol_bps=params.protocol_fee_bps,
             audit=audit,
             audit_fee=params.audit_fee,
@@ -323,17 +325,19 @@ class AsyncClient:
         listing = await ports.directory.usable(spec.model)
         if spec.model_manifest not in (None, listing.manifest):
             raise UsageError(f"{spec.model} is not the model that the spec pins by hash")
-        await self._expect_served(listing.manifest, spec.model)
-        listing = await self._royalty_listing(spec)
+        await self._expect_usable(listing.manifest, spec.model)
+        owed = await owed_by(ports.directory, spec, params.max_royalty_bps)
         quote = await self.quote(spec, fee=fee, audit=audit)
         ceiling = max_fee if max_fee is not None else ports.max_fee
         check_ceiling(quote, None if ceiling is None else parse_amount(ceiling))
         await self._check_funds(quote.total)
+        # Several LoRAs are named by one number, which the first who uses just these together has the chain give out.
+        model = owed.members[0] if len(owed.members) == 1 else await ports.chain.bundle(owed.members)
         terms = Terms(
             requester=self.address,
             fee=quote.fee,
             spec=spec_ref(spec),
-            model=listing.id,
+            model=model,
             kind=int(spec.task_kind),
             claim_window_s=_within(claim_window_s, params.min_claim_window_s, params.max_claim_window_s),
             commit_window_s=_within(commit_window_s, params.min_commit_window_s, params.max_commit_window_s),
@@ -460,23 +464,11 @@ class AsyncClient:
             raise UsageError("the client is not open", hint="async with AsyncClient() as gesso: …")
         return self._feed_now
 
-    async def _royalty_listing(self, spec: Spec) -> Listing:
-        """The listing whose lineage is paid: the first LoRA of the marketplace that is used, else the base."""
-        used: Sequence[Adapter] = spec.loras if isinstance(spec, TextToImage) else ()
-        if isinstance(spec, TrainLora) and spec.continue_from is not None:
-            used = (spec.continue_from,)
-        named = next((one for one in used if one.ref), None)
-        if named is None:
-            return await self.model(spec.model)
-        listing = await self.model(named.ref)
-        if listing.manifest != named.manifest:
-            raise UsageError(f"{named.ref} is not the LoRA that the spec pins by hash")
-        return listing
-
-    async def _expect_served(self, manifest: BlobRef, what: str) -> None:
-        """Raises BlobMissing for a model that nobody serves and no node has, before anything is paid for it."""
+    async def _expect_usable(self, manifest: BlobRef, what: str) -> None:
+        """Raises BlobMissing for a model that nobody serves and no node has, ModelInvalid for one that no node can run,
+        before anything is paid for it."""
         try:
-            await self._manifests.read(manifest, what)
+            await self._manifests.check_base(manifest, what)
         except (BlobMissing, Unreachable):
             if not await self._ports.directory.at_hand(manifest):
                 raise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
 from gesso_protocol.ids import Address
-from gesso_protocol.money import BPS, Split, Wei, format_amount, split_fee
+from gesso_protocol.money import BPS, Split, Wei, format_amount, split_along
 from gesso_protocol.policy import Offer, fits
 from gesso_protocol.spec import Spec, TrainLora
 from gesso_protocol.terms import AuditMode
@@ -62,7 +63,7 @@ def make_quote(
     *,
     fee: Wei | None,
     min_fee: Wei,
-    royalty_bps: int,
+    royalties_bps: Sequence[int],
     protocol_bps: int,
     audit: AuditChoice = "sampled",
     audit_fee: Wei = _NOTHING,
@@ -71,7 +72,7 @@ def make_quote(
 
     `offers` None means that nobody could be asked. Raises NoEligibleNode, FeeTooLow with what would do.
     """
-    taken_bps = royalty_bps + protocol_bps
+    taken_bps = sum(royalties_bps) + protocol_bps
     prices = {
         node: gross(offer.price.quote(spec), taken_bps) for node, offer in (offers or {}).items() if fits(spec, offer)
     }
@@ -87,7 +88,8 @@ def make_quote(
         enough = format_amount(readable(floor))
         raise FeeTooLow(f"{format_amount(chosen)} is offered and {enough} is asked", hint=f"offer more: --fee {enough}")
     eligible = tuple(node for node, price in prices.items() if price <= chosen)
-    split = split_fee(chosen, royalty_bps, protocol_bps)
+    shares = split_along(chosen, royalties_bps, protocol_bps)
+    split = Split(node=shares.node, royalty=shares.royalty, protocol=shares.protocol)
     asked = audit_fee if audit == "always" else _NOTHING
     return Quote(chosen, min_fee, split, eligible, None if offers is None else len(offers), audit, asked)
 

@@ -144,16 +144,20 @@ class Shares:
 
 MAX_LINEAGE = 4
 """A listing and its parents, at most."""
+MAX_MEMBERS = 5
+"""Listings of a bundle, at most; two at least."""
+MAX_SHARES = 12
+"""Listings that earn of one task, at most: a bundle's members and their parents."""
 
 
 def split_along(fee: int, royalties_bps: Sequence[int], protocol_bps: int) -> Shares:
-    """Divide a fee among the listing's lineage (its own royalty first, then each parent's), protocol and node.
+    """Divide a fee among a listing and its parents, or a bundle's, protocol and node.
 
-    Every share but the node's is rounded down by itself, so a lineage never takes more than its basis points' sum.
-    Raises `UsageError` for shares below zero or above 10,000 together, and for more than `MAX_LINEAGE` royalties.
+    Every share but the node's is rounded down by itself, so owners never take more than their basis points' sum.
+    Raises `UsageError` for shares below zero or above 10,000 together, and for more than `MAX_SHARES` royalties.
     """
-    if len(royalties_bps) > MAX_LINEAGE:
-        raise UsageError(f"a listing has at most {MAX_LINEAGE - 1} parents above it")
+    if len(royalties_bps) > MAX_SHARES:
+        raise UsageError(f"at most {MAX_SHARES} listings earn of one task")
     if min(*royalties_bps, protocol_bps, 0) < 0 or sum(royalties_bps) + protocol_bps > BPS:
         raise UsageError("royalties and protocol fee together are at most 10000 basis points")
     whole = Wei(fee)

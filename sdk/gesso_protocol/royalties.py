@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
-from gesso_protocol.ids import NO_LISTING, BlobRef, ListingId
+from gesso_protocol.ids import BlobRef, ListingId
 from gesso_protocol.money import MAX_LINEAGE
 from gesso_protocol.spec import Spec, TrainLora
+
+BUNDLES = 1 << 63
+"""Numbers above this are those of bundles: several listings whose owners all earn, named by terms like one."""
 
 
 class Listed(Protocol):
@@ -21,6 +24,15 @@ class Listed(Protocol):
     def parent(self) -> ListingId | None: ...
     @property
     def royalty_bps(self) -> int: ...
+
+
+Bundles: TypeAlias = Mapping[ListingId, tuple[ListingId, ...]]
+"""The members of each bundle that is known."""
+
+
+def is_bundle(number: ListingId) -> bool:
+    """Whether terms that name this number name several listings."""
+    return number > BUNDLES
 
 
 def lineage(start: ListingId, listings: Mapping[ListingId, Listed]) -> Iterator[Listed]:
@@ -37,6 +49,46 @@ def lineage(start: ListingId, listings: Mapping[ListingId, Listed]) -> Iterator[
 def royalty_bps(start: ListingId, listings: Mapping[ListingId, Listed]) -> int:
     """What the owners of a listing and of its parents get of a fee; 0 for no listing or one that is not known."""
     return sum(listing.royalty_bps for listing in lineage(start, listings))
+
+
+def sharers(members: Sequence[ListingId], listings: Mapping[ListingId, Listed]) -> tuple[Listed, ...]:
+    """The members and their parents, each once, as far as they are known."""
+    found: dict[ListingId, Listed] = {}
+    for member in members:
+        for listing in lineage(member, listings):
+            if listing.id in found:
+                break  # its parents are there too
+            found[listing.id] = listing
+    return tuple(found.values())
+
+
+def shares_bps(
+    members: Sequence[ListingId], listings: Mapping[ListingId, Listed], cap_bps: int
+) -> dict[ListingId, int]:
+    """What each of the `sharers` gets of a fee. Where several members ask for more than the market's cap together, all
+    get less in proportion, rounded down; a single listing never does, its publishing was refused."""
+    asked = {listing.id: listing.royalty_bps for listing in sharers(members, listings)}
+    total = sum(asked.values())
+    return asked if total <= cap_bps else {number: bps * cap_bps // total for number, bps in asked.items()}
+
+
+def least_members(wanted: Sequence[ListingId], listings: Mapping[ListingId, Listed]) -> tuple[ListingId, ...]:
+    """Those of `wanted`, rising, that terms must name so that all owners are paid: not one that asks for nothing that
+    the others' lineages do not pay already. One at least."""
+    left = sorted(set(wanted))
+    for number in list(left):
+        others = [one for one in left if one != number]
+        if others and _asking(number, listings) <= _paid(others, listings):
+            left = others
+    return tuple(left)
+
+
+def _asking(number: ListingId, listings: Mapping[ListingId, Listed]) -> set[ListingId]:
+    return {one.id for one in lineage(number, listings) if one.royalty_bps}
+
+
+def _paid(members: Sequence[ListingId], listings: Mapping[ListingId, Listed]) -> set[ListingId]:
+    return {one.id for one in sharers(members, listings)}
 
 
 def used_adapters(spec: Spec) -> tuple[BlobRef, ...]:
@@ -60,18 +112,24 @@ def pays_its_owners(
     named: ListingId,
     listings: Mapping[ListingId, Listed],
     listed: Mapping[BlobRef, tuple[ListingId, ...]],
+    bundles: Bundles,
 ) -> bool:
-    """Whether terms that name listing `named` pay whom the spec's models belong to; `listed` is `by_manifest`.
+    """Whether terms that name this listing or bundle pay whom the spec's models belong to; `listed` is `by_manifest`.
 
-    That is a listing of a LoRA that is used, if one is listed as made from this base, else one of the base. A LoRA
-    whose publisher left its base out earns nothing. Where nobody asks for a royalty, any listing will do.
+    Owed is every LoRA that is used and listed as made from this base; where there is none, the base. A LoRA whose
+    publisher left its base out earns nothing. What is named must be owed, and everybody owed who asks for a royalty
+    must be along its lineage, or a member's. Where nobody asks for a royalty, any listing will do.
     """
-    owed = [
-        number
-        for ref in used_adapters(spec)
-        for number in listed.get(ref, ())
-        if any(one.manifest == base for one in lineage(number, listings))
-    ] or list(listed.get(base, ()))
-    if named != NO_LISTING and named in owed:
+    made_from = [_made_from(base, listed.get(ref, ()), listings) for ref in used_adapters(spec)]
+    owed = [numbers for numbers in made_from if numbers] or [list(listed.get(base, ()))]
+    if all(royalty_bps(number, listings) == 0 for numbers in owed for number in numbers):
         return True
-    return all(royalty_bps(number, listings) == 0 for number in owed)
+    members = bundles.get(named, (named,))
+    if not all(any(member in numbers for numbers in owed) for member in members):
+        return False
+    paid = _paid(members, listings)
+    return all(any(number in members or _asking(number, listings) <= paid for number in numbers) for numbers in owed)
+
+
+def _made_from(base: BlobRef, numbers: Sequence[ListingId], listings: Mapping[ListingId, Listed]) -> list[ListingId]:
+    return [number for number in numbers if any(one.manifest == base for one in lineage(number, listings))]

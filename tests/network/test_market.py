@@ -19,6 +19,7 @@ from gesso_devnet.network import Devnet
 from gesso_protocol.errors import BlobMissing, ChainReverted, UsageError
 from gesso_protocol.ids import BlobRef, ListingId
 from gesso_protocol.money import Wei, split_along
+from gesso_protocol.royalties import is_bundle, shares_bps
 from gesso_protocol.spec import TextToImage, spec_bytes, spec_ref
 from gesso_protocol.terms import Terms
 
@@ -88,6 +89,33 @@ async def test_train_publish_draw_train_on(net: Devnet, alice: AsyncClient, tmp_
     assert await bob.market.previews("alice/zbx") == [sample.read_bytes()]
     found = await bob.market.search("zbx", kind="lora", base="gesso-tiny")
     assert [one.listing.id for one in found] == [listing.id]
+
+
+async def test_every_owner_of_several_loras_earns_and_their_base_once(
+    net: Devnet, alice: AsyncClient, tmp_path: Path
+) -> None:
+    bob, base = net.submitter, await net.submitter.model("gesso-tiny")
+    params = await bob.params()
+    loras = [lora(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (11, 12)]
+    with anyio.fail_after(100):
+        first = await alice.market.publish(loras[0], "alice/one", licence="MIT", base="gesso-tiny", royalty="5%")
+        second = await alice.market.publish(loras[1], "alice/two", licence="MIT", base="gesso-tiny", royalty="3%")
+        spec = await bob.spec("both", loras=["alice/two@1:0.5", "alice/one@1"], seed=5)
+        quote = await bob.quote(spec)
+        tasks = [await bob.submit(spec) for _ in range(2)]
+        receipts = [(await task.result(until="settled")).receipt for task in tasks]
+        terms = tasks[0].terms
+        assert is_bundle(terms.model)
+        assert terms.model == tasks[1].terms.model, "one bundle for the same LoRAs"
+        assert await net.chain.members_of(terms.model) == (first.id, second.id)
+        bps = shares_bps((first.id, second.id), {one.id: one for one in (base, first, second)}, params.max_royalty_bps)
+        assert sum(bps.values()) < 500 + base.royalty_bps + 300, "more than the market's cap is asked for"
+        shares = split_along(terms.fee, list(bps.values()), params.protocol_fee_bps)
+        assert [receipt.royalty for receipt in receipts] == [shares.royalty] * 2 == [quote.split.royalty] * 2
+        for name, each in (("alice/one", shares.royalties[0]), ("alice/two", shares.royalties[2])):
+            stats = await bob.market.stats(name)
+            assert (stats.uses, stats.earned) == (2, 2 * int(each))
+        assert (await alice.earnings()).reconciled
 
 
 async def test_names_and_royalties_are_refused_before_anything_is_sent(

@@ -41,6 +41,18 @@ interface IMarketplace {
     /// @notice Royalties of a listing go to `to` from now on.
     event ListingTransferred(uint64 indexed id, address indexed from, address indexed to);
 
+    /// @notice Tasks that use all of `members` name `id`; who made it has no part in it.
+    event BundleMade(uint64 indexed id, uint64[] members);
+
+    /// @notice Thrown when a bundle has fewer than two or more than five members.
+    error BundleSizeOutOfRange(uint256 members);
+
+    /// @notice Thrown when a bundle's members do not rise, or one has a number too high to be remembered in a bundle.
+    error BundleNotSorted(uint64 member);
+
+    /// @notice Thrown when a bundle's members and their parents are more than `most` listings.
+    error BundleTooWide(uint256 listings, uint256 most);
+
     /// @notice Thrown when a name is not 1 to 64 characters: one part, or a publisher's and one more with a slash
     /// between. A part is of a-z, 0-9, dot, dash and underscore and starts with a letter or digit.
     error NameInvalid(string name);
@@ -101,6 +113,18 @@ interface IMarketplace {
     /// @notice Gives a listing and its royalties to `to`. Owner only; the name stays with its first publisher.
     function transferListing(uint64 id, address to) external;
 
+    /// @notice The number that a task names which uses several listings, so that each of them earns. Anyone may ask for
+    /// one; the same members have the same number for good.
+    /// @param members Two to five listings, rising.
+    /// @return id From 2^63 + 1 up: never that of a listing.
+    function bundle(uint64[] calldata members) external returns (uint64 id);
+
+    /// @notice The number of a bundle; 0 while nobody asked for it.
+    function bundleOf(uint64[] calldata members) external view returns (uint64);
+
+    /// @notice The members of a bundle, rising; empty for an unknown one.
+    function membersOf(uint64 id) external view returns (uint64[] memory);
+
     /// @notice The whole record of a listing.
     function listingOf(uint64 id)
         external
@@ -118,7 +142,8 @@ interface IMarketplace {
         );
 
     /// @notice Who earns on a task of a listing, and how much: the listing first, then its parents. Empty for unknown
-    /// listings. One storage read a listing.
+    /// listings. One storage read a listing. Of a bundle: each member and its parents, each listing once; where they ask
+    /// for more than `maxRoyaltyBps` together, each gets that much less in proportion, rounded down.
     function royaltiesOf(uint64 id) external view returns (Royalty[] memory);
 
     /// @notice The first listing of a manifest, whose owner owns the manifest; 0 when nobody published it.

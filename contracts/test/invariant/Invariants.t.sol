@@ -61,9 +61,10 @@ contract InvariantsTest is Fixture {
             members.leave(draw(), draw());
             market.publish(draw(), uint64(draw()), uint16(draw()), draw());
             market.transfer(uint64(draw()), draw(), draw());
+            market.bundle(uint64(i), uint64(7 * i), 0);
             market.yank(uint64(draw()), draw());
         }
-        string[15] memory steps = [
+        string[16] memory steps = [
             "submit",
             "claim",
             "commit",
@@ -78,6 +79,7 @@ contract InvariantsTest is Fixture {
             "leave",
             "derive",
             "transfer",
+            "bundle",
             "yank"
         ];
         for (uint256 i; i < steps.length; ++i) {

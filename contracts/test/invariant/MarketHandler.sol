@@ -38,6 +38,16 @@ contract MarketHandler is Actor {
         steal(manifest, who % 3 + 1);
     }
 
+    function bundle(uint64 first, uint64 second, uint256 time) external after_(time) {
+        uint64 count = marketplace.listingCount();
+        if (count < 2) return;
+        uint64[] memory members = new uint64[](2);
+        members[0] = 1 + first % (count - 1);
+        members[1] = members[0] + 1 + second % (count - members[0]);
+        world.noteBundle(marketplace.bundle(members));
+        world.noteStep("bundle");
+    }
+
     function transfer(uint64 id, uint256 to, uint256 time) external after_(time) {
         if (marketplace.listingCount() == 0) return;
         id = 1 + id % marketplace.listingCount();

@@ -45,8 +45,7 @@ contract TaskHandler is Actor {
         uint256 most = balance < 10 ether ? balance : 10 ether;
         uint32 claimWindow = uint32(clamp(windows, 10, 300));
         uint32 commitWindow = uint32(clamp(windows >> 16, 10, 300));
-        // Any listing, none, or one that is not there yet.
-        model %= world.marketplace().listingCount() + 2;
+        model = world.modelOf(model);
         // Every other one is a training.
         uint8 kind = uint8(1 + nonce % 2);
         fee = uint96(clamp(fee, 1000, most));

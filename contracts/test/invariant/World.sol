@@ -20,6 +20,7 @@ contract World {
     address[] public publishers;
     address[] public nodes;
     Terms[] private _tasks;
+    uint64[] private _bundles;
 
     /// @dev Moved across the border of the board and of the registry, base units.
     uint256 public deposited;
@@ -37,6 +38,7 @@ contract World {
     /// @dev What publishers and treasury are due by the listings' own words, and what they took out.
     mapping(address account => uint256) public earned;
     mapping(address account => uint256) public taken;
+    uint64[] private _sharers;
 
     constructor(DevToken token_, NodeRegistry registry_, TaskBoard board_) {
         (token, registry, board) = (token_, registry_, board_);
@@ -75,16 +77,39 @@ contract World {
         isPart[taskId] = true;
     }
 
-    /// @dev Walks up from the listing that a task names, without asking what the board asks.
+    /// @dev Walks up from what a task names, without asking what the board asks.
     function noteShares(Terms calldata terms) external {
         uint256 due = dueOf(terms);
         earned[board.treasury()] += due * _protocolBps / 10_000;
-        uint64 id = terms.model;
-        while (id != 0 && id <= marketplace.listingCount()) {
-            (address owner,,, uint64 parent, uint16 royaltyBps,,,,) = marketplace.listingOf(id);
-            earned[owner] += due * royaltyBps / 10_000;
-            id = parent;
+        delete _sharers;
+        uint64[] memory members = membersOf(terms.model);
+        for (uint256 i; i < members.length; ++i) {
+            for (uint64 id = members[i]; id != 0 && id <= marketplace.listingCount() && !shares(id);) {
+                _sharers.push(id);
+                (,,, id,,,,,) = marketplace.listingOf(id);
+            }
         }
+        uint256 asked;
+        for (uint256 i; i < _sharers.length; ++i) {
+            asked += royaltyOf(_sharers[i]);
+        }
+        uint256 most = marketplace.maxRoyaltyBps();
+        for (uint256 i; i < _sharers.length; ++i) {
+            uint256 bps = royaltyOf(_sharers[i]);
+            if (asked > most) bps = bps * most / asked;
+            (address owner,,,,,,,,) = marketplace.listingOf(_sharers[i]);
+            earned[owner] += due * bps / 10_000;
+        }
+    }
+
+    function noteBundle(uint64 id) external {
+        _bundles.push(id);
+    }
+
+    /// @dev Any listing, none, one that is not there yet, or a bundle.
+    function modelOf(uint64 seed) external view returns (uint64) {
+        if (seed % 3 == 0 && _bundles.length != 0) return _bundles[seed / 3 % _bundles.length];
+        return seed % (marketplace.listingCount() + 2);
     }
 
     function noteStake(uint256 amount) external {
@@ -108,6 +133,24 @@ contract World {
         if (wasPaid) paid[taskId]++;
         else refunded[taskId]++;
         ended[taskId] = stateOf(taskId);
+    }
+
+    function membersOf(uint64 model) private view returns (uint64[] memory members) {
+        members = marketplace.membersOf(model);
+        if (members.length != 0) return members;
+        members = new uint64[](1);
+        members[0] = model;
+    }
+
+    function shares(uint64 id) private view returns (bool) {
+        for (uint256 i; i < _sharers.length; ++i) {
+            if (_sharers[i] == id) return true;
+        }
+        return false;
+    }
+
+    function royaltyOf(uint64 id) private view returns (uint16 bps) {
+        (,,,, bps,,,,) = marketplace.listingOf(id);
     }
 
     // ------------------------------------------------------------------ sums

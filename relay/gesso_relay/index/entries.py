@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-Subject: TypeAlias = Literal["task", "node", "model", "audit"]
+Subject: TypeAlias = Literal["task", "node", "model", "bundle", "audit"]
 Json: TypeAlias = bool | int | str | list["Json"] | dict[str, "Json"] | None
 Document: TypeAlias = dict[str, Json]
 

@@ -188,6 +188,11 @@ def _(event: on_chain.RoyaltyPaid) -> Fact:
     return "model", str(event.listing), "royalty", {"to": str(event.owner), "amount": str(int(event.amount))}
 
 
+@_fact.register(on_chain.BundleMade)
+def _(event: on_chain.BundleMade) -> Fact:
+    return "bundle", str(event.bundle), "bundled", {"members": [str(one) for one in event.members]}
+
+
 @_fact.register(on_chain.ListingTransferred)
 def _(event: on_chain.ListingTransferred) -> Fact:
     return "model", str(event.listing), "transferred", {"owner": str(event.owner)}

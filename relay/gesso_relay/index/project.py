@@ -86,4 +86,14 @@ def _model(document: Document | None, entry: Entry) -> Document | None:
     return {**document, **entry.data, "changed_at": entry.at}
 
 
-_STEPS: dict[Subject, _Step] = {"task": _task, "node": _node, "model": _model, "audit": advance_audit}
+def _bundle(_: Document | None, entry: Entry) -> Document:
+    return {"id": entry.key, **entry.data}
+
+
+_STEPS: dict[Subject, _Step] = {
+    "task": _task,
+    "node": _node,
+    "model": _model,
+    "bundle": _bundle,
+    "audit": advance_audit,
+}

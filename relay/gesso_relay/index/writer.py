@@ -18,9 +18,12 @@ _TABLES: dict[Subject, Table] = {
     "task": tables.tasks,
     "node": tables.nodes,
     "model": tables.models,
+    "bundle": tables.bundles,
     "audit": tables.audits,
 }
-_BEGINNINGS = ("submitted", "registered", "published", *BEGINNINGS)
+_BEGINNINGS = ("submitted", "registered", "published", "bundled", *BEGINNINGS)
+_TAKEN_BACK: dict[Subject, int] = {"model": 1, "bundle": 1}
+"""After all others: the uses that go with tasks are counted back along listings and bundles that may go too."""
 
 
 class Writer:
@@ -67,8 +70,7 @@ class Writer:
                 )
             ]
             await db.execute(delete(tables.entries).where(gone))
-            # tasks first: the uses that go with them are counted back along listings that may go too
-            for subject, key in sorted(touched, key=lambda one: one[0] == "model"):
+            for subject, key in sorted(touched, key=lambda one: _TAKEN_BACK.get(one[0], 0)):
                 await self._rebuild(db, subject, key)
             await self._move(db, cursor)
         return tuple(touched)
@@ -165,4 +167,6 @@ def _columns(subject: Subject, document: Document) -> dict[str, object]:
         return {name: document.get(name) for name in ("state", "requester", "node", "model")}
     if subject == "audit":
         return {"state": document["state"], "node": document["node"]}
+    if subject == "bundle":
+        return {}
     return {"state": document["state"]}

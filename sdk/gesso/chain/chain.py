@@ -384,9 +384,30 @@ class Chain:
         )
 
     async def royalties(self, listing: ListingId) -> tuple[Royalty, ...]:
-        """Who earns on a task of the listing: its owner first, then those of its parents. Empty for an unknown one."""
+        """Who earns on a task of the listing or bundle: its owner first, then those of its parents. Empty for an
+        unknown one."""
         (found,) = await self._read(MARKETPLACE, "royaltiesOf", int(listing))
         return tuple(Royalty(listing=ListingId(number), owner=Address(owner), bps=bps) for number, owner, bps in found)
+
+    async def bundle(self, members: Sequence[ListingId]) -> ListingId:
+        """The number under which tasks pay all these listings, rising; made with a transaction if nobody has yet."""
+        number = await self.bundle_of(members)
+        if number is None:
+            await self._send(MARKETPLACE, "bundle", [int(one) for one in members])
+            number = await self.bundle_of(members)
+        if number is None:
+            raise ChainError("the bundle was made, and the chain does not know it")
+        return number
+
+    async def bundle_of(self, members: Sequence[ListingId]) -> ListingId | None:
+        """The number of a bundle, if somebody has made it."""
+        (found,) = await self._read(MARKETPLACE, "bundleOf", [int(one) for one in members])
+        return ListingId(found) if found else None
+
+    async def members_of(self, bundle: ListingId) -> tuple[ListingId, ...]:
+        """The listings of a bundle; none for an unknown one."""
+        (found,) = await self._read(MARKETPLACE, "membersOf", int(bundle))
+        return tuple(map(ListingId, found))
 
     async def transfer_listing(self, listing: ListingId, to: Address) -> TxReceipt:
         """Give a listing and its royalties away, from the next settlement on."""
@@ -409,6 +430,10 @@ class Chain:
         """Who alone may publish under a name, or as a publisher; None when nobody has yet."""
         owner = (await self._read(MARKETPLACE, "latestOf", name))[0]
         return None if owner == ZERO else Address(owner)
+
+    async def max_royalty_bps(self) -> int:
+        """What the owners that one task names may get of its fee together."""
+        return int((await self._read(MARKETPLACE, "maxRoyaltyBps"))[0])
 
     async def listing_count(self) -> int:
         """Listings have the ids 1 to this."""

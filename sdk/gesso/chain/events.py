@@ -216,6 +216,14 @@ class ListingYanked(Happened):
     yanked: bool
 
 
+class BundleMade(Happened):
+    """Tasks that use all of `members` name `bundle` as their model."""
+
+    kind: Literal["bundle-made"] = "bundle-made"
+    bundle: ListingId
+    members: tuple[ListingId, ...]
+
+
 class ListingTransferred(Happened):
     kind: Literal["listing-transferred"] = "listing-transferred"
     listing: ListingId
@@ -260,6 +268,7 @@ ContractEvent: TypeAlias = (
     | ListingPublished
     | ListingYanked
     | ListingTransferred
+    | BundleMade
     | AuditFeeReturned
     | AuditEvent
 )
@@ -322,6 +331,7 @@ _KINDS: dict[str, tuple[type[Any], dict[str, str]]] = {
         },
     ),
     "ListingYanked": (ListingYanked, {"id": "listing", "yanked": "yanked"}),
+    "BundleMade": (BundleMade, {"id": "bundle", "members": "members"}),
     "ListingTransferred": (ListingTransferred, {"id": "listing", "from": "previous", "to": "owner"}),
     **audit_events.KINDS,
 }
@@ -367,6 +377,6 @@ class EventDecoder:
 
 
 def _plain(value: Any) -> Any:
-    if not isinstance(value, tuple):
+    if not isinstance(value, tuple) or isinstance(value[0], int):
         return value
     return b"".join(value) if isinstance(value[0], bytes) else Terms.from_tuple(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gesso.chain import events as on_chain
 from gesso.chain.records import Listing
 from gesso_protocol.ids import NO_LISTING, ListingId, TaskId
-from gesso_protocol.royalties import lineage, royalty_bps
+from gesso_protocol.royalties import royalty_bps, sharers
 
 
 @dataclass(slots=True)
@@ -26,6 +26,7 @@ class MarketFacts:
     listings: dict[ListingId, Listing] = field(default_factory=dict)
     tallies: dict[ListingId, Tally] = field(default_factory=dict)
     _models: dict[TaskId, ListingId] = field(default_factory=dict)
+    _bundles: dict[ListingId, tuple[ListingId, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, events: Iterable[object]) -> MarketFacts:
@@ -49,11 +50,14 @@ class MarketFacts:
             self.listings[event.listing] = _listing(event)
         elif isinstance(event, on_chain.ListingYanked | on_chain.ListingTransferred):
             self._change(event)
+        elif isinstance(event, on_chain.BundleMade):
+            self._bundles[event.bundle] = event.members
         elif isinstance(event, on_chain.TaskSubmitted):
             if event.terms.model != NO_LISTING:
                 self._models[event.task] = event.terms.model
         elif isinstance(event, on_chain.TaskSettled):
-            for listing in lineage(self._models.pop(event.task, NO_LISTING), self.listings):
+            named = self._models.pop(event.task, NO_LISTING)
+            for listing in sharers(self._bundles.get(named, (named,)), self.listings):
                 self.tallies.setdefault(listing.id, Tally()).uses += 1
         elif isinstance(event, on_chain.TaskCancelled | on_chain.TaskExpired):
             self._models.pop(event.task, None)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from gesso.chain import Cursor
 from gesso.chain.chain import Chain
-from gesso.chain.events import RoyaltyPaid
+from gesso.chain.events import BundleMade, ContractEvent, RoyaltyPaid
 from gesso_protocol.errors import ChainReverted
 from gesso_protocol.ids import BlobRef, ListingId
 from gesso_protocol.money import Wei, split_along
+from gesso_protocol.royalties import is_bundle, shares_bps
 
 from .networks import NODE, ONE, OTHER, PUBLISHER, REQUESTER, RESULT, TRACE, Network
 
@@ -27,12 +30,7 @@ async def lineage(market: Network) -> tuple[ListingId, ListingId]:
 
 
 async def royalties_told(chain: Chain) -> list[RoyaltyPaid]:
-    found: list[RoyaltyPaid] = []
-    cursor = Cursor.before(0)
-    while (page := await chain.read_page(cursor)) is not None:
-        cursor = page.cursor
-        found.extend(event for event in page.events if isinstance(event, RoyaltyPaid))
-    return found
+    return [event async for event in _events(chain) if isinstance(event, RoyaltyPaid)]
 
 
 async def test_a_task_pays_the_loras_owner_and_the_bases(market: Network) -> None:
@@ -60,6 +58,44 @@ async def test_a_task_pays_the_loras_owner_and_the_bases(market: Network) -> Non
             (lora, trainer, expected.royalties[0]),
             (base, publisher, expected.royalties[1]),
         ]
+
+
+async def test_several_listings_under_one_number(market: Network) -> None:
+    base, lora = await lineage(market)
+    async with market.open(PUBLISHER) as publisher, market.open(OTHER) as other:
+        second = await publisher.publish_listing(
+            "second", BlobRef.of(b"second"), kind=LORA_KIND, parent=base, royalty_bps=400
+        )
+        members = (lora, second)
+        assert await other.bundle_of(members) is None
+        number = await other.bundle(members)
+        assert is_bundle(number)
+        assert await publisher.bundle(members) == await publisher.bundle_of(members) == number
+        assert await publisher.members_of(number) == members
+        assert await publisher.members_of(ListingId(number + 1)) == ()
+        # 501 + 333 + 400 are asked for and 1000 may be had.
+        assert [(share.listing, share.bps) for share in await publisher.royalties(number)] == [
+            (lora, 405),
+            (base, 269),
+            (second, 324),
+        ]
+        known = {one: await publisher.listing(one) for one in (base, *members)}
+        assert shares_bps(members, known, await publisher.max_royalty_bps()) == {lora: 405, base: 269, second: 324}
+        told = [event async for event in _events(publisher) if isinstance(event, BundleMade)]
+        assert [(event.bundle, event.members) for event in told] == [(number, members)]
+        for wrong, why in (((second, lora), "BundleNotSorted"), ((lora,), "BundleSizeOutOfRange")):
+            with pytest.raises(ChainReverted, match=why):
+                await other.bundle(wrong)
+        with pytest.raises(ChainReverted, match="ListingUnknown"):
+            await other.bundle((lora, ListingId(99)))
+
+
+async def _events(chain: Chain) -> AsyncIterator[ContractEvent]:
+    cursor = Cursor.before(0)
+    while (page := await chain.read_page(cursor)) is not None:
+        cursor = page.cursor
+        for event in page.events:
+            yield event
 
 
 async def test_a_transferred_listing_pays_its_new_owner(market: Network) -> None:

@@ -57,6 +57,13 @@ EVENTS = [
 ]  # fmt: skip
 
 
+def test_a_use_of_several_is_one_of_each_and_one_of_their_base() -> None:
+    bundle = 2**63 + 1
+    made = on_chain.BundleMade(bundle=ListingId(bundle), members=(ListingId(2), ListingId(4)), **PLACE)
+    facts = MarketFacts.of([*EVENTS[:4], made, *used(1, bundle), *used(2, bundle + 1)])
+    assert {number: facts.tally(ListingId(number)).uses for number in range(1, 5)} == {1: 1, 2: 1, 3: 0, 4: 1}
+
+
 def test_the_market_by_the_log() -> None:
     facts = MarketFacts.of(EVENTS)
     assert {int(number): facts.tally(number).uses for number in facts.listings} == {1: 3, 2: 3, 3: 2, 4: 0}

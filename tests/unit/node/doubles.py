@@ -46,6 +46,7 @@ class BoardDouble:
     tasks: dict[TaskId, TaskRecord] = field(default_factory=dict)
     weights: dict[Address, int] = field(default_factory=dict)
     listings: list[Listing] = field(default_factory=list)
+    bundles: dict[ListingId, tuple[ListingId, ...]] = field(default_factory=dict)
     attempts: list[tuple[str, str, str]] = field(default_factory=list)
     """(verb, node, how it went), in order."""
     balances: dict[Address, int] = field(default_factory=dict)
@@ -304,6 +305,12 @@ class ChainDouble:
 
     async def listing_count(self) -> int:
         return len(self.board.listings)
+
+    async def members_of(self, bundle: ListingId) -> tuple[ListingId, ...]:
+        return self.board.bundles.get(bundle, ())
+
+    async def max_royalty_bps(self) -> int:
+        return 1000
 
     async def listing(self, listing: ListingId) -> Listing:
         return self.board.listings[int(listing) - 1]

@@ -17,6 +17,7 @@ from gesso_protocol.ids import BlobRef, ListingId
 from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Refusal
+from gesso_protocol.royalties import BUNDLES
 from gesso_protocol.spec import TextToImage, UsedAdapter, spec_ref
 from gesso_protocol.terms import BoardParams, Terms
 
@@ -69,6 +70,27 @@ async def test_terms_that_pay_the_wrong_owner_are_refused(shop: Shop) -> None:
     assert shop.judge(0)[0] is Refusal.ROYALTY_UNPAID
     assert shop.judge(1, shop.lora)[0] is Refusal.ROYALTY_UNPAID
     assert shop.judge(2, shop.lora)[0] is None
+
+
+async def test_a_bundle_is_read_from_the_chain_and_its_price_is_that_of_all(shop: Shop) -> None:
+    second = await publish(shop.blobs, "second", 10)
+    shop.board.listings.append(
+        shop.board.listings[1].model_copy(update={"id": ListingId(3), "manifest": second, "name": "m3"})
+    )
+    await shop.catalogue.learn(ListingId(3))
+    both = ListingId(BUNDLES + 1)
+    assert not await shop.catalogue.knows(both), "its task is ahead of the block that makes it"
+    assert shop.judge(both, shop.lora, second)[0] is Refusal.ROYALTY_UNPAID
+    shop.board.bundles[both] = (ListingId(2), ListingId(3))
+    assert await shop.catalogue.knows(both)
+    assert await shop.catalogue.knows(ListingId(77)), "of listings we hear by events"
+    assert shop.judge(both, shop.lora, second)[0] is None
+    assert shop.judge(2, shop.lora, second)[0] is Refusal.ROYALTY_UNPAID
+    assert shop.judge(both, shop.lora)[0] is Refusal.ROYALTY_UNPAID
+    # 300, 500 and 500 are asked for; the market gives 1000 at most, each part rounded down.
+    assert shop.catalogue.royalty_bps(both) == 230 + 384 + 384
+    assert shop.catalogue.members(both) == (2, 3)
+    assert shop.catalogue.members(ListingId(2)) == (2,)
 
 
 async def test_a_node_steps_back_for_weights_that_others_may_have(shop: Shop) -> None:

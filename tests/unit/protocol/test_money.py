@@ -79,7 +79,7 @@ def test_a_lineage_of_one_is_a_plain_split() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lineage", "protocol"), [([-1], 0), ([], -1), ([5000, 5001], 0), ([1] * 5, 0), ([5000, 4000], 1001)]
+    ("lineage", "protocol"), [([-1], 0), ([], -1), ([5000, 5001], 0), ([1] * 13, 0), ([5000, 4000], 1001)]
 )
 def test_impossible_lineages(lineage: list[int], protocol: int) -> None:
     with pytest.raises(UsageError):

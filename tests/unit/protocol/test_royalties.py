@@ -7,11 +7,22 @@ from dataclasses import dataclass
 import pytest
 
 from gesso_protocol.ids import NO_LISTING, BlobRef, ListingId
-from gesso_protocol.royalties import by_manifest, lineage, pays_its_owners, royalty_bps
+from gesso_protocol.royalties import (
+    BUNDLES,
+    by_manifest,
+    is_bundle,
+    least_members,
+    lineage,
+    pays_its_owners,
+    royalty_bps,
+    shares_bps,
+)
 from gesso_protocol.spec import Adapter, Spec, TextToImage, UsedAdapter
 from gesso_protocol.training.presets import make_training
 
-BASE, OTHER, LORA, ORPHAN, FINE = (BlobRef.of(text) for text in (b"base", b"other", b"lora", b"orphan", b"fine"))
+BASE, OTHER, LORA, ORPHAN, FINE, SECOND, FREE = (
+    BlobRef.of(text) for text in (b"base", b"other", b"lora", b"orphan", b"fine", b"second", b"free")
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,21 @@ MARKET = {
         Listed(ListingId(4), ORPHAN, None, 500),
         Listed(ListingId(5), FINE, ListingId(3), 200),
         Listed(ListingId(6), BASE, None, 0),
+        Listed(ListingId(7), SECOND, ListingId(1), 400),
+        Listed(ListingId(8), FREE, ListingId(1), 0),
     )
+}
+
+
+def bundled(*members: int) -> tuple[ListingId, ...]:
+    return tuple(map(ListingId, members))
+
+
+BOTH, ALL, STRANGE = BUNDLES + 1, BUNDLES + 2, BUNDLES + 3
+BUNDLED = {
+    ListingId(BOTH): bundled(3, 7),
+    ListingId(ALL): bundled(3, 5, 7),
+    ListingId(STRANGE): bundled(2, 3, 7),
 }
 
 
@@ -57,8 +82,21 @@ def training(start: BlobRef) -> Spec:
         (drawing(LORA), 0, False),
         (drawing(FINE), 5, True),
         (drawing(FINE), 3, False),
-        (drawing(LORA, FINE), 3, True),
-        (drawing(LORA, FINE), 5, True),
+        (drawing(LORA, FINE), 3, False),
+        (drawing(LORA, FINE), 5, True),  # made from the other, whose owner it pays too
+        (drawing(LORA, SECOND), BOTH, True),
+        (drawing(SECOND, LORA), BOTH, True),
+        (drawing(LORA, SECOND), 3, False),
+        (drawing(LORA, SECOND), 7, False),
+        (drawing(LORA, SECOND), BUNDLES + 9, False),  # nobody knows what it is
+        (drawing(LORA, SECOND), STRANGE, False),  # somebody would have a part who has none in it
+        (drawing(LORA, SECOND), ALL, False),
+        (drawing(LORA, FINE, SECOND), ALL, True),
+        (drawing(LORA, FINE, SECOND), BOTH, False),
+        (drawing(LORA), BOTH, False),
+        (drawing(LORA, FREE), 3, True),  # asks for nothing, and its base is paid
+        (drawing(LORA, FREE), 8, False),
+        (drawing(ORPHAN, LORA, SECOND), BOTH, True),
         (drawing(ORPHAN), 1, True),
         (drawing(ORPHAN), 4, False),  # it would cut out the base's owner
         (drawing(ORPHAN, LORA), 3, True),
@@ -68,19 +106,40 @@ def training(start: BlobRef) -> Spec:
     ],
 )
 def test_who_must_be_paid(spec: Spec, named: int, fine: bool) -> None:
-    assert pays_its_owners(spec, BASE, ListingId(named), MARKET, by_manifest(MARKET)) is fine
+    assert pays_its_owners(spec, BASE, ListingId(named), MARKET, by_manifest(MARKET), BUNDLED) is fine
 
 
 def test_where_nobody_asks_for_a_royalty_any_listing_will_do() -> None:
     free = {ListingId(1): Listed(ListingId(1), BASE, None, 0)}
-    assert pays_its_owners(drawing(), BASE, NO_LISTING, free, by_manifest(free))
-    assert pays_its_owners(drawing(), BlobRef.of(b"unlisted"), NO_LISTING, MARKET, by_manifest(MARKET))
+    assert pays_its_owners(drawing(), BASE, NO_LISTING, free, by_manifest(free), {})
+    assert pays_its_owners(drawing(), BlobRef.of(b"unlisted"), NO_LISTING, MARKET, by_manifest(MARKET), BUNDLED)
 
 
 def test_shares_along_a_lineage() -> None:
     assert royalty_bps(ListingId(5), MARKET) == 1000
     assert royalty_bps(NO_LISTING, MARKET) == 0
     assert [one.id for one in lineage(ListingId(5), MARKET)] == [5, 3, 1]
+
+
+def test_shares_of_several_pay_their_base_once_and_stay_within_the_cap() -> None:
+    assert shares_bps(bundled(3, 5, 7), MARKET, 2000) == {3: 500, 1: 300, 5: 200, 7: 400}
+    # 1400 are asked for and 1000 may be had: each gets five sevenths, rounded down.
+    assert shares_bps(bundled(3, 5, 7), MARKET, 1000) == {3: 357, 1: 214, 5: 142, 7: 285}
+    assert shares_bps(bundled(99), MARKET, 1000) == {}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "named"),
+    [((3,), (3,)), ((7, 3), (3, 7)), ((3, 5), (5,)), ((8, 3), (3,)), ((8, 6), (8,)), ((8, 8), (8,))],
+)
+def test_no_more_is_named_than_must_be(wanted: tuple[int, ...], named: tuple[int, ...]) -> None:
+    assert least_members(bundled(*wanted), MARKET) == bundled(*named)
+
+
+def test_numbers_of_bundles_are_nobody_elses() -> None:
+    assert is_bundle(ListingId(BOTH))
+    assert not is_bundle(ListingId(BUNDLES))
+    assert not is_bundle(ListingId(8))
 
 
 def test_a_lineage_that_goes_in_a_circle_ends() -> None:

@@ -64,6 +64,10 @@ def listed(
     return entry(block, index, "model", str(number), "published", data, fork)
 
 
+def bundled(block: int, number: int, *members: int, index: int = 0, fork: int = 0) -> Entry:
+    return entry(block, index, "bundle", str(number), "bundled", {"members": [str(one) for one in members]}, fork)
+
+
 def royalty(block: int, number: int, amount: int = 3, *, index: int = 0, fork: int = 0) -> Entry:
     return entry(block, index, "model", str(number), "royalty", {"to": ALICE, "amount": str(amount)}, fork)
 

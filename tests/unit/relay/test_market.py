@@ -21,7 +21,7 @@ from gesso_relay.index.database import Database
 from gesso_relay.index.market import SORTS, MarketQueries, Search, Sort
 from gesso_relay.index.writer import Writer
 
-from .chainlog import BOB, block_hash, listed, settled, submitted
+from .chainlog import BOB, block_hash, bundled, listed, settled, submitted
 from .fakechain import ALICE, NOWHERE, FakeChain, claimed
 from .fakechain import settled as settled_event
 from .fakechain import submitted as submitted_event
@@ -75,6 +75,25 @@ async def test_searches(database: Database) -> None:
     assert await found(market, text="bob zbx") == ["3"]
     assert await found(market, owner=BOB) == ["4", "3"]
     assert await found(market, kind="vae") == []
+
+
+async def test_a_use_of_several_is_one_of_each_and_one_of_their_base(database: Database) -> None:
+    market, writer, both = await shop(database), Writer(database, NETWORK), str(2**63 + 1)
+
+    async def uses() -> dict[str, object]:
+        return {str(one["id"]): one["uses"] for one in (await market.search(Search(), limit=50)).items}
+
+    before = await uses()
+    early = submitted(4, 6, model=both)  # it names a number that is nobody's yet
+    await writer.apply([early, bundled(4, 2**63 + 1, 3, 4, index=1)], mark(4))
+    await writer.apply([submitted(5, 7, model=both), submitted(5, 8, index=1, model=str(2**63 + 9))], mark(5))
+    await writer.apply([settled(6, number, index=number) for number in (6, 7, 8)], mark(6))
+    assert await uses() == {**before, "4": 2, "3": 1, "2": 4, "1": 5}
+    await writer.roll_back(mark(3))
+    assert await uses() == before
+    await writer.apply([bundled(4, 2**63 + 1, 2, 5, fork=1), submitted(4, 7, index=1, model=both, fork=1)], mark(4))
+    await writer.apply([settled(5, 7, fork=1)], mark(5))
+    assert await uses() == {**before, "2": 4, "1": 5, "5": 1}
 
 
 async def test_uses_and_prices_count_along_the_lineage(database: Database) -> None:

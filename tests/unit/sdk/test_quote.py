@@ -35,12 +35,12 @@ def test_gross_is_the_least_fee_that_leaves_the_price(price: int, royalty: int, 
 
 def quoted(offers: dict[Address, Offer] | None, fee: int | None = None, min_fee: int = 0) -> Quote:
     wanted = None if fee is None else Wei(fee)
-    return make_quote(SPEC, offers, fee=wanted, min_fee=Wei(min_fee), royalty_bps=300, protocol_bps=100)
+    return make_quote(SPEC, offers, fee=wanted, min_fee=Wei(min_fee), royalties_bps=(300,), protocol_bps=100)
 
 
 def test_the_cheapest_node_sets_the_price() -> None:
     quote = make_quote(
-        SPEC, {ONE: offer(9600), TWO: offer(96_000)}, fee=None, min_fee=Wei(0), royalty_bps=300, protocol_bps=100
+        SPEC, {ONE: offer(9600), TWO: offer(96_000)}, fee=None, min_fee=Wei(0), royalties_bps=(300,), protocol_bps=100
     )
     assert quote.fee == 10_000
     assert quote.eligible == (ONE,)
@@ -49,7 +49,7 @@ def test_the_cheapest_node_sets_the_price() -> None:
 
 def test_nobody_known_means_a_usual_price() -> None:
     for offers in (None, {}):
-        quote = make_quote(SPEC, offers, fee=None, min_fee=Wei(0), royalty_bps=0, protocol_bps=0)
+        quote = make_quote(SPEC, offers, fee=None, min_fee=Wei(0), royalties_bps=(), protocol_bps=0)
         assert quote.fee == FALLBACK_FEE
 
 
@@ -78,7 +78,7 @@ def test_a_spec_that_nobody_takes() -> None:
 
 
 def test_the_ceiling_holds() -> None:
-    quote = make_quote(SPEC, {ONE: offer(9600)}, fee=None, min_fee=Wei(0), royalty_bps=0, protocol_bps=0)
+    quote = make_quote(SPEC, {ONE: offer(9600)}, fee=None, min_fee=Wei(0), royalties_bps=(), protocol_bps=0)
     check_ceiling(quote, Wei(9600))
     check_ceiling(quote, None)
     with pytest.raises(FeeTooLow):
@@ -87,7 +87,7 @@ def test_the_ceiling_holds() -> None:
 
 def test_an_audit_that_is_asked_for_is_priced_and_counts_against_the_ceiling() -> None:
     def priced(audit: AuditChoice) -> Quote:
-        rules = {"fee": None, "min_fee": Wei(0), "royalty_bps": 0, "protocol_bps": 0}
+        rules = {"fee": None, "min_fee": Wei(0), "royalties_bps": (), "protocol_bps": 0}
         return make_quote(SPEC, None, **rules, audit=audit, audit_fee=Wei(7))  # type: ignore[arg-type]
 
     assert (priced("always").audit_fee, priced("always").total) == (7, FALLBACK_FEE + 7)
