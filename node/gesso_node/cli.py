@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import httpx
 
+from gesso.cli.inputs import Whole
 from gesso.cli.output import Common
 from gesso.settings import Network, home_folder, read_network
 from gesso_node.audit_cli import audits, calibrate
@@ -32,7 +33,7 @@ def init(
     engine: Literal["diffusers", "fake"] = "diffusers",
     stake: str = "100",
     min_fee: str = "0",
-    status_port: int = STATUS_PORT,
+    status_port: Whole = STATUS_PORT,
     common: Common | None = None,
 ) -> None:
     """Make a folder with keys and settings for a node on the chosen network.

@@ -13,12 +13,12 @@ from cyclopts import Parameter
 
 from gesso.chain.chain import Chain
 from gesso.chain.settings import ChainSettings
+from gesso.cli.inputs import MaybeWhole, Whole, account, whole
 from gesso.cli.output import Common
 from gesso.settings import home_folder
 from gesso_devnet import controls
 from gesso_devnet.stack import ExecutorChoice, Stack, StackSettings, StackState
 from gesso_protocol.errors import ConfigError
-from gesso_protocol.ids import Address
 from gesso_protocol.money import parse_amount
 
 Fault = Literal["kill", "stop", "freeze", "thaw", "restart"]
@@ -26,8 +26,8 @@ Fault = Literal["kill", "stop", "freeze", "thaw", "restart"]
 
 async def up(
     *,
-    nodes: int = 3,
-    watchers: int | None = None,
+    nodes: Whole = 3,
+    watchers: MaybeWhole = None,
     cheat: str | None = None,
     chain: Literal["auto", "anvil", "embedded"] = "auto",
     executor: ExecutorChoice = "auto",
@@ -120,7 +120,7 @@ async def logs(
     /,
     *,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"])] = False,
-    lines: Annotated[int, Parameter(name=["--lines", "-n"])] = 20,
+    lines: Annotated[int, Parameter(name=["--lines", "-n"], converter=whole)] = 20,
 ) -> None:
     """Show logs of one actor, or of all with their names in front.
 
@@ -158,7 +158,7 @@ async def fund(address: str, /, *, tokens: str = "100", common: Common | None = 
     """
     common = common or Common()
     network = Stack(home_folder()).state().network
-    await controls.fund(network.rpc_url, network.contracts, Address(address), parse_amount(tokens))
+    await controls.fund(network.rpc_url, network.contracts, account(address), parse_amount(tokens))
     common.out.result({"address": address, "tokens": tokens}, human=f"{address} got {tokens} tokens and gas money")
     common.out.hint(f"gesso wallet deposit {tokens}")
 

@@ -12,6 +12,12 @@ from gesso_protocol.money import format_amount
 
 def reverted(data: bytes) -> GessoError:
     """The error to raise for this revert data; a well-known name becomes its own type, caused by ChainReverted."""
+    if not data:
+        return ChainReverted(
+            "Unknown",
+            message="the contract refused without a reason",
+            hint="it may not know this call: is the network of the same version as this program?",
+        )
     revert = decode_revert(data)
     plain = ChainReverted(revert.name, revert.arguments)
     special = _WELL_KNOWN.get(revert.name)

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from gesso.cli.inputs import Count, MaybeWhole, Whole, check_output
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
 from gesso.cli.session import client_for, relay_url
+from gesso.cli.waiting import waiting
 
 
 async def generate(
@@ -19,13 +21,13 @@ async def generate(
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("out.png"),
     model: Annotated[str, Parameter(name=["--model", "-m"])] = "gesso-tiny@1",
     negative_prompt: str = "",
-    width: int | None = None,
-    height: int | None = None,
-    steps: int = 25,
+    width: MaybeWhole = None,
+    height: MaybeWhole = None,
+    steps: Whole = 25,
     guidance: str | None = None,
     scheduler: Literal["ddim", "euler", "euler_a", "dpmpp_2m"] = "ddim",
-    seed: int | None = None,
-    count: int = 1,
+    seed: MaybeWhole = None,
+    count: Count = 1,
     lora: tuple[str, ...] = (),
     fee: str | None = None,
     max_fee: str | None = None,
@@ -67,6 +69,8 @@ async def generate(
     """
     common = common or Common()
     out = common.out
+    for path in names(output, count):
+        check_output(path, "out.png")
     async with client_for(common) as client:
         spec = await client.spec(
             prompt,
@@ -87,10 +91,11 @@ async def generate(
         task = await client.submit(spec, fee=fee, max_fee=max_fee, audit=audit)
         line = TaskLine(out)
         try:
-            result = await task.result(until="delivered", on_event=line.show)
-            paths = [image.save(path) for image, path in zip(result.images, names(output, count), strict=True)]
-            # The picture is there to look at; the receipt inside it becomes final when the chain has said its word.
-            result = await task.result(until="settled" if settle else "committed", on_event=line.show)
+            async with waiting(out, line, task.id):
+                result = await task.result(until="delivered", on_event=line.show)
+                paths = [image.save(path) for image, path in zip(result.images, names(output, count), strict=True)]
+                # The picture is there to look at; the receipt inside it becomes final when the chain has said its word.
+                result = await task.result(until="settled" if settle else "committed", on_event=line.show)
         finally:
             line.close()
         paths = [image.save(path) for image, path in zip(result.images, names(output, count), strict=True)]

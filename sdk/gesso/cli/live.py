@@ -37,6 +37,11 @@ class TaskLine:
         self._audited = False
         self._shown: set[str] = set()
 
+    @property
+    def unanswered(self) -> bool:
+        """True while no node has let hear anything of the task."""
+        return not self._step and self._stages in ([], ["submitted"])
+
     def show(self, event: events.Event) -> None:
         """Draw one event; one that was drawn before is passed over, as when a task is followed twice."""
         same = event.model_dump_json(exclude=_CIRCUMSTANCE)
@@ -84,10 +89,13 @@ class TaskLine:
             self._out.say(text)
 
     def remark(self, text: str) -> None:
-        """A line of its own, between what is drawn."""
-        if self._open:
+        """A line of its own, between what is drawn; what was drawn stands below it again."""
+        drawn = self._open
+        if drawn:
             self._out.redraw("")
         self._out.say(text)
+        if drawn:
+            self._draw("")
 
     def close(self) -> None:
         """End the line, so that what follows starts on its own."""

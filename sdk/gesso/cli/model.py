@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from gesso.chain.records import Listing
+from gesso.cli.inputs import Count, account
 from gesso.cli.output import Common
 from gesso.cli.session import client_for
 from gesso.cli.wallet import confirm
@@ -26,7 +27,7 @@ async def ls(*, common: Common | None = None) -> None:
     async with client_for(common, read_only=True) as client:
         models = await client.models()
     rows = [listing_row(listing) for listing in models]
-    common.out.table(rows, ["model", "kind", "royalty", "owner", "manifest"], empty="nothing is listed on this network")
+    common.out.table(rows, ["model", "kind", "royalty", "owner"], empty="nothing is listed on this network")
     if rows:
         common.out.hint(f"gesso generate PROMPT --model {rows[0]['model']}")
 
@@ -38,7 +39,7 @@ async def search(
     kind: Kind | None = None,
     base: str | None = None,
     sort: Literal["new", "use", "price"] = "new",
-    limit: int = 20,
+    limit: Count = 20,
     common: Common | None = None,
 ) -> None:
     """Look for models: newest, most used or cheapest first.
@@ -232,6 +233,7 @@ async def transfer(model: str, to: str, /, *, yes: bool = False, common: Common 
         Do not ask.
     """
     common = common or Common()
+    account(to)
     async with client_for(common) as client:
         confirm(f"give {model} and what it will earn to {to}?", yes)
         receipt = await client.market.transfer(model, to)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from gesso.cli.inputs import Count, MaybeWhole
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
 from gesso.cli.session import client_for, relay_url
 from gesso.settings import home_folder
+from gesso_protocol.ids import Address
 
 if TYPE_CHECKING:
     from gesso.audits.recheck import Recheck, Replayer
@@ -28,7 +30,7 @@ async def ls(
     *,
     everyone: Annotated[bool, Parameter(name=["--all", "-a"])] = False,
     state: str | None = None,
-    limit: int = 20,
+    limit: Count = 20,
     common: Common | None = None,
 ) -> None:
     """List recent tasks, newest first.
@@ -46,7 +48,18 @@ async def ls(
     async with client_for(common) as client:
         rows = await client.tasks(mine=not everyone, state=state, limit=limit)
     columns = ["task", "state", "node", "fee", "requester"]
-    common.out.table([row.document() for row in rows], columns, empty="no tasks yet; make one: gesso generate PROMPT")
+    documents = [row.document() for row in rows]
+    if common.format == "human":
+        documents = [_brief(document) for document in documents]
+    common.out.table(documents, columns, empty="no tasks yet; make one: gesso generate PROMPT")
+    if rows:
+        common.out.hint(f"gesso task show {documents[0]['task']}")
+
+
+def _brief(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What fits a line of a terminal; the beginning of a task's id is enough to name it."""
+    accounts = {name: document[name] and Address(document[name]).short for name in ("node", "requester")}
+    return {**document, **accounts, "task": document["task"][:14]}
 
 
 async def show(task: str, /, *, common: Common | None = None) -> None:
@@ -134,7 +147,7 @@ async def audit(
     task: str,
     /,
     *,
-    steps: int | None = None,
+    steps: MaybeWhole = None,
     plain: bool = False,
     challenge: bool = False,
     yes: bool = False,

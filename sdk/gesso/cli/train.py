@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from gesso.cli.app import EXIT_INTERRUPTED
+from gesso.cli.inputs import MaybeWhole, check_output
 from gesso.cli.interrupt import follow
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common, Output
 from gesso.cli.session import client_for
 from gesso.cli.train_options import TrainOptions
+from gesso.cli.waiting import waiting
 from gesso_protocol.errors import UsageError
 from gesso_protocol.events import Event, TrainingStep
 
@@ -35,7 +37,7 @@ async def train(
     kohya: bool = False,
     fee: str | None = None,
     max_fee: str | None = None,
-    window: int | None = None,
+    window: MaybeWhole = None,
     audit: Literal["sampled", "always", "none"] = "sampled",
     dry_run: bool = False,
     common: Common | None = None,
@@ -74,6 +76,7 @@ async def train(
     out = common.out
     if (pictures is None) == (resume is None):
         raise UsageError("train on pictures, or --resume a task", hint="gesso train photos/ --trigger zbx")
+    check_output(output, "lora.safetensors")
     if resume is not None:
         async with client_for(common) as client:
             run = await client.resume_training(resume, max_fee=max_fee, trust_state=trust_state)
@@ -86,15 +89,17 @@ async def train(
             order = await client.training_order(
                 pictures, base=base, trigger=trigger, continue_from=continue_, folder=Path(folder), **settings
             )
-            for line in order.bundle.report.lines():
-                out.say(line)
+            for remark in order.bundle.report.lines():
+                out.say(remark)
             if dry_run:
                 quote = await client.quote(order.spec, fee=fee, audit=audit)
                 out.result({**order.bundle.report.document(), "price": quote.document()})
                 return 0
             asked = {} if window is None else {"commit_window_s": window}
             run = await client.submit_training(order, fee=fee, max_fee=max_fee, audit=audit, **asked)
-            adapter = await follow(out, run, SampleLine(out, output))
+            line = SampleLine(out, output)
+            async with waiting(out, line, run.id):
+                adapter = await follow(out, run, line)
     return _save(out, adapter, output, kohya=kohya, trigger=trigger)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from gesso.cli.inputs import whole
 from gesso_protocol.training.spec import Target
 
 
@@ -14,29 +15,33 @@ def _help(text: str) -> Parameter:
     return Parameter(help=text)
 
 
+def _whole(text: str) -> Parameter:
+    return Parameter(help=text, converter=whole)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
     """Every setting of the spec that people change; None leaves it to the preset of the base."""
 
-    steps: Annotated[int | None, _help("Updates in all.")] = None
-    rank: Annotated[int | None, _help("Size of the LoRA: larger holds more and weighs more.")] = None
-    alpha: Annotated[int | None, _help("Scale of the LoRA is alpha / rank; the rank when left out.")] = None
+    steps: Annotated[int | None, _whole("Updates in all.")] = None
+    rank: Annotated[int | None, _whole("Size of the LoRA: larger holds more and weighs more.")] = None
+    alpha: Annotated[int | None, _whole("Scale of the LoRA is alpha / rank; the rank when left out.")] = None
     target: Annotated[tuple[Target, ...], _help("Layers that are trained; may be given several times.")] = ()
     text_encoder: Annotated[bool | None, _help("Train the text encoder too.")] = None
     learning_rate: Annotated[float | None, _help("Such as 1e-4.")] = None
     text_learning_rate: Annotated[float | None, _help("The text encoder's own; the same when left out.")] = None
     schedule: Annotated[Literal["constant", "cosine", "linear"] | None, _help("How the rate falls.")] = None
-    warmup_steps: Annotated[int | None, _help("Updates in which the rate rises.")] = None
+    warmup_steps: Annotated[int | None, _whole("Updates in which the rate rises.")] = None
     weight_decay: Annotated[float | None, _help("Of AdamW, 0 to 1.")] = None
     max_grad_norm: Annotated[float | None, _help("Gradients are clipped to this length.")] = None
-    batch: Annotated[int | None, _help("Pictures at once.")] = None
-    accumulation: Annotated[int | None, _help("Batches an update.")] = None
-    resolution: Annotated[int | None, _help("Pixels a side; pictures of other shapes go to buckets of that area.")] = (
+    batch: Annotated[int | None, _whole("Pictures at once.")] = None
+    accumulation: Annotated[int | None, _whole("Batches an update.")] = None
+    resolution: Annotated[int | None, _whole("Pixels a side; pictures of other shapes go to buckets of that area.")] = (
         None
     )
     buckets: Annotated[bool | None, _help("Keep the shapes of pictures; else all are cropped square.")] = None
-    bucket_step_px: Annotated[int | None, _help("Sides of buckets are multiples of this.")] = None
+    bucket_step_px: Annotated[int | None, _whole("Sides of buckets are multiples of this.")] = None
     caption_dropout: Annotated[float | None, _help("Share of pictures that are shown without words, 0 to 1.")] = None
     noise_offset: Annotated[float | None, _help("For very dark and very light pictures, 0 to 1.")] = None
     min_snr: Annotated[float | None, _help("Min-SNR gamma, often 5; 0 switches it off.")] = None
@@ -46,13 +51,13 @@ class TrainOptions:
     ] = None
     prior_prompt: Annotated[tuple[str, ...], _help("What is to stay as it is; may be given several times.")] = ()
     sample_prompt: Annotated[tuple[str, ...], _help("Drawn on the way and at the end; up to four.")] = ()
-    sample_every: Annotated[int | None, _help("Draw samples every so many updates; 0: only at the end.")] = None
-    sample_steps: Annotated[int | None, _help("Denoising steps of a sample.")] = None
+    sample_every: Annotated[int | None, _whole("Draw samples every so many updates; 0: only at the end.")] = None
+    sample_steps: Annotated[int | None, _whole("Denoising steps of a sample.")] = None
     sample_guidance: Annotated[float | None, _help("Guidance of a sample.")] = None
     checkpoint_every: Annotated[
-        int | None, _help("Updates between checkpoints, where the run can be stopped, checked or handed on; up to 20.")
+        int | None, _whole("Updates between checkpoints, where the run can be stopped, checked or handed on; up to 20.")
     ] = None
-    seed: Annotated[int | None, _help("Random when left out.")] = None
+    seed: Annotated[int | None, _whole("Random when left out.")] = None
     dtype: Annotated[Literal["fp32", "bf16"] | None, _help("bf16 is faster and only loosely checked.")] = None
 
     def settings(self) -> dict[str, Any]:

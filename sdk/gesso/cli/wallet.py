@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gesso.cli.output import Common
 from gesso.cli.session import client_for
+from gesso.settings import read_bounded
 from gesso_protocol.errors import UsageError, WalletError
 from gesso_protocol.money import parse_amount
 
@@ -100,7 +101,7 @@ def confirm(question: str, yes: bool) -> None:
 def new_password(password_file: Path | None) -> str:
     """From the file, the environment, or asked twice. Raises WalletError."""
     if password_file is not None:
-        return password_file.read_text().strip()
+        return read_bounded(password_file).strip()
     given = os.environ.get("GESSO_PASSWORD")
     if given:
         return given

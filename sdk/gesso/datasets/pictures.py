@@ -73,7 +73,7 @@ def _open(data: bytes) -> PilImage:
     except Image.DecompressionBombError as error:
         raise UsageError(f"it has more than {MAX_PIXELS // 2**20} million pixels") from error
     except Exception as error:  # decoders raise whatever they like on broken data
-        raise UsageError(f"it is damaged or not a picture ({type(error).__name__})") from error
+        raise UsageError("it is damaged or not a picture") from error
     return picture
 
 

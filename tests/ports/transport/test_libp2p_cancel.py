@@ -114,8 +114,12 @@ async def test_streams_whose_opening_was_given_up_are_not_left_behind(
         async with link.open() as port:
             peer = await asker.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{server.peer_id}")
             assert await asker.request(peer, ECHO, b"before") == b"before"
-            link.stop_after(0)
-            for _ in range(12):
+            for sock in sockets_of(asker):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL_BYTES)
+            link.stop_after(50_000)
+            with pytest.raises(PeerUnreachable):
+                await asker.request(peer, ECHO, b"x" * 500_000, timeout_s=0.5)
+            for _ in range(12):  # nothing can be written now, not even that a stream begins
                 with pytest.raises(PeerUnreachable):
                     await asker.request(peer, ECHO, b"x", timeout_s=0.1)
             link.flowing.set()

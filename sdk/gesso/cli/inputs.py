@@ -1,0 +1,61 @@
+"""What people type, checked before anything is asked, paid or sent."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
+
+from gesso_protocol.errors import EncodingInvalid, UsageError
+
+if TYPE_CHECKING:
+    from cyclopts import Token
+
+    from gesso_protocol.ids import Address
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+
+
+def whole(_kind: Any, tokens: Sequence[Token]) -> int:
+    """A whole number. The parser's own reader would round 1.5 to 2, and people would pay for it."""
+    text = tokens[0].value
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is not a whole number")
+    return int(text)
+
+
+def count(kind: Any, tokens: Sequence[Token]) -> int:
+    """A whole number of things, at least one."""
+    number = whole(kind, tokens)
+    if number < 1:
+        raise ValueError(f"{number} is too few; at least 1")
+    return number
+
+
+Whole: TypeAlias = Annotated[int, Parameter(converter=whole)]
+MaybeWhole: TypeAlias = Annotated[int | None, Parameter(converter=whole)]
+Count: TypeAlias = Annotated[int, Parameter(converter=count)]
+
+
+def account(text: str) -> Address:
+    """The address of an account. Raises UsageError."""
+    from gesso_protocol.ids import Address
+
+    try:
+        return Address(text)
+    except EncodingInvalid:
+        raise UsageError(f"{text[:80]!r} is not an address", hint="an address is 0x and 40 hex digits") from None
+
+
+def check_output(path: Path, example: str) -> None:
+    """That a file can be written there once it is paid for; its folders may be missing. Raises UsageError."""
+    wanted = path.expanduser()
+    if wanted.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file: -o {path / example}")
+    there = wanted if wanted.exists() else next(folder for folder in wanted.absolute().parents if folder.exists())
+    if (there != wanted and not there.is_dir()) or not os.access(there, os.W_OK):
+        raise UsageError(f"{path} cannot be written: {there} does not allow it", hint="choose another place: -o FILE")

@@ -1,0 +1,144 @@
+"""What people type is checked before anything is asked or paid, and whoever waits hears what can be done."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import json
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from cyclopts import Parameter
+
+from gesso.cli import app
+from gesso.cli.inputs import account, check_output, count, whole
+from gesso.cli.live import TaskLine
+from gesso.cli.output import Output
+from gesso.cli.task import _brief
+from gesso.cli.train_options import TrainOptions
+from gesso.cli.waiting import waiting
+from gesso_protocol import events
+from gesso_protocol.errors import UsageError
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.money import Wei
+
+TASK = TaskId(b"\x07" * 32)
+NODE = Address("0x" + "11" * 20)
+
+
+def commands() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every function behind the command table."""
+    for name in app._TOP:
+        yield name, getattr(importlib.import_module(f"gesso.cli.{name}"), name)
+    for noun, (_, verbs) in app._NOUNS.items():
+        home = importlib.import_module(app._HOMES.get(noun, f"gesso.cli.{noun}"))
+        for verb in verbs:
+            yield f"{noun} {verb}", getattr(home, app.function_of(verb))
+
+
+@pytest.mark.parametrize(("words", "command"), [*commands(), ("train options", TrainOptions)])
+def test_no_command_lets_the_parser_round_numbers(words: str, command: Callable[..., Any]) -> None:
+    hints = typing.get_type_hints(command, include_extras=True)
+    for name in inspect.signature(command).parameters:
+        kind, *notes = (
+            typing.get_args(hints[name]) if typing.get_origin(hints[name]) is typing.Annotated else [hints[name]]
+        )
+        if kind is int or int in typing.get_args(kind):
+            converters = [note.converter for note in notes if isinstance(note, Parameter)]
+            assert whole in converters or count in converters, f"{words}: {name}"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["generate", "a circle", "--steps", "1.5"],
+        ["generate", "a circle", "--width", "1e3"],
+        ["generate", "a circle", "--count", "0"],
+        ["generate", "a circle", "--seed", "0x10"],
+        ["train", "photos", "--rank", "4.5"],
+        ["task", "ls", "--limit", "0"],
+        ["devnet", "up", "--nodes", "2.5"],
+        ["devnet", "logs", "-n", "many"],
+    ],
+)
+def test_numbers_that_are_none_are_refused_by_the_parser(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(argv) == 2
+    assert argv[-1] in capsys.readouterr().err
+    assert app.main([*argv, "--format", "json"]) == 2 or argv[1] == "logs"
+    if argv[1] != "logs":
+        assert json.loads(capsys.readouterr().err)["error"]["code"] == "usage"
+
+
+def test_an_address_that_is_none_is_the_typist_s_mistake() -> None:
+    with pytest.raises(UsageError) as caught:
+        account("0x12")
+    assert "hostile" not in str(caught.value.hint)
+    assert account(NODE) == NODE
+
+
+@pytest.mark.usefixtures("capsys")
+def test_a_place_for_the_result_is_looked_at_before_anything_is_paid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GESSO_HOME", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    check_output(tmp_path / "new" / "folder" / "out.png", "out.png")
+    check_output(tmp_path / "file", "out.png")
+    for bad in (tmp_path, tmp_path / "file" / "out.png"):
+        with pytest.raises(UsageError):
+            check_output(bad, "out.png")
+        for argv in (["generate", "a circle"], ["train", str(tmp_path), "--dry-run"]):
+            assert app.main([*argv, "-o", str(bad)]) == 2
+            assert "-o" in capsys.readouterr().err
+
+
+def test_a_row_of_tasks_fits_a_terminal_and_names_its_task() -> None:
+    document = {"task": str(TASK), "state": "committed", "node": NODE, "fee": "0.01044", "requester": NODE}
+    row = _brief(document)
+    assert len("  ".join(map(str, row.values()))) < 70
+    assert str(TASK).startswith(row["task"])
+    assert _brief({**document, "node": None})["node"] is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("answered", [False, True])
+async def test_whoever_waits_for_a_claim_hears_once_what_can_be_done(answered: bool) -> None:
+    talk = io.StringIO()
+    out = Output("human", stdout=io.StringIO(), stderr=talk)
+    line = TaskLine(out)
+    line.show(events.Submitted(task=TASK, at_ms=1, fee=Wei(1)))
+    if answered:
+        line.show(events.Claimed(task=TASK, at_ms=2, node=NODE, commit_by=9))
+    async with waiting(out, line, TASK, patience_s=0):
+        await anyio.wait_all_tasks_blocked()
+    assert ("gesso task cancel" in talk.getvalue()) is not answered
+    assert talk.getvalue().count("no node has taken it") == (not answered)
+
+
+def test_a_remark_leaves_the_line_standing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    talk = Terminal()
+    line = TaskLine(Output("human", stdout=io.StringIO(), stderr=talk))
+    line.show(events.Submitted(task=TASK, at_ms=1, fee=Wei(1)))
+    line.remark("still here")
+    assert talk.getvalue().endswith("still here\n\r\x1b[2Ksubmitted")
+
+
+@pytest.mark.anyio
+async def test_who_leaves_is_told_where_the_task_stands() -> None:
+    talk = io.StringIO()
+    out = Output("human", stdout=io.StringIO(), stderr=talk)
+    with anyio.CancelScope() as scope:
+        async with waiting(out, TaskLine(out), TASK):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert f"gesso task watch {TASK}" in talk.getvalue()
