@@ -212,14 +212,21 @@ contract TaskBoard is Accounts {
         TaskWord task = _tasks[taskId];
         index = task.index();
         if (task.state() != TaskState.Held) return index;
-        upheld = upheld && block.timestamp <= task.since() + _holdWindow;
-        emit Ruled(taskId, upheld);
-        if (!upheld) {
-            _refund(taskId, terms, nodeAt[index], task.kept());
+        if (upheld && block.timestamp <= task.since() + _holdWindow) {
+            _uphold(taskId, task);
             return index;
         }
-        uint256 since = block.timestamp - _challengeWindow;
-        _tasks[taskId] = packTask(TaskState.Committed, since, task.kept()).withHeld();
+        emit Ruled(taskId, false);
+        _refund(taskId, terms, nodeAt[index], task.kept());
+    }
+
+    /// @inheritdoc ITaskBoard
+    function uphold(bytes32 taskId) external returns (uint24 index) {
+        if (msg.sender != arbiter) revert NotArbiter(msg.sender);
+        TaskWord task = _tasks[taskId];
+        index = task.index();
+        bool held = task.state() == TaskState.Held && block.timestamp <= task.since() + _holdWindow;
+        if (held) _uphold(taskId, task);
     }
 
     // ------------------------------------------------------------------ views
@@ -263,6 +270,13 @@ contract TaskBoard is Accounts {
     }
 
     // ------------------------------------------------------------------ internals
+
+    /// @dev Committed again, past its challenge window and held once for ever.
+    function _uphold(bytes32 taskId, TaskWord task) private {
+        emit Ruled(taskId, true);
+        uint256 since = block.timestamp - _challengeWindow;
+        _tasks[taskId] = packTask(TaskState.Committed, since, task.kept()).withHeld();
+    }
 
     /// @dev Counts one more unfinished task of the caller, if its weight, its draw and its cap let it claim now.
     /// @return index The caller's number.

@@ -121,7 +121,7 @@ class AuditSection(_Section):
     """Appeal against a verdict that our own strict re-run contradicts; costs three challenge bonds when it is lost."""
     withdraw_at: Wei = Wei(10**18)
     """Move earned fees from the arbiter into the wallet when there are so many; 0: never."""
-    auditor_cheat: Literal["lazy", "always-flag", "collude", "copy"] | None = None
+    auditor_cheat: Literal["lazy", "always-flag", "collude", "copy", "alarm"] | None = None
     """Cheat as an auditor; for tests of audits. It costs stake."""
 
 

@@ -419,7 +419,8 @@ class Task:
 
     def challenge(self) -> TxReceipt:
         """Bring this task before jurors; pulls the arbiter's challenge bond from the wallet, which comes back when the
-        node is found guilty. Raises InsufficientFunds, UsageError without an arbiter, ChainReverted when too late."""
+        node is found guilty, the work stays in doubt, or too few jurors came. Raises InsufficientFunds, UsageError
+        without an arbiter, ChainReverted when too late."""
         return self._run(self._async.challenge)
 
     def spec(self) -> Spec:

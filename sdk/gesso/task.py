@@ -183,7 +183,8 @@ class AsyncTask:
 
     async def challenge(self) -> TxReceipt:
         """Bring this task before jurors; pulls the arbiter's challenge bond from the wallet, which comes back when the
-        node is found guilty. Raises InsufficientFunds, UsageError without an arbiter, ChainReverted when too late."""
+        node is found guilty, the work stays in doubt, or too few jurors came. Raises InsufficientFunds, UsageError
+        without an arbiter, ChainReverted when too late."""
         arbiter = self._ports.chain.arbiter
         done = [event for event in await self._read_past() if isinstance(event, Committed)]
         if arbiter is None or not done:

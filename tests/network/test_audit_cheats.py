@@ -78,6 +78,26 @@ async def test_a_guesser_beside_an_honest_auditor_loses_alone() -> None:
         assert await net.balanced()
 
 
+async def test_a_false_alarm_costs_the_jury_that_it_calls_and_no_more() -> None:
+    async with Devnet.open(
+        nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, reconfigure=cheating({1: "alarm"})
+    ) as net:
+        alarmist, honest, *jurors = net.watchers
+        await stop(jurors)
+        task = await order(net, "nobody opened the door")
+        assert set(await until_sealed(net, task, 2)) == {alarmist.address, honest.address}
+        await start(jurors)
+        assert await ended(net, task) is TaskState.SETTLED
+        assert await said(net, task) == {
+            alarmist.address: AuditVerdict.WITHHELD, honest.address: AuditVerdict.PASS,
+        }  # fmt: skip
+        dispute, rules = await arbiter_of(net).dispute(task), await arbiter_of(net).rules()
+        assert dispute.outcome is DisputeOutcome.INNOCENT
+        assert await net.earned(alarmist.address) == -dispute.seats * rules.juror_fee
+        assert await stake(net, net.nodes[0].address) == 100 * 10**18
+        assert await net.balanced()
+
+
 async def test_a_copier_has_sealed_something_else_and_cannot_reveal_what_it_copied() -> None:
     async with Devnet.open(
         nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=cheating({1: "copy"})

@@ -160,6 +160,22 @@ async def test_an_audit_whose_blocks_are_taken_back_is_done_again() -> None:
         assert await net.balanced()
 
 
+async def test_a_challenge_that_too_few_jurors_hear_refunds_nobody() -> None:
+    """Else whoever orders what nobody can judge has every picture for nothing."""
+    async with Devnet.open(nodes=1, watchers=1, rules=RULES, audit_rate=0) as net:
+        task = await order(net, "an empty court")
+        await until_state(net, task, TaskState.COMMITTED)
+        async with Chain.open(net.chain_settings, net.cast.submitter) as chain:
+            assert chain.arbiter is not None
+            await chain.arbiter.challenge(await filing_of(net, task))
+            assert await ended(net, task) is TaskState.SETTLED
+            assert (await chain.arbiter.dispute(task)).outcome is DisputeOutcome.UNHEARD
+            bond = (await chain.arbiter.rules()).challenge_bond
+            assert await chain.arbiter.credit_of(net.cast.submitter.address) == bond
+        assert await net.earned(net.nodes[0].address) > 0
+        assert await net.balanced()
+
+
 async def test_a_requester_that_challenges_honest_work_loses_its_bond() -> None:
     async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=0) as net:
         node, bond = net.nodes[0].address, (await arbiter_of(net).rules()).challenge_bond

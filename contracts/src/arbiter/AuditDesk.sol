@@ -58,33 +58,30 @@ abstract contract AuditDesk is Purse {
         AuditWord audit = _audits[taskId];
         uint64 round = audit.round();
         uint256 seat = 1;
-        bytes32 drawn;
         if (audit.phase() == AuditPhase.None) {
             uint24 node;
             (node, round) = _hold(taskId, filing);
             seat = 0;
-            drawn = _challengeAt(round, taskId, filing);
+            bytes32 drawn = _challengeFrom(_seedOf(round), taskId, filing);
             if (!_picks(drawn, filing.terms, node)) revert NotPicked(taskId);
-            audit = openAudit(round, AuditPhase.Open, drawn);
+            audit = openAudit(round, AuditPhase.Open, drawn, node);
             emit AuditOpened(taskId, filing.node, drawn, round, _startOf(round) + _auditCommitWindow);
         } else {
             if (audit.phase() != AuditPhase.Open) revert UnexpectedAuditPhase(taskId, audit.phase());
-            if (_full(audit)) revert SeatsTaken(taskId);
+            if (audit.full(_auditorSeats)) revert SeatsTaken(taskId);
             uint40 closes = _startOf(round) + _auditCommitWindow;
             if (block.timestamp > closes) revert TooLate(taskId, closes);
-            drawn = _challengeAt(round, taskId, filing);
-            if (uint80(uint256(drawn)) != audit.kept(1)) revert FilingMismatch(taskId);
         }
-        if (msg.sender == filing.node || msg.sender == filing.terms.requester) revert NotEligible(msg.sender);
-        uint24 number = _draw(uint128(uint256(drawn)), taskId, round, _auditorSeats, _auditStep);
-        if (number == audit.auditor(0)) revert NotEligible(msg.sender);
+        if (msg.sender == filing.terms.requester) revert NotEligible(msg.sender);
+        uint24 number = _draw(audit.kept(1), taskId, round, _auditorSeats, _auditStep);
+        if (number == audit.audited() || number == audit.auditor(0)) revert NotEligible(msg.sender);
         _audits[taskId] = audit.withAuditor(seat, number, commitment);
         emit AuditCommitted(taskId, msg.sender);
     }
 
     /// @inheritdoc IArbiter
     function revealAudit(
-        Filing calldata filing,
+        bytes32 taskId,
         uint8 verdict,
         bytes32[4] calldata projection,
         bytes32 salt,
@@ -92,23 +89,18 @@ abstract contract AuditDesk is Purse {
         bytes32 profile
     ) external nonReentrant {
         if (verdict == 0 || verdict > uint8(type(AuditVerdict).max)) revert MeaningUnknown(verdict);
-        bytes32 taskId = _idOf(filing.terms);
         AuditWord audit = _expectOpen(taskId);
         bytes32 opened = keccak256(abi.encode(taskId, msg.sender, keccak256(abi.encode(projection)), salt));
         uint256 seat = _seatOf(audit, uint80(uint256(opened)));
-        if (!_full(audit)) {
+        if (!audit.full(_auditorSeats)) {
             uint40 closes = _startOf(audit.round()) + _auditCommitWindow;
             if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
         }
         audit = audit.withReveal(seat, verdict, uint80(uint256(projection[0]) >> 176));
         if (verdict != uint8(AuditVerdict.Pass) && _profiles[taskId] == bytes32(0)) _profiles[taskId] = profile;
         emit AuditRevealed(taskId, msg.sender, verdict, evidence, profile, projection);
-        uint256 other = 1 - seat;
-        if (audit.auditor(other) == 0 || audit.verdict(other) != AuditVerdict.None) {
-            _finish(taskId, filing.terms, audit, seat);
-        } else {
-            _audits[taskId] = audit;
-        }
+        if (_silent(audit, 1 - seat) || _contested(audit)) _audits[taskId] = audit;
+        else _conclude(taskId, audit, seat);
     }
 
     /// @inheritdoc IArbiter
@@ -116,13 +108,19 @@ abstract contract AuditDesk is Purse {
         bytes32 taskId = _idOf(filing.terms);
         AuditWord audit = _expectOpen(taskId);
         uint40 closes = _startOf(audit.round()) + _auditCommitWindow + _auditRevealWindow;
-        if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
         for (uint256 seat; seat < 2; ++seat) {
             if (!_silent(audit, seat)) continue;
+            if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
             address auditor = board.nodeAt(audit.auditor(seat));
             _penaliseAuditor(taskId, auditor, _auditorPenalty, PenaltyReason.MissingReveal);
         }
-        _finish(taskId, filing.terms, audit, NOBODY);
+        if (!_contested(audit)) return _conclude(taskId, audit, NOBODY);
+        _audits[taskId] = audit.withPhase(AuditPhase.Disputed);
+        emit AuditClosed(taskId, uint8(AuditOutcome.Disputed));
+        address requester = filing.terms.requester;
+        uint256 accuser = audit.verdict(0) > AuditVerdict.Pass ? 0 : 1;
+        address by = audit.challenged() ? requester : board.nodeAt(audit.auditor(accuser));
+        _openDispute(taskId, by, requester);
     }
 
     /// @inheritdoc IArbiter
@@ -133,8 +131,8 @@ abstract contract AuditDesk is Purse {
         if (audit.challenged()) revert AlreadyChallenged(taskId);
         emit Challenged(taskId, msg.sender, _challengeBond);
         if (audit.phase() == AuditPhase.None) {
-            (, uint64 round) = _hold(taskId, filing);
-            _audits[taskId] = openAudit(round, AuditPhase.Disputed, 0).withChallenge();
+            (uint24 node, uint64 round) = _hold(taskId, filing);
+            _audits[taskId] = openAudit(round, AuditPhase.Disputed, 0, node).withChallenge();
             _openDispute(taskId, msg.sender, msg.sender);
         } else if (audit.phase() == AuditPhase.Open) {
             _audits[taskId] = audit.withChallenge();
@@ -216,7 +214,7 @@ abstract contract AuditDesk is Purse {
 
     /// @dev Reverts unless the caller has weight and a seed draws it by now.
     /// @return number The caller's number at the board.
-    function _draw(uint128 seed, bytes32 taskId, uint64 round, uint256 seats, uint256 step)
+    function _draw(uint80 seed, bytes32 taskId, uint64 round, uint256 seats, uint256 step)
         internal
         view
         returns (uint24 number)
@@ -234,23 +232,22 @@ abstract contract AuditDesk is Purse {
 
     // ------------------------------------------------------------------ internals
 
-    /// @dev Ends an audit: lets the node be paid, or brings the task before jurors.
-    /// @param mine The caller's seat, whose address needs no looking up; `NOBODY` for a caller without one.
-    function _finish(bytes32 taskId, Terms calldata terms, AuditWord audit, uint256 mine) private {
+    /// @dev Whether what was said has to go before jurors: a flag, a disagreement, or the requester's bond.
+    function _contested(AuditWord audit) private view returns (bool) {
         (AuditVerdict first, AuditVerdict second) = (audit.verdict(0), audit.verdict(1));
+        if (audit.challenged() || first > AuditVerdict.Pass || second > AuditVerdict.Pass) return true;
         bool both = first != AuditVerdict.None && second != AuditVerdict.None;
-        bool apart = both && differ(audit.kept(0), audit.kept(1), _projectionTolerance);
-        if (audit.challenged() || apart || first > AuditVerdict.Pass || second > AuditVerdict.Pass) {
-            _audits[taskId] = audit.withPhase(AuditPhase.Disputed);
-            emit AuditClosed(taskId, uint8(AuditOutcome.Disputed));
-            _openDispute(taskId, audit.challenged() ? terms.requester : msg.sender, terms.requester);
-            return;
-        }
+        return both && differ(audit.kept(0), audit.kept(1), _projectionTolerance);
+    }
+
+    /// @dev Ends an audit that nobody contests, and lets the node be paid.
+    /// @param mine The caller's seat, whose address needs no looking up; `NOBODY` for a caller without one.
+    function _conclude(bytes32 taskId, AuditWord audit, uint256 mine) private {
         // A closed audit leaves only its log: the board holds no task twice, so there can be no second one.
         _audits[taskId] = AuditWord.wrap(0);
-        bool passed = first != AuditVerdict.None || second != AuditVerdict.None;
+        bool passed = audit.verdict(0) != AuditVerdict.None || audit.verdict(1) != AuditVerdict.None;
         emit AuditClosed(taskId, uint8(passed ? AuditOutcome.Passed : AuditOutcome.Void));
-        uint24 node = board.rule(terms, true);
+        uint24 node = board.uphold(taskId);
         if (!passed) return;
         // Counting on would change no rate any more.
         if (_passed[node] < _trustedAudits) ++_passed[node];
@@ -288,10 +285,6 @@ abstract contract AuditDesk is Purse {
         }
     }
 
-    function _challengeAt(uint64 round, bytes32 taskId, Filing calldata filing) private view returns (bytes32) {
-        return _challengeFrom(_seedOf(round), taskId, filing);
-    }
-
     function _challengeFrom(bytes32 seed, bytes32 taskId, Filing calldata filing) private pure returns (bytes32) {
         return keccak256(abi.encode(seed, taskId, filing.node, filing.resultRoot, filing.traceRoot));
     }
@@ -305,10 +298,6 @@ abstract contract AuditDesk is Purse {
     function _expectOpen(bytes32 taskId) private view returns (AuditWord audit) {
         audit = _audits[taskId];
         if (audit.phase() != AuditPhase.Open) revert UnexpectedAuditPhase(taskId, audit.phase());
-    }
-
-    function _full(AuditWord audit) private view returns (bool) {
-        return audit.auditor(_auditorSeats - 1) != 0;
     }
 
     function _silent(AuditWord audit, uint256 seat) private pure returns (bool) {

@@ -108,9 +108,10 @@ abstract contract Court is AuditDesk {
         uint8 level = word.level();
         uint256 quorum = _quorumAt(level);
         // An appeal without a quorum changes nothing: else whoever lost could wish the first verdict away.
-        DisputeOutcome outcome = level == 0 ? DisputeOutcome.Undecided : word.outcome();
+        DisputeOutcome outcome = word.outcome();
         if (word.count(BAD) >= quorum) outcome = DisputeOutcome.Guilty;
         else if (word.count(GOOD) >= quorum) outcome = DisputeOutcome.Innocent;
+        else if (level == 0) outcome = _withoutQuorum(taskId, word, quorum);
         uint40 appealBy = level == 0 ? uint40(block.timestamp + _appealWindow) : 0;
         word = word.with(OUTCOME_AT, 8, uint256(outcome)).with(APPEAL_BY_AT, 40, appealBy);
         _disputes[taskId].word = word.with(PHASE_AT, 8, uint256(DisputePhase.Tallied));
@@ -123,12 +124,12 @@ abstract contract Court is AuditDesk {
         if (word.level() != 0) revert UnexpectedDisputePhase(taskId, DisputePhase.Tallied);
         if (block.timestamp > word.appealBy()) revert TooLate(taskId, word.appealBy());
         (bool accused, bool accuser) = _sidesOf(taskId, msg.sender);
-        bool lost = (accused && word.outcome() != DisputeOutcome.Innocent)
-            || (accuser && word.outcome() != DisputeOutcome.Guilty);
+        DisputeOutcome outcome = word.outcome();
+        bool lost = (accused && !_paysNode(outcome)) || (accuser && outcome != DisputeOutcome.Guilty);
         if (!lost) revert NotLosingParty(msg.sender);
         _disputes[taskId].appellant = msg.sender;
         emit Appealed(taskId, msg.sender);
-        _summon(taskId, 1, word.count(SEATS) | (uint256(word.outcome()) << OUTCOME_AT), msg.sender);
+        _summon(taskId, 1, word.count(SEATS) | (uint256(outcome) << OUTCOME_AT), msg.sender);
         _takeBond(APPEAL_FACTOR * _challengeBond);
     }
 
@@ -139,13 +140,16 @@ abstract contract Court is AuditDesk {
         if (block.timestamp <= word.appealBy()) revert TooEarly(taskId, word.appealBy() + 1);
         DisputeOutcome outcome = word.outcome();
         _disputes[taskId].word = word.with(PHASE_AT, 8, uint256(DisputePhase.Executed));
-        uint24 node = board.rule(filing.terms, outcome == DisputeOutcome.Innocent);
+        uint24 node = board.rule(filing.terms, _paysNode(outcome));
         bool braked = outcome == DisputeOutcome.Guilty && _braked(taskId);
         _punish(taskId, node, filing.terms, outcome, braked);
         _returnBonds(taskId, word);
         _judgeAuditors(taskId, word, braked);
-        if (word.level() != 0) _judgeJurors(taskId, 0, word.count(FIRST_SEATS), outcome, braked);
-        _judgeJurors(taskId, word.level(), word.count(SEATS), outcome, braked);
+        uint256 paid = _paidVote(outcome, _audits[taskId].challenged());
+        // Without a verdict nobody is wrong.
+        bool lenient = braked || outcome > DisputeOutcome.Innocent;
+        if (word.level() != 0) _judgeJurors(taskId, 0, word.count(FIRST_SEATS), paid, lenient);
+        _judgeJurors(taskId, word.level(), word.count(SEATS), paid, lenient);
     }
 
     // ------------------------------------------------------------------ views
@@ -203,18 +207,38 @@ abstract contract Court is AuditDesk {
         emit DisputeOpened(taskId, by, level, round);
     }
 
-    function _drawJuror(bytes32 taskId, DisputeWord word, uint256 level, uint256 seats) private view returns (uint24) {
-        bytes32 drawn = keccak256(abi.encode(_seedOf(word.round()), taskId, level));
-        return _draw(uint128(uint256(drawn)), taskId, word.round(), seats, _juryStep);
+    /// @dev What follows where neither side has a quorum of the first jury. One voice puts nothing in doubt, be it an auditor
+    /// or a juror: else whoever shares it with the requester has the fee back.
+    function _withoutQuorum(bytes32 taskId, DisputeWord word, uint256 quorum) private view returns (DisputeOutcome) {
+        uint256 bad = word.count(BAD);
+        if (_audits[taskId].accused() || (bad > 1 && 2 * bad >= quorum)) return DisputeOutcome.Undecided;
+        return word.count(REVEALED) >= quorum ? DisputeOutcome.Upheld : DisputeOutcome.Unheard;
     }
 
-    /// @dev Takes the penalty and splits it. Being found guilty, or not being cleared, starts vetting anew.
+    function _paysNode(DisputeOutcome outcome) private pure returns (bool) {
+        return outcome != DisputeOutcome.Guilty && outcome != DisputeOutcome.Undecided;
+    }
+
+    /// @dev Which vote is paid, 0 for none. A jury without a verdict is paid only by the bond of a challenge that it heard:
+    /// were it paid by the pool, a ring could call juries of its own to no end.
+    function _paidVote(DisputeOutcome outcome, bool challenged) private pure returns (uint256) {
+        if (outcome == DisputeOutcome.Guilty) return VOTE_BAD;
+        bool good = outcome == DisputeOutcome.Innocent || (outcome == DisputeOutcome.Upheld && challenged);
+        return good ? VOTE_GOOD : 0;
+    }
+
+    function _drawJuror(bytes32 taskId, DisputeWord word, uint256 level, uint256 seats) private view returns (uint24) {
+        bytes32 drawn = keccak256(abi.encode(_seedOf(word.round()), taskId, level));
+        return _draw(uint80(uint256(drawn)), taskId, word.round(), seats, _juryStep);
+    }
+
+    /// @dev Takes the penalty and splits it. Being found guilty, or being left in doubt, starts vetting anew.
     function _punish(bytes32 taskId, uint24 number, Terms calldata terms, DisputeOutcome outcome, bool braked) private {
         uint96 slashed;
         uint96 burned;
         uint96 toRequester;
         uint96 toPool;
-        if (outcome != DisputeOutcome.Innocent) _passed[number] = 0;
+        if (!_paysNode(outcome)) _passed[number] = 0;
         if (outcome == DisputeOutcome.Guilty && !braked) {
             address node = board.nodeAt(number);
             uint96 penalty = Penalties.penalty(registry.stakeOf(node), terms.fee, _penaltyFactor, _penaltyBps);
@@ -241,17 +265,20 @@ abstract contract Court is AuditDesk {
         return true;
     }
 
-    /// @dev The loser's bond goes into the pool, which pays the jurors; without a decision everyone gets theirs back.
+    /// @dev The loser's bond goes into the pool, which pays the jurors. Who was not heard, or left the work in doubt, has not
+    /// lost.
     function _returnBonds(bytes32 taskId, DisputeWord word) private {
         DisputeOutcome outcome = word.outcome();
         if (_audits[taskId].challenged()) {
-            _releaseBond(_disputes[taskId].requester, _challengeBond, outcome == DisputeOutcome.Innocent);
+            bool heard = outcome == DisputeOutcome.Innocent || outcome == DisputeOutcome.Upheld;
+            _releaseBond(_disputes[taskId].requester, _challengeBond, heard);
         }
         if (word.level() == 0) return;
         address appellant = _disputes[taskId].appellant;
         (bool accused,) = _sidesOf(taskId, appellant);
         DisputeOutcome hoped = accused ? DisputeOutcome.Innocent : DisputeOutcome.Guilty;
-        bool forfeited = outcome != hoped && outcome != DisputeOutcome.Undecided;
+        bool open = outcome == DisputeOutcome.Undecided || outcome == DisputeOutcome.Unheard;
+        bool forfeited = outcome != hoped && !open;
         _releaseBond(appellant, APPEAL_FACTOR * _challengeBond, forfeited);
     }
 
@@ -266,12 +293,13 @@ abstract contract Court is AuditDesk {
             bool mistaken = word.outcome() == (passed ? DisputeOutcome.Guilty : DisputeOutcome.Innocent);
             bool idle = word.count(WRONG + 8 * seat) >= quorum;
             if (!idle && !mistaken) {
-                _payFee(auditor, _auditorFee, CreditReason.AuditorFee);
+                if (passed || _confirmed(word.outcome(), verdict)) {
+                    _payFee(auditor, _auditorFee, CreditReason.AuditorFee);
+                }
             } else if (idle || !braked) {
                 uint256 amount = _auditorPenalty;
                 if (!idle && verdict == AuditVerdict.Withheld) {
-                    uint256 price = _alarmPrice(word, audit.verdict(1 - seat) == verdict);
-                    if (price < amount) amount = price;
+                    amount = _alarmPrice(word, audit.verdict(1 - seat) == verdict);
                 }
                 PenaltyReason reason = idle ? PenaltyReason.WrongProjection : PenaltyReason.WrongVerdict;
                 _penaliseAuditor(taskId, auditor, uint96(amount), reason);
@@ -279,7 +307,14 @@ abstract contract Court is AuditDesk {
         }
     }
 
-    /// @dev What an auditor pays that got no openings of good work. Nobody can witness whether the node or the auditor
+    /// @dev Whether an accusation earns its fee: a flag where the node is not paid, "withheld", which takes no work to say,
+    /// where jurors say so too.
+    function _confirmed(DisputeOutcome outcome, AuditVerdict verdict) private pure returns (bool) {
+        if (verdict == AuditVerdict.Withheld) return outcome == DisputeOutcome.Guilty;
+        return !_paysNode(outcome);
+    }
+
+    /// @dev What an auditor pays that got no openings of good work. By the rules it is at most the penalty. Nobody can witness whether the node or the auditor
     /// was silent, so this is no punishment: it is the first jury's pay, which both auditors share if both got none.
     function _alarmPrice(DisputeWord word, bool both) private view returns (uint256 price) {
         unchecked {
@@ -288,8 +323,10 @@ abstract contract Court is AuditDesk {
         }
     }
 
-    /// @dev The final outcome is the measure for both levels. Undecided pays all who voted.
-    function _judgeJurors(bytes32 taskId, uint256 level, uint256 seats, DisputeOutcome outcome, bool braked) private {
+    /// @dev The final outcome is the measure for both levels.
+    /// @param paid The vote that earns a fee; 0 for none.
+    /// @param lenient Other votes cost nothing.
+    function _judgeJurors(bytes32 taskId, uint256 level, uint256 seats, uint256 paid, bool lenient) private {
         for (uint256 seat; seat < seats; ++seat) {
             address juror = _jurorAt(taskId, level, seat);
             uint256 vote = _ballots[taskId][level][juror] & 3;
@@ -298,10 +335,9 @@ abstract contract Court is AuditDesk {
                 continue;
             }
             if (vote != VOTE_GOOD && vote != VOTE_BAD) continue;
-            DisputeOutcome voted = vote == VOTE_GOOD ? DisputeOutcome.Innocent : DisputeOutcome.Guilty;
-            if (outcome == DisputeOutcome.Undecided || voted == outcome) {
+            if (vote == paid) {
                 _payFee(juror, _jurorFee, CreditReason.JurorFee);
-            } else if (!braked) {
+            } else if (!lenient) {
                 _penaliseJuror(taskId, juror, PenaltyReason.Incoherent);
             }
         }

@@ -140,6 +140,8 @@ abstract contract Rulebook is IArbiter {
         _within(rules.voteCommitWindow, 1, 7 days);
         _within(rules.voteRevealWindow, 1, 7 days);
         _within(rules.appealWindow, 1, 7 days);
+        // Who calls a jury in vain pays it, up to this penalty: else friends in the jury would earn more than it costs.
+        _within(rules.auditorPenalty, uint256(rules.jurors) * rules.jurorFee, type(uint96).max);
         _within(rules.challengeBond, 1, type(uint96).max / 3);
         _within(rules.penaltyFactor, 0, 1_000_000);
         _within(rules.penaltyBps, 0, BPS);

@@ -24,7 +24,8 @@ enum AuditPhase {
 }
 
 /// @notice What an auditor says. `Withheld` means that the node opened nothing in time, and counts as a flag. Where jurors
-/// find the work good nobody knows who was silent: the auditors that said it pay what the first jury earns, no more.
+/// find the work good nobody knows who was silent: the auditors that said it pay what the first jury earns, no more. It
+/// earns a fee only where jurors find the node guilty.
 enum AuditVerdict {
     None,
     Pass,
@@ -48,12 +49,24 @@ enum DisputePhase {
     Executed
 }
 
-/// @notice What the jurors found. Undecided: refunded, not slashed, and the node's audit rate rises.
+/// @notice What the jurors found. The last three have no quorum for either side, and slash nobody but jurors that kept
+/// silent. Doubt takes more than one voice: both auditors accuse the node, or half of a quorum votes against it, and never
+/// one vote alone.
+///
+/// | outcome | work | node | challenger's bond | jurors that voted |
+/// |---|---|---|---|---|
+/// | Guilty | found bad | refunded, slashed | back | right: paid, wrong: penalised |
+/// | Innocent | found good | paid | lost | right: paid, wrong: penalised |
+/// | Undecided | in doubt | refunded, and its audit rate rises | back | nothing |
+/// | Upheld | not in doubt, a quorum revealed votes | paid | lost | for the node, and a bond was lost: paid |
+/// | Unheard | not in doubt, too few revealed votes | paid | back | nothing |
 enum DisputeOutcome {
     None,
     Guilty,
     Innocent,
-    Undecided
+    Undecided,
+    Upheld,
+    Unheard
 }
 
 /// @notice Why somebody was credited.
@@ -90,8 +103,8 @@ enum PenaltyReason {
 /// @param auditRevealWindow Seconds after that in which auditors owe their reveal.
 /// @param projectionTolerance Largest difference of two honest auditors' projections in any compared number.
 /// @param auditorFee What an auditor earns.
-/// @param auditorPenalty What an auditor loses for a missing reveal, a wrong verdict or a wrong projection; the most that
-/// it loses for openings that only it did not get.
+/// @param auditorPenalty What an auditor loses for a missing reveal, a wrong verdict or a wrong projection; at least what
+/// `jurors` earn, so that no false alarm pays those who sit in the jury.
 /// @param jurors Seats of the first level, 2 to 40.
 /// @param quorum Votes that decide the first level: more than half of the seats, at least 2.
 /// @param appealJurors Seats of the second level, 2 to 40.
@@ -341,19 +354,19 @@ interface IArbiter {
     // ------------------------------------------------------------------ audits
 
     /// @notice Takes an auditor's seat. The first one opens the audit and holds the task.
-    /// @dev Open to whom the challenge draws: `Sortition.score(uint128(uint256(challenge)), taskId, caller)` within the
+    /// @dev Open to whom the challenge draws: `Sortition.score(uint80(uint256(challenge)), taskId, caller)` within the
     /// threshold of `min(totalWeight, weight * auditorSeats)`, doubling every `auditStep` from the round's start. The
     /// first commitment must fall into the board's challenge window, all into `auditCommitWindow` from the round's start.
-    /// Eighty bits of the commitment are kept: opening it to numbers learnt later takes a second preimage.
+    /// Eighty bits of the commitment are kept: opening it to numbers learnt later takes a second preimage. Of the second
+    /// auditor's filing only the terms are read; the rest may be zero, which is cheaper.
     /// @param commitment keccak256(abi.encode(taskId, caller, keccak256(abi.encode(projection)), salt)); a fresh random
     /// salt keeps others from testing guesses.
     function commitAudit(Filing calldata filing, bytes32 commitment) external;
 
     /// @notice Reveals verdict and projection, once all seats are taken or `auditCommitWindow` is over. The last
-    /// auditor to reveal closes the audit in the same call.
+    /// auditor to reveal closes the audit in the same call, unless it is contested: then anyone may, at once.
     /// @dev A late reveal counts until somebody has closed the audit. The first five of the 64 numbers are compared
-    /// between auditors on chain; jurors compare all of them from the logs. Only `filing.terms` is read here and in the
-    /// calls that follow; the rest of the filing may be zero, which is cheaper.
+    /// between auditors on chain; jurors compare all of them from the logs.
     /// @param verdict An `AuditVerdict` other than None.
     /// @param projection 64 signed numbers of 16 bits: projection[0] holds the first sixteen, the very first in its
     /// highest bits.
@@ -361,7 +374,7 @@ interface IArbiter {
     /// @param evidence BLAKE3 reference of the openings bundle; zero when the openings were withheld.
     /// @param profile keccak256 of the compute profile's key.
     function revealAudit(
-        Filing calldata filing,
+        bytes32 taskId,
         uint8 verdict,
         bytes32[4] calldata projection,
         bytes32 salt,
@@ -369,8 +382,9 @@ interface IArbiter {
         bytes32 profile
     ) external;
 
-    /// @notice Ends an audit whose reveal window is over; what was revealed decides, and missing reveals cost stake.
-    /// Anyone may call.
+    /// @notice Ends an audit whose auditors have all revealed, or whose reveal window is over; what was revealed decides, and
+    /// missing reveals cost stake. Anyone may call.
+    /// @dev Only `filing.terms` is read here and in the calls that follow; the rest may be zero, which is cheaper.
     function closeAudit(Filing calldata filing) external;
 
     /// @notice Brings a task before jurors. Requester only, once, with `challengeBond` pulled from the caller; within
@@ -395,8 +409,9 @@ interface IArbiter {
     function tally(bytes32 taskId) external;
 
     /// @notice Asks for a second, larger jury with three `challengeBond` pulled from the caller. Against guilty: node or
-    /// an auditor that passed it; against innocent: requester or an auditor that flagged; against undecided: all four.
-    /// A second jury without a quorum leaves the first outcome as it is.
+    /// an auditor that passed it; against innocent, upheld and unheard: requester or an auditor that flagged; against
+    /// undecided: all four. A second jury without a quorum leaves the first outcome as it is. The bond is lost unless the
+    /// outcome becomes the one hoped for, or was undecided or unheard and stays so.
     function appeal(bytes32 taskId) external;
 
     /// @notice Carries out the final outcome: ruling, penalties, pay, bonds. Anyone may call.

@@ -291,6 +291,11 @@ interface ITaskBoard {
     /// @return index Number of the node that committed.
     function rule(Terms calldata terms, bool upheld) external returns (uint24 index);
 
+    /// @notice `rule` in a node's favour for whom the terms are not at hand, which is cheaper. Arbiter only.
+    /// @dev Does nothing for a task that is not held, or after the hold window, when anyone may `expire` it.
+    /// @return index Number of the node that committed.
+    function uphold(bytes32 taskId) external returns (uint24 index);
+
     // ------------------------------------------------------------------ registry
 
     /// @notice Sets a node's sortition weight, counting from second `eligibleFrom`. Registry only.

@@ -3,21 +3,26 @@ pragma solidity 0.8.37;
 
 import {AuditPhase, AuditVerdict} from "../interfaces/IArbiter.sol";
 
-/// @notice All that the arbiter stores of an audit, in one word: beacon round (32 bits), 9 unused, challenged (1), two
-/// verdicts (2 each), phase (2), the numbers of two auditors (24 each), and for each of them 80 bits: of its commitment
-/// until it reveals, and then the first five numbers of its projection. While the second seat is free, its 80 bits are of
-/// the challenge, which spares the next auditor's call a look at the board.
+/// @notice All that the arbiter stores of an audit, in one word: beacon round (32 bits), 8 unused, whether the second seat is
+/// taken (1), challenged (1), two verdicts (2 each), phase (2), the numbers of two auditors (24 each), and for each of them
+/// 80 bits: of its commitment until it reveals, and then the first five numbers of its projection. While the second seat is
+/// free, its places hold what the next auditor's call needs to know: the audited node's number, and the 80 bits of the
+/// challenge that draw auditors. That spares it the board's record, the beacon and the roots.
 /// @dev Eighty bits are enough against an auditor that learns the right numbers later: it would need a second preimage.
-/// A collision is no use to it, because the numbers are unknown when it commits.
+/// A collision is no use to it, because the numbers are unknown when it commits. They are enough for a draw, too: nobody
+/// can search for a challenge, which a beacon gives once.
 type AuditWord is uint256;
 
 using {
     round,
     challenged,
+    full,
+    audited,
     phase,
     verdict,
     auditor,
     kept,
+    accused,
     withPhase,
     withChallenge,
     withAuditor,
@@ -25,15 +30,17 @@ using {
 } for AuditWord global;
 
 uint256 constant ROUND_AT = 224;
+uint256 constant SECOND_TAKEN = 1 << 215;
 uint256 constant CHALLENGED_AT = 214;
 uint256 constant VERDICT_AT = 210;
 uint256 constant PHASE_AT = 208;
 uint256 constant AUDITOR_AT = 160;
 uint256 constant SEALED = type(uint80).max;
 
-function openAudit(uint256 round_, AuditPhase phase_, bytes32 challenge) pure returns (AuditWord) {
+function openAudit(uint256 round_, AuditPhase phase_, bytes32 challenge, uint24 node) pure returns (AuditWord) {
     uint256 seen = (uint256(challenge) & SEALED) << 80;
-    return AuditWord.wrap((round_ << ROUND_AT) | (uint256(phase_) << PHASE_AT) | seen);
+    uint256 known = seen | (uint256(node) << (AUDITOR_AT + 24));
+    return AuditWord.wrap((round_ << ROUND_AT) | (uint256(phase_) << PHASE_AT) | known);
 }
 
 function round(AuditWord word) pure returns (uint64) {
@@ -42,6 +49,16 @@ function round(AuditWord word) pure returns (uint64) {
 
 function challenged(AuditWord word) pure returns (bool) {
     return (AuditWord.unwrap(word) >> CHALLENGED_AT) & 1 != 0;
+}
+
+/// @dev Whether all of `seats` seats are taken, once the first is.
+function full(AuditWord word, uint256 seats) pure returns (bool) {
+    return seats == 1 || AuditWord.unwrap(word) & SECOND_TAKEN != 0;
+}
+
+/// @dev The audited node's number at the board, while the second seat is free.
+function audited(AuditWord word) pure returns (uint24) {
+    return uint24(AuditWord.unwrap(word) >> (AUDITOR_AT + 24));
 }
 
 function phase(AuditWord word) pure returns (AuditPhase) {
@@ -57,6 +74,7 @@ function verdict(AuditWord word, uint256 seat) pure returns (AuditVerdict) {
 /// @dev The board's number of the node in a seat; zero when the seat is free.
 function auditor(AuditWord word, uint256 seat) pure returns (uint24) {
     unchecked {
+        if (seat != 0 && AuditWord.unwrap(word) & SECOND_TAKEN == 0) return 0;
         return uint24(AuditWord.unwrap(word) >> (AUDITOR_AT + 24 * seat));
     }
 }
@@ -66,6 +84,12 @@ function kept(AuditWord word, uint256 seat) pure returns (uint80) {
     unchecked {
         return uint80(AuditWord.unwrap(word) >> (80 * seat));
     }
+}
+
+/// @dev Whether both auditors flagged or called the openings withheld: two parties, where one might lie. The higher bit
+/// of a verdict says so.
+function accused(AuditWord word) pure returns (bool) {
+    return (AuditWord.unwrap(word) >> VERDICT_AT) & 10 == 10;
 }
 
 function withPhase(AuditWord word, AuditPhase phase_) pure returns (AuditWord) {
@@ -78,7 +102,12 @@ function withChallenge(AuditWord word) pure returns (AuditWord) {
 
 /// @dev For a free seat.
 function withAuditor(AuditWord word, uint256 seat, uint24 number, bytes32 commitment) pure returns (AuditWord) {
-    return withKept(word, seat, uint256(number) << AUDITOR_AT << (24 * seat), uint80(uint256(commitment)));
+    unchecked {
+        uint256 place = AUDITOR_AT + 24 * seat;
+        uint256 rest = AuditWord.unwrap(word) & ~(uint256(type(uint24).max) << place);
+        uint256 added = (uint256(number) << place) | (seat == 0 ? 0 : SECOND_TAKEN);
+        return withKept(AuditWord.wrap(rest), seat, added, uint80(uint256(commitment)));
+    }
 }
 
 /// @dev For a seat that has not revealed.

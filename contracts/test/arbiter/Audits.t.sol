@@ -45,7 +45,7 @@ contract AuditsTest is AuditFixture {
         Filing memory filing = filed();
         bytes32 value = pokeFor(filing);
         (, uint64 round) = court.challengeOf(filing);
-        waitForSeat(uint128(uint256(value)), idOf(filing), round, nodeAt(1), 2, 2);
+        waitForSeat(uint80(uint256(value)), idOf(filing), round, nodeAt(1), 2, 2);
         vm.expectEmit(address(court));
         emit IArbiter.AuditOpened(idOf(filing), worker(), value, round, beacon.startOf(round) + AUDIT_COMMIT);
         vm.expectEmit(address(court));
@@ -79,10 +79,29 @@ contract AuditsTest is AuditFixture {
         refuse(nodeAt(1), filing, abi.encodeWithSelector(IArbiter.FilingMismatch.selector, idOf(filing)));
         (filing.traceRoot, filing.node) = (TRACE, nodeAt(3));
         refuse(nodeAt(1), filing, abi.encodeWithSelector(IArbiter.FilingMismatch.selector, idOf(filing)));
-        filing.node = worker();
+    }
+
+    /// @dev The word knows the node and the draw, so that the second auditor may save calldata.
+    function test_TheSecondSeatNeedsOnlyTheTerms() public {
+        Filing memory filing = filed();
+        bytes32 value = pokeFor(filing);
+        (, uint64 round) = court.challengeOf(filing);
         commitAs(nodeAt(1), filing, noise(1));
-        filing.resultRoot = TRACE;
-        refuse(nodeAt(2), filing, abi.encodeWithSelector(IArbiter.FilingMismatch.selector, idOf(filing)));
+        Filing memory bare;
+        bare.terms = filing.terms;
+        waitForSeat(uint80(uint256(value)), idOf(filing), round, worker(), 2, 2);
+        refuse(worker(), bare, abi.encodeWithSelector(IArbiter.NotEligible.selector, worker()));
+        refuse(carol, bare, abi.encodeWithSelector(IArbiter.NotEligible.selector, carol));
+        waitForSeat(uint80(uint256(value)), idOf(filing), round, nodeAt(2), 2, 2);
+        bytes32 commitment = sealOf(idOf(filing), nodeAt(2), noise(1));
+        vm.prank(nodeAt(2));
+        court.commitAudit(bare, commitment);
+        AuditView memory audit = court.auditOf(idOf(filing));
+        vm.assertEq(audit.auditors[0], nodeAt(1));
+        vm.assertEq(audit.auditors[1], nodeAt(2));
+        revealAs(nodeAt(2), filing, PASS, noise(1));
+        revealAs(nodeAt(1), filing, PASS, noise(1));
+        vm.assertEq(court.passedOf(worker()), 1);
     }
 
     function test_RevertWhen_NothingIsCommitted() public {
@@ -188,16 +207,26 @@ contract AuditsTest is AuditFixture {
         revealAs(nodeAt(2), filing, PASS, noise(1));
     }
 
-    /// @dev Only the terms are read, so that callers may save calldata.
-    function test_RevealNeedsOnlyTheTerms() public {
+    /// @dev Who reveals last need not have the terms at hand; whoever closes brings them, and need not wait.
+    function test_AContestedAuditIsClosedAtOnceByAnyone() public {
         Filing memory filing = filed();
         pokeFor(filing);
         commitAs(nodeAt(1), filing, noise(1));
         commitAs(nodeAt(2), filing, noise(1));
-        (filing.node, filing.resultRoot, filing.traceRoot) = (address(0), 0, 0);
         revealAs(nodeAt(2), filing, PASS, noise(1));
-        revealAs(nodeAt(1), filing, PASS, noise(1));
-        vm.assertEq(court.passedOf(worker()), 1);
+        uint40 opens = beacon.startOf(court.auditOf(idOf(filing)).round) + AUDIT_COMMIT + AUDIT_REVEAL + 1;
+        vm.expectRevert(abi.encodeWithSelector(IArbiter.TooEarly.selector, idOf(filing), opens));
+        court.closeAudit(filing);
+        revealAs(nodeAt(1), filing, FLAG, noise(1));
+        assertPhase(filing, AuditPhase.Open);
+        uint64 round = beacon.roundAt(uint40(vm.getBlockTimestamp())) + 1;
+        vm.expectEmit(address(court));
+        emit IArbiter.AuditClosed(idOf(filing), uint8(AuditOutcome.Disputed));
+        vm.expectEmit(address(court));
+        emit IArbiter.DisputeOpened(idOf(filing), nodeAt(1), 0, round);
+        vm.prank(bob);
+        court.closeAudit(filing);
+        assertPhase(filing, AuditPhase.Disputed);
     }
 
     function test_OneAuditorDecidesWhenNoOtherCame() public {
@@ -362,7 +391,7 @@ contract AuditsTest is AuditFixture {
         assertPhase(filing, AuditPhase.None);
     }
 
-    /// @dev A ruling that comes after the hold window refunds.
+    /// @dev A ruling that comes after the hold window pays nobody: anyone refunds.
     function test_CloseAfterTheHoldRefunds() public {
         Filing memory filing = filed();
         pokeFor(filing);
@@ -370,6 +399,8 @@ contract AuditsTest is AuditFixture {
         uint256 before = board.balanceOf(carol);
         skip(1001);
         court.closeAudit(filing);
+        assertState(filing.terms, TaskState.Held);
+        board.expire(filing.terms);
         vm.assertEq(board.balanceOf(carol) - before, FEE);
         assertState(filing.terms, TaskState.Expired);
     }
@@ -393,8 +424,9 @@ contract AuditsTest is AuditFixture {
     }
 
     function mismatch(address who, Filing memory filing, bytes32[4] memory projection, bytes32 salt) private {
+        bytes32 id = idOf(filing);
         vm.expectRevert(abi.encodeWithSelector(IArbiter.CommitmentMismatch.selector, who));
         vm.prank(who);
-        court.revealAudit(filing, PASS, projection, salt, EVIDENCE, PROFILE);
+        court.revealAudit(id, PASS, projection, salt, EVIDENCE, PROFILE);
     }
 }

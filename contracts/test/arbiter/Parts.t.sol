@@ -20,19 +20,15 @@ contract AuditedPartsTest is AuditFixture {
         revealAs(nodeAt(1), filing, PASS, noise(1));
         revealAs(nodeAt(2), filing, PASS, noise(1));
         assertState(filing.terms, TaskState.Committed);
-        vm.assertEq(board.settle(one(filing.terms)), 1);
-        vm.assertEq(board.balanceOf(worker()), 0.218_75 ether);
-        vm.assertEq(board.balanceOf(carol) - before, 0.75 ether);
+        assertQuarterPaid(filing, before);
         assertShare(filing, "for ever");
     }
 
     function test_AnInnocentPartIsPaidAsAPart() public {
         Filing memory filing = filedPart(FEE);
         uint256 before = board.balanceOf(carol);
-        judged(filing, GOOD);
-        vm.assertEq(board.settle(one(filing.terms)), 1);
-        vm.assertEq(board.balanceOf(worker()), 0.218_75 ether);
-        vm.assertEq(board.balanceOf(carol) - before, 0.75 ether);
+        judged(filing, PASS, GOOD);
+        assertQuarterPaid(filing, before);
         vm.assertEq(stakeOf(worker()), 8 * STAKE);
     }
 
@@ -40,7 +36,7 @@ contract AuditedPartsTest is AuditFixture {
     function test_AGuiltyPartReturnsTheWholeFee() public {
         Filing memory filing = filedPart(10 ether);
         uint256 before = board.balanceOf(carol);
-        judged(filing, BAD);
+        judged(filing, PASS, BAD);
         vm.assertEq(board.balanceOf(carol) - before, 10 ether);
         vm.assertEq(board.balanceOf(worker()), 0);
         vm.assertEq(stakeOf(worker()), 8 * STAKE - 1000 ether);
@@ -50,10 +46,18 @@ contract AuditedPartsTest is AuditFixture {
     function test_AnUndecidedPartReturnsTheWholeFee() public {
         Filing memory filing = filedPart(FEE);
         uint256 before = board.balanceOf(carol);
-        judged(filing, CANNOT_TELL);
+        judged(filing, FLAG, CANNOT_TELL);
         vm.assertEq(board.balanceOf(carol) - before, FEE);
         vm.assertEq(uint8(court.disputeOf(idOf(filing)).outcome), uint8(DisputeOutcome.Undecided));
         vm.assertEq(stakeOf(worker()), 8 * STAKE);
+    }
+
+    /// @dev What nobody doubted with a second voice is paid for what it is.
+    function test_AnUpheldPartIsPaidAsAPart() public {
+        Filing memory filing = filedPart(FEE);
+        uint256 before = board.balanceOf(carol);
+        judged(filing, PASS, CANNOT_TELL);
+        assertQuarterPaid(filing, before);
     }
 
     function filedPart(uint96 fee) private returns (Filing memory) {
@@ -63,11 +67,17 @@ contract AuditedPartsTest is AuditFixture {
         return Filing(terms, worker(), RESULT, TRACE);
     }
 
-    function judged(Filing memory filing, uint8 vote) private {
-        audited(filing, FLAG, PASS);
+    function judged(Filing memory filing, uint8 second, uint8 vote) private {
+        audited(filing, FLAG, second);
         voted(idOf(filing), 3, votesOf(5, vote));
         assertShare(filing, "jurors can read it");
         executed(filing);
+    }
+
+    function assertQuarterPaid(Filing memory filing, uint256 before) private {
+        vm.assertEq(board.settle(one(filing.terms)), 1);
+        vm.assertEq(board.balanceOf(worker()), 0.218_75 ether);
+        vm.assertEq(board.balanceOf(carol) - before, 0.75 ether);
     }
 
     function assertShare(Filing memory filing, string memory what) private view {

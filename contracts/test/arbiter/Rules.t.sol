@@ -89,6 +89,9 @@ contract RulesTest is AuditFixture {
         bad.brakeSlashes = 0;
         refuse(bad, 0, 1, type(uint16).max);
         bad = arbiterRules();
+        bad.auditorPenalty = 5 * bad.jurorFee - 1;
+        refuse(bad, bad.auditorPenalty, 5 * bad.jurorFee, type(uint96).max);
+        bad = arbiterRules();
         bad.grace = 0;
         refuse(bad, 0, 1, 7 days);
     }

@@ -197,14 +197,16 @@ abstract contract AuditFixture is Fixture {
     function commitAs(address auditor, Filing memory filing, bytes32[4] memory projection) internal {
         bytes32 taskId = idOf(filing);
         (bytes32 value, uint64 round) = court.challengeOf(filing);
-        waitForSeat(uint128(uint256(value)), taskId, round, auditor, court.params().auditorSeats, 2);
+        waitForSeat(uint80(uint256(value)), taskId, round, auditor, court.params().auditorSeats, 2);
         vm.prank(auditor);
         court.commitAudit(filing, sealOf(taskId, auditor, projection));
     }
 
     function revealAs(address auditor, Filing memory filing, uint8 verdict, bytes32[4] memory projection) internal {
+        // Computed here: a call of the board's would be what an expected revert is expected of.
+        bytes32 taskId = keccak256(abi.encode(block.chainid, address(board), filing.terms));
         vm.prank(auditor);
-        court.revealAudit(filing, verdict, projection, saltOf(auditor), EVIDENCE, PROFILE);
+        court.revealAudit(taskId, verdict, projection, saltOf(auditor), EVIDENCE, PROFILE);
     }
 
     /// @dev An audit by nodes 1 and 2 with these verdicts and the same projection.
@@ -222,11 +224,23 @@ abstract contract AuditFixture is Fixture {
         pokeFor(filing);
         commitAs(nodeAt(1), filing, projection);
         commitAs(nodeAt(2), filing, other);
-        revealAs(nodeAt(1), filing, first, projection);
-        revealAs(nodeAt(2), filing, second, other);
+        revealedBoth(filing, first, second, projection, other);
     }
 
-    function waitForSeat(uint128 seed, bytes32 taskId, uint64 round, address who, uint256 seats, uint32 step) internal {
+    /// @dev Nodes 1 and 2 reveal; what they contest goes before jurors.
+    function revealedBoth(
+        Filing memory filing,
+        uint8 first,
+        uint8 second,
+        bytes32[4] memory projection,
+        bytes32[4] memory other
+    ) internal {
+        revealAs(nodeAt(1), filing, first, projection);
+        revealAs(nodeAt(2), filing, second, other);
+        if (court.auditOf(idOf(filing)).phase == AuditPhase.Open) court.closeAudit(filing);
+    }
+
+    function waitForSeat(uint80 seed, bytes32 taskId, uint64 round, address who, uint256 seats, uint32 step) internal {
         (uint32 weight, uint64 total,) = board.seatOf(who);
         uint256 share = weight * seats < total ? weight * seats : total;
         uint256 score = Sortition.score(seed, taskId, who);
@@ -236,10 +250,10 @@ abstract contract AuditFixture is Fixture {
 
     // ------------------------------------------------------------------ disputes
 
-    function summoned(bytes32 taskId) internal returns (uint128) {
+    function summoned(bytes32 taskId) internal returns (uint80) {
         DisputeView memory dispute = court.disputeOf(taskId);
         poke(dispute.round);
-        return uint128(uint256(keccak256(abi.encode(beacon.seedOf(dispute.round), taskId, uint256(dispute.level)))));
+        return uint80(uint256(keccak256(abi.encode(beacon.seedOf(dispute.round), taskId, uint256(dispute.level)))));
     }
 
     function voteSeal(bytes32 taskId, uint8 level, address juror, uint8 vote) internal pure returns (bytes32) {
@@ -248,8 +262,8 @@ abstract contract AuditFixture is Fixture {
 
     function commitVoteAs(address juror, bytes32 taskId, uint8 vote) internal {
         DisputeView memory dispute = court.disputeOf(taskId);
-        uint128 seed =
-            uint128(uint256(keccak256(abi.encode(beacon.seedOf(dispute.round), taskId, uint256(dispute.level)))));
+        uint80 seed =
+            uint80(uint256(keccak256(abi.encode(beacon.seedOf(dispute.round), taskId, uint256(dispute.level)))));
         uint8 seats = dispute.level == 0 ? court.params().jurors : court.params().appealJurors;
         waitForSeat(seed, taskId, dispute.round, juror, seats, 2);
         vm.prank(juror);

@@ -123,6 +123,40 @@ contract ArbiterTest is Fixture {
         vm.assertEq(board.balanceOf(alice), 10 ether);
     }
 
+    /// @dev Without the terms the board can pay, but not refund.
+    function test_UpholdPaysWithinTheHoldOnly() public {
+        Terms memory terms = held();
+        bytes32 id = board.taskIdOf(terms);
+        vm.expectRevert(abi.encodeWithSelector(ITaskBoard.NotArbiter.selector, alice));
+        vm.prank(alice);
+        board.uphold(id);
+        uint256 before = vm.getBlockTimestamp();
+        skip(HOLD + 1);
+        vm.prank(arbiter);
+        vm.assertEq(board.uphold(id), 1);
+        assertState(terms, TaskState.Held);
+        vm.warp(before + HOLD);
+        vm.expectEmit(address(board));
+        emit ITaskBoard.Ruled(id, true);
+        vm.prank(arbiter);
+        vm.assertEq(board.uphold(id), 1);
+        assertState(terms, TaskState.Committed);
+        vm.prank(arbiter);
+        board.uphold(id);
+        vm.assertEq(board.settle(one(terms)), 1);
+        vm.prank(arbiter);
+        board.uphold(id);
+        assertState(terms, TaskState.Settled);
+    }
+
+    function test_UpholdIsNothingToATaskThatIsNotHeld() public {
+        Terms memory terms = submitted(alice, 0);
+        bytes32 id = board.taskIdOf(terms);
+        vm.prank(arbiter);
+        vm.assertEq(board.uphold(id), 0);
+        assertState(terms, TaskState.Submitted);
+    }
+
     function test_RulingOnATaskThatIsNotHeldDoesNothing() public {
         Terms memory terms = held();
         vm.prank(arbiter);

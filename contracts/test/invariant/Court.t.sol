@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {ArbiterRules, AuditPhase, DisputePhase, DisputeView, Filing} from "../../src/interfaces/IArbiter.sol";
+import {
+    ArbiterRules,
+    AuditPhase,
+    AuditView,
+    DisputePhase,
+    DisputeView,
+    Filing
+} from "../../src/interfaces/IArbiter.sol";
 import {NodeState} from "../../src/interfaces/INodeRegistry.sol";
 import {AuditMode, TaskState} from "../../src/interfaces/ITaskBoard.sol";
 import {AuditFixture} from "../base/AuditFixture.sol";
@@ -93,6 +100,35 @@ contract CourtInvariantsTest is AuditFixture {
         afterInvariant();
     }
 
+    /// @dev Every task challenged, whoever comes judges it: juries with a quorum, without one, and nobody.
+    function test_HandlerReachesOutcomesOfEveryKind() public {
+        for (uint256 i; i < 14; ++i) {
+            handler.work(draw() | 1, uint96(draw()), 0);
+            uint256 last = handler.count() - 1;
+            handler.challenge(last, 0);
+            handler.challenge(last + handler.count(), 0);
+            handler.close(last, 0);
+            for (uint256 call; call < 3; ++call) {
+                if (i % 4 != 0) handler.vote(last, draw() | 1, 0);
+            }
+            // A full jury reveals at once, one with empty seats when nobody may come any more.
+            for (uint256 call; call < 2; ++call) {
+                handler.revealVotes(last, draw(), 0);
+                handler.wait(84);
+            }
+            handler.tally(last, 0);
+            handler.wait(50);
+            handler.execute(last, 0);
+        }
+        uint256 decided = handler.done("guilty") + handler.done("innocent");
+        uint256 paid = handler.done("upheld") + handler.done("unheard");
+        vm.assertGe(decided, 1, "with a quorum");
+        vm.assertGe(paid, 1, "without one");
+        invariant_EveryContractHoldsWhatItOwes();
+        invariant_OutcomesHaveTheirQuorum();
+        afterInvariant();
+    }
+
     /// @dev Money is conserved in all three contracts, so no path pays twice, or pays and refunds.
     function invariant_EveryContractHoldsWhatItOwes() public view {
         vm.assertEq(token.balanceOf(address(court)), court.pool() + court.bonds() + handler.credits(), "arbiter");
@@ -126,7 +162,16 @@ contract CourtInvariantsTest is AuditFixture {
             vm.assertLe(uint256(dispute.good) + dispute.bad, dispute.revealed, "votes");
             if (uint8(dispute.outcome) == 1) vm.assertGe(dispute.bad, 2, "guilty");
             if (uint8(dispute.outcome) == 2) vm.assertGe(dispute.good, 2, "innocent");
+            if (dispute.level == 0 && uint8(dispute.outcome) > 2) withoutQuorum(id, dispute);
         }
+    }
+
+    /// @dev With a quorum of two only both auditors together put work in doubt; anybody alone does not.
+    function withoutQuorum(bytes32 id, DisputeView memory dispute) private view {
+        AuditView memory audit = court.auditOf(id);
+        bool doubt = uint8(audit.verdicts[0]) > PASS && uint8(audit.verdicts[1]) > PASS;
+        uint8 wanted = doubt ? 3 : dispute.revealed >= 2 ? 4 : 5;
+        vm.assertEq(uint8(dispute.outcome), wanted, "one voice decided");
     }
 
     /// @dev One stranger ends everything by waiting and calling; then all money can be taken out to the last unit.
@@ -164,7 +209,7 @@ contract CourtInvariantsTest is AuditFixture {
         }
         (uint8 state,,,) = board.taskOf(id);
         if (state == uint8(TaskState.Committed)) board.settle(one(filing.terms));
-        else if (state == uint8(TaskState.Submitted) || state == uint8(TaskState.Claimed)) tryExpire(filing);
+        else if (state < uint8(TaskState.Settled) || state == uint8(TaskState.Held)) tryExpire(filing);
     }
 
     function tryExpire(Filing memory filing) private {

@@ -111,7 +111,7 @@ contract CourtHandler is AuditFixture {
     }
 
     function reveal(uint256 task, uint256 seed, uint256 time) external after_(time) {
-        (bool found, Filing memory filing, bytes32 id) = pick(task, AuditPhase.Open, TaskState.Held);
+        (bool found,, bytes32 id) = pick(task, AuditPhase.Open, TaskState.Held);
         if (!found) return;
         uint256[NODES] memory before = stakes();
         address[2] memory auditors = court.auditOf(id).auditors;
@@ -122,9 +122,7 @@ contract CourtHandler is AuditFixture {
             if (auditors[i] == address(0) || gone) continue;
             uint8 verdict = mood < 5 ? PASS : mood < 7 ? FLAG : WITHHELD;
             vm.prank(auditors[i]);
-            try court.revealAudit(
-                filing, verdict, projectionOf(id, auditors[i]), saltOf(auditors[i]), EVIDENCE, PROFILE
-            ) {
+            try court.revealAudit(id, verdict, projectionOf(id, auditors[i]), saltOf(auditors[i]), EVIDENCE, PROFILE) {
                 done["reveal"]++;
             } catch {}
         }
@@ -218,12 +216,24 @@ contract CourtHandler is AuditFixture {
     function execute(uint256 task, uint256 time) external after_(time) {
         (bool found, Filing memory filing, bytes32 id) = pick(task, DisputePhase.Tallied);
         if (!found) return;
+        (uint8 was,, uint40 since,) = board.taskOf(id);
+        carryOut(filing, id);
+        DisputeView memory dispute = court.disputeOf(id);
+        if (dispute.phase != DisputePhase.Executed || was != uint8(TaskState.Held)) return;
+        bool pays = dispute.outcome != DisputeOutcome.Guilty && dispute.outcome != DisputeOutcome.Undecided;
+        if (vm.getBlockTimestamp() > since + 1000) pays = false;
+        (uint8 state,,,) = board.taskOf(id);
+        vm.assertEq(state, uint8(pays ? TaskState.Committed : TaskState.Expired), "paid against the table");
+    }
+
+    function carryOut(Filing memory filing, bytes32 id) private {
         uint256[NODES] memory before = stakes();
         uint256 purse = court.pool() + court.bonds() + credits();
         uint256 owed = board.balanceOf(address(court));
         DisputeView memory dispute = court.disputeOf(id);
         try court.execute(filing) {
             done["execute"]++;
+            done[["", "guilty", "innocent", "undecided", "upheld", "unheard"][uint8(dispute.outcome)]]++;
         } catch {
             return;
         }

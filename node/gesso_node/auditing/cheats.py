@@ -10,14 +10,15 @@ from typing import Literal
 
 from gesso_protocol.audit.outcomes import AuditVerdict
 
-Name = Literal["lazy", "always-flag", "collude", "copy"]
+Name = Literal["lazy", "always-flag", "collude", "copy", "alarm"]
 SPREAD = 2000
 
 
 @dataclass(frozen=True)
 class AuditorCheat:
     """`lazy` guesses; `collude` guesses the same as its accomplice; `copy` seals rubbish and then tries to reveal what
-    the other auditor revealed; `always-flag` does its work and accuses everybody."""
+    the other auditor revealed; `always-flag` does its work and accuses everybody; `alarm` does none and says that the
+    node opened nothing."""
 
     name: Name
 
@@ -41,4 +42,5 @@ class AuditorCheat:
 
     def verdict(self, honest: AuditVerdict) -> AuditVerdict:
         """What it says, whatever it found."""
-        return AuditVerdict.FLAG if self.name == "always-flag" else honest
+        told = {"always-flag": AuditVerdict.FLAG, "alarm": AuditVerdict.WITHHELD}
+        return told.get(self.name, honest)

@@ -305,7 +305,8 @@ class Auditing:
         """Whether we lost, and our own strict re-run says that the jury was wrong."""
         said = case.revealed.get(self._me)
         flagged = said is not None and said.verdict is not AuditVerdict.PASS
-        if not self._appeal or dispute.outcome is DisputeOutcome.UNDECIDED:
+        # A jury that could not tell will hardly be followed by one that can, and it costs three bonds to ask.
+        if not self._appeal or not dispute.outcome.by_quorum:
             return False
         if not may_appeal(dispute, self._me, flagged, now):
             return False

@@ -14,6 +14,7 @@ from gesso_node.auditing.cheats import AuditorCheat
 from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
 from gesso_node.metrics import Metrics
 from gesso_protocol.audit.challenge import audit_commitment, profile_id, vote_commitment
+from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.outcomes import AuditVerdict
 from gesso_protocol.errors import ChainReverted, GessoError
 from gesso_protocol.ids import Address
@@ -54,9 +55,12 @@ class Sending:
         assert entry.salt is not None
         assert entry.projection is not None
         commitment = audit_commitment(case.task, self._me, entry.projection, entry.salt)
-        await self._audit(
-            case, entry, "commit", now, lambda: self._arbiter.commit_audit(case.filing, commitment), round_=case.round
-        )
+        joining = case.audit is not None and case.audit.phase is AuditPhase.OPEN
+
+        async def send() -> None:
+            await self._arbiter.commit_audit(case.filing, commitment, joining=joining)
+
+        await self._audit(case, entry, "commit", now, send, round_=case.round)
 
     async def reveal_audit(self, case: Case, verdict: AuditVerdict, now: int) -> None:
         """Say the verdict, with the projection and its salt."""
@@ -71,14 +75,12 @@ class Sending:
         profile = profile_id(entry.profile)
 
         async def send() -> None:
-            await self._arbiter.reveal_audit(
-                case.filing, verdict, words, salt, evidence=entry.evidence, profile=profile
-            )
+            await self._arbiter.reveal_audit(case.task, verdict, words, salt, evidence=entry.evidence, profile=profile)
 
         await self._audit(case, entry, "reveal", now, send)
 
     async def close_audit(self, case: Case, now: int) -> None:
-        """End an audit whose windows are over."""
+        """End an audit that is contested, or whose windows are over."""
         if case.entry is not None:
             await self._audit(case, case.entry, "close", now, lambda: self._arbiter.close_audit(case.filing))
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from gesso_relay.index.entries import Document, Entry, Json
 
 BEGINNINGS = ("audit-opened", "challenged", "dispute-opened")
-OVER = ("passed", "void", "guilty", "innocent", "undecided")
+OVER = ("passed", "void", "guilty", "innocent", "undecided", "upheld", "unheard")
 
 
 def advance_audit(document: Document | None, entry: Entry) -> Document | None:

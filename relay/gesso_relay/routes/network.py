@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from gesso_relay.index.audits import OVER
 from gesso_relay.index.entries import Document
 from gesso_relay.index.queries import Queries
 from gesso_relay.presence import Presence
@@ -14,7 +15,7 @@ from gesso_relay.replies import json_reply
 from gesso_relay.routes import params
 from gesso_relay.routes.tasks import page_reply
 
-AUDIT_STATES = ("open", "passed", "void", "disputed", "guilty", "innocent", "undecided")
+AUDIT_STATES = ("open", "disputed", *OVER)
 NODE_STATES = ("active", "paused", "unbonding", "left")
 
 

@@ -15,7 +15,7 @@ from gesso_protocol.money import Wei, format_amount
 
 Status: TypeAlias = Literal[
     "pending", "waived", "not-picked", "unaudited", "open", "passed", "void", "disputed", "guilty", "innocent",
-    "undecided",
+    "undecided", "upheld", "unheard",
 ]  # fmt: skip
 Said: TypeAlias = Literal["pass", "flag", "withheld"]
 Found: TypeAlias = Literal["good", "bad", "cannot-tell"]
@@ -171,7 +171,10 @@ def _revealed(facts: AuditFacts, event: events.AuditRevealed) -> AuditFacts:
 
 
 def _executed(facts: AuditFacts, event: events.DisputeExecuted) -> AuditFacts:
-    endings: dict[DisputeOutcome, Status] = {DisputeOutcome.GUILTY: "guilty", DisputeOutcome.INNOCENT: "innocent"}
+    endings: dict[DisputeOutcome, Status] = {
+        DisputeOutcome.GUILTY: "guilty", DisputeOutcome.INNOCENT: "innocent", DisputeOutcome.UPHELD: "upheld",
+        DisputeOutcome.UNHEARD: "unheard",
+    }  # fmt: skip
     money = {name: getattr(event, name) for name in ("slashed", "burned", "to_requester", "to_pool")}
     return facts.model_copy(update={"status": endings.get(event.outcome, "undecided"), **money})
 
@@ -235,6 +238,10 @@ def _disputed(facts: AuditFacts) -> str:
         return f"yes, after a dispute ({why}; {votes})"
     if facts.status == "undecided":
         return f"undecided ({why}; {votes}); fee returned, nobody slashed"
+    if facts.status == "upheld":
+        return f"not proven ({why}; {votes}); node paid, a challenge's bond is lost"
+    if facts.status == "unheard":
+        return f"not proven ({why}; too few jurors: {votes}); node paid, a challenge's bond came back"
     money = f"slashed {format_amount(facts.slashed)}, of which {format_amount(facts.to_requester)} to the requester"
     return f"FAILED ({why}; {votes}); fee returned, node {money}"
 

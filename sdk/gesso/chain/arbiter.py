@@ -43,6 +43,10 @@ class Filing:
         """In the order of the Solidity struct."""
         return (self.terms.as_tuple(), str(self.node), self.result_root.value, self.trace_root.value)
 
+    def terms_only(self) -> tuple[object, ...]:
+        """The same for calls that read nothing but the terms: zeros cost less."""
+        return (self.terms.as_tuple(), NOBODY, NOTHING, NOTHING)
+
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
@@ -85,13 +89,14 @@ class Arbiter(Beacon):
 
     # Audits
 
-    async def commit_audit(self, filing: Filing, commitment: bytes) -> TxReceipt:
-        """Take a seat; the first one holds the task."""
-        return _receipt(await self._send(ARBITER, "commitAudit", filing.as_tuple(), commitment))
+    async def commit_audit(self, filing: Filing, commitment: bytes, *, joining: bool = False) -> TxReceipt:
+        """Take a seat; the first one holds the task. `joining`: somebody has, so the terms will do."""
+        told = filing.terms_only() if joining else filing.as_tuple()
+        return _receipt(await self._send(ARBITER, "commitAudit", told, commitment))
 
     async def reveal_audit(
         self,
-        filing: Filing,
+        task: TaskId,
         verdict: AuditVerdict,
         projection: tuple[bytes, bytes, bytes, bytes],
         salt: bytes,
@@ -99,14 +104,14 @@ class Arbiter(Beacon):
         evidence: BlobRef | None,
         profile: bytes,
     ) -> TxReceipt:
-        """Say the verdict; the last one of them closes the audit."""
+        """Say the verdict; the last one of them closes the audit, unless it is contested."""
         proof = NOTHING if evidence is None else evidence.value
-        arguments = (filing.as_tuple(), int(verdict), projection, salt, proof, profile)
+        arguments = (task.value, int(verdict), projection, salt, proof, profile)
         return _receipt(await self._send(ARBITER, "revealAudit", *arguments, least_gas=VERDICT_LEAST_GAS))
 
     async def close_audit(self, filing: Filing) -> TxReceipt:
-        """End an audit whose reveal window is over. Raises ChainReverted TooEarly before that."""
-        return _receipt(await self._send(ARBITER, "closeAudit", filing.as_tuple()))
+        """End an audit that is contested, or whose reveal window is over. Raises ChainReverted TooEarly before that."""
+        return _receipt(await self._send(ARBITER, "closeAudit", filing.terms_only()))
 
     async def challenge(self, filing: Filing) -> TxReceipt:
         """Bring the own task before jurors; pulls the challenge bond from the wallet."""
@@ -131,7 +136,7 @@ class Arbiter(Beacon):
 
     async def execute(self, filing: Filing) -> TxReceipt:
         """Carry out the final outcome."""
-        return _receipt(await self._send(ARBITER, "execute", filing.as_tuple()))
+        return _receipt(await self._send(ARBITER, "execute", filing.terms_only()))
 
     # Money
 

@@ -19,7 +19,10 @@ _CIRCUMSTANCE = {"at_ms", "gas_used", "preview", "tx"}
 _VERDICTS = {AuditVerdict.PASS: "passes it", AuditVerdict.FLAG: "FLAGS it", AuditVerdict.WITHHELD: "got no openings"}
 _CLOSED = {AuditOutcome.PASSED: "passed", AuditOutcome.VOID: "nobody said anything", AuditOutcome.DISPUTED: "disputed"}
 _BALLOTS = {Ballot.GOOD: "good", Ballot.BAD: "bad", Ballot.CANNOT_TELL: "cannot tell"}
-_ENDS = {DisputeOutcome.GUILTY: "GUILTY", DisputeOutcome.INNOCENT: "innocent", DisputeOutcome.UNDECIDED: "undecided"}
+_ENDS = {
+    DisputeOutcome.GUILTY: "GUILTY", DisputeOutcome.INNOCENT: "innocent", DisputeOutcome.UNDECIDED: "undecided",
+    DisputeOutcome.UPHELD: "not proven, node paid", DisputeOutcome.UNHEARD: "too few jurors, node paid",
+}  # fmt: skip
 
 
 class TaskLine:

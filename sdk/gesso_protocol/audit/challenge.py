@@ -74,10 +74,10 @@ def input_slots(checks: Iterable[tuple[int, int]]) -> tuple[Slot, ...]:
 
 
 def draw_seed(entropy: bytes) -> bytes:
-    """The 16 bytes that sortition hashes: uint128(uint256(entropy))."""
+    """The 16 bytes that sortition hashes: uint128(uint80(uint256(entropy))), as much of it as an audit's word keeps."""
     if len(entropy) != 32:
         raise EncodingInvalid("a draw has 32 bytes of entropy")
-    return entropy[16:]
+    return bytes(6) + entropy[22:]
 
 
 def seat_at(

@@ -157,13 +157,9 @@ def may_appeal(view: DisputeView, me: Address, flagged: bool, now: int) -> bool:
     auditor = me in view.auditors
     against = me == view.node or (auditor and not flagged)
     towards = me == view.terms.requester or (auditor and flagged)
-    match view.outcome:
-        case DisputeOutcome.GUILTY:
-            return against
-        case DisputeOutcome.INNOCENT:
-            return towards
-        case _:
-            return against or towards
+    if view.outcome is DisputeOutcome.GUILTY:
+        return against
+    return towards if view.outcome.pays_node else against or towards
 
 
 def _seated(view: DisputeView, memory: JurorMemory, now: int) -> JurorAction:

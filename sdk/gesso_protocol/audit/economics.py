@@ -203,6 +203,7 @@ class Bench:
     juror_penalty: float = 40.0
     juror_cost: float = 0.3
     jurors: int = 21
+    quorum: int = 14
     bond: float = 80.0
 
     @property
@@ -227,6 +228,7 @@ class Bench:
             "always flags": -self.auditor_gas - market.audit_cost - market.sticks * self.auditor_penalty,
             "commits and is silent": -self.auditor_gas / 2 - self.auditor_penalty,
             "always says withheld": -self.auditor_gas - market.sticks * self.alarm,
+            "says withheld where jurors cannot tell": -self.auditor_gas,
             "honest, but the node opens to jurors only": -self.auditor_gas
             - market.audit_cost
             - market.sticks * self.alarm,
@@ -246,8 +248,20 @@ class Bench:
         }
 
     def requester(self, honest_majority: float) -> dict[str, float]:
-        """Profit of one challenge of an honest task: the bond against the fee that an unfair jury would refund."""
-        return {"challenges everything": (1 - honest_majority) * 1.0 - honest_majority * self.bond}
+        """Profit of one challenge of an honest task: the bond against the fee that an unfair jury would refund.
+
+        Where jurors cannot tell, the fee comes back only with half of a quorum of false votes."""
+        return {
+            "challenges everything": (1 - honest_majority) * 1.0 - honest_majority * self.bond,
+            "challenges what jurors cannot tell": -self.bond,
+            "the same, friends hold 10% of stake": self.doubted(0.1),
+            "the same, friends hold 20% of stake": self.doubted(0.2),
+        }
+
+    def doubted(self, share: float) -> float:
+        """Profit of a challenge that honest jurors cannot tell, for a requester whose friends are first to a seat."""
+        doubt = racing_majority(self.jurors, (self.quorum + 1) // 2, share)
+        return doubt * 1.0 - (1 - doubt) * self.bond
 
 
 def collusion(market: Market, share: float, saves: float = 1.0) -> float:

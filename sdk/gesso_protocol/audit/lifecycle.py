@@ -79,6 +79,11 @@ class AuditView:
         """Whether every seat is taken."""
         return len(self.auditors) >= self.rules.auditor_seats
 
+    @property
+    def told(self) -> bool:
+        """Whether every auditor has revealed. Open all the same, an audit is contested and waits to be closed."""
+        return bool(self.auditors) and all(self.verdicts)
+
     def revealed(self, auditor: Address) -> bool:
         """Whether this auditor has revealed."""
         return any(who == auditor and verdict for who, verdict in zip(self.auditors, self.verdicts, strict=False))
@@ -157,7 +162,7 @@ class RevealAudit:
 
 @dataclass(frozen=True)
 class CloseAudit:
-    """End an audit whose windows are over."""
+    """End an audit that is contested, or whose windows are over."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +274,6 @@ def _seated(view: AuditView, memory: AuditMemory, now: int) -> AuditAction:
 
 
 def _close(view: AuditView, memory: AuditMemory, now: int) -> AuditAction:
-    if now <= view.reveal_by:
+    if not view.told and now <= view.reveal_by:
         return Wait(view.reveal_by + 1)
     return once(CloseAudit(), memory.close_sent_at, memory.patience, now)

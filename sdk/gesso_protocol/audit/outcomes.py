@@ -9,7 +9,7 @@ from gesso_protocol.errors import EncodingInvalid
 
 
 class AuditVerdict(enum.IntEnum):
-    """What an auditor reveals. Withheld counts as a flag."""
+    """What an auditor reveals. Withheld counts as a flag, and takes no work to say."""
 
     PASS = 1
     FLAG = 2
@@ -26,14 +26,28 @@ class AuditOutcome(enum.IntEnum):
 
 
 class DisputeOutcome(enum.IntEnum):
-    """How a committee decided. Undecided: nobody is slashed, the requester is refunded, the node is not paid.
+    """How a committee decided. The last three have no quorum for either side, and nobody is slashed for the work.
 
-    An appeal that is undecided leaves the first outcome as it is."""
+    Undecided: in doubt, the requester is refunded. Upheld: not in doubt, the node is paid, and the challenge that a
+    quorum heard is lost. Unheard: the same, but too few revealed a vote, so the bond of a challenge comes back. An
+    appeal without a quorum leaves the first outcome as it is."""
 
     NONE = 0
     GUILTY = 1
     INNOCENT = 2
     UNDECIDED = 3
+    UPHELD = 4
+    UNHEARD = 5
+
+    @property
+    def pays_node(self) -> bool:
+        """Whether the task may be settled."""
+        return self in (DisputeOutcome.INNOCENT, DisputeOutcome.UPHELD, DisputeOutcome.UNHEARD)
+
+    @property
+    def by_quorum(self) -> bool:
+        """Whether jurors found the work good or bad."""
+        return self in (DisputeOutcome.GUILTY, DisputeOutcome.INNOCENT)
 
 
 class Ballot(enum.IntEnum):
@@ -42,6 +56,21 @@ class Ballot(enum.IntEnum):
     GOOD = 1
     BAD = 2
     CANNOT_TELL = 3
+
+
+def first_outcome(*, good: int, bad: int, revealed: int, quorum: int, accusers: int) -> DisputeOutcome:
+    """What the first jury's votes come to. `accusers`: auditors that flagged or called the openings withheld.
+
+    One voice puts nothing in doubt, an auditor's as little as a juror's: whoever shares it with the requester would
+    have every fee back where jurors cannot tell.
+    """
+    if bad >= quorum:
+        return DisputeOutcome.GUILTY
+    if good >= quorum:
+        return DisputeOutcome.INNOCENT
+    if accusers > 1 or (bad > 1 and 2 * bad >= quorum):
+        return DisputeOutcome.UNDECIDED
+    return DisputeOutcome.UPHELD if revealed >= quorum else DisputeOutcome.UNHEARD
 
 
 @dataclass(frozen=True)

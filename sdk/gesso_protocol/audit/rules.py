@@ -68,6 +68,8 @@ class AuditRules(Document):
         for quorum, jurors in ((self.quorum, self.jurors), (self.appeal_quorum, self.appeal_jurors)):
             if not jurors < 2 * quorum <= 2 * jurors:
                 raise ValueError("a quorum is more than half of the jurors and at most all of them")
+        if self.jurors * self.juror_fee > self.auditor_penalty:
+            raise ValueError("a false alarm costs all that its jury earns")
         if self.burn_bps + self.requester_bps > 10_000:
             raise ValueError("no more than the whole penalty can be given away")
         return self

@@ -96,12 +96,14 @@ def _task(cheat: Cheat, world: World, crowd: _Nodes, rng: np.random.Generator, n
     market, count = world.market, len(crowd.profit)
     working = crowd.stake > 0
     audited = working & (rng.random(count) < _rates(crowd.passed, world.rules))
-    flagged = audited & _flags(cheat, world, rng, count)
+    brought, doubted = _flags(cheat, world, rng, count)
+    flagged = audited & brought
     bad = cheat is not HONEST
     decided = rng.random(count) < market.sticks
     guilty = flagged & decided & bad
-    # a committee that reaches no quorum pays nobody and slashes nobody; one that does clears an honest node
-    unpaid = flagged & (guilty | ~decided)
+    # a committee that reaches no quorum slashes nobody, and leaves unpaid what both auditors accuse; its own half of a
+    # quorum is left out, which is to a cheat's good
+    unpaid = flagged & (guilty | (~decided & doubted))
     fine = np.where(guilty, np.minimum(crowd.stake, np.maximum(market.penalty, 0.05 * crowd.stake)), 0.0)
     crowd.profit += np.where(working, ~unpaid - market.cost * (1 - cheat.saves), 0.0) - fine
     crowd.stake -= fine
@@ -117,8 +119,11 @@ def _rates(passed: npt.NDArray[np.int64], rules: AuditRules) -> Floats:
     return np.where(passed < rules.vetting_audits, rules.vetting_rate_bps, steady) / 10_000
 
 
-def _flags(cheat: Cheat, world: World, rng: np.random.Generator, count: int) -> npt.NDArray[np.bool_]:
-    """Whether one of the two auditors brings the task before jurors: by a flag, or by disagreeing with the other."""
+def _flags(
+    cheat: Cheat, world: World, rng: np.random.Generator, count: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether one of the two auditors brings the task before jurors, by a flag or by disagreeing with the other; and
+    whether both accuse it."""
     market = world.market
     bad_steps = round(cheat.bad * market.steps)
     # both auditors run the same steps, so what the lot hides it hides from both
@@ -135,4 +140,4 @@ def _flags(cheat: Cheat, world: World, rng: np.random.Generator, count: int) -> 
     flags = hostile | (sound & sees & (visible | honest))
     # an idle auditor's projection differs from everybody else's; two idle ones differ from each other
     apart = idle.any(axis=0)
-    return np.asarray(flags.any(axis=0) | apart)
+    return np.asarray(flags.any(axis=0) | apart), np.asarray(flags.all(axis=0))

@@ -106,6 +106,16 @@ def test_a_passed_audit_says_by_whom_at_which_steps_and_how_close_it_was() -> No
             "sampled", [*flagged, *dispute((3, 3), DisputeOutcome.UNDECIDED), expired], PICKED,
             "undecided (2 of 2 auditors flagged it; 2 could not tell, 1 kept silent); fee returned, nobody slashed",
         ),
+        (
+            "none", [*dispute((1, 3, 3), DisputeOutcome.UPHELD)[1:], settled], None,
+            "not proven (challenged by the requester; 1 found it good, 2 could not tell); "
+            "node paid, a challenge's bond is lost",
+        ),
+        (
+            "none", [*dispute((3,), DisputeOutcome.UNHEARD)[1:], settled], None,
+            "not proven (challenged by the requester; too few jurors: 1 could not tell, 2 kept silent); "
+            "node paid, a challenge's bond came back",
+        ),
     ],
 )  # fmt: skip
 def test_every_ending_has_its_line(asked: str, happened: list[events.Event], draw: Draw | None, line: str) -> None:

@@ -39,7 +39,7 @@ class Said:
         self._note("listen", round_)
         return self.heard
 
-    async def commit_audit(self, *_: object) -> None:
+    async def commit_audit(self, *_: object, joining: bool) -> None:
         self._note("commit", 0)
 
     async def commit_vote(self, *_: object) -> None:

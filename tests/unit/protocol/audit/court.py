@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from gesso_protocol.audit.challenge import challenge, jury_entropy, picked, seat_at
 from gesso_protocol.audit.disputes import DisputePhase, DisputeView
 from gesso_protocol.audit.lifecycle import AuditPhase, AuditView
-from gesso_protocol.audit.outcomes import AuditVerdict, Ballot, DisputeOutcome, Vote
+from gesso_protocol.audit.outcomes import AuditVerdict, Ballot, DisputeOutcome, Vote, first_outcome
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
@@ -135,15 +135,20 @@ class Court:
         require(self.phase is AuditPhase.OPEN and who in self.auditors and who not in self.verdicts)
         require(self.filled_at is not None or self.now > self.commit_by)
         self.verdicts[who] = int(verdict)
-        if len(self.verdicts) == len(self.auditors):
+        if len(self.verdicts) == len(self.auditors) and not self.contested:
             self._finish()
 
     def close_audit(self) -> None:
-        require(self.phase is AuditPhase.OPEN and self.now > self.reveal_by)
+        require(self.phase is AuditPhase.OPEN)
+        require(self.now > self.reveal_by or len(self.verdicts) == len(self.auditors))
         self._finish()
 
+    @property
+    def contested(self) -> bool:
+        return any(verdict != AuditVerdict.PASS for verdict in self.verdicts.values())
+
     def _finish(self) -> None:
-        if any(verdict != AuditVerdict.PASS for verdict in self.verdicts.values()):
+        if self.contested:
             self.phase, self.dispute = AuditPhase.DISPUTED, Dispute(0, self.now)
         else:
             self.phase, self.state = AuditPhase.CLOSED, TaskState.SETTLED
@@ -198,12 +203,13 @@ class Court:
         assert self.dispute is not None
         ballots = [Vote.of(code).ballot for code in self.dispute.votes.values()]
         quorum = RULES.appeal_quorum if self.dispute.level else RULES.quorum
-        bad, good = ballots.count(Ballot.BAD), ballots.count(Ballot.GOOD)
-        decided = DisputeOutcome.GUILTY if bad >= quorum else DisputeOutcome.INNOCENT
-        if max(bad, good) >= quorum:
-            self.dispute.outcome = decided
-        elif not self.dispute.level:
-            self.dispute.outcome = DisputeOutcome.UNDECIDED
+        accusers = sum(verdict != AuditVerdict.PASS for verdict in self.verdicts.values())
+        outcome = first_outcome(
+            good=ballots.count(Ballot.GOOD), bad=ballots.count(Ballot.BAD), revealed=len(ballots), quorum=quorum,
+            accusers=accusers,
+        )  # fmt: skip
+        if outcome.by_quorum or not self.dispute.level:
+            self.dispute.outcome = outcome
         self.dispute.phase = DisputePhase.TALLIED
         self.dispute.appeal_by = 0 if self.dispute.level else self.now + RULES.appeal_window_s
 
@@ -218,5 +224,4 @@ class Court:
         assert self.dispute is not None
         require(self.dispute.phase is DisputePhase.TALLIED and self.now > self.dispute.appeal_by)
         self.dispute.phase, self.phase = DisputePhase.EXECUTED, AuditPhase.CLOSED
-        innocent = self.dispute.outcome is DisputeOutcome.INNOCENT
-        self.state = TaskState.SETTLED if innocent else TaskState.EXPIRED
+        self.state = TaskState.SETTLED if self.dispute.outcome.pays_node else TaskState.EXPIRED

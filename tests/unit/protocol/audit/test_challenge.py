@@ -70,7 +70,7 @@ def test_vectors_by_hand(row: dict[str, Any]) -> None:
     assert entropy == raw(row["juryEntropy"])
     for source, seats, at in ((drawn, row["auditorSeats"], row["auditorFrom"]),
                               (entropy, row["jurySeats"], row["jurorFrom"])):  # fmt: skip
-        score = int.from_bytes(keccak256(source[16:] + raw(row["taskId"]) + raw(row["wallet"])), "big")
+        score = int.from_bytes(keccak256(bytes(6) + source[22:] + raw(row["taskId"]) + raw(row["wallet"])), "big")
         total = int(row["totalWeight"], 16)
         start = (2**256 - 1) // total * min(total, row["weight"] * seats)
         step = row["auditStep"] if source is drawn else row["juryStep"]

@@ -248,7 +248,7 @@ def test_auditors_always_know_what_to_do(view: AuditView, memory: AuditMemory, n
         assert memory.me in view.auditors
         assert view.full or now > view.commit_by
     if isinstance(action, CloseAudit):
-        assert now > view.reveal_by
+        assert now > view.reveal_by or view.told
 
 
 trials = st.builds(
@@ -337,6 +337,15 @@ def test_outputs_are_judged_only_after_the_seat_is_taken() -> None:
     assert next_audit_action(view, replace(memory, failures=2), START + 60) == CloseAudit()
 
 
+def test_a_contested_audit_is_closed_at_once() -> None:
+    view, memory = seated()
+    full = replace(view, auditors=(wallet(0), wallet(1)), verdicts=(2, 0))
+    assert next_audit_action(full, memory, START + 5) == Wait(START + 51), "the other may still reveal"
+    assert next_audit_action(replace(full, verdicts=(2, 1)), memory, START + 5) == CloseAudit()
+    watching = replace(memory, me=wallet(7), keeper=True)
+    assert next_audit_action(replace(full, verdicts=(2, 1)), watching, START + 5) == CloseAudit()
+
+
 def test_a_lost_seal_can_still_close() -> None:
     view, memory = seated(sealed=False)
     assert next_audit_action(view, memory, START + 5) == Wait(START + 51)
@@ -402,6 +411,8 @@ def tallied(outcome: DisputeOutcome, level: int = 0) -> DisputeView:
         (DisputeOutcome.GUILTY, {"node", "passer"}),
         (DisputeOutcome.INNOCENT, {"requester", "flagger"}),
         (DisputeOutcome.UNDECIDED, {"node", "passer", "requester", "flagger"}),
+        (DisputeOutcome.UPHELD, {"requester", "flagger"}),
+        (DisputeOutcome.UNHEARD, {"requester", "flagger"}),
     ],
 )
 def test_only_losers_appeal(outcome: DisputeOutcome, who: set[str]) -> None:
