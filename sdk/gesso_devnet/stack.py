@@ -32,7 +32,7 @@ from gesso_devnet.cheats import cheating_executor
 from gesso_devnet.genesis import CHEAP_PRICE, NODE_PRICE, NODE_STAKE, Cast, found, publish, unhurried
 from gesso_devnet.processes import Actor, Supervisor, python
 from gesso_devnet.seed import base_model_folder, pack, stand_in
-from gesso_protocol.errors import ConfigError, Unreachable
+from gesso_protocol.errors import ConfigError, Unreachable, UsageError
 
 ExecutorChoice = Literal["auto", "fake", "diffusers"]
 NETWORK = "devnet"
@@ -151,6 +151,8 @@ class Stack:
         state = self.state()
         if name not in state.actors:
             raise ConfigError(f"no actor named {name!r}", hint=f"there are: {', '.join(state.actors)}")
+        if any(entry.name == name for entry in self.supervisor.running()):
+            raise UsageError(f"{name} is running", hint=f"break it first: gesso devnet fail {name}")
         await self.supervisor.start(Actor(name, state.actors[name]))
 
     @property

@@ -99,7 +99,14 @@ def confirm(question: str, yes: bool) -> None:
 
 
 def new_password(password_file: Path | None) -> str:
-    """From the file, the environment, or asked twice. Raises WalletError."""
+    """From the file, the environment, or asked twice; never an empty one. Raises WalletError, ConfigError."""
+    password = _given_password(password_file)
+    if not password:
+        raise WalletError("an empty password protects nothing", hint="nothing was written; try again")
+    return password
+
+
+def _given_password(password_file: Path | None) -> str:
     if password_file is not None:
         return read_bounded(password_file).strip()
     given = os.environ.get("GESSO_PASSWORD")

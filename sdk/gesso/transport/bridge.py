@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import time
 from collections import OrderedDict
 from types import TracebackType
 from typing import Self
@@ -22,7 +21,6 @@ from gesso.transport.inbox import Inbox, TopicSubscription
 from gesso.transport.keys import NodeKey
 from gesso.transport.port import (
     DEFAULT_QUEUE,
-    MAX_GOSSIP_BYTES,
     Health,
     Message,
     PeerId,
@@ -31,9 +29,9 @@ from gesso.transport.port import (
     Validator,
     Verdict,
 )
-from gesso.transport.rates import Bucket
+from gesso.transport.rates import Outbox
 from gesso.transport.signed import MAX_SIGNED_BYTES, Signed
-from gesso_protocol.errors import EncodingInvalid, MessageTooLarge, PeerUnreachable, RateLimited, TransportError
+from gesso_protocol.errors import EncodingInvalid, PeerUnreachable, RateLimited, TransportError
 
 PUBLISH_RATE = Rate(per_s=10, burst=100)
 _RETRY_MIN_S = 0.2
@@ -50,8 +48,7 @@ class BridgedGossip:
     ) -> None:
         self._client = client
         self._key = key or NodeKey.create()
-        self._publish_rate = publish_rate
-        self._published: dict[str, Bucket] = {}
+        self._outbox = Outbox(publish_rate)
         self._topics: dict[str, _Ear] = {}
         self._closed = False
 
@@ -76,11 +73,7 @@ class BridgedGossip:
 
     async def publish(self, topic: str, data: bytes) -> None:
         self._require_open()
-        if len(data) > MAX_GOSSIP_BYTES:
-            raise MessageTooLarge(f"{len(data)} bytes are too many for gossip; {MAX_GOSSIP_BYTES} are allowed")
-        now_s = time.monotonic()
-        if not self._published.setdefault(topic, Bucket.full(self._publish_rate, now_s)).take(now_s):
-            raise RateLimited(f"too many messages on {topic}: {self._publish_rate.per_s:g} a second are allowed")
+        self._outbox.admit(topic, data)
         signed = Signed.by(self._key, topic, data).encode()
         try:
             reply = await self._client.post("/v1/gossip", content=signed)

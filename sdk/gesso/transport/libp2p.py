@@ -25,7 +25,6 @@ from gesso.transport.keys import load_or_create_key
 from gesso.transport.port import (
     DEFAULT_QUEUE,
     DEFAULT_RATE,
-    MAX_GOSSIP_BYTES,
     MAX_REQUEST_BYTES,
     Fault,
     Handler,
@@ -40,9 +39,9 @@ from gesso.transport.port import (
     TransportEvent,
     Validator,
 )
-from gesso.transport.rates import Bucket
+from gesso.transport.rates import Outbox
 from gesso.transport.signed import Signed
-from gesso_protocol.errors import MessageTooLarge, MissingExtra, PeerUnreachable, RateLimited, TransportError
+from gesso_protocol.errors import MessageTooLarge, MissingExtra, PeerUnreachable, TransportError
 
 if TYPE_CHECKING:
     from gesso.transport._libp2p.engine import Engine
@@ -89,8 +88,7 @@ class Libp2pTransport:
         self._wanted: dict[PeerId, tuple[str, ...]] = {}
         self._peers: dict[PeerId, PeerInfo] = {}
         self._watchers: weakref.WeakSet[Inbox[TransportEvent]] = weakref.WeakSet()
-        self._publish_rate = Rate(settings.publish_per_s, max(1, int(settings.publish_per_s * 2)))
-        self._published: dict[str, Bucket] = {}
+        self._outbox = Outbox(Rate(settings.publish_per_s, max(1, int(settings.publish_per_s * 2))))
         self._thread: TrioThread | None = None
         self._engine: Engine | None = None
         self._restarting: asyncio.Task[None] | None = None
@@ -153,13 +151,12 @@ class Libp2pTransport:
         return tuple(self._peers.values())
 
     async def publish(self, topic: str, data: bytes) -> None:
-        if len(data) > MAX_GOSSIP_BYTES:
-            raise MessageTooLarge(f"{len(data)} bytes are too many for gossip; {MAX_GOSSIP_BYTES} are allowed")
-        self._take_turn(topic)
+        self._outbox.admit(topic, data)
         await self._call(lambda engine: engine.publish(topic, data))
 
     async def pass_on(self, signed: bytes) -> None:
-        self._take_turn(Signed.decode(signed).topic)
+        message = Signed.decode(signed)
+        self._outbox.admit(message.topic, message.data)
         await self._call(lambda engine: engine.pass_on(signed))
 
     def subscribe(self, topic: str, *, validator: Validator, queue: int = DEFAULT_QUEUE) -> TopicSubscription:
@@ -233,12 +230,6 @@ class Libp2pTransport:
     def _topic_health(self, name: str, mesh: int) -> TopicHealth:
         inbox = self._inboxes[name]
         return TopicHealth(mesh, len(inbox), inbox.delivered, inbox.dropped, self._topics[name].refused)
-
-    def _take_turn(self, topic: str) -> None:
-        now_s = time.monotonic()
-        bucket = self._published.setdefault(topic, Bucket.full(self._publish_rate, now_s))
-        if not bucket.take(now_s):
-            raise RateLimited(f"too many messages on {topic}: {self._publish_rate.per_s:g} a second are allowed")
 
     async def _call(self, work: Callable[[Engine], Awaitable[T]]) -> T:
         thread, engine = self._thread, self._engine

@@ -16,7 +16,6 @@ from gesso.transport.keys import NodeKey
 from gesso.transport.port import (
     DEFAULT_QUEUE,
     DEFAULT_RATE,
-    MAX_GOSSIP_BYTES,
     MAX_REQUEST_BYTES,
     Handler,
     Health,
@@ -31,9 +30,9 @@ from gesso.transport.port import (
     Validator,
     Verdict,
 )
-from gesso.transport.rates import Bucket, KeyedRates
+from gesso.transport.rates import KeyedRates, Outbox
 from gesso.transport.signed import Signed
-from gesso_protocol.errors import MessageTooLarge, PeerUnreachable, RateLimited, TransportError
+from gesso_protocol.errors import MessageTooLarge, PeerUnreachable, TransportError
 
 PUBLISH_RATE = Rate(per_s=100, burst=200)
 PEER_RATE = Rate(per_s=100, burst=200)
@@ -102,8 +101,7 @@ class MemoryTransport:
         self._hub = hub
         self._peer_id = peer_id or hub.new_peer_id()
         self._clock = clock
-        self._publish_rate = publish_rate
-        self._published: dict[str, Bucket] = {}
+        self._outbox = Outbox(publish_rate, clock)
         self._heard = KeyedRates(peer_rate)
         self._links: dict[PeerId, None] = {}
         self._wanted: set[PeerId] = set()
@@ -162,9 +160,7 @@ class MemoryTransport:
 
     async def publish(self, topic: str, data: bytes) -> None:
         self._require_open()
-        if len(data) > MAX_GOSSIP_BYTES:
-            raise MessageTooLarge(f"{len(data)} bytes are too many for gossip; {MAX_GOSSIP_BYTES} are allowed")
-        self._take_turn(topic)
+        self._outbox.admit(topic, data)
         key = self._hub._keys.get(self._peer_id)
         signed = b"" if key is None else Signed.by(key, topic, data).encode()
         self._spread(topic, Message(self._peer_id, data, signed))
@@ -173,7 +169,7 @@ class MemoryTransport:
     async def pass_on(self, signed: bytes) -> None:
         self._require_open()
         message = Signed.decode(signed)
-        self._take_turn(message.topic)
+        self._outbox.admit(message.topic, message.data)
         heard = Message(message.peer, message.data, signed)
         if message.topic not in self._topics or self._hear(self._peer_id, message.topic, heard):
             self._spread(message.topic, heard)
@@ -254,12 +250,6 @@ class MemoryTransport:
             return await answer(serving.handler, asker, data)
         finally:
             serving.release()
-
-    def _take_turn(self, topic: str) -> None:
-        now_s = self._clock()
-        bucket = self._published.setdefault(topic, Bucket.full(self._publish_rate, now_s))
-        if not bucket.take(now_s):
-            raise RateLimited(f"too many messages on {topic}: {self._publish_rate.per_s:g} a second are allowed")
 
     def _require_open(self) -> None:
         if not self._open:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from gesso.transport.port import Rate
+from gesso.transport.port import MAX_GOSSIP_BYTES, Rate
+from gesso_protocol.errors import MessageTooLarge, RateLimited
 
 
 @dataclass(slots=True)
@@ -50,6 +53,23 @@ class KeyedRates:
 
     def __len__(self) -> int:
         return len(self._buckets)
+
+
+class Outbox:
+    """What we may publish ourselves: so large, and so often a topic. Says no instead of losing it silently."""
+
+    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._topics: dict[str, Bucket] = {}
+
+    def admit(self, topic: str, data: bytes) -> None:
+        """Raises MessageTooLarge or RateLimited."""
+        if len(data) > MAX_GOSSIP_BYTES:
+            raise MessageTooLarge(f"{len(data)} bytes are too many for gossip; {MAX_GOSSIP_BYTES} are allowed")
+        now_s = self._clock()
+        if not self._topics.setdefault(topic, Bucket.full(self._rate, now_s)).take(now_s):
+            raise RateLimited(f"too many messages on {topic}: {self._rate.per_s:g} a second are allowed")
 
 
 class Strikes:

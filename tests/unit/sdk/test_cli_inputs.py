@@ -9,6 +9,7 @@ import json
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -22,6 +23,7 @@ from gesso.cli.output import Output
 from gesso.cli.task import _brief
 from gesso.cli.train_options import TrainOptions
 from gesso.cli.waiting import waiting
+from gesso_devnet.stack import Stack
 from gesso_protocol import events
 from gesso_protocol.errors import UsageError
 from gesso_protocol.ids import Address, TaskId
@@ -142,3 +144,25 @@ async def test_who_leaves_is_told_where_the_task_stands() -> None:
             scope.cancel()
             await anyio.sleep_forever()
     assert f"gesso task watch {TASK}" in talk.getvalue()
+
+
+@pytest.mark.parametrize("written", ["", " \n"])
+def test_a_wallet_without_a_password_is_not_made(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GESSO_HOME", str(tmp_path))
+    (tmp_path / "password").write_text(written)
+    assert app.main(["wallet", "new", "mine", "--password-file", str(tmp_path / "password")]) == 3
+    assert "empty password" in capsys.readouterr().err
+    assert app.main(["wallet", "new", "mine", "--password-file", str(tmp_path / "missing")]) == 3
+    assert "No such file" in capsys.readouterr().err
+    assert not list(tmp_path.glob("wallets/*.json"))
+
+
+@pytest.mark.anyio
+async def test_what_runs_is_not_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Stack(tmp_path)
+    monkeypatch.setattr(stack, "state", lambda: SimpleNamespace(actors={"node-1": ("true",)}))
+    monkeypatch.setattr(stack.supervisor, "running", lambda: (SimpleNamespace(name="node-1"),))
+    with pytest.raises(UsageError, match="running"):
+        await stack.restart("node-1")
