@@ -282,6 +282,8 @@ class Workbench:
         # Auditors and jurors need the spec too, and no relay must be able to keep it from them.
         await self._backups.put(spec_bytes(job.spec))
         copy = await backup.store(self._backups, job.out_dir, known.task, self._secrets.backup_key(known.task))
+        if copy is not None and self._keep_traces:
+            note(job.out_dir, copy, await self._backups.size(copy))
         manifest = await publish_result(self._blobs, job, outcome, self._book.me, copy)
         root = result_root(manifest)
         log.info("work.done", task=known.task.short, seconds=round(outcome.seconds, 3), result=manifest.ref.short)

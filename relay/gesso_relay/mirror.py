@@ -18,7 +18,7 @@ import structlog
 
 from gesso.blobs.peer import PeerBlobs
 from gesso.transport.port import PeerId, Transport
-from gesso_protocol.errors import BlobCorrupt, GessoError
+from gesso_protocol.errors import BlobCorrupt, BlobTooLarge, GessoError
 from gesso_relay.blobs import BlobCache
 from gesso_relay.limits import Room, Seats
 from gesso_relay.proofs import OpenedFile
@@ -39,12 +39,14 @@ class _Visit:
 
 
 class Mirror:
-    """Fetches files of openings into the cache, one by one from a node, as many bytes at once as `room` has."""
+    """Fetches files of openings into the cache, one by one from a node, as many bytes at once as `room` has, at most
+    `most_bytes` for one answer: what a node committed may be as large as it likes, and others' blobs leave for it."""
 
-    def __init__(self, cache: BlobCache, transport: Transport, room: Room) -> None:
+    def __init__(self, cache: BlobCache, transport: Transport, room: Room, most_bytes: int) -> None:
         self._cache = cache
         self._peers = PeerBlobs(transport)
         self._room = room
+        self._most_bytes = most_bytes
         self._seats = Seats("mirrored nodes", MAX_AT_ONCE, 1)
         self._visits: dict[str, _Visit] = {}
         self._group: anyio.abc.TaskGroup | None = None
@@ -73,6 +75,8 @@ class Mirror:
         away = [file for file in visit.files if self._cache.path(file.blob) is None]
         size = sum(file.size for file in away)
         try:
+            if size > self._most_bytes:
+                raise BlobTooLarge(f"the files have {size} bytes, more than are kept of one task")
             with (
                 self._seats.seat(node),
                 self._room.hold(size),

@@ -51,6 +51,8 @@ from gesso_relay.streams import ProgressHub, TaskHub
 _STOP_S = 1.0
 _OPENINGS_SHARE = 4
 """Openings and their files may bring one part in so many of the blobs' quota at once."""
+_TASK_SHARE = 16
+"""And the files of one task's openings one part in so many."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -94,7 +96,7 @@ class Relay:
         self._openings: Openings | None = None
         if transport is not None:
             room = Room("openings", settings.blob_quota_bytes // _OPENINGS_SHARE)
-            self._mirror = Mirror(self._cache, transport, room)
+            self._mirror = Mirror(self._cache, transport, room, settings.blob_quota_bytes // _TASK_SHARE)
             self._openings = Openings(self._cache, transport, room, self._mirror)
         self._evidence = None if transport is None else EvidenceKeeper(transport, self._cache)
         self._follower = Follower(

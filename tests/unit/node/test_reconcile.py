@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import anyio
 import pytest
 
 from gesso.chain import events as on_chain
@@ -237,6 +238,24 @@ async def test_the_chain_away_is_an_error_of_the_pass_and_nothing_else(world: Wo
         await node.once(world.board.now)
     world.board.away = False
     await world.until(lambda: settled(world, terms))
+
+
+async def test_what_was_kept_of_a_trace_leaves_the_disk_with_it_and_the_result_stays(world: World) -> None:
+    node = await world.add_node(executor={"trace_keep_s": 0})
+    terms = await world.submit()
+    task = task_id(CHAIN_ID, BOARD, terms)
+    await world.until(lambda: world.board.state(terms) is TaskState.COMMITTED)
+    entry = await node._journal.entry(task)
+    assert entry is not None
+    assert entry.result is not None
+    assert entry.result.trace_backup is not None
+    assert await world.blobs.has(entry.result.trace_backup)
+    await world.until(lambda: settled(world, terms))
+    with anyio.fail_after(20):
+        while await world.blobs.has(entry.result.trace_backup):
+            await world.turn()
+    assert await world.blobs.has(entry.result.ref)
+    assert all([await world.blobs.has(image.blob) for image in entry.result.images])
 
 
 async def test_a_lost_claim_is_sent_again_after_patience(world: World) -> None:

@@ -251,6 +251,14 @@ async def test_files_that_openings_of_a_training_name_are_kept_for_whom_the_node
     assert node.asked == {"inputs": 1, "outputs": 1}
 
 
+async def test_no_task_takes_more_of_the_cache_than_its_share(tmp_path: Path) -> None:
+    node = training()
+    node.bundles["outputs"] = renamed(node, b"an adapter of two megabytes", 2 << 20)
+    async with stage(tmp_path, node, blob_quota_bytes=16 << 20, max_blob_bytes=8 << 20) as on:
+        assert (await on.ask(node))["bundle"] == str(BlobRef.of(node.bundles["outputs"]))
+        assert [leaf for leaf in node.work.leaves.values() if leaf.blob is not None and node.given[leaf.blob]] == []
+
+
 def renamed(node: NodeDouble, data: bytes, size: int | None = None) -> bytes:
     """Openings whose adapter is said to be another blob: no root binds that."""
     slot = Slot(LeafKind.FILE)
