@@ -13,12 +13,12 @@ from gesso_node.executors.lora.port import TrainingStep
 from gesso_node.journal import Journal
 from gesso_protocol.policy import MEGAPIXEL_STEP
 from gesso_protocol.spec import TrainLora
+from gesso_protocol.training.window import UNMEASURED_S
 
 log = structlog.get_logger("gesso.node.pace")
 
 MAX_MODELS = 64
-WITHOUT_ACCELERATOR_S = 10.0
-"""Seconds a megapixel-step: several times what two cores need."""
+WITHOUT_ACCELERATOR_S = UNMEASURED_S
 WITH_ACCELERATOR_S = 1.0
 ACCELERATORS = ("/dev/nvidia0", "/dev/kfd")
 _NOTE = "training-pace"

@@ -34,7 +34,7 @@ from gesso.rests import RestsOf
 from gesso.sending import send
 from gesso.settings import Settings
 from gesso.task import AsyncTask, OnEvent, Until
-from gesso.training import AsyncTraining, Order, pack_dataset, put_bundle, spec_fields, window_for
+from gesso.training import AsyncTraining, Order, pack_dataset, put_bundle, spec_fields
 from gesso_protocol.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -62,6 +62,7 @@ from gesso_protocol.spec import (
 )
 from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.training.presets import make_training, preset
+from gesso_protocol.training.window import window_for
 
 DEFAULT_MODEL = "gesso-tiny@1"
 CLAIM_WINDOW_S = 60

@@ -46,9 +46,6 @@ ADAPTER_FILE = "adapter.safetensors"
 KOHYA_FILE = "adapter_kohya.safetensors"
 MAX_ADAPTER_BYTES = 2 * 1024**3
 MAX_RESUMES = 3
-SHORTEST_WINDOW_S, LONGEST_WINDOW_S = 900, 4 * 3600
-SECONDS_A_MEGAPIXEL_STEP = 10
-"""Several times what two cores without a GPU need."""
 _NOTHING_HINT = "the whole fee comes back when it settles; correct what was handed in and order again"
 _IN_THOUSANDTHS = (
     "caption_dropout", "max_grad_norm", "min_snr", "noise_offset", "prior", "sample_guidance", "weight_decay",
@@ -253,12 +250,6 @@ def steps_of(receipt: Receipt) -> int:
     """After how many updates of the run the result was made, by its node's word; 0 for what is no number."""
     word = receipt.profile.get("steps-done", "")
     return int(word) if word.isascii() and word.isdigit() and len(word) <= 6 else 0
-
-
-def window_for(spec: TrainLora) -> int:
-    """How many seconds a node may take for this work, generously: a lost node is not waited for longer than that."""
-    needed_s = spec.pixel_steps * SECONDS_A_MEGAPIXEL_STEP // 10**6
-    return max(SHORTEST_WINDOW_S, min(needed_s, LONGEST_WINDOW_S))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from gesso.cli.train_options import TrainOptions
 from gesso.cli.waiting import waiting
 from gesso_protocol.errors import UsageError
 from gesso_protocol.events import Event, TrainingStep
+from gesso_protocol.training.window import haste_of, window_for
 
 if TYPE_CHECKING:
     from gesso.training import Adapter
@@ -91,6 +92,8 @@ async def train(
             )
             for remark in order.bundle.report.lines():
                 out.say(remark)
+            if haste := haste_of(order.spec, window_for(order.spec) if window is None else window):
+                out.say(haste)
             if dry_run:
                 quote = await client.quote(order.spec, fee=fee, audit=audit)
                 out.result({**order.bundle.report.document(), "price": quote.document()})

@@ -8,10 +8,20 @@ import pytest
 
 from gesso_node.executors.lora.port import TrainingStep
 from gesso_node.journal import Journal
-from gesso_node.pace import MAX_MODELS, Stopwatch, TrainingPace, has_accelerator, unmeasured_pace
+from gesso_node.pace import (
+    MAX_MODELS,
+    WITHOUT_ACCELERATOR_S,
+    Stopwatch,
+    TrainingPace,
+    has_accelerator,
+    unmeasured_pace,
+)
+from gesso_protocol.ids import BlobRef
 from gesso_protocol.policy import Refusal
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.terms import Terms
+from gesso_protocol.training.presets import make_training
+from gesso_protocol.training.window import window_for, window_needed
 
 from .conftest import SPEC, World
 from .doubles import GENESIS_S
@@ -78,6 +88,22 @@ async def test_a_first_run_on_a_base_is_taken_at_the_pace_of_such_a_machine(worl
     assert policy.judge(spec, terms, free_slots=1, claim_left_s=60).refusal is Refusal.EXPIRED, "a slow machine"
     await pace.learn(spec, measured(100, 50.0))
     assert policy.judge(spec, terms, free_slots=1, claim_left_s=60).refusal is None
+
+
+@pytest.mark.parametrize("family", ["gesso-tiny", "sd-1", "sd-2", "sdxl"])
+async def test_every_preset_is_taken_at_the_unmeasured_pace_in_the_window_that_clients_give(
+    family: str, world: World
+) -> None:
+    node = await world.add_node(policy={"max_training_steps": 10_000, "max_pixels": 1024 * 1024})
+    spec = make_training("sample@1", family=family, dataset=BlobRef(bytes(32)))
+    policy = node._reconciler._policy
+    policy._pace = TrainingPace(node._journal, unmeasured=WITHOUT_ACCELERATOR_S).of
+    for order in (spec, spec.changed(steps=5 * spec.steps, checkpoint_every=100, sample_every=0)):
+        window = window_for(order)
+        terms: Terms = await world.submit(order, commit_window_s=window)
+        fits = window_needed(order) <= window
+        assert (policy.judge(order, terms, free_slots=1, claim_left_s=60).refusal is None) is fits
+        assert fits or order is not spec
 
 
 @pytest.mark.parametrize(

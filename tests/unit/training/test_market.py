@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gesso.market.listing import parse_royalty
-from gesso.training import parse_use, spec_fields, window_for
+from gesso.training import parse_use, spec_fields
 from gesso_protocol.errors import UsageError
-from gesso_protocol.ids import BlobRef
-from gesso_protocol.training.presets import make_training
 
 
 @pytest.mark.parametrize(("text", "bps"), [("5%", 500), ("0.01%", 1), ("0%", 0), ("0.05", 500), (" 12.5% ", 1250)])
@@ -35,13 +33,6 @@ def test_strengths(text: str, name: str, milli: int) -> None:
 def test_no_strengths(text: str) -> None:
     with pytest.raises(UsageError):
         parse_use(text)
-
-
-@pytest.mark.parametrize(
-    ("base", "steps", "window_s"), [("gesso-tiny@1", 400, 900), ("sd-1.5@1", 1500, 11_796), ("sdxl@1", 1500, 14_400)]
-)
-def test_a_node_may_take_as_long_as_the_work_is_large(base: str, steps: int, window_s: int) -> None:
-    assert window_for(make_training(base, dataset=BlobRef(bytes(32)), steps=steps)) == window_s
 
 
 def test_plain_numbers_become_fields() -> None:
