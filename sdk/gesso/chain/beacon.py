@@ -7,6 +7,7 @@ costs nothing. Its seed is known from then on; it is written onto the chain only
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import anyio
-import structlog
 
 from gesso.chain.drand import DrandServers
 from gesso.chain.sender import Mined
@@ -23,7 +23,7 @@ from gesso_contracts import BLOCK_BEACON, DRAND_BEACON, Contract
 from gesso_protocol import drand
 from gesso_protocol.errors import ChainReverted, Unreachable
 
-log = structlog.get_logger("gesso.chain")
+_log = logging.getLogger(__name__)
 
 _Known = TypeVar("_Known")
 NOTHING = bytes(32)
@@ -177,7 +177,7 @@ class Beacon:
         try:
             await self._read(DRAND_BEACON, "prove", round_, drand.uncompress(signature))
         except ChainReverted as refusal:
-            log.warning("beacon.wrong-signature", server=server, round=round_, reason=refusal.name)
+            _log.warning("drand server %s lies about round %d: %s", server, round_, refusal.name)
             return False
         return True
 

@@ -7,20 +7,20 @@ over. The chain's hash is part of every address, so a server cannot give rounds 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
-import structlog
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from gesso.chain.settings import DRAND_URLS, MAX_DRAND_SERVERS
 from gesso_protocol import drand
 from gesso_protocol.errors import EncodingInvalid
 
-log = structlog.get_logger("gesso.chain")
+_log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 2048
 SERVER_S = 4.0
@@ -50,7 +50,7 @@ class DrandServers:
             try:
                 answer = await self._ask(url, round_)
             except (httpx.HTTPError, TimeoutError, OSError) as error:
-                log.warning("drand.server-silent", server=url, round=round_, reason=type(error).__name__)
+                _log.warning("drand server %s is silent about round %d: %s", url, round_, type(error).__name__)
                 continue
             signature = read_signature(answer, round_)
             if signature is not None:

@@ -24,10 +24,18 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _EXTRA_OF_MODULE = {
+    "aiosqlite": "node",
     "alembic": "relay",
+    "asyncpg": "postgres",
+    "cryptography": "node",
     "diffusers": "gpu",
     "eth": "devnet",
+    "jinja2": "relay",
     "libp2p": "node",
+    "peft": "gpu",
+    "prometheus_client": "node",
+    "psutil": "node",
+    "safetensors": "gpu",
     "sqlalchemy": "relay",
     "structlog": "node",
     "torch": "gpu",
@@ -147,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except BaseException as error:
-        return _failed(error, as_json=as_json)
+        return _failed(error, tokens[:1], as_json=as_json)
 
 
 def run() -> None:
@@ -167,10 +175,12 @@ def _misused(error: CycloptsError, *, as_json: bool) -> int:
     return EXIT_USAGE
 
 
-def _failed(error: BaseException, *, as_json: bool) -> int:
+def _failed(error: BaseException, noun: Sequence[str], *, as_json: bool) -> int:
     from gesso.cli.failure import known_failure
 
-    found = known_failure(error, _EXTRA_OF_MODULE)
+    # Whatever a devnet lacks, it needs all of it: nodes, relay, chain.
+    extras = dict.fromkeys(_EXTRA_OF_MODULE, "devnet") if list(noun) == ["devnet"] else _EXTRA_OF_MODULE
+    found = known_failure(error, extras)
     if found is None:
         if os.environ.get("GESSO_DEBUG"):
             raise error

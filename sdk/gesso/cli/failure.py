@@ -37,7 +37,10 @@ def known_failure(error: BaseException, extra_of_module: Mapping[str, str]) -> F
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Task groups wrap what their tasks raise; one typed error inside is the one to show."""
+    """Task groups wrap what their tasks raise, and the parser what a command's imports raise; one typed error inside is
+    the one to show."""
+    if type(error) is ImportError and isinstance(error.__cause__, ModuleNotFoundError):
+        return error.__cause__
     if not isinstance(error, BaseExceptionGroup):
         return error
     inner = [_innermost(child) for child in error.exceptions]
