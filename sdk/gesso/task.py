@@ -78,7 +78,9 @@ class Result:
 
     @property
     def image(self) -> Image:
-        """The first picture."""
+        """The first picture. Raises TaskFailed when nothing came of the task, a training."""
+        if not self.images:
+            raise TaskFailed(f"nothing came of the task: {self.receipt.profile.get('stopped', '')}")
         return self.images[0]
 
 

@@ -283,6 +283,12 @@ async def test_a_node_that_was_lost_before_its_first_checkpoint_vouches_for_noth
     assert (told.receipts[0].resumed.lost, told.receipts[0].resumed.node) == (TASK, NODE)
 
 
+def test_a_result_without_pictures_says_why() -> None:
+    receipt = Receipt.model_construct(profile={"stopped": "the data set is none"})
+    with pytest.raises(TaskFailed, match="the data set is none"):
+        _ = Result((), receipt, {}).image
+
+
 def test_a_receipt_says_whom_it_goes_on_from() -> None:
     origin = Origin(run=TASK, step=80, state=BlobRef(bytes(32)), lost=TASK, node=NODE)
     receipt = Receipt(
