@@ -127,12 +127,11 @@ class Explorer:
         history = await self._queries.history("task", str(task), "audit")
         result = await self._results.of(found)
         audit = await self._queries.audit(str(task))
-        labels = await self._labels((found,))
         return self.page(
             "task.html",
             here="tasks",
             task=found,
-            label=labels.get(str(found["model"]), f"#{found['model']}"),
+            labels=await self._labels((found,)),
             history=history,
             result=result,
             audit=audit,
@@ -187,7 +186,7 @@ class Explorer:
         drawn.headers.update(found.headers)
         return drawn
 
-    async def _labels(self, tasks: Iterable[Document]) -> dict[str, str]:
+    async def _labels(self, tasks: Iterable[Document]) -> dict[str, list[str]]:
         """Names of the models that tasks use."""
         return await self._market.names(str(task["model"]) for task in tasks)
 

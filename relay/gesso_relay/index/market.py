@@ -69,13 +69,18 @@ class MarketQueries:
     async def by_id(self, key: str) -> Document | None:
         return await self._first(_shown().where(_COLUMN.key == key))
 
-    async def names(self, keys: Iterable[str]) -> dict[str, str]:
-        """`name@version` of these listings; those that the index does not know are left out."""
-        wanted = sorted(set(keys))
-        query = select(_COLUMN.key, _COLUMN.name, _COLUMN.version).where(_COLUMN.key.in_(wanted))
+    async def names(self, numbers: Iterable[str]) -> dict[str, list[str]]:
+        """`name@version` of what tasks name: of a listing, or of each member of a bundle. What the index does not know
+        is left out."""
+        wanted, bundled = sorted(set(numbers)), tables.bundles.c
         async with self._database.read() as db:
-            rows = (await db.execute(query)).all() if wanted else []
-        return {row.key: f"{row.name}@{row.version}" for row in rows}
+            rows = (await db.execute(select(bundled.key, bundled.document).where(bundled.key.in_(wanted)))).all()
+            members = {number: [number] for number in wanted}
+            members |= {row.key: [str(one) for one in row.document["members"]] for row in rows}
+            keys = sorted({key for found in members.values() for key in found})
+            query = select(_COLUMN.key, _COLUMN.name, _COLUMN.version).where(_COLUMN.key.in_(keys))
+            names = {row.key: f"{row.name}@{row.version}" for row in (await db.execute(query)).all()}
+        return {number: [names[key] for key in found if key in names] for number, found in members.items()}
 
     async def lineage(self, listing: Document) -> list[Document]:
         """A listing and its parents, itself first."""

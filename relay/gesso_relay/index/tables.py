@@ -99,13 +99,7 @@ Index("ix_models_name", models.c.name, models.c.version)
 Index("ix_models_price", models.c.price_bps, models.c.position)
 
 # Which listings a task uses that names a number of no listing.
-bundles = Table(
-    "bundles",
-    metadata,
-    Column("key", String(80), primary_key=True),
-    Column("position", BigInteger, nullable=False, unique=True),
-    Column("document", JSON, nullable=False),
-)
+bundles = _subject("bundles")
 
 # Not from the chain's log, but bound to it by a hash, so it never changes: what a manifest and its card say.
 cards = Table(

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from gesso.chain.events import ContractEvent, ListingPublished, ListingYanked, RoyaltyPaid
+from gesso.chain.events import BundleMade, ContractEvent, ListingPublished, ListingYanked, RoyaltyPaid
 from gesso.market.package import CardDraft, Label, Package, pack_files
 from gesso.transport.binding import peer_id_bytes
 from gesso.transport.keys import NodeKey
@@ -57,6 +57,7 @@ gesso generate "a zbx on a green background" --lora alice/zbx-with-a-name-of-som
 """
 LONG = "alice/zbx-with-a-name-of-some-length"
 PASSED, GUILTY, STOPPED, HELD = 21, 22, 23, 24
+BUNDLE = ListingId(2**63 + 5)
 PAGES = {
     "overview": "/",
     "tasks": "/tasks",
@@ -66,6 +67,7 @@ PAGES = {
     "task-audited": f"/tasks/{task_of(PASSED)}",
     "task-guilty": f"/tasks/{task_of(GUILTY)}",
     "task-stopped": f"/tasks/{task_of(STOPPED)}",
+    "task-of-two": f"/tasks/{task_of(31, model=int(BUNDLE))}",
     "task-held": f"/tasks/{task_of(HELD)}",
     "nodes": "/nodes",
     "node": f"/nodes/{NODE}",
@@ -116,6 +118,7 @@ def _history() -> list[list[ContractEvent]]:
         *work,
         [submitted(11), cancelled(11), submitted(12), expired(12), submitted(13, model=2), submitted(14), claimed(14)],
         [submitted(15), claimed(15), committed(15)],
+        [BundleMade(bundle=BUNDLE, members=(ListingId(2), ListingId(3)), **NOWHERE), submitted(31, model=int(BUNDLE))],
         *audited,
         [*passed(PASSED), settled(PASSED)],
         guilty(GUILTY),

@@ -49,6 +49,8 @@ async def test_tasks_name_their_models_and_say_what_was_ordered(tmp_path: Path) 
         assert f'href="/tasks?requester={ALICE}&amp;state=held"' in of_alice  # filters add up
         assert f'href="/tasks?requester={ALICE}"' in of_alice
         assert ">gesso-tiny@1</a>" in tasks
+        assert f"with {LONG}@1 + bob/more-zbx@1" in (await relay.client.get(PAGES["task-of-two"])).text
+        assert f'<a href="/models/{LONG}@1">{LONG}@1</a> + <a href="/models/bob/more-zbx@1">' in tasks
         assert "pictures with gesso-tiny@1, for 0.02" in (await relay.client.get(PAGES["task"])).text
 
 
