@@ -106,6 +106,13 @@ class Book:
         """Whether a training is in our hands: it keeps the executor to itself for as long as it takes."""
         return any(known.held and known.trains for known in self._tasks.values())
 
+    def free(self, slots: int, *, for_training: bool = False) -> int:
+        """How many tasks more can be begun in time: none beside a training, and no training beside anything else."""
+        held = self.held()
+        if self.trains() or (for_training and held):
+            return 0
+        return max(0, slots - held)
+
     def view(self, known: Known) -> TaskView:
         """The chain's side, as the lifecycle's rules want it."""
         return known.record.view(known.terms, self.params)

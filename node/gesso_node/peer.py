@@ -145,7 +145,7 @@ class Node:
                     chain_id=self._chain.chain_id,
                     wallet=self.address,
                     offer=self._policy.offer,
-                    free=lambda: self.settings.policy.max_waiting - self._book.held(),
+                    free=self._free,
                 )
                 tasks.start_soon(adverts.run)
             tasks.start_soon(self._progress.run)
@@ -204,6 +204,7 @@ class Node:
             total_weight=self._book.weights.total,
             slots=self.settings.policy.max_waiting,
             held=self._book.held(),
+            free=self._free(),
             uptime_s=int(time.monotonic() - self._begun),
             earned=money(earned),
             current=self._current(),
@@ -244,6 +245,9 @@ class Node:
         elif record.peer_id != peer:
             await self._chain.update_node(peer, offer)
             log.info("node.updated")
+
+    def _free(self) -> int:
+        return self._book.free(self.settings.policy.max_waiting)
 
     def _current(self) -> TaskLine | None:
         if self._workbench.current is None:

@@ -207,7 +207,7 @@ class Reconciler:
             known.not_before = now + 1
             return
         due = self._book.view(known).due or now
-        free = self._slots - self._book.held()
+        free = self._book.free(self._slots, for_training=known.trains)
         verdict = self._policy.judge(spec, known.terms, free_slots=free, claim_left_s=due - now)
         if verdict.refusal is Refusal.BUSY:
             known.not_before = now + 1
@@ -281,7 +281,9 @@ class Reconciler:
             case Wait():
                 return
             case Claim():
-                if self.draining or self._book.held() >= self._slots or (known.trains and self._engaged()):
+                if self.draining or not self._book.free(self._slots, for_training=known.trains):
+                    return
+                if known.trains and self._engaged():
                     return
                 await self._send(known, "claim", now, lambda: self._claim(known))
             case Execute():

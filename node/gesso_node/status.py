@@ -55,6 +55,8 @@ class NodeStatus(_View):
     total_weight: int
     slots: int
     held: int
+    free: int
+    """Tasks more that it would claim now: none beside a training."""
     uptime_s: int
     earned: str
     current: TaskLine | None
@@ -79,7 +81,7 @@ class NodeStatus(_View):
         lines = [
             f"gesso node {self.version}   {self.name}   {self.wallet}   up {self.uptime_s} s   {state}",
             f"Weight  {self.weight} of {self.total_weight}   block {self.block}   {self.peers} peers",
-            f"Doing   {now}   ({self.held} of {self.slots} slots taken)",
+            f"Doing   {now}   ({self.held} of {self.slots} slots taken, {self.free} free)",
             f"Earned  {self.earned}",
             f"Ended   {ended}",
             f"Passed  {passed}",

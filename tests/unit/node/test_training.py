@@ -257,3 +257,33 @@ async def test_a_node_that_is_cut_off_goes_on_from_its_checkpoint(world: World) 
         assert checkpoint_file(folder, 1).read_bytes() == begun
         world.nodes.remove(second)
     engine.go_on.set()
+
+
+@pytest.mark.parametrize("kind", ["picture", "training"])
+async def test_a_node_at_work_on_a_training_claims_nothing_that_would_wait_for_its_end(kind: str, world: World) -> None:
+    node, _, engine = await at_work(world)
+    if kind == "picture":
+        other = await world.submit(nonce=5)
+    else:
+        other = await world.submit(await training(world, seed=99), nonce=5)
+    status = await node.status()
+    assert (status.held, status.free) == (1, 0)
+    for _ in range(20):
+        await node.once()
+        await anyio.lowlevel.checkpoint()
+        world.board.mine(1)
+    assert [attempt[0] for attempt in world.board.attempts] == ["claim"]
+    assert (await node.status()).refused == {"busy": 1}
+    engine.go_on.set()
+    await world.until(lambda: state_is(world, other, TaskState.SETTLED))
+    assert (await node.status()).free == 2
+
+
+async def test_no_training_is_claimed_behind_a_picture(world: World) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    picture, order = await world.submit(), await world.submit(await training(world), nonce=5)
+    await world.until(lambda: state_is(world, order, TaskState.SETTLED))
+    assert state_is(world, picture, TaskState.SETTLED)
+    verbs = [attempt[0] for attempt in world.board.attempts if attempt[0] in ("claim", "commit", "commit_part")]
+    assert verbs == ["claim", "commit"] * 2
+    assert (await node.status()).refused in ({}, {"busy": 1})
