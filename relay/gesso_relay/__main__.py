@@ -10,10 +10,16 @@ from pathlib import Path
 
 import anyio
 
-from gesso.logs import configure_logs
-from gesso_protocol.errors import GessoError
-from gesso_relay.peer import Relay
-from gesso_relay.settings import RelaySettings
+from gesso_protocol.errors import GessoError, MissingExtra
+
+try:
+    from gesso.logs import configure_logs
+    from gesso_relay.peer import Relay
+    from gesso_relay.settings import RelaySettings
+except ModuleNotFoundError as missing:
+    extra = MissingExtra("relay", message=f"a relay needs {missing.name}, which is not installed")
+    sys.stderr.write(f"error: {extra.message}\nhint: {extra.hint}\n")
+    raise SystemExit(extra.exit_code) from None
 
 
 def main() -> int:

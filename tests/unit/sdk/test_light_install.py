@@ -81,3 +81,10 @@ def test_a_command_that_needs_more_says_how_to_get_it(words: str, extra: str, tm
     assert shown.returncode == 3, shown.stderr
     assert "Traceback" not in shown.stderr
     assert f"pip install 'gesso[{extra}]'" in shown.stderr
+
+
+def test_a_relay_that_lacks_its_extra_says_so() -> None:
+    shown = lightly("import runpy; runpy.run_module('gesso_relay', run_name='__main__')", "--config", "relay.json")
+    assert shown.returncode == 3, shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert "pip install 'gesso[relay]'" in shown.stderr
