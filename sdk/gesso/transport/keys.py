@@ -179,7 +179,7 @@ def _der(signature: bytes) -> bytes:
 
 
 def _coincurve() -> Any:
-    # Imported late: the light install has no curve library, and reading peer ids needs none.
+    # Imported late: most who import this room sign nothing, and reading peer ids needs no curve.
     try:
         import coincurve
     except ModuleNotFoundError:
