@@ -126,7 +126,7 @@ class Book:
         """Our side, as the lifecycle's rules want it."""
         entry = known.entry
         assert entry is not None
-        polite_from, others_from = self._beside_others(known, now)
+        polite_from, others_from, leads = self._beside_others(known, now)
         made = (entry.result_root, entry.trace_root)
         return NodeMemory(
             me=self.me,
@@ -136,6 +136,7 @@ class Book:
             hold_back_steps=entry.hold_back_steps,
             polite_from=polite_from,
             others_from=others_from,
+            leads=leads,
             claim_on_its_way=known.claim_tx is not None,
             refusal=entry.refusal,
             claim_sent_at=entry.claim_sent_at,
@@ -150,16 +151,19 @@ class Book:
             patience=self.patience,
         )
 
-    def _beside_others(self, known: Known, now: int) -> tuple[int, int]:
-        """Chain seconds: when it is our turn among those at work, and from when somebody else may claim at all; 0
-        where nothing is known."""
+    def _beside_others(self, known: Known, now: int) -> tuple[int, int, bool]:
+        """When it is our turn among those at work, from when somebody else may claim at all (chain seconds, 0 where
+        nothing is known), and whether the others let us go first."""
         record, rivals = known.record, self.rivals
         if rivals is None or record.state is not TaskState.SUBMITTED or record.seed is None:
-            return 0, 0
+            return 0, 0, False
         if known.drawn is None or known.drawn[0] != rivals.version:
             known.drawn = (rivals.version, rivals.draw(record.seed, known.task, self.params.sortition_step_s))
         draw, lively = known.drawn[1], rivals.lively(known.terms.model, now)
         polite_s, others_s = draw.polite_from(self.me, lively), draw.others_from(self.me)
         never = record.state_since + known.terms.claim_window_s + 1
         others_from = never if others_s is None else record.state_since + others_s
-        return record.state_since + (polite_s or 0), others_from if rivals.complete else 0
+        turn = record.state_since + (polite_s or 0)
+        if not rivals.complete:
+            return turn, 0, False
+        return turn, others_from, draw.leads(self.me, lively, now - record.state_since)

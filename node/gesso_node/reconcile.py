@@ -41,6 +41,7 @@ from gesso_protocol.lifecycle import (
     Wait,
     Why,
     next_action,
+    sure_until,
 )
 from gesso_protocol.money import BPS
 from gesso_protocol.policy import Refusal
@@ -300,8 +301,8 @@ class Reconciler:
                 await write_down(self._journal, known, "outcome-undone", **_NO_OUTCOME)
                 self.wake()
             case Commit():
-                # Also ahead of the claim's block, where the rules are sure that nothing can come between.
-                self._hand_over(known)
+                if self._may_hand_over(known, now):
+                    self._hand_over(known)
                 await self._send(known, "commit", now, lambda: self._commit(known, action))
             case Expire():
                 await self._send(known, "expire", now, lambda: self._chain.expire(known.terms))
@@ -374,6 +375,12 @@ class Reconciler:
         with anyio.CancelScope() as known.execution:
             await self._workbench.run(known)
         known.execution = None
+
+    def _may_hand_over(self, known: Known, now: int) -> bool:
+        """A commit that only follows its claim may be refused with it; pictures that are given away are gone."""
+        if known.record.state is not TaskState.SUBMITTED:
+            return True
+        return now <= (sure_until(self._book.view(known), self._book.memory(known, now)) or -1)
 
     def _hand_over(self, known: Known) -> None:
         """Give the requester its result, signed, while the commit is on its way. Only a claim that is in a block, or

@@ -22,21 +22,26 @@ from gesso.chain import abi as abi_module
 from gesso.chain import post as post_module
 from gesso.chain.events import EventDecoder, TaskClaimed, TaskCommitted, TaskSettled, TaskSubmitted
 from gesso.chain.reverts import revert_name
+from gesso_protocol.draw import Draw
 from gesso_protocol.errors import GessoError
-from gesso_protocol.ids import BlobRef, Root, TaskId
+from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.money import Wei
-from gesso_protocol.sortition import may_claim_at, score, seed_bytes
+from gesso_protocol.sortition import seed_bytes
 from gesso_protocol.terms import Terms
 
 ONE = 10**18
 FEE = Wei(ONE // 100)
 SUBMITTING_AT_ONCE = 256
-CLAIMING_AT_ONCE = 16
+CLAIMING_AT_ONCE = 4
+"""Tasks of others that a node takes over at once; those that it leads are all claimed as they come."""
 SETTLE_BATCH = 50
 SETTLE_AFTER_S = 0.25
 """A payment that is due waits this long for others to share its transaction with."""
 POLL_S = 0.05
 LIMIT_S = 300.0
+
+
+STAGES = ("submitted", "claimed", "committed", "settled")
 
 
 class Spent:
@@ -65,38 +70,45 @@ class Tally:
     submitted: set[TaskId] = field(default_factory=set)
     claims: Counter[TaskId] = field(default_factory=Counter)
     settled: Counter[TaskId] = field(default_factory=Counter)
-    settled_at: list[float] = field(default_factory=list)
+    at: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+    """When the log showed each task at each stage."""
     lost_races: int = 0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A task that we were drawn for, with the whole draw and who is known to take part."""
+
+    event: TaskSubmitted
+    draw: Draw
+    lively: frozenset[Address]
 
 
 class BenchNode:
     """A worker without an executor: its result is ready the moment its claim is mined."""
 
-    def __init__(self, chain: Chain, total_weight: int, step_s: int, tally: Tally, group: asyncio.TaskGroup) -> None:
+    def __init__(self, chain: Chain, tally: Tally, group: asyncio.TaskGroup) -> None:
         self.chain = chain
-        self._total = total_weight
-        self._step_s = step_s
         self._tally = tally
         self._group = group
-        self._turns: list[tuple[int, TaskSubmitted]] = []
+        self._turns: list[tuple[int, Turn]] = []
         self._ripe: deque[tuple[int, float, Terms]] = deque()
         self._gate = asyncio.Semaphore(CLAIMING_AT_ONCE)
         self._now = 0
 
-    def heard(self, event: TaskSubmitted) -> None:
-        drawn = score(seed_bytes(event.seed), event.task, self.chain.address)
-        wait_s = may_claim_at(drawn, self._total, 1, self._step_s)
+    def heard(self, event: TaskSubmitted, draw: Draw, lively: frozenset[Address]) -> None:
+        wait_s = draw.polite_from(self.chain.address, lively)
         if wait_s is not None:
-            self._turns.append((event.at + wait_s, event))
+            self._turns.append((event.at + wait_s, Turn(event, draw, lively)))
 
     def act(self, now: int, challenge_s: int) -> None:
         """Claim everything whose time has come and that nobody has; pay out what is due, many at once."""
         self._now = now
-        free = [(at, event) for at, event in self._turns if not self._tally.claims[event.task]]
-        self._turns = [(at, event) for at, event in free if at > now]
-        for at, event in free:
+        free = [(at, turn) for at, turn in self._turns if not self._tally.claims[turn.event.task]]
+        self._turns = [(at, turn) for at, turn in free if at > now]
+        for at, turn in free:
             if at <= now:
-                self._group.create_task(self._work(event))
+                self._group.create_task(self._work(turn))
         due = [entry for entry in self._ripe if entry[0] + challenge_s <= now]
         if len(due) >= SETTLE_BATCH or (due and time.monotonic() - due[0][1] > SETTLE_AFTER_S):
             batch = due[:SETTLE_BATCH]
@@ -104,19 +116,42 @@ class BenchNode:
                 self._ripe.remove(entry)
             self._group.create_task(self._settle(batch))
 
-    async def _work(self, event: TaskSubmitted) -> None:
-        try:
+    async def _work(self, turn: Turn) -> None:
+        if turn.draw.leads(self.chain.address, turn.lively, self._now - turn.event.at):
+            done = await self._claim_and_commit(turn.event)
+        else:
             async with self._gate:
-                if self._tally.claims[event.task]:
-                    return  # somebody had it while we waited for our own turn to send
-                await self.chain.claim(event.terms)
+                done = not self._tally.claims[turn.event.task] and await self._claim_then_commit(turn.event)
+        if done:
+            self._ripe.append((self._now, time.monotonic(), turn.event.terms))
+
+    async def _claim_then_commit(self, event: TaskSubmitted) -> bool:
+        """For a task that somebody before us did not take. False after a lost race."""
+        try:
+            await self.chain.claim(event.terms)
         except GessoError as error:
-            if revert_name(error) != "UnexpectedState":
-                raise
-            self._tally.lost_races += 1
-            return
+            return self._lost(error)
         await self.chain.commit(event.terms, Root(event.task.value), Root(bytes(32)))
-        self._ripe.append((self._now, time.monotonic(), event.terms))
+        return True
+
+    async def _claim_and_commit(self, event: TaskSubmitted) -> bool:
+        """For a task that we lead: the commit follows its claim into the same block. False after a lost race."""
+        terms, roots = event.terms, (Root(event.task.value), Root(bytes(32)))
+        commits: list[asyncio.Task[Any]] = []
+
+        def follow(_: str) -> None:
+            commits.append(asyncio.create_task(self.chain.commit(terms, *roots, behind_claim=True)))
+
+        made = await asyncio.gather(self.chain.claim(terms, alone=True, on_sent=follow), return_exceptions=True)
+        made += await asyncio.gather(*commits, return_exceptions=True)
+        failed = [error for error in made if isinstance(error, BaseException)]
+        return all(self._lost(error) for error in failed[:1])
+
+    def _lost(self, error: BaseException) -> bool:
+        if not isinstance(error, GessoError) or revert_name(error) != "UnexpectedState":
+            raise error
+        self._tally.lost_races += 1
+        return False
 
     async def _settle(self, batch: list[tuple[int, float, Terms]]) -> None:
         receipt = await self.chain.settle([terms for _, _, terms in batch])
@@ -139,7 +174,8 @@ async def work(told: dict[str, Any]) -> None:
         say({"ready": True})
         await asyncio.to_thread(sys.stdin.readline)
         total = await client.total_weight()
-        nodes = [BenchNode(chain, total, params.sortition_step_s, tally, group) for chain in chains]
+        weights = {Address(node): 1 for node in told["everybody"]}
+        nodes = [BenchNode(chain, tally, group) for chain in chains]
         cursor = Cursor.before(await client.block_number() + 1)
         spent.seconds.clear()
         begun, begun_cpu_s = time.monotonic(), cpu_s()
@@ -148,7 +184,7 @@ async def work(told: dict[str, Any]) -> None:
             page = await client.read_page(cursor)
             if page is not None:
                 cursor = page.cursor
-                note(page.events, tally, nodes)
+                note(page.events, tally, nodes, weights, total, params.sortition_step_s)
                 now = await client.now()
                 for node in nodes:
                     node.act(now, params.challenge_window_s)
@@ -164,7 +200,7 @@ async def work(told: dict[str, Any]) -> None:
             "submitted": len(tally.submitted),
             "settled": len(tally.settled),
             "doubled": sum(n > 1 for n in tally.claims.values()) + sum(n > 1 for n in tally.settled.values()),
-            "settled_at": tally.settled_at,
+            "at": tally.at,
             "lost_races": tally.lost_races,
         }
     )
@@ -193,20 +229,26 @@ async def submit_all(client: Chain, process: int, tasks: int, group: asyncio.Tas
         group.create_task(submit(terms))
 
 
-def note(events: Any, tally: Tally, nodes: list[BenchNode]) -> None:
+def note(
+    events: Any, tally: Tally, nodes: list[BenchNode], weights: dict[Address, int], total: int, step_s: int
+) -> None:
     """Take a page of the log; every node of this process hears of every task."""
+    lively = frozenset(weights)
     for event in events:
         if isinstance(event, TaskSubmitted):
             tally.submitted.add(event.task)
+            tally.at["submitted"].append(time.monotonic())
+            draw = Draw.of(seed_bytes(event.seed), event.task, weights, total, step_s)
             for node in nodes:
-                node.heard(event)
+                node.heard(event, draw, lively)
         elif isinstance(event, TaskClaimed):
             tally.claims[event.task] += 1
+            tally.at["claimed"].append(time.monotonic())
         elif isinstance(event, TaskCommitted):
-            continue
+            tally.at["committed"].append(time.monotonic())
         elif isinstance(event, TaskSettled):
             tally.settled[event.task] += 1
-            tally.settled_at.append(time.monotonic())
+            tally.at["settled"].append(time.monotonic())
 
 
 def watch(spent: Spent) -> None:

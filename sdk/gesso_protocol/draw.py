@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.sortition import may_claim_at, score
 
-MOST_STEPS = 2
+MOST_STEPS = 4
 """A node lets others go first for so many steps at most: who has died meanwhile holds nothing up for long."""
 
 
@@ -56,6 +56,11 @@ class Draw:
             if place.node in lively:
                 turn_s = max(place.after_s, turn_s or 0) + self.step_s
         return None
+
+    def leads(self, me: Address, lively: Container[Address], elapsed_s: int) -> bool:
+        """Whether `me` comes first of all that may claim within a step, and the others are `lively`: they let it."""
+        drawn = [place.node for place in self.places if place.after_s <= elapsed_s + self.step_s]
+        return drawn[:1] == [me] and all(node in lively for node in drawn[1:])
 
     @property
     def _most(self) -> int:

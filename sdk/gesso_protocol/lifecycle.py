@@ -147,10 +147,10 @@ class NodeMemory:
     weight: int = 0
     total_weight: int = 0
     hold_back_steps: int = 0
+    # Until when we would only race somebody at work; from when others may claim, 0: unknown; if these let us go first.
     polite_from: int = 0
-    """Until then we would only race somebody at work who was drawn before us."""
     others_from: int = 0
-    """From then on somebody else may claim; 0 when not all nodes are known."""
+    leads: bool = False
     claim_on_its_way: bool = False
     """The endpoint has taken the claim in: it waits for its block."""
     refusal: Refusal | None = None
@@ -335,11 +335,12 @@ def _claim_pending(view: TaskView, memory: NodeMemory, now: int, due: int) -> No
     if not isinstance(again, Wait):
         return again
     # a training's seed hangs on the second of its claim, and it lasts long enough to wait for the block
-    picture = view.terms.kind != TaskKind.TRAIN_LORA
-    if picture and _may_start(memory):
-        return Execute()
-    if picture and memory.outcome and memory.commit_sent_at is None and now <= (sure_until(view, memory) or -1):
-        return Commit(*memory.outcome, memory.done_bps)
+    if view.terms.kind != TaskKind.TRAIN_LORA:
+        if _may_start(memory):
+            return Execute()
+        follows = memory.claim_on_its_way and (memory.leads or now <= (sure_until(view, memory) or -1))
+        if follows and memory.outcome and memory.commit_sent_at is None:
+            return Commit(*memory.outcome)
     return Wait(min(due, again.until))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ class GasLimits:
         self._rpc = rpc
         self._most = most
         self._used: dict[str, list[int]] = {}
+        self._asking: dict[str, asyncio.Future[int | None]] = {}
 
     async def of(self, message: Mapping[str, Any], *, least: int, kind: str | None, tried: bool = False) -> int:
         """For this call. With a `kind` whose gas is known nothing is asked, and a refusal is found out on chain;
@@ -29,12 +31,14 @@ class GasLimits:
         Raises ChainError above the limit, and what the contract throws if the chain is asked.
         """
         known = self._used.get(kind, []) if kind is not None else []
-        if len(known) < LEARNT_AFTER:
-            needed = await self._rpc.estimate(message)
-        else:
+        if len(known) >= LEARNT_AFTER:
             needed = max(known)
-            if tried:
-                await self._rpc.request("eth_call", dict(message), LATEST)
+        elif kind is not None and kind in self._asking:
+            needed = await self._shared(kind, message)
+        else:
+            needed, tried = await self._asked(kind, message), False
+        if tried:
+            await self._rpc.request("eth_call", dict(message), LATEST)
         gas = max(needed * MARGIN_PERCENT // 100, needed + LEAST_MARGIN, least)
         if gas > self._most:
             raise ChainError(
@@ -42,6 +46,24 @@ class GasLimits:
                 hint="ask another endpoint, or raise `max_gas` in the chain's settings",
             )
         return gas
+
+    async def _asked(self, kind: str | None, message: Mapping[str, Any]) -> int:
+        """An estimate, which others of its kind that are asked for meanwhile share."""
+        if kind is None:
+            return await self._rpc.estimate(message)
+        told = self._asking[kind] = asyncio.get_running_loop().create_future()
+        needed = None
+        try:
+            needed = await self._rpc.estimate(message)
+        finally:
+            told.set_result(needed)
+            del self._asking[kind]
+        return needed
+
+    async def _shared(self, kind: str, message: Mapping[str, Any]) -> int:
+        """What another one of the kind is told; where that is refused, this one asks for itself."""
+        needed = await asyncio.shield(self._asking[kind])
+        return await self._rpc.estimate(message) if needed is None else needed
 
     def learn(self, kind: str | None, gas_used: int) -> None:
         """A transaction of this kind succeeded with so much."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from gesso.chain.fees import BUMP_PERCENT, Fee, FeeOracle
@@ -88,3 +91,62 @@ async def test_a_known_kind_is_only_tried_to_hear_of_a_refusal() -> None:
         await limits.of({}, least=0, kind="claim", tried=True)
     assert await limits.of({}, least=0, kind="claim") == 60_000 + LEAST_MARGIN
     assert endpoint.asked == 0
+
+
+class Slow(Endpoint):
+    """Answers estimates when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[asyncio.Future[int]] = []
+
+    async def estimate(self, _: object) -> int:
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return await self.answers[-1]
+
+    async def reached(self, count: int) -> None:
+        with anyio.fail_after(10):
+            while len(self.answers) < count:
+                await anyio.lowlevel.checkpoint()
+
+
+async def crowd(limits: GasLimits, kind: str, count: int) -> list[asyncio.Task[int]]:
+    asking = [asyncio.create_task(limits.of({}, least=0, kind=kind)) for _ in range(count)]
+    await anyio.wait_all_tasks_blocked()
+    return asking
+
+
+async def test_a_crowd_of_one_kind_asks_once() -> None:
+    endpoint = Slow()
+    limits = GasLimits(endpoint, MOST)  # type: ignore[arg-type]
+    submits = await crowd(limits, "submit", 50)
+    commits = await crowd(limits, "commit", 1)
+    assert len(endpoint.answers) == 2
+    endpoint.answers[0].set_result(100_000)
+    assert await asyncio.gather(*submits) == [100_000 + LEAST_MARGIN] * 50
+    assert not commits[0].done()
+    endpoint.answers[1].set_result(50_000)
+    assert await commits[0] == 50_000 + LEAST_MARGIN
+
+
+async def test_what_is_refused_to_one_is_asked_by_each_of_the_others() -> None:
+    endpoint = Slow()
+    limits = GasLimits(endpoint, MOST)  # type: ignore[arg-type]
+    asking = await crowd(limits, "submit", 3)
+    endpoint.answers[0].set_exception(ChainReverted("TaskExists", ()))
+    await endpoint.reached(3)
+    for answer in endpoint.answers[1:]:
+        answer.set_result(70_000)
+    told = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(told[0], ChainReverted)
+    assert told[1:] == [70_000 + LEAST_MARGIN] * 2
+
+
+async def test_who_leaves_while_it_asks_leaves_nobody_waiting() -> None:
+    endpoint = Slow()
+    limits = GasLimits(endpoint, MOST)  # type: ignore[arg-type]
+    first, second = await crowd(limits, "submit", 2)
+    first.cancel()
+    await endpoint.reached(2)
+    endpoint.answers[1].set_result(70_000)
+    assert await second == 70_000 + LEAST_MARGIN

@@ -107,11 +107,33 @@ async def test_nothing_goes_ahead_of_nodes_that_we_do_not_know(world: World) -> 
     await nothing_goes_ahead(world, node, terms)
 
 
-async def test_nothing_goes_ahead_once_its_requester_may_soon_cancel(world: World) -> None:
+async def only_the_commit_goes_ahead(world: World, node: Node, terms: Terms) -> None:
+    await passes(node, lambda: bool(world.chains[0].behind))
+    assert world.board.state(terms) is TaskState.SUBMITTED
+    assert world.chains[0].behind == [True]
+    assert [event for event in node._progress._queue if event.handover or event.stage == "committed"] == []
+    await mined(world, node)
+    assert world.board.state(terms) is TaskState.COMMITTED
+    await node.once()
+    await node.quiesce()
+    assert [event.stage for event in node._progress._queue if event.note] == ["committed"]
+
+
+async def test_pictures_stay_here_once_their_requester_may_soon_cancel(world: World) -> None:
     node = await world.add_node()
     terms = await world.submit()
     world.board.now += 3
-    await nothing_goes_ahead(world, node, terms)
+    await only_the_commit_goes_ahead(world, node, terms)
+
+
+async def test_pictures_stay_here_where_others_only_let_us_go_first(world: World) -> None:
+    world.board.params = PARAMS.model_copy(update={"sortition_step_s": 1})
+    node = await world.add_node(weight=2**40)
+    world.board.register(node_address(9), 2**20)
+    node._book.rivals.claimed(node_address(9), NO_LISTING, world.board.now)
+    terms = await world.submit()
+    world.board.now += 21  # both may by now
+    await only_the_commit_goes_ahead(world, node, terms)
 
 
 async def test_a_commit_that_followed_a_claim_which_did_not_make_it_follows_the_next(world: World) -> None:
