@@ -26,8 +26,8 @@ _SECURITY = {
 Draw = Callable[[Problem], web.Response]
 
 
-def gate(limits: Limits, *, trust_forwarded_for: bool, draw: Draw) -> Middleware:
-    """The one middleware of the relay. `draw` makes a page of a problem, for readers."""
+def gate(limits: Limits, *, trust_forwarded_for: bool, draw: Draw = Problem.reply) -> Middleware:
+    """The one middleware of the relay. `draw` makes of a problem what readers of pages get."""
     rate = RateLimit(limits.requests_per_s, limits.request_burst, limits.clients_remembered)
     log = structlog.get_logger("gesso.relay")
 
