@@ -33,11 +33,16 @@ contract Marketplace is IMarketplace {
     uint256 private constant MAX_MEMBERS = 5;
     /// @dev What a settlement of a bundle may have to pay.
     uint256 private constant MAX_SHARES = 12;
+    /// @dev Together a bundle's royalties may be this many times what one listing's may, and half of a fee at most.
+    uint256 private constant LISTINGS_A_BUNDLE_MAY_COST = 3;
+    uint256 private constant MOST_BPS = 5000;
     /// @dev So that the members of a bundle share one word.
     uint256 private constant MEMBER_BITS = 48;
 
     /// @inheritdoc IMarketplace
     uint16 public immutable maxRoyaltyBps;
+    /// @inheritdoc IMarketplace
+    uint16 public immutable maxBundleBps;
     /// @inheritdoc IMarketplace
     uint64 public listingCount;
 
@@ -59,8 +64,10 @@ contract Marketplace is IMarketplace {
     }
 
     constructor(uint16 maxRoyaltyBps_) {
-        if (maxRoyaltyBps_ > 5000) revert RuleOutOfRange(maxRoyaltyBps_, 0, 5000);
+        if (maxRoyaltyBps_ > MOST_BPS) revert RuleOutOfRange(maxRoyaltyBps_, 0, MOST_BPS);
         maxRoyaltyBps = maxRoyaltyBps_;
+        uint256 together = LISTINGS_A_BUNDLE_MAY_COST * maxRoyaltyBps_;
+        maxBundleBps = uint16(together < MOST_BPS ? together : MOST_BPS);
     }
 
     /// @inheritdoc IMarketplace
@@ -124,8 +131,10 @@ contract Marketplace is IMarketplace {
         }
         id = BUNDLES | ++_bundles;
         (_bundleIds[packed], _members[id]) = (id, packed);
-        uint256 shares = royaltiesOf(id).length;
-        if (shares > MAX_SHARES) revert BundleTooWide(shares, MAX_SHARES);
+        Royalty[] memory shares = royaltiesOf(id);
+        if (shares.length > MAX_SHARES) revert BundleTooWide(shares.length, MAX_SHARES);
+        uint256 sum = _sum(shares);
+        if (sum > maxBundleBps) revert RoyaltyTooHigh(sum, maxBundleBps);
         emit BundleMade(id, members);
     }
 
@@ -202,24 +211,26 @@ contract Marketplace is IMarketplace {
         return (record.owner, record.versions);
     }
 
-    /// @dev Each listing once, also where several members are made from it; all within the limit of one.
+    /// @dev Each listing once, also where several members are made from it. None gets less than it was published with:
+    /// a requester could add listings of its own and so take back what others ask for.
     function _royaltiesOfBundle(uint256 packed) private view returns (Royalty[] memory royalties) {
         royalties = new Royalty[](MAX_MEMBERS * MAX_LINEAGE);
         uint256 count;
-        uint256 sum;
         for (; packed != 0; packed >>= MEMBER_BITS) {
             Royalty[] memory lineage = royaltiesOf(uint64(packed & ((1 << MEMBER_BITS) - 1)));
             uint256 before = count;
             for (uint256 i; i < lineage.length && !_stands(royalties, before, lineage[i].listing); ++i) {
                 royalties[count++] = lineage[i];
-                sum += lineage[i].bps;
             }
-        }
-        for (uint256 i; sum > maxRoyaltyBps && i < count; ++i) {
-            royalties[i].bps = uint16(uint256(royalties[i].bps) * maxRoyaltyBps / sum);
         }
         assembly ("memory-safe") {
             mstore(royalties, count)
+        }
+    }
+
+    function _sum(Royalty[] memory royalties) private pure returns (uint256 bps) {
+        for (uint256 i; i < royalties.length; ++i) {
+            bps += royalties[i].bps;
         }
     }
 
@@ -246,10 +257,7 @@ contract Marketplace is IMarketplace {
     function _checkLineage(uint64 parent, uint16 royaltyBps) private view {
         Royalty[] memory above = royaltiesOf(parent);
         if (above.length == MAX_LINEAGE) revert LineageTooLong(parent, MAX_LINEAGE);
-        uint256 sum = royaltyBps;
-        for (uint256 i; i < above.length; ++i) {
-            sum += above[i].bps;
-        }
+        uint256 sum = royaltyBps + _sum(above);
         if (sum > maxRoyaltyBps) revert RoyaltyTooHigh(sum, maxRoyaltyBps);
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gesso.chain import Chain, Listing
 from gesso_protocol import royalties
-from gesso_protocol.ids import BlobRef, ListingId
+from gesso_protocol.ids import NO_LISTING, BlobRef, ListingId
 from gesso_protocol.spec import Spec
 
 BASE_MODEL_KIND = 0
@@ -20,7 +20,6 @@ class Catalogue:
         self._chain = chain
         self._listings: dict[ListingId, Listing] = {}
         self._bundles: dict[ListingId, tuple[ListingId, ...]] = {}
-        self._cap_bps: int | None = None
         self._models: dict[str, BlobRef] | None = None
         self._by_manifest: dict[BlobRef, tuple[ListingId, ...]] | None = None
 
@@ -37,12 +36,13 @@ class Catalogue:
             self._models = self._by_manifest = None
 
     async def knows(self, named: ListingId) -> bool:
-        """Whether we know what terms name, having asked the chain about a new bundle; listings we learn by events."""
-        if not royalties.is_bundle(named) or named in self._bundles:
+        """Whether we know what terms name, if anything, having asked the chain about a new bundle; listings we learn by
+        events."""
+        if not royalties.is_bundle(named):
+            return named == NO_LISTING or named in self._listings
+        if named in self._bundles:
             return True
         members = await self._chain.members_of(named)
-        if self._cap_bps is None:
-            self._cap_bps = await self._chain.max_royalty_bps()
         if members and all(one in self._listings for one in members):
             while len(self._bundles) >= MAX_BUNDLES:
                 del self._bundles[next(iter(self._bundles))]
@@ -83,9 +83,7 @@ class Catalogue:
 
     def royalty_bps(self, listing: ListingId) -> int:
         """What owners get of a fee of terms that name this listing or bundle; 0 for one that we have not seen."""
-        if self._cap_bps is None or not royalties.is_bundle(listing):
-            return royalties.royalty_bps(listing, self._listings)
-        return sum(royalties.shares_bps(self.members(listing), self._listings, self._cap_bps).values())
+        return sum(royalties.shares_bps(self.members(listing), self._listings).values())
 
     def pays_owners(self, spec: Spec, base: BlobRef, named: ListingId) -> bool:
         """Whether terms that name this listing or bundle pay those whose models the task uses."""

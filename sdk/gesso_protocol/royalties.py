@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from gesso_protocol.ids import BlobRef, ListingId
+from gesso_protocol.ids import NO_LISTING, BlobRef, ListingId
 from gesso_protocol.money import MAX_LINEAGE
 from gesso_protocol.spec import Spec, TrainLora
 
 BUNDLES = 1 << 63
 """Numbers above this are those of bundles: several listings whose owners all earn, named by terms like one."""
+LISTINGS_A_BUNDLE_MAY_COST = 3
+MOST_BPS = 5_000
+"""Half of a fee, whatever a marketplace allows."""
 
 
 class Listed(Protocol):
@@ -62,14 +65,14 @@ def sharers(members: Sequence[ListingId], listings: Mapping[ListingId, Listed]) 
     return tuple(found.values())
 
 
-def shares_bps(
-    members: Sequence[ListingId], listings: Mapping[ListingId, Listed], cap_bps: int
-) -> dict[ListingId, int]:
-    """What each of the `sharers` gets of a fee. Where several members ask for more than the market's cap together, all
-    get less in proportion, rounded down; a single listing never does, its publishing was refused."""
-    asked = {listing.id: listing.royalty_bps for listing in sharers(members, listings)}
-    total = sum(asked.values())
-    return asked if total <= cap_bps else {number: bps * cap_bps // total for number, bps in asked.items()}
+def shares_bps(members: Sequence[ListingId], listings: Mapping[ListingId, Listed]) -> dict[ListingId, int]:
+    """What each of the `sharers` gets of a fee: all that it was published with, whoever else is named beside it."""
+    return {listing.id: listing.royalty_bps for listing in sharers(members, listings)}
+
+
+def bundle_limit_bps(listing_limit_bps: int) -> int:
+    """What the sharers of a bundle may ask for together, where one listing and its parents may ask for that."""
+    return min(LISTINGS_A_BUNDLE_MAY_COST * listing_limit_bps, MOST_BPS)
 
 
 def least_members(wanted: Sequence[ListingId], listings: Mapping[ListingId, Listed]) -> tuple[ListingId, ...]:
@@ -118,13 +121,16 @@ def pays_its_owners(
 
     Owed is every LoRA that is used and listed as made from this base; where there is none, the base. A LoRA whose
     publisher left its base out earns nothing. What is named must be owed, and everybody owed who asks for a royalty
-    must be along its lineage, or a member's. Where nobody asks for a royalty, any listing will do.
+    must be along its lineage, or a member's. Where nobody asks for a royalty, any listing will do that is there: what
+    has a number and no listing yet may be published later, by the requester, and take from the node's price.
     """
+    members = bundles.get(named, (named,))
+    if named != NO_LISTING and not all(member in listings for member in members):
+        return False
     made_from = [_made_from(base, listed.get(ref, ()), listings) for ref in used_adapters(spec)]
     owed = [numbers for numbers in made_from if numbers] or [list(listed.get(base, ()))]
     if all(royalty_bps(number, listings) == 0 for numbers in owed for number in numbers):
         return True
-    members = bundles.get(named, (named,))
     if not all(any(member in numbers for numbers in owed) for member in members):
         return False
     paid = _paid(members, listings)

@@ -66,8 +66,9 @@ interface IMarketplace {
     /// @notice Thrown when somebody else than the owner changes a listing.
     error NotListingOwner(address caller, address owner);
 
-    /// @notice Thrown when a royalty and those of all parents together are above the marketplace's limit, basis points.
-    error RoyaltyTooHigh(uint256 royaltyBps, uint16 maxRoyaltyBps);
+    /// @notice Thrown when a royalty and those of all parents, or of all that a bundle pays, are together above the
+    /// marketplace's limit for it, basis points.
+    error RoyaltyTooHigh(uint256 royaltyBps, uint16 most);
 
     /// @notice Thrown when a listing and its parents would be more than `most`.
     error LineageTooLong(uint64 parent, uint256 most);
@@ -142,8 +143,8 @@ interface IMarketplace {
         );
 
     /// @notice Who earns on a task of a listing, and how much: the listing first, then its parents. Empty for unknown
-    /// listings. One storage read a listing. Of a bundle: each member and its parents, each listing once; where they ask
-    /// for more than `maxRoyaltyBps` together, each gets that much less in proportion, rounded down.
+    /// listings. One storage read a listing. Of a bundle: each member and its parents, each listing once,
+    /// with all that it was published with.
     function royaltiesOf(uint64 id) external view returns (Royalty[] memory);
 
     /// @notice The first listing of a manifest, whose owner owns the manifest; 0 when nobody published it.
@@ -161,4 +162,7 @@ interface IMarketplace {
 
     /// @notice Highest sum of royalties along a listing and its parents, basis points.
     function maxRoyaltyBps() external view returns (uint16);
+
+    /// @notice The same for all that a bundle pays: three times that, at most half of a fee.
+    function maxBundleBps() external view returns (uint16);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Marketplace} from "../../src/Marketplace.sol";
 import {IMarketplace, Royalty} from "../../src/interfaces/IMarketplace.sol";
 import {ITaskBoard, Terms} from "../../src/interfaces/ITaskBoard.sol";
 import {Fixture} from "../base/Fixture.sol";
@@ -51,16 +52,35 @@ contract BundleTest is Fixture {
         marketplace.listingOf(id);
     }
 
-    function test_AboveTheLimitAllGetLessInProportion() public {
+    /// @dev Otherwise a requester that adds listings of its own would take back what others ask for.
+    function test_NobodyGetsLessForThoseBeside() public {
         uint64 third = derive(bob, "third", base, 1000);
         uint64[] memory members = new uint64[](3);
         (members[0], members[1], members[2]) = (lora, other, third);
         Royalty[] memory royalties = marketplace.royaltiesOf(marketplace.bundle(members));
-        // 500, 1000, 300 and 1000 of 2800 that are to be 2000, rounded down.
-        uint16[4] memory bps = [uint16(357), 714, 214, 714];
+        // 2800 together: more than one listing may ask for.
+        uint16[4] memory bps = [uint16(500), 1000, 300, 1000];
         for (uint256 i; i < 4; ++i) {
             vm.assertEq(royalties[i].bps, bps[i]);
         }
+    }
+
+    function test_RevertWhen_TogetherTheyAskForTooMuch() public {
+        vm.assertEq(marketplace.maxBundleBps(), 5000);
+        uint64[] memory members = new uint64[](5);
+        for (uint256 i; i < 4; ++i) {
+            members[i] = derive(bob, string.concat("dear", vm.toString(i)), base, 1000);
+        }
+        members[4] = derive(bob, "one-too-many", base, 1);
+        vm.expectRevert(abi.encodeWithSelector(IMarketplace.RoyaltyTooHigh.selector, 5001, 5000));
+        marketplace.bundle(members);
+        vm.assertEq(marketplace.bundleOf(members), 0);
+    }
+
+    function test_TheLimitIsThreeTimesThatOfAListing() public {
+        vm.assertEq(new Marketplace(1000).maxBundleBps(), 3000);
+        vm.assertEq(new Marketplace(0).maxBundleBps(), 0);
+        vm.assertEq(new Marketplace(1667).maxBundleBps(), 5000);
     }
 
     function test_AMemberMadeFromAnotherAddsItselfAlone() public {
@@ -127,19 +147,26 @@ contract BundleTest is Fixture {
         marketplace.bundle(members);
     }
 
-    /// @dev Whatever the members ask for, together they never get more than one listing may ask for.
-    function testFuzz_TogetherWithinTheLimit(uint16[4] memory asked) public {
-        uint64[] memory members = new uint64[](4);
-        for (uint256 i; i < 4; ++i) {
-            members[i] = derive(alice, string.concat("f", vm.toString(i)), base, uint16(clamp(asked[i], 0, 1000)));
+    /// @dev Whatever the members ask for: all of it, or there is no such bundle.
+    function testFuzz_AllThatWasPublishedOrNothing(uint16[5] memory asked) public {
+        uint64[] memory members = new uint64[](5);
+        uint256 sum = 1000;
+        for (uint256 i; i < 5; ++i) {
+            uint16 bps = uint16(clamp(asked[i], 0, 1000));
+            members[i] = derive(alice, string.concat("f", vm.toString(i)), base, bps);
+            sum += bps;
+        }
+        if (sum > 5000) {
+            vm.expectRevert(abi.encodeWithSelector(IMarketplace.RoyaltyTooHigh.selector, sum, 5000));
+            marketplace.bundle(members);
+            return;
         }
         Royalty[] memory royalties = marketplace.royaltiesOf(marketplace.bundle(members));
-        uint256 sum;
+        vm.assertEq(royalties.length, 6);
         for (uint256 i; i < royalties.length; ++i) {
-            sum += royalties[i].bps;
+            sum -= royalties[i].bps;
         }
-        vm.assertEq(royalties.length, 5);
-        vm.assertLe(sum, marketplace.maxRoyaltyBps());
+        vm.assertEq(sum, 0);
     }
 
     function two(uint64 first, uint64 second) private pure returns (uint64[] memory members) {

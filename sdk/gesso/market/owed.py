@@ -10,7 +10,7 @@ from gesso.directory import Directory
 from gesso_protocol.errors import UsageError
 from gesso_protocol.fields import Adapter
 from gesso_protocol.ids import ListingId
-from gesso_protocol.royalties import least_members, shares_bps
+from gesso_protocol.royalties import bundle_limit_bps, least_members, shares_bps
 from gesso_protocol.spec import Spec, TrainLora
 
 
@@ -25,7 +25,7 @@ class Owed:
 async def owed_by(directory: Directory, spec: Spec, cap_bps: int) -> Owed:
     """Every LoRA of the marketplace that is used, if one is, else the base. `cap_bps` is the market's limit.
 
-    Raises UsageError where a label is not what the spec pins by hash.
+    Raises UsageError where a label is not what the spec pins by hash, and for LoRAs that cost too much together.
     """
     listings: dict[ListingId, Listing] = {}
     members = []
@@ -40,7 +40,14 @@ async def owed_by(directory: Directory, spec: Spec, cap_bps: int) -> Owed:
         members.append(base.id)
         listings |= {one.id: one for one in await directory.lineage(base)}
     named = least_members(members, listings)
-    return Owed(named, tuple(shares_bps(named, listings, cap_bps).values()))
+    bps = tuple(shares_bps(named, listings).values())
+    if len(named) > 1 and sum(bps) > bundle_limit_bps(cap_bps):
+        raise UsageError(
+            f"the owners of these LoRAs ask for {sum(bps) / 100:g} % of the fee together, and a task may pay them "
+            f"{bundle_limit_bps(cap_bps) / 100:g} %",
+            hint="leave one out; what each asks for: gesso model info NAME",
+        )
+    return Owed(named, bps)
 
 
 def _labelled(spec: Spec) -> Sequence[Adapter]:

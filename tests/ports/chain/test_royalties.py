@@ -73,14 +73,21 @@ async def test_several_listings_under_one_number(market: Network) -> None:
         assert await publisher.bundle(members) == await publisher.bundle_of(members) == number
         assert await publisher.members_of(number) == members
         assert await publisher.members_of(ListingId(number + 1)) == ()
-        # 501 + 333 + 400 are asked for and 1000 may be had.
+        # Together more than one listing may ask for, and nobody gets less for it.
         assert [(share.listing, share.bps) for share in await publisher.royalties(number)] == [
-            (lora, 405),
-            (base, 269),
-            (second, 324),
+            (lora, 501),
+            (base, 333),
+            (second, 400),
         ]
         known = {one: await publisher.listing(one) for one in (base, *members)}
-        assert shares_bps(members, known, await publisher.max_royalty_bps()) == {lora: 405, base: 269, second: 324}
+        assert shares_bps(members, known) == {lora: 501, base: 333, second: 400}
+        assert await publisher.max_royalty_bps() == 1000
+        dear = [
+            await publisher.publish_listing(f"dear-{n}", BlobRef.of(bytes([n])), kind=LORA_KIND, royalty_bps=1000)
+            for n in range(4)
+        ]
+        with pytest.raises(ChainReverted, match="RoyaltyTooHigh"):
+            await other.bundle(tuple(dear))
         told = [event async for event in _events(publisher) if isinstance(event, BundleMade)]
         assert [(event.bundle, event.members) for event in told] == [(number, members)]
         for wrong, why in (((second, lora), "BundleNotSorted"), ((lora,), "BundleSizeOutOfRange")):

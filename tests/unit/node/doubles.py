@@ -309,9 +309,6 @@ class ChainDouble:
     async def members_of(self, bundle: ListingId) -> tuple[ListingId, ...]:
         return self.board.bundles.get(bundle, ())
 
-    async def max_royalty_bps(self) -> int:
-        return 1000
-
     async def listing(self, listing: ListingId) -> Listing:
         return self.board.listings[int(listing) - 1]
 

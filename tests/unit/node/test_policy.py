@@ -13,7 +13,7 @@ from gesso_node.catalogue import Catalogue
 from gesso_node.models import ModelCache
 from gesso_node.policy import Policy
 from gesso_node.settings import PolicySection
-from gesso_protocol.ids import BlobRef, ListingId
+from gesso_protocol.ids import NO_LISTING, BlobRef, ListingId
 from gesso_protocol.manifest import FileEntry, ModelManifest
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Refusal
@@ -83,12 +83,13 @@ async def test_a_bundle_is_read_from_the_chain_and_its_price_is_that_of_all(shop
     assert shop.judge(both, shop.lora, second)[0] is Refusal.ROYALTY_UNPAID
     shop.board.bundles[both] = (ListingId(2), ListingId(3))
     assert await shop.catalogue.knows(both)
-    assert await shop.catalogue.knows(ListingId(77)), "of listings we hear by events"
+    assert await shop.catalogue.knows(NO_LISTING)
+    assert not await shop.catalogue.knows(ListingId(77)), "its requester could publish it after our commit"
+    assert shop.judge(77)[0] is Refusal.ROYALTY_UNPAID
     assert shop.judge(both, shop.lora, second)[0] is None
     assert shop.judge(2, shop.lora, second)[0] is Refusal.ROYALTY_UNPAID
     assert shop.judge(both, shop.lora)[0] is Refusal.ROYALTY_UNPAID
-    # 300, 500 and 500 are asked for; the market gives 1000 at most, each part rounded down.
-    assert shop.catalogue.royalty_bps(both) == 230 + 384 + 384
+    assert shop.catalogue.royalty_bps(both) == 300 + 500 + 500
     assert shop.catalogue.members(both) == (2, 3)
     assert shop.catalogue.members(ListingId(2)) == (2,)
 

@@ -9,6 +9,7 @@ import pytest
 from gesso_protocol.ids import NO_LISTING, BlobRef, ListingId
 from gesso_protocol.royalties import (
     BUNDLES,
+    bundle_limit_bps,
     by_manifest,
     is_bundle,
     least_members,
@@ -121,11 +122,23 @@ def test_shares_along_a_lineage() -> None:
     assert [one.id for one in lineage(ListingId(5), MARKET)] == [5, 3, 1]
 
 
-def test_shares_of_several_pay_their_base_once_and_stay_within_the_cap() -> None:
-    assert shares_bps(bundled(3, 5, 7), MARKET, 2000) == {3: 500, 1: 300, 5: 200, 7: 400}
-    # 1400 are asked for and 1000 may be had: each gets five sevenths, rounded down.
-    assert shares_bps(bundled(3, 5, 7), MARKET, 1000) == {3: 357, 1: 214, 5: 142, 7: 285}
-    assert shares_bps(bundled(99), MARKET, 1000) == {}
+def test_shares_of_several_pay_their_base_once_and_nobody_less_than_alone() -> None:
+    assert shares_bps(bundled(3, 5, 7), MARKET) == {3: 500, 1: 300, 5: 200, 7: 400}
+    assert shares_bps(bundled(99), MARKET) == {}
+
+
+@pytest.mark.parametrize(("listing", "bundle"), [(0, 0), (1000, 3000), (1666, 4998), (1667, 5000), (5000, 5000)])
+def test_what_a_bundle_may_cost(listing: int, bundle: int) -> None:
+    assert bundle_limit_bps(listing) == bundle
+
+
+@pytest.mark.parametrize("named", [99, BUNDLES + 9])
+def test_a_number_that_somebody_may_yet_publish_under_is_refused_even_where_nobody_asks_for_a_royalty(
+    named: int,
+) -> None:
+    free = {ListingId(1): Listed(ListingId(1), BASE, None, 0)}
+    assert pays_its_owners(drawing(), BASE, ListingId(1), free, by_manifest(free), {})
+    assert not pays_its_owners(drawing(), BASE, ListingId(named), free, by_manifest(free), {})
 
 
 @pytest.mark.parametrize(
