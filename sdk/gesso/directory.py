@@ -175,8 +175,8 @@ class Directory:
         return [found[at] for at in sorted(found)]
 
     async def stats(self, listing: Listing) -> Stats:
-        """Uses and income. What a relay counts is believed where its income is the chain's: one that is behind, or
-        lies, is passed over for the log."""
+        """Uses and income. What a relay counts is handed on, as its word, where its income is the chain's: one that is
+        behind is passed over for the log. Uses that earned nothing are nowhere but in its word and the log."""
         income = await self._chain.income_of(listing.id)
         told = _stats(await self._ask(f"/v1/models/{int(listing.id)}", {}))
         if told is not None and (told.earned == income.earned if income.whole else told.earned >= income.earned):
@@ -340,7 +340,7 @@ def _stats(reply: Any) -> Stats | None:
         uses, earned = reply["uses"], Wei.validate(str(reply.get("earned", "0")))
     except (KeyError, TypeError, ValueError, AttributeError, EncodingInvalid):
         return None
-    return Stats(uses, earned) if isinstance(uses, int) and 0 <= uses < 2**63 else None
+    return Stats(uses, earned, "relay") if isinstance(uses, int) and 0 <= uses < 2**63 else None
 
 
 def _task_row(entry: dict[str, Any]) -> TaskRow | None:

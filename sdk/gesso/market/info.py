@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gesso.chain.records import Listing
 from gesso.market.facts import Tally
@@ -15,10 +15,12 @@ from gesso_protocol.money import Wei, format_amount
 @dataclass(frozen=True, slots=True)
 class Stats:
     """What a listing did: settled tasks that named it or one made from it, and its royalties. `uses` is None where
-    nobody says and the chain's log is too long to count."""
+    nobody says and the chain's log is too long to count. `by` says whose count it is: what a relay tells was held only
+    against as much of the income as the chain shows cheaply."""
 
     uses: int | None
     earned: Wei
+    by: Literal["log", "relay"] = "log"
 
     @classmethod
     def of(cls, tally: Tally) -> Stats:
@@ -28,7 +30,8 @@ class Stats:
     def document(self) -> dict[str, Any]:
         """For printing; money in whole tokens."""
         uses = "not known without a relay" if self.uses is None else self.uses
-        return {"uses": uses, "earned": format_amount(self.earned)}
+        whose = {"counted": "as the relay counts"} if self.by == "relay" else {}
+        return {"uses": uses, "earned": format_amount(self.earned), **whose}
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,12 +65,12 @@ WHOLE, LATEST = Income(Wei(70), whole=True), Income(Wei(70), whole=False)
 @pytest.mark.parametrize(
     ("told", "income", "expected"),
     [
-        ({"uses": 5, "earned": "70"}, WHOLE, Stats(5, Wei(70))),
+        ({"uses": 5, "earned": "70"}, WHOLE, Stats(5, Wei(70), "relay")),
         ({"uses": 5, "earned": "69"}, WHOLE, COUNTED),  # it is behind
         ({"uses": 5, "earned": "71"}, WHOLE, COUNTED),  # it lies
         ({"uses": 5}, WHOLE, COUNTED),
-        ({"uses": 5}, Income(Wei(0), whole=True), Stats(5, Wei(0))),
-        ({"uses": 5, "earned": "100"}, LATEST, Stats(5, Wei(100))),
+        ({"uses": 5}, Income(Wei(0), whole=True), Stats(5, Wei(0), "relay")),
+        ({"uses": 5, "earned": "100"}, LATEST, Stats(5, Wei(100), "relay")),
         ({"uses": 5, "earned": "69"}, LATEST, COUNTED),
         ({"uses": -5, "earned": "70"}, WHOLE, COUNTED),
         ({"uses": "5", "earned": "70"}, WHOLE, COUNTED),
@@ -94,5 +94,7 @@ async def test_a_log_that_is_too_long_is_not_read_through(monkeypatch: pytest.Mo
     assert await found.stats(LISTING) == Stats(None, Wei(70))
     assert found.read == 11
     assert "not known without a relay" in str(Stats(None, Wei(70)).document())
+    assert "as the relay counts" in str(Stats(5, Wei(70), "relay").document())
+    assert "as the relay counts" not in str(Stats(5, Wei(70)).document())
     with pytest.raises(LogTooLong):
         await found.search(Wanted())
