@@ -24,7 +24,7 @@ from gesso_node.handed import Handed
 from gesso_node.journal import Entry
 from gesso_node.opened import Own, OwnTraces
 from gesso_node.opened_run import INLINE, OwnRun
-from gesso_node.turns import Turns
+from gesso_node.turns import MAX_ASKED, Turns
 from gesso_protocol import merkle
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.errors import BlobMissing, GessoError
@@ -47,8 +47,6 @@ log = structlog.get_logger("gesso.node.openings")
 MAX_REMEMBERED = 256
 MAX_FILES_ASKED = 4
 """Checkpoints that one question for single leaves may name."""
-MAX_ASKED = 32
-"""Questions under way; those that wait for a bundle that is put together already cost nothing but a place."""
 ASKS = Rate(per_s=4, burst=16)
 K = TypeVar("K")
 V = TypeVar("V")
@@ -73,7 +71,7 @@ class Openings:
         self._rights = rights
         self._handed = handed
         self._local = handed.local
-        self._turns = turns or Turns(rights.registered)
+        self._turns = turns or Turns(rights.registered, rights.remembered)
         self._withhold = withhold
         self._bundles: OrderedDict[_Key, BlobRef] = OrderedDict()
         self._inputs_of: OrderedDict[tuple[TaskId, bytes], tuple[Slot, ...]] = OrderedDict()
@@ -113,7 +111,7 @@ class Openings:
         if self._withhold:
             return refused("busy")
         try:
-            with self._turns.question(peer):
+            async with self._turns.question(peer):
                 entry = await self._own.entry(wanted.task)
                 if entry is None or entry.result_root is None or entry.trace_root is None:
                     return refused("unknown")

@@ -80,15 +80,20 @@ class Rights:
 
     async def registered(self, peer: PeerId) -> bool:
         """Whether the peer is that of a registered node, as auditors and jurors are. Good for a minute."""
-        known = self._known.get(peer)
-        if known is not None and self._clock() < known[0]:
-            return known[1]
+        known = self.remembered(peer)
+        if known is not None:
+            return known
         found = await self._chain.node_of_peer(peer_id_bytes(peer)) is not None
         self._known[peer] = (self._clock() + REMEMBER_PEER_S, found)
         self._known.move_to_end(peer)
         while len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
         return found
+
+    def remembered(self, peer: PeerId) -> bool | None:
+        """What `registered` would say without asking; None when it would ask."""
+        known = self._known.get(peer)
+        return known[1] if known is not None and self._clock() < known[0] else None
 
     async def _decide(
         self, task: TaskId, terms: Terms, roots: tuple[Root, Root], inputs: Inputs, phase: Phase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ import pytest
 
 from gesso.blobs import LocalBlobs
 from gesso.transport.binding import peer_id_bytes
+from gesso.transport.exchange import Reply, Serving, Status, answer
 from gesso.transport.keys import NodeKey
 from gesso.transport.port import PeerId
 from gesso_node.auditing.rights import Rights
@@ -21,10 +22,19 @@ from gesso_node.handed import Handed, handed
 from gesso_node.journal import Entry
 from gesso_node.opened import OwnTraces
 from gesso_node.opened_run import OwnRun
-from gesso_node.openings import MAX_FILES_ASKED, Openings
+from gesso_node.openings import ASKS, MAX_FILES_ASKED, Openings
 from gesso_node.traces import Traces
-from gesso_node.turns import MAX_BUILDING, MAX_FOR_STRANGERS
+from gesso_node.turns import (
+    MAX_ASKED,
+    MAX_BUILDING,
+    MAX_FOR_STRANGERS,
+    MAX_LOOKED_UP,
+    MAX_STRANGERS,
+    MAX_STRANGERS_A_TASK,
+    Turns,
+)
 from gesso_protocol.audit.challenge import challenge
+from gesso_protocol.errors import RateLimited
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import BlobRef, Root, TaskId
 from gesso_protocol.lifecycle import TaskState
@@ -132,6 +142,8 @@ async def test_a_bundle_is_put_together_once_for_all_who_ask(tmp_path: Path) -> 
     async with stand(tmp_path) as node:
         node.chain.state = TaskState.SETTLED
         node.own.gate = anyio.Event()
+        for auditor in range(MAX_STRANGERS_A_TASK, 12):
+            node.chain.peers[peer_id_bytes(peer(auditor))] = NODE
         replies: list[OpenReply] = []
 
         async def ask(asker: int) -> None:
@@ -172,6 +184,85 @@ async def test_strangers_keep_no_auditor_from_being_answered(tmp_path: Path) -> 
             assert [found.get(auditor) for auditor in (100, 101, 102)].count("busy") == 1
             node.own.gate.set()
     assert sorted(found.values()) == ["busy"] * 4 + ["ok"] * 4
+
+
+async def test_strangers_hold_no_place_of_the_protocol_that_an_auditor_needs(tmp_path: Path) -> None:
+    """The transport counts places before the node knows who asks: those who wait must leave some."""
+    async with stand(tmp_path) as node:
+        node.chain.state = TaskState.SETTLED
+        node.own.gate = anyio.Event()
+        serving = Serving(node.openings.open, OpenRequest.MAX_BYTES, MAX_ASKED, ASKS)
+        auditor = 999
+        node.chain.peers[peer_id_bytes(peer(auditor))] = NODE
+        tasks = [TaskId(bytes([number]) * 32) for number in range(1, 2 * MAX_ASKED)]
+        heard: list[Reply] = []
+
+        async def ask(asker: int, task: TaskId) -> None:
+            reply = serving.admit(peer(asker))
+            if reply is None:
+                question = OpenRequest(task=task, phase="outputs", bundle=True)
+                try:
+                    reply = await answer(node.openings.open, peer(asker), question.encode())
+                finally:
+                    serving.release()
+            heard.append(reply)
+
+        async with anyio.create_task_group() as group:
+            for asker in range(2 * MAX_ASKED):  # all for one task, which is read and never ready
+                group.start_soon(ask, asker, tasks[0])
+            await anyio.wait_all_tasks_blocked()
+            assert serving.running == MAX_STRANGERS_A_TASK
+            for asker, task in enumerate(tasks[1:], 3 * MAX_ASKED):  # and as many for others
+                group.start_soon(ask, asker, task)
+            await anyio.wait_all_tasks_blocked()
+            assert serving.running <= MAX_STRANGERS
+            heard.clear()
+            group.start_soon(ask, auditor, tasks[0])
+            await anyio.wait_all_tasks_blocked()
+            assert not heard  # it waits for its turn and was not sent away
+            node.own.gate.set()
+        assert [reply.status for reply in heard] == [Status.OK] * len(heard)
+        assert "ok" in {OpenReply.decode(reply.body).status for reply in heard}
+
+
+async def test_strangers_are_sent_away_before_the_chain_is_asked_about_too_many() -> None:
+    looked, go = Counter[PeerId](), anyio.Event()
+
+    async def registered(who: PeerId) -> bool:
+        looked[who] += 1
+        await go.wait()
+        return False
+
+    turns, refused = Turns(registered, lambda who: True if who == peer(999) else None), Counter[bool]()
+
+    async def ask(asker: int) -> None:
+        try:
+            async with turns.question(peer(asker)):
+                refused[False] += 1
+        except RateLimited:
+            refused[True] += 1
+
+    async with anyio.create_task_group() as group:
+        for asker in range(MAX_ASKED):
+            group.start_soon(ask, asker)
+        await anyio.wait_all_tasks_blocked()
+        assert (len(looked), refused) == (MAX_LOOKED_UP, {True: MAX_ASKED - MAX_LOOKED_UP})
+        await ask(999)
+        assert refused[False] == 1
+        go.set()
+
+
+async def test_strangers_take_half_of_the_places_at_most() -> None:
+    async def registered(who: PeerId) -> bool:
+        raise AssertionError("what is remembered is not asked again")
+
+    turns = Turns(registered, lambda who: who == peer(999))
+    async with AsyncExitStack() as held:
+        for asker in range(MAX_STRANGERS):
+            await held.enter_async_context(turns.question(peer(asker)))
+        with pytest.raises(RateLimited):
+            await held.enter_async_context(turns.question(peer(MAX_STRANGERS)))
+        await held.enter_async_context(turns.question(peer(999)))
 
 
 async def test_blobs_of_openings_count_as_the_trace_and_leave_with_it(tmp_path: Path) -> None:
