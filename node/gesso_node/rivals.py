@@ -3,12 +3,15 @@
 A node that knows everybody knows from when somebody else may claim a task. Names come from the chain's events, gossip
 and relays, all of them hints; the registry says what each weighs, and the sum of weights on the board proves that
 nobody is missing. Without that proof nobody is believed to be alone.
+
+Hints are cheap to make up, so a name without weight takes no place that a node could need: nodes with weight are kept
+(each costs a stake), strangers are asked about a few at a time and remembered only so as not to be asked about again.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import anyio
 import structlog
@@ -28,6 +31,10 @@ MAX_NODES = 2_000
 """Beyond so many a draw takes longer to compute than it saves."""
 MAX_LIVELY = 4_096
 AT_ONCE = 32
+MAX_HINTS = 64
+"""Names that somebody only told of, and that one round asks the registry about."""
+MAX_WEIGHTLESS = 8_192
+"""Names that turned out to weigh nothing; beyond so many the oldest may be asked about again."""
 
 
 class Rivals:
@@ -38,6 +45,8 @@ class Rivals:
         self._told = told
         self._weights: dict[Address, int] = {}
         self._stale: set[Address] = set()
+        self._hinted: set[Address] = set()
+        self._weightless: OrderedDict[Address, None] = OrderedDict()
         self._total = 0
         self._per_weight: int | None = None
         self._claimed_at: OrderedDict[tuple[ListingId, Address], int] = OrderedDict()
@@ -45,9 +54,13 @@ class Rivals:
         """Another one whenever a draw may come out differently."""
 
     def changed(self, node: Address) -> None:
-        """Something happened to a node's weight, or to what we know of it."""
-        if len(self._weights) + len(self._stale) < MAX_NODES or node in self._weights:
-            self._stale.add(node)
+        """The chain says that something happened to a node's weight: each costs gas, so it is always looked at."""
+        self._stale.add(node)
+
+    def told(self, node: Address) -> None:
+        """Somebody says that there is such a node, which anybody can say of any name."""
+        if node not in self._weights and node not in self._weightless and len(self._hinted) < MAX_HINTS:
+            self._hinted.add(node)
 
     def claimed(self, node: Address, model: ListingId, now: int) -> None:
         """A node was seen to claim a task of a model."""
@@ -78,30 +91,47 @@ class Rivals:
         if total_weight != self._total:
             self._total = total_weight
             self.version += 1
-        stale = list(self._stale)
-        for first in range(0, len(stale), AT_ONCE):
-            async with anyio.create_task_group() as group:
-                for node in stale[first : first + AT_ONCE]:
-                    group.start_soon(self._weigh, node, self._per_weight)
+        await self._weigh_all(list(self._stale), self._per_weight)
 
     async def run(self) -> None:
         """Until cancelled: ask around for names while somebody is missing."""
         while True:
             if not self.complete and self._told is not None:
                 try:
-                    for node in await self._told():
-                        if node not in self._weights:
-                            self.changed(node)
-                    await self.refresh(await self._chain.total_weight())
+                    await self._ask(self._told)
                 except GessoError as error:
                     log.debug("rivals.not-asked", code=error.code)
             await anyio.sleep(ASK_EVERY_S)
+
+    async def _ask(self, told: Callable[[], Awaitable[Iterable[Address]]]) -> None:
+        for node in await told():
+            self.told(node)
+        await self.refresh(await self._chain.total_weight())
+        hinted, self._hinted = list(self._hinted), set()
+        await self._weigh_all(hinted, self._per_weight or int(await self._chain.stake_per_weight()))
+
+    async def _weigh_all(self, nodes: Sequence[Address], per_weight: int) -> None:
+        for first in range(0, len(nodes), AT_ONCE):
+            async with anyio.create_task_group() as group:
+                for node in nodes[first : first + AT_ONCE]:
+                    group.start_soon(self._weigh, node, per_weight)
 
     async def _weigh(self, node: Address, per_weight: int) -> None:
         """As the board's total counts it: one whose activation still takes a while included."""
         record = await self._chain.node(node)
         weight = int(record.stake) // per_weight if record.state is NodeState.ACTIVE else 0
-        if self._weights.get(node) != weight:
-            self._weights[node] = weight
+        if self._weights.get(node, 0) != weight:
             self.version += 1
+        self._keep(node, weight)
         self._stale.discard(node)
+
+    def _keep(self, node: Address, weight: int) -> None:
+        if weight == 0:
+            self._weights.pop(node, None)
+            self._weightless[node] = None
+            self._weightless.move_to_end(node)
+            while len(self._weightless) > MAX_WEIGHTLESS:
+                self._weightless.popitem(last=False)
+        elif node in self._weights or len(self._weights) < MAX_NODES:
+            self._weights[node] = weight
+            self._weightless.pop(node, None)
