@@ -1,10 +1,11 @@
-"""How fast this machine trains, so that it claims nothing that it cannot finish in the time that it is given."""
+"""How fast this machine draws and trains, so that it claims nothing that it cannot finish in time."""
 
 from __future__ import annotations
 
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from gesso_node.executors.lora.port import TrainingStep
 from gesso_node.journal import Journal
 from gesso_protocol.policy import MEGAPIXEL_STEP
-from gesso_protocol.spec import TrainLora
+from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.training.window import UNMEASURED_S
 
 log = structlog.get_logger("gesso.node.pace")
@@ -21,12 +22,15 @@ MAX_MODELS = 64
 WITHOUT_ACCELERATOR_S = UNMEASURED_S
 WITH_ACCELERATOR_S = 1.0
 ACCELERATORS = ("/dev/nvidia0", "/dev/kfd")
-_NOTE = "training-pace"
+LONG_S = 10.0
+"""A picture that takes less says little of larger ones: most of it is what every picture costs."""
 _STORED: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 
 
-class TrainingPace:
+class Pace:
     """The best pace seen, by the base's label: one slow run must not make a node refuse what it can do."""
+
+    NOTE: ClassVar[str]
 
     def __init__(self, journal: Journal, *, unmeasured: float = 0.0) -> None:
         """`unmeasured`: what is taken for a base's pace before its first run; 0 refuses nothing."""
@@ -35,30 +39,49 @@ class TrainingPace:
         self._best: dict[str, float] = {}
 
     def of(self, model: str) -> float:
-        """Seconds a megapixel-step of training on this base, 0 when nothing is known of it."""
+        """Seconds a megapixel-step on this base, 0 when nothing is known of it."""
         return self._best.get(model, self._unmeasured)
 
     async def restore(self) -> None:
         """What earlier runs of the node have measured."""
-        stored = await self._journal.note(_NOTE)
+        stored = await self._journal.note(self.NOTE)
         try:
             self._best = {} if stored is None else _STORED.validate_json(stored)
         except ValidationError:
             log.warning("pace.unreadable")
 
-    async def learn(self, spec: TrainLora, measured: Stopwatch) -> None:
-        """Take in the updates of one attempt."""
-        if measured.steps < 1:
+    async def _take_in(self, model: str, pace: float) -> None:
+        if not 0 < pace < self._best.get(model, float("inf")):
             return
-        work = spec.pixel_steps / MEGAPIXEL_STEP * measured.steps / (spec.steps - spec.first_step)
-        pace = measured.seconds / work
-        if not 0 < pace < self._best.get(spec.model, float("inf")):
-            return
-        self._best.pop(spec.model, None)
-        self._best[spec.model] = pace
+        self._best.pop(model, None)
+        self._best[model] = pace
         while len(self._best) > MAX_MODELS:
             self._best.pop(next(iter(self._best)))
-        await self._journal.set_note(_NOTE, _STORED.dump_json(self._best).decode())
+        await self._journal.set_note(self.NOTE, _STORED.dump_json(self._best).decode())
+
+
+class TrainingPace(Pace):
+    """Of trainings."""
+
+    NOTE = "training-pace"
+
+    async def learn(self, spec: TrainLora, measured: Stopwatch) -> None:
+        """Take in the updates of one attempt."""
+        if measured.steps >= 1:
+            work = spec.pixel_steps / MEGAPIXEL_STEP * measured.steps / (spec.steps - spec.first_step)
+            await self._take_in(spec.model, measured.seconds / work)
+
+
+class PicturePace(Pace):
+    """Of pictures."""
+
+    NOTE = "picture-pace"
+
+    async def learn(self, spec: TextToImage, seconds: float) -> None:
+        """Take in the engine's time for a whole task, without loading."""
+        pace = seconds / (spec.pixel_steps / MEGAPIXEL_STEP)
+        if seconds >= LONG_S or pace < self._unmeasured:
+            await self._take_in(spec.model, pace)
 
 
 def unmeasured_pace(said: float | None, engine: str) -> float:

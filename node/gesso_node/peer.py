@@ -33,7 +33,7 @@ from gesso_node.neighbours import Neighbours
 from gesso_node.observe import Observer
 from gesso_node.opened import OwnTraces
 from gesso_node.openings import Openings
-from gesso_node.pace import TrainingPace, unmeasured_pace
+from gesso_node.pace import PicturePace, TrainingPace, unmeasured_pace
 from gesso_node.parts import (
     dishonest,
     open_blobs,
@@ -320,7 +320,11 @@ async def _build(
     models = ModelCache(data / "models", blobs, budget_bytes=settings.models.disk_budget_bytes)
     pace = TrainingPace(journal, unmeasured=unmeasured_pace(settings.policy.training_pace_s, executor.name))
     await pace.restore()
-    policy = Policy(settings.policy, params, catalogue, models, needs_model=needs_model, pace=pace.of)
+    drawing = PicturePace(journal, unmeasured=unmeasured_pace(settings.policy.picture_pace_s, executor.name))
+    await drawing.restore()
+    policy = Policy(
+        settings.policy, params, catalogue, models, needs_model=needs_model, pace=pace.of, picture_pace=drawing.of
+    )
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
     sharer = await open_sharer(settings, chain, blobs, local, progress, journal, tasks)
     demand = Demand()
@@ -375,6 +379,7 @@ async def _build(
         chain_now=chain.now,
         training=desk,
         run_backup_bytes=settings.executor.run_backup_bytes,
+        pace=drawing,
     )
     outbox = Outbox(local, remotes)
     reconciler = Reconciler(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gesso_node.catalogue import Catalogue
 from gesso_node.models import ModelCache
 from gesso_node.settings import PolicySection
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, judge, resolve_model
+from gesso_protocol.policy import MEGAPIXEL_STEP, Capabilities, Offer, Price, Refusal, in_time, judge, resolve_model
 from gesso_protocol.royalties import used_adapters
 from gesso_protocol.spec import Spec, TrainLora
 from gesso_protocol.terms import BoardParams, Terms
 
 MAX_OFFERED_MODELS = 64
+BEGIN_S, FETCH_S = 5.0, 30.0
+"""For the model to be loaded, blocks and the commit; for weights that are not here to be fetched before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,16 @@ class Policy:
         *,
         needs_model: bool,
         pace: Callable[[str], float] = lambda _: 0.0,
+        picture_pace: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
-        """`pace`: seconds a megapixel-step of training on a base; 0 where it is not known."""
+        """`pace`: seconds a megapixel-step of training on a base, `picture_pace` of drawing; 0 where not known."""
         self._settings = settings
         self._params = params
         self._catalogue = catalogue
         self._cache = cache
         self._needs_model = needs_model
         self._pace = pace
+        self._picture_pace = picture_pace
 
     async def knows(self, terms: Terms) -> bool:
         """Whether the chain has told us what the terms name; the bundle of a task that is ahead of its block it may not
@@ -66,10 +70,13 @@ class Policy:
             price=Price(base=wanted.min_fee, per_megapixel_step=wanted.min_fee_per_megapixel_step),
         )
 
-    def judge(self, spec: Spec | None, terms: Terms, *, free_slots: int, claim_left_s: int) -> Verdict:
+    def judge(
+        self, spec: Spec | None, terms: Terms, *, free_slots: int, claim_left_s: int, ahead_s: float = 0.0
+    ) -> Verdict:
         """Whether we want this task, and how many sortition steps we let others go first."""
         models = self._catalogue.models()
-        refusal = judge(spec, terms, self._capabilities(models, spec, terms, free_slots), claim_left_s=claim_left_s)
+        able = replace(self._capabilities(models, spec, terms, free_slots), ahead_s=ahead_s)
+        refusal = judge(spec, terms, able, claim_left_s=claim_left_s)
         if refusal is None and spec is not None and not self.model_allowed(spec.model):
             refusal = Refusal.NOT_ALLOWED
         if refusal is not None or spec is None:
@@ -79,6 +86,26 @@ class Policy:
             return Verdict(Refusal.ROYALTY_UNPAID)
         missing = self._needs_model and manifest is not None and self._lacks(spec, manifest)
         return Verdict(None, manifest, self._settings.hold_back_steps if missing else 0)
+
+    def seconds(self, spec: Spec) -> float:
+        """How long the work of a task keeps the executor; 0 where that is not known."""
+        return self._pace_on(spec) * spec.pixel_steps / MEGAPIXEL_STEP
+
+    def in_time(self, spec: Spec, terms: Terms, ahead_s: float) -> bool:
+        """Whether a task that is claimed now is done in its window, behind so many seconds of other work."""
+        able = self._capabilities(self._catalogue.models(), spec, terms, 1)
+        return in_time(spec, terms, replace(able, ahead_s=ahead_s))
+
+    def _pace_on(self, spec: Spec) -> float:
+        return self._pace(spec.model) if isinstance(spec, TrainLora) else self._picture_pace(spec.model)
+
+    def _begin_s(self, spec: Spec, models: dict[str, BlobRef]) -> float:
+        """Of pictures, whose windows may be short; those of trainings have room for it."""
+        if not self._needs_model or isinstance(spec, TrainLora):
+            return 0.0
+        manifest = resolve_model(spec, models)
+        here = manifest is not None and all(self._cache.has(ref) for ref in (manifest, *used_adapters(spec)))
+        return BEGIN_S if here else FETCH_S
 
     def _lacks(self, spec: Spec, manifest: BlobRef) -> bool:
         """Whether others may have weights of the marketplace that we would have to fetch; nobody has private ones."""
@@ -97,7 +124,8 @@ class Policy:
             allowed=frozenset(wanted.allow_requesters),
             denied=frozenset(wanted.deny_requesters),
             deductions_bps=self._params.protocol_fee_bps + self._catalogue.royalty_bps(terms.model),
-            seconds_per_megapixel_step=self._pace(spec.model) if isinstance(spec, TrainLora) else 0.0,
+            seconds_per_megapixel_step=0.0 if spec is None else self._pace_on(spec),
+            begin_s=0.0 if spec is None else self._begin_s(spec, models),
         )
 
     def _at_hand(self) -> tuple[BlobRef, ...]:

@@ -209,7 +209,9 @@ class Reconciler:
             return
         due = self._book.view(known).due or now
         free = self._book.free(self._slots, for_training=known.trains)
-        verdict = self._policy.judge(spec, known.terms, free_slots=free, claim_left_s=due - now)
+        verdict = self._policy.judge(
+            spec, known.terms, free_slots=free, claim_left_s=due - now, ahead_s=self._ahead_s()
+        )
         if verdict.refusal is Refusal.BUSY:
             known.not_before = now + 1
             if "busy" not in known.told:
@@ -263,6 +265,16 @@ class Reconciler:
             known.not_before = now + 1
         return lacking.refusal
 
+    def _ahead_s(self) -> float:
+        """How long what we hold and have not done keeps the executor."""
+        entries = (known.entry for known in self._book if known.held)
+        return sum(self._policy.seconds(one.spec) for one in entries if one and one.spec and one.result is None)
+
+    def _in_time(self, known: Known) -> bool:
+        """Whether it would be done in its window; another task may have come first since it was judged."""
+        spec = None if known.entry is None else known.entry.spec
+        return spec is None or self._policy.in_time(spec, known.terms, self._ahead_s())
+
     async def _count_refusal(self, known: Known, refusal: Refusal) -> None:
         self._metrics.refused(str(refusal))
         await self._journal.count("refused", str(refusal))
@@ -284,7 +296,7 @@ class Reconciler:
             case Claim():
                 if self.draining or not self._book.free(self._slots, for_training=known.trains):
                     return
-                if known.trains and self._engaged():
+                if (known.trains and self._engaged()) or not self._in_time(known):
                     return
                 await self._send(known, "claim", now, lambda: self._claim(known))
             case Execute():

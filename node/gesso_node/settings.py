@@ -87,6 +87,8 @@ class PolicySection(_Section):
     """Updates of one training task; 0 takes none."""
     training_pace_s: float | None = Field(default=None, ge=0)
     """Seconds a megapixel-step on a base that this machine has never trained; by the kind of machine when None."""
+    picture_pace_s: float | None = Field(default=None, ge=0)
+    """The same of pictures, on a base that it has never drawn with."""
     dtypes: tuple[Dtype, ...] = ("fp32",)
     allow_models: tuple[str, ...] = ()
     """Model names; empty means any."""

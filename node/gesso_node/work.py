@@ -25,6 +25,7 @@ from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
 from gesso_node.models import ModelCache
 from gesso_node.opened_run import trace_files
+from gesso_node.pace import PicturePace
 from gesso_node.progress import ProgressSender
 from gesso_node.results import publish_result
 from gesso_node.run_backup import RunBackup
@@ -75,6 +76,7 @@ class Workbench:
         chain_now: Callable[[], Awaitable[int]],
         training: TrainingDesk | None = None,
         run_backup_bytes: int = 0,
+        pace: PicturePace | None = None,
     ) -> None:
         self._chain_id = chain_id
         self._board = board
@@ -93,6 +95,7 @@ class Workbench:
         self._chain_now = chain_now
         self._training = training
         self._run_backup_bytes = run_backup_bytes
+        self._pace = pace
         self._turn = anyio.Lock()
         self.current: tuple[Known, StepDone | None] | None = None
 
@@ -279,6 +282,8 @@ class Workbench:
     async def _finish(self, known: Known, job: Job, outcome: Finished) -> None:
         self._metrics.stage_seconds("load", outcome.load_seconds)
         self._metrics.stage_seconds("execute", outcome.seconds)
+        if self._pace is not None:
+            await self._pace.learn(job.spec, outcome.seconds)
         # Auditors and jurors need the spec too, and no relay must be able to keep it from them.
         await self._backups.put(spec_bytes(job.spec))
         copy = await backup.store(self._backups, job.out_dir, known.task, self._secrets.backup_key(known.task))

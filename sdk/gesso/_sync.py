@@ -19,7 +19,7 @@ from gesso.audits.recheck import Recheck, Replayer
 from gesso.balance import Balance
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
-from gesso.client import CLAIM_WINDOW_S, COMMIT_WINDOW_S, DEFAULT_MODEL, AsyncClient
+from gesso.client import CLAIM_WINDOW_S, DEFAULT_MODEL, AsyncClient
 from gesso.datasets.source import Source
 from gesso.directory import FoundTask, TaskRow
 from gesso.earnings.statement import Earnings
@@ -274,13 +274,14 @@ class Client:
         max_fee: str | None = None,
         audit: AuditChoice = "sampled",
         claim_window_s: int = CLAIM_WINDOW_S,
-        commit_window_s: int = COMMIT_WINDOW_S,
+        commit_window_s: int | None = None,
         nonce: int | None = None,
     ) -> Task:
         """Put the fee in escrow and announce the task; returns once it is on chain.
 
         `audit` always has the work checked for the board's audit fee, sampled leaves it to the lot, none forgoes it.
-        Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows.
+        Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows;
+        by the work when None.
         The same order with the same `nonce` (64 bits, drawn if None) is one task, which the board takes only once.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """

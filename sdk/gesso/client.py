@@ -62,11 +62,10 @@ from gesso_protocol.spec import (
 )
 from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.training.presets import make_training, preset
-from gesso_protocol.training.window import window_for
+from gesso_protocol.windows import commit_window
 
 DEFAULT_MODEL = "gesso-tiny@1"
 CLAIM_WINDOW_S = 60
-COMMIT_WINDOW_S = 600
 
 
 class AsyncClient:
@@ -266,8 +265,7 @@ class AsyncClient:
         """
         ports = self._ports
         await put_bundle(ports.blobs, order.bundle)
-        window_s = window_for(order.spec) if commit_window_s is None else commit_window_s
-        task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit=audit, commit_window_s=window_s)
+        task = await self.submit(order.spec, fee=fee, max_fee=max_fee, audit=audit, commit_window_s=commit_window_s)
         return AsyncTraining(ports, task, order.spec, RestsOf(self, ports.directory, task, max_fee))
 
     async def resume_training(
@@ -312,13 +310,14 @@ class AsyncClient:
         max_fee: str | None = None,
         audit: AuditChoice = "sampled",
         claim_window_s: int = CLAIM_WINDOW_S,
-        commit_window_s: int = COMMIT_WINDOW_S,
+        commit_window_s: int | None = None,
         nonce: int | None = None,
     ) -> AsyncTask:
         """Put the fee in escrow and announce the task; returns once it is on chain.
 
         `audit` always has the work checked for the board's audit fee, sampled leaves it to the lot, none forgoes it.
-        Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows.
+        Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows;
+        by the work when None.
         The same order with the same `nonce` (64 bits, drawn if None) is one task, which the board takes only once.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
@@ -333,6 +332,7 @@ class AsyncClient:
         check_ceiling(quote, None if ceiling is None else parse_amount(ceiling))
         await self._check_funds(quote.total)
         # Several LoRAs are named by one number, which the first who uses just these together has the chain give out.
+        window_s = commit_window(spec) if commit_window_s is None else commit_window_s
         model = owed.members[0] if len(owed.members) == 1 else await ports.chain.bundle(owed.members)
         terms = Terms(
             requester=self.address,
@@ -341,7 +341,7 @@ class AsyncClient:
             model=model,
             kind=int(spec.task_kind),
             claim_window_s=_within(claim_window_s, params.min_claim_window_s, params.max_claim_window_s),
-            commit_window_s=_within(commit_window_s, params.min_commit_window_s, params.max_commit_window_s),
+            commit_window_s=_within(window_s, params.min_commit_window_s, params.max_commit_window_s),
             nonce=secrets.randbits(64) if nonce is None else nonce,
             audit=audit_mode(audit),
         )

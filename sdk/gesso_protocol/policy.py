@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -80,7 +80,8 @@ class Capabilities:
 
     `models` maps labels (`name@version`) that the node knows to manifests; `offer.models` are the cached ones.
     `allowed` empty means everyone. `deductions_bps` is what royalty and protocol take from the fee at most.
-    `seconds_per_megapixel_step` estimates the running time; 0 means unknown.
+    `seconds_per_megapixel_step` estimates the running time; 0 means unknown. `begin_s` is what goes by before the first
+    step and after the last, `ahead_s` what the work takes that is already held and comes first.
     """
 
     offer: Offer = field(default_factory=Offer)
@@ -91,6 +92,8 @@ class Capabilities:
     denied: frozenset[Address] = frozenset()
     deductions_bps: int = 0
     seconds_per_megapixel_step: float = 0.0
+    begin_s: float = 0.0
+    ahead_s: float = 0.0
 
 
 def judge(
@@ -113,7 +116,8 @@ def judge(
     ):
         if refusal is not None:
             return refusal
-    return Refusal.BUSY if capabilities.free_slots < 1 else None
+    waits = capabilities.ahead_s > 0 and not in_time(spec, terms, capabilities)
+    return Refusal.BUSY if capabilities.free_slots < 1 or waits else None
 
 
 def resolve_model(spec: Spec, models: Mapping[str, BlobRef]) -> BlobRef | None:
@@ -172,8 +176,13 @@ def _price(spec: Spec, terms: Terms, capabilities: Capabilities) -> Refusal | No
 def _time(spec: Spec, terms: Terms, capabilities: Capabilities, claim_left_s: int | None) -> Refusal | None:
     if claim_left_s is not None and claim_left_s <= 0:
         return Refusal.EXPIRED
+    return None if in_time(spec, terms, replace(capabilities, ahead_s=0.0)) else Refusal.EXPIRED
+
+
+def in_time(spec: Spec, terms: Terms, capabilities: Capabilities) -> bool:
+    """Whether the commit window, which begins with the claim, holds the work and what comes before it."""
     needed_s = spec.pixel_steps / MEGAPIXEL_STEP * capabilities.seconds_per_megapixel_step
     window_s = terms.commit_window_s
     # a training that is not done in nine tenths of its window ends there, as a part
     given_s = late_from(0, window_s) if isinstance(spec, TrainLora) else window_s
-    return Refusal.EXPIRED if needed_s > given_s else None
+    return capabilities.ahead_s + capabilities.begin_s + needed_s <= given_s

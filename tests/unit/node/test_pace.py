@@ -11,12 +11,14 @@ from gesso_node.journal import Journal
 from gesso_node.pace import (
     MAX_MODELS,
     WITHOUT_ACCELERATOR_S,
+    PicturePace,
     Stopwatch,
     TrainingPace,
     has_accelerator,
     unmeasured_pace,
 )
 from gesso_protocol.ids import BlobRef
+from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.policy import Refusal
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.terms import Terms
@@ -25,7 +27,7 @@ from gesso_protocol.training.window import window_for, window_needed
 
 from .conftest import SPEC, World
 from .doubles import GENESIS_S
-from .trainings import TRAINS, training
+from .trainings import TRAINS, refused, state_is, training
 
 pytestmark = pytest.mark.anyio
 
@@ -137,3 +139,42 @@ async def test_what_cannot_be_done_in_time_is_refused(seconds: float, refusal: R
     picture: Terms = await world.submit(SPEC, commit_window_s=1, nonce=2)
     assert policy.judge(SPEC, picture, free_slots=1, claim_left_s=60).refusal is None
     assert world.board.now == GENESIS_S
+
+
+async def test_a_picture_that_its_window_cannot_hold_is_refused(world: World) -> None:
+    """Ten orders for the least window would take a node's whole standing, for gas."""
+    node = await world.add_node(policy={"picture_pace_s": 10 / (SPEC.pixel_steps / 10**6)})
+    short: Terms = await world.submit(commit_window_s=9)
+    assert await refused(world, node) == {"expired": 1}
+    enough: Terms = await world.submit(commit_window_s=10, nonce=2)
+    await world.until(lambda: state_is(world, enough, TaskState.SETTLED))
+    assert state_is(world, short, TaskState.SUBMITTED)
+
+
+async def test_what_is_held_already_comes_first(world: World) -> None:
+    node = await world.add_node(policy={"picture_pace_s": 10 / (SPEC.pixel_steps / 10**6)})
+    first: Terms = await world.submit(commit_window_s=15)
+    second: Terms = await world.submit(commit_window_s=15, nonce=2)
+    await world.until(lambda: all(state_is(world, terms, TaskState.SETTLED) for terms in (first, second)))
+    verbs = [attempt[0] for attempt in world.board.attempts if attempt[0] in ("claim", "commit")]
+    assert verbs == ["claim", "commit"] * 2
+    policy = node._reconciler._policy
+    policy._picture_pace = lambda _: 10 / (SPEC.pixel_steps / 10**6)
+    for ahead, refusal in ((5.0, None), (5.1, Refusal.BUSY)):
+        verdict = policy.judge(SPEC, second, free_slots=1, claim_left_s=60, ahead_s=ahead)
+        assert verdict.refusal is refusal
+
+
+async def test_a_quick_picture_never_makes_a_machine_look_slower_than_it_was_taken_for(world: World) -> None:
+    journal = (await world.add_node())._journal
+    pace, work = PicturePace(journal, unmeasured=10.0), SPEC.pixel_steps / 10**6
+    await pace.learn(SPEC, 0.5)
+    assert 0.5 / work > pace.of(SPEC.model) == 10.0
+    await pace.learn(SPEC, 9 * work)
+    assert pace.of(SPEC.model) == pytest.approx(9.0)
+    slow = SPEC.model_copy(update={"model": "slow@1"})
+    await pace.learn(slow, 20.0)
+    assert pace.of("slow@1") == pytest.approx(20 / work)
+    again = PicturePace(journal)
+    await again.restore()
+    assert again.of(SPEC.model) == pytest.approx(9.0)

@@ -7,6 +7,7 @@ import pytest
 from gesso_protocol.fields import MAX_TRAINING_STEPS
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.policy import MEGAPIXEL_STEP
+from gesso_protocol.spec import TextToImage
 from gesso_protocol.training.presets import make_training
 from gesso_protocol.training.share import late_from
 from gesso_protocol.training.window import (
@@ -18,6 +19,7 @@ from gesso_protocol.training.window import (
     window_for,
     window_needed,
 )
+from gesso_protocol.windows import commit_window
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,14 @@ def test_the_window_holds_the_work_at_the_unmeasured_pace(base: str, steps: int)
     assert SHORTEST_WINDOW_S <= window <= LONGEST_WINDOW_S
     fits = late_from(0, window) >= spec.pixel_steps / MEGAPIXEL_STEP * UNMEASURED_S + LOADING_S
     assert fits is (window_needed(spec) <= LONGEST_WINDOW_S)
+
+
+@pytest.mark.parametrize(("side", "steps", "count", "window_s"), [(512, 30, 1, 600), (1024, 50, 16, 8449)])
+def test_a_picture_s_window_holds_it_at_that_pace_too(side: int, steps: int, count: int, window_s: int) -> None:
+    spec = TextToImage(prompt="a", model="sd-1.5@1", width=side, height=side, steps=steps, count=count, seed=1)
+    assert commit_window(spec) == window_s >= spec.pixel_steps / MEGAPIXEL_STEP * UNMEASURED_S
+    run = make_training("sd-1.5@1", dataset=BlobRef(bytes(32)))
+    assert commit_window(run) == window_for(run)
 
 
 def test_no_window_is_longer_than_a_day_however_large_the_work() -> None:
