@@ -44,6 +44,8 @@ log = structlog.get_logger("gesso.node.work")
 
 STOPPED_BY_REQUESTER = "its requester asked for it"
 OUT_OF_TIME = "its time was nearly over"
+INPUT_WAIT_S = 300
+"""How long a training waits for a data set or a state that was served before its claim and is not after it."""
 COMMIT_MARGIN_S = 2
 """Left of the commit window for the commit itself; a run that would end later is not worth finishing."""
 
@@ -213,8 +215,7 @@ class Workbench:
         try:
             outcome = await self._training.run(order, lambda step: self._progress.training(known.task, step))
         except (InputInvalid, InputMissing) as error:
-            # what is missing may still come, for as long as there is time
-            if isinstance(error, InputMissing) and not await self._is_late(known):
+            if isinstance(error, InputMissing) and not await self._waited_enough(known):
                 raise
             outcome = Unfit(error.message, by_input=True)
         if isinstance(outcome, Unfit) and outcome.by_input:
@@ -254,6 +255,10 @@ class Workbench:
     async def _is_late(self, known: Known) -> bool:
         late_from = self._book.view(known).late_from
         return late_from is not None and await self._chain_now() >= late_from
+
+    async def _waited_enough(self, known: Known) -> bool:
+        """What is missing may still come. Meanwhile we take no other task and no seat, so that has an end."""
+        return await self._is_late(known) or await self._chain_now() >= known.record.state_since + INPUT_WAIT_S
 
     async def _nothing(self, known: Known, order: TrainingOrder, desk: TrainingDesk, reason: str) -> None:
         """With what its requester handed in, nobody can train: a part of nothing is committed. The whole fee comes back

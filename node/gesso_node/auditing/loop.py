@@ -284,6 +284,9 @@ class Auditing:
             if not self._works.known(case):
                 await self._abstain(case, now)
             return
+        if case.level not in case.votes and self._occupied():
+            case.not_before = now + 1  # another juror can look; a seat of ours would hold nothing but "cannot tell"
+            return
         await self._vote_entry(case, now)
         window = view.rules.vote_commit_window_s
         by, fair = commit_by - max(3, window // 3), fair_s(window)

@@ -21,6 +21,7 @@ from gesso_node.executors.port import Unfit
 from gesso_node.executors.worker import _or_failed
 from gesso_node.intake import Intake, Lacking
 from gesso_node.peer import Node
+from gesso_node.work import INPUT_WAIT_S
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.fields import Adapter
 from gesso_protocol.ids import BlobRef
@@ -104,6 +105,27 @@ async def test_what_is_gone_after_the_claim_is_waited_for_while_there_is_time(co
     committed = next(event for block in world.board.blocks for event in block if isinstance(event, TaskCommitted))
     begun = claimed.commit_by - terms.commit_window_s
     assert committed.settle_after - 5 >= late_from(begun, terms.commit_window_s)
+
+
+async def test_what_is_gone_is_waited_for_no_longer_than_minutes_of_a_long_window(world: World) -> None:
+    """Who gives hours and takes the data away would keep nodes from all other work, and from seats, for nothing."""
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    chain, spec = world.chains[0], await training(world)
+    data = ModelManifest.decode(await world.blobs.get(spec.dataset, max_bytes=10**6))
+
+    async def claim(terms: Terms, **_: object) -> Any:
+        world.blobs.remove(next(one.blob for one in data.files if one.path == "pictures.safetensors"))
+        return chain._transact("claim", lambda: world.board.claim(chain.address, terms))
+
+    chain.claim = claim  # type: ignore[method-assign]
+    terms = await world.submit(spec, commit_window_s=86_400)
+    await world.until(lambda: state_is(world, terms, TaskState.CLAIMED))
+    begun = world.board.now
+    while world.board.now < begun + INPUT_WAIT_S - 30:
+        await world.turn(seconds=10)
+    assert state_is(world, terms, TaskState.CLAIMED), "it may still come"
+    await nothing_comes(world, node, terms, "is not in this directory")
+    assert world.board.now < begun + INPUT_WAIT_S + 60
 
 
 async def test_a_node_that_is_to_blame_itself_lets_the_task_expire(world: World) -> None:

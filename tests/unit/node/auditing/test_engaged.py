@@ -70,6 +70,18 @@ async def test_no_seat_is_taken_while_a_training_is_in_hand() -> None:
     assert asked.engaged()
 
 
+async def test_no_juror_sits_down_while_a_training_is_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = case(entry=None)
+    asked = loop(one, lambda: True)
+
+    async def work(*_: object) -> object:
+        return object()
+
+    monkeypatch.setattr(asked, "_work", work)
+    await asked._review(one, cast(Any, None), 90, 50)
+    assert (one.not_before, one.votes, one.busy) == (51, {}, set())
+
+
 async def test_a_remark_is_left_out_where_the_executor_has_other_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
