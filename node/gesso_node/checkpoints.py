@@ -8,7 +8,7 @@ it is cleared away when nobody needs it any more, whatever happened in between.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ KEPT = 2
 """Newest checkpoints of a task that stay here: somebody may be fetching the last but one."""
 KEPT_LOST_S = 24 * 3600.0
 """How long they stay when the task was lost: its requester may order the rest, and another node needs them then."""
+TIDY_S = 600.0
+"""How often to look at the longest whether somebody's time is over; a clock that is set right must not make it days."""
 _NOTE = "shared-checkpoints"
 _STORED: TypeAdapter[dict[str, tuple[list[str], float | None]]] = TypeAdapter(dict[str, tuple[list[str], float | None]])
 
@@ -68,6 +70,7 @@ class CheckpointSharer:
         every_s: float,
         journal: Journal | None = None,
         wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     ) -> None:
         self._blobs = blobs
         self._local = local
@@ -76,6 +79,7 @@ class CheckpointSharer:
         self._every_s = every_s
         self._journal = journal
         self._wall = wall
+        self._sleep = sleep
         self._waiting: Share | None = None
         self._sharing: Share | None = None
         self._wake = anyio.Event()
@@ -118,7 +122,12 @@ class CheckpointSharer:
         await self._tidy()
 
     async def run(self) -> None:
-        """Share until cancelled."""
+        """Share, and remove what has had its time, until cancelled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._tidy_again)
+            await self._share_all()
+
+    async def _share_all(self) -> None:
         while True:
             await self._wake.wait()
             self._wake = anyio.Event()
@@ -127,6 +136,14 @@ class CheckpointSharer:
                 self._waiting = None
                 self._last_s = anyio.current_time()
                 await self._share(waiting)
+
+    async def _tidy_again(self) -> None:
+        """The day of a lost task passes without anybody's doing: there may be no other training for months."""
+        while True:
+            rest = [one.until - self._wall() for one in self._shared.values() if one.until is not None]
+            await self._sleep(max(1.0, min([TIDY_S, *rest])))
+            if self._over():
+                await self._tidy()
 
     async def _share(self, share: Share) -> None:
         self._sharing, ref = share, None
@@ -144,11 +161,12 @@ class CheckpointSharer:
         self._sharing = None
         shared = self._shared.setdefault(share.task, _Shared([]))
         # the same bytes again, after an attempt that broke off, are the newest now, and one blob all the same
+        shared.until = None  # a task that we lost and were given back is open
         shared.refs = [*(other for other in shared.refs if other != ref), ref]
         gone, shared.refs = shared.refs[:-KEPT], shared.refs[-KEPT:]
         for old in gone:
             self._drop(old)
-        await self._write_down()
+        await self._tidy()
         self._progress.checkpoint(share.task, kept, share.total)
         log.info("checkpoints.shared", task=share.task.short, step=share.step, blob=ref.short, bytes=size)
 
@@ -160,12 +178,14 @@ class CheckpointSharer:
 
     async def _tidy(self) -> None:
         """Remove what has had its time."""
-        now = self._wall()
-        over = [task for task, one in self._shared.items() if one.until is not None and one.until <= now]
-        gone = [ref for task in over for ref in self._shared.pop(task).refs]
+        gone = [ref for task in self._over() for ref in self._shared.pop(task).refs]
         for ref in gone:
             self._drop(ref)
         await self._write_down()
+
+    def _over(self) -> list[TaskId]:
+        now = self._wall()
+        return [task for task, one in self._shared.items() if one.until is not None and one.until <= now]
 
     async def _write_down(self) -> None:
         if self._journal is not None:

@@ -13,7 +13,7 @@ import pytest
 
 from gesso.blobs import LocalBlobs
 from gesso.chain.wallet import signer_of
-from gesso_node.checkpoints import KEPT_LOST_S, CheckpointSharer, Share
+from gesso_node.checkpoints import KEPT_LOST_S, TIDY_S, CheckpointSharer, Share
 from gesso_node.executors.fake import FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.journal import Journal
@@ -82,8 +82,24 @@ class Sharing:
     def __init__(self, world: World, store: Any = None, journal: Journal | None = None) -> None:
         self.world, self.told, self.signs, self.now = world, list[Any](), True, 1000.0
         progress: Any = SimpleNamespace(checkpoint=lambda *said: self.told.append(said))
+        self.moved, self.slept = anyio.Event(), list[float]()
         self.sharer = CheckpointSharer(store or world.blobs, world.blobs, progress, self._sign, every_s=0,
-                                       journal=journal, wall=lambda: self.now)  # fmt: skip
+                                       journal=journal, wall=lambda: self.now, sleep=self._sleep)  # fmt: skip
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        wake_at = self.now + seconds
+        while self.now < wake_at:
+            await self.moved.wait()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Move the clock, as far as whoever sleeps wants to be woken at a time."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + self.slept[-1])
+            self.moved.set()
+            self.moved = anyio.Event()
+            await anyio.wait_all_tasks_blocked()
 
     def _sign(self, task: TaskId, ref: BlobRef, *_: Any) -> Any:
         if not self.signs:
@@ -176,6 +192,38 @@ async def test_what_a_lost_task_left_stays_a_day_across_restarts(world: World, t
         assert await last.here(b"b") == [False]
         await journal.set_note("shared-checkpoints", "[]")
         await last.sharer.restore([])
+
+
+async def test_what_a_lost_task_left_goes_by_itself_when_its_day_is_over(world: World, tmp_path: Path) -> None:
+    other = TaskId(b"\x02" * 32)
+    async with Journal(tmp_path / "journal.sqlite") as journal, at_work_on(Sharing(world, journal=journal)) as sharing:
+        await sharing.share(b"a")
+        await sharing.share(b"b", task=other)
+        await sharing.sharer.outlive(TASK)
+        await sharing.pass_time(KEPT_LOST_S - 1)
+        assert await sharing.here(b"a", b"b") == [True, True]
+        await sharing.pass_time(1)
+        while (await sharing.here(b"a"))[0]:
+            await anyio.lowlevel.checkpoint()
+        await sharing.pass_time(KEPT_LOST_S)
+        assert await sharing.here(b"b") == [True], "its task is open"
+        assert max(sharing.slept) <= TIDY_S
+        while "00" * 32 in str(await journal.note("shared-checkpoints")):
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_sharing_removes_what_has_had_its_time_and_a_task_that_is_ours_again_keeps_its_own(world: World) -> None:
+    other = TaskId(b"\x02" * 32)
+    async with at_work_on(Sharing(world)) as sharing:
+        await sharing.share(b"a")
+        await sharing.share(b"b", task=other)
+        await sharing.sharer.outlive(TASK)
+        await sharing.sharer.outlive(other)
+        sharing.now += KEPT_LOST_S / 2
+        await sharing.share(b"c", task=other)
+        sharing.now += KEPT_LOST_S / 2
+        await sharing.share(b"d", task=other)
+        assert await sharing.here(b"a", b"c", b"d") == [False, True, True]
 
 
 async def test_a_node_that_loses_a_task_keeps_its_checkpoints_and_one_that_ends_it_does_not(world: World) -> None:
