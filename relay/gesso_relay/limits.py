@@ -58,20 +58,23 @@ class Seats:
 
 
 class Room:
-    """Bytes that may be held at once, promised before the first of them comes."""
+    """Bytes that may be held at once, promised before the first of them comes: in total, and for one node."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int, a_node: int) -> None:
         self._what = what
         self._total = total
-        self._taken = 0
+        self._a_node = a_node
+        self._taken: Counter[str] = Counter()
 
     @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Hold so many bytes for the block. Raises RateLimited while others hold too many."""
-        if size > self._total - self._taken:
+    def hold(self, node: str, size: int) -> Iterator[None]:
+        """Hold so many bytes for the block. Raises RateLimited while others hold too many, or this node does."""
+        if size > self._total - self._taken.total() or size > self._a_node - self._taken[node]:
             raise RateLimited(f"too many bytes of {self._what} at once", hint="try again later")
-        self._taken += size
+        self._taken[node] += size
         try:
             yield
         finally:
-            self._taken -= size
+            self._taken[node] -= size
+            if self._taken[node] <= 0:
+                del self._taken[node]

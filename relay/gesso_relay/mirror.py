@@ -24,9 +24,12 @@ from gesso_relay.limits import Room, Seats
 from gesso_relay.proofs import OpenedFile
 
 MAX_AT_ONCE = 8
-LEAST_BYTES_PER_S = 256 * 1024
 PATIENCE_S = 30.0
 """Beside the time that the bytes may take."""
+SMALL_BYTES = 64 << 20
+LEAST_BYTES_PER_S = 256 * 1024
+LEAST_BYTES_PER_S_BEYOND = 1 << 20
+"""Bytes beyond the first `SMALL_BYTES` take others' room for long unless they come faster."""
 
 
 @dataclass(eq=False, slots=True)
@@ -79,8 +82,8 @@ class Mirror:
                 raise BlobTooLarge(f"the files have {size} bytes, more than are kept of one task")
             with (
                 self._seats.seat(node),
-                self._room.hold(size),
-                anyio.fail_after(PATIENCE_S + size / LEAST_BYTES_PER_S),
+                self._room.hold(node, size),
+                anyio.fail_after(patience_s(size)),
             ):
                 for file in visit.files:
                     await self._bring(peer, file)
@@ -109,6 +112,12 @@ class Mirror:
         if found.digest() != file.digest:
             self._cache.drop(file.blob)
             raise BlobCorrupt("the node gives another file than it committed")
+
+
+def patience_s(size: int) -> float:
+    """How long so many bytes of one node are waited for."""
+    small = min(size, SMALL_BYTES)
+    return PATIENCE_S + small / LEAST_BYTES_PER_S + (size - small) / LEAST_BYTES_PER_S_BEYOND
 
 
 def _sha256(path: Path) -> bytes:

@@ -132,7 +132,7 @@ class Openings:
         limit, here = most_answered(spec), self._cache.path(ref)
         if here is None:
             size = await self._peers.size_from(peer, ref, max_bytes=limit)
-            with self._room.hold(size):
+            with self._room.hold(str(asked.run.node), size):
                 await self._cache.put(ref, size, self._peers.stream_from(peer, ref, size))
         path = self._cache.path(ref)
         if path is None:

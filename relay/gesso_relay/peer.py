@@ -50,7 +50,11 @@ from gesso_relay.streams import ProgressHub, TaskHub
 
 _STOP_S = 1.0
 _OPENINGS_SHARE = 4
-"""Openings and their files may bring one part in so many of the blobs' quota at once."""
+"""Openings may bring one part in so many of the blobs' quota at once, and their files another: those of openings are
+bounded by the spec and come within seconds, of files only the node says how large they are."""
+_NODE_BUNDLES = 2
+_NODE_FILES = 4
+"""Of each of these rooms one node has one part in so many."""
 _TASK_SHARE = 16
 """And the files of one task's openings one part in so many."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -95,9 +99,10 @@ class Relay:
         self._mirror: Mirror | None = None
         self._openings: Openings | None = None
         if transport is not None:
-            room = Room("openings", settings.blob_quota_bytes // _OPENINGS_SHARE)
-            self._mirror = Mirror(self._cache, transport, room, settings.blob_quota_bytes // _TASK_SHARE)
-            self._openings = Openings(self._cache, transport, room, self._mirror)
+            share = settings.blob_quota_bytes // _OPENINGS_SHARE
+            files, bundles = Room("files", share, share // _NODE_FILES), Room("openings", share, share // _NODE_BUNDLES)
+            self._mirror = Mirror(self._cache, transport, files, settings.blob_quota_bytes // _TASK_SHARE)
+            self._openings = Openings(self._cache, transport, bundles, self._mirror)
         self._evidence = None if transport is None else EvidenceKeeper(transport, self._cache)
         self._follower = Follower(
             chain,

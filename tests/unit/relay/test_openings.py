@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from gesso_protocol.audit.bundle import Leaf
 from gesso_protocol.audit.challenge import input_slots, steps_to_check
+from gesso_protocol.errors import RateLimited
 from gesso_protocol.hashing import sha256
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.trace import LeafKind, Slot
@@ -21,6 +22,7 @@ from gesso_protocol.training.audit import input_slots as training_slots
 from gesso_protocol.training.openings import RunLeaf
 from gesso_relay import openings
 from gesso_relay.chain import Drawn
+from gesso_relay.mirror import patience_s
 
 from .fakechain import FakeChain
 from .running import Running, running
@@ -230,6 +232,31 @@ async def test_openings_bring_no_more_at_once_than_their_share_of_the_cache(tmp_
         assert not node.given[BlobRef.of(node.bundles["outputs"])]
         node.claims.clear()
         await on.ask(node)
+
+
+async def test_files_that_fill_their_room_keep_no_bundle_out_and_no_node_fills_it_alone(tmp_path: Path) -> None:
+    node, other = picture(1, 40), training()
+    async with stage(tmp_path, node, other, blob_quota_bytes=16 << 20, max_blob_bytes=8 << 20) as on:
+        mirror = on.relay.relay._mirror
+        assert mirror is not None
+        with ExitStack() as held:
+            for hostile in range(4):
+                held.enter_context(mirror._room.hold(f"node {hostile}", 1 << 20))
+                with pytest.raises(RateLimited):  # it has its quarter
+                    held.enter_context(mirror._room.hold(f"node {hostile}", 1))
+            with pytest.raises(RateLimited):
+                held.enter_context(mirror._room.hold("another node", 1))
+            assert "bundle" in await on.ask(node)
+        assert "bundle" in await on.ask(other)
+        named = other.work.leaves[Slot(LeafKind.FILE)].blob
+        assert named is not None
+        assert await on.fetched(named) is not None
+        assert not mirror._room._taken
+
+
+def test_large_files_come_faster_than_small_ones_or_not_at_all() -> None:
+    assert patience_s(0) < patience_s(1 << 20) == 34
+    assert patience_s(2 << 30) < 2300  # two gigabytes at a quarter of a megabyte a second would take two hours
 
 
 async def test_files_that_openings_of_a_training_name_are_kept_for_whom_the_node_does_not_serve(tmp_path: Path) -> None:
