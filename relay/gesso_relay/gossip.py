@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,19 +17,23 @@ from gesso_protocol.ids import Address
 from gesso_protocol.messages import TOPIC_NODES, TOPIC_TASKS, NodeAdvert, TaskAnnouncement
 from gesso_relay.hub import Hub
 from gesso_relay.presence import Presence
+from gesso_relay.voice import Voice
 
-_REMEMBERED = 4096
-_AGAIN_AFTER_S = 4.0
 _REJOIN_S = 1.0
+
+
+Known: TypeAlias = Callable[[str], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`about` says what a good message is about: over HTTP the same is said once in a while, whoever says it."""
+    """`about` says what a good message is about, `known` whether that cost its author anything: of other things less
+    is said over HTTP, where it is given."""
 
     validator: Validator
-    about: Callable[[bytes], Hashable]
+    about: Callable[[bytes], str]
     heard: Callable[[Message], None] = lambda _message: None
+    known: Known | None = None
 
 
 Topics: TypeAlias = Mapping[str, Topic]
@@ -42,7 +45,7 @@ class GossipBridge:
     def __init__(self, transport: Transport, topics: Topics) -> None:
         self._transport = transport
         self._topics = topics
-        self._said: OrderedDict[tuple[str, Hashable], float] = OrderedDict()
+        self._voice = Voice()
         self._log = structlog.get_logger("gesso.relay.gossip")
         self.heard: Hub[Message] = Hub()
         self.counts = dict.fromkeys(topics, 0)
@@ -62,19 +65,22 @@ class GossipBridge:
             for name, topic in self._topics.items():
                 group.start_soon(self._keep, name, topic)
 
-    async def say(self, message: Signed) -> bool:
-        """Put somebody's message on the air; false when the same was said a moment ago. A requester that lost its
-        result asks the node for it by announcing the task again. Raises UsageError for what the topic does not take."""
+    async def say(self, message: Signed, client: str) -> bool:
+        """Put somebody's message on the air; false when the same words were said a moment ago. A requester that lost
+        its result asks the node for it by announcing the task again: words of others about the task do not stand for
+        its own. Raises UsageError for what the topic does not take, RateLimited when too much is said."""
         topic = self._topics[message.topic]
         verdict = topic.validator(message.peer, message.data)
         if verdict is not Verdict.ACCEPT:
             reason = "is of another network" if verdict is Verdict.IGNORE else "is not what its topic is for"
             raise UsageError(f"this message {reason}", hint="GET /v1/network names this network")
-        about = (message.topic, topic.about(message.data))
-        if time.monotonic() - self._said.get(about, -_AGAIN_AFTER_S) < _AGAIN_AFTER_S:
+        if not self._voice.is_new(message.topic, message.data):
             return False
+        if topic.known is not None:
+            about = topic.about(message.data)
+            self._voice.admit(message.topic, about, client, known=await topic.known(about))
         await self._transport.pass_on(message.encode())
-        self._remember(about)
+        self._voice.heard(message.topic, message.data)
         return True
 
     async def _keep(self, name: str, topic: Topic) -> None:
@@ -90,19 +96,14 @@ class GossipBridge:
         async with self._transport.subscribe(name, validator=topic.validator) as messages:
             async for message in messages:
                 self.counts[name] += 1
-                self._remember((name, topic.about(message.data)))
+                self._voice.heard(name, message.data)
                 topic.heard(message)
                 self.heard.publish(name, message)
 
-    def _remember(self, about: tuple[str, Hashable]) -> None:
-        self._said[about] = time.monotonic()
-        self._said.move_to_end(about)
-        if len(self._said) > _REMEMBERED:
-            self._said.popitem(last=False)
 
-
-def network_topics(chain_id: int, board: Address, presence: Presence) -> Topics:
-    """The two topics of one network; who is alive is noted in `presence`."""
+def network_topics(chain_id: int, board: Address, presence: Presence, task_known: Known, node_known: Known) -> Topics:
+    """The two topics of one network; who is alive is noted in `presence`. Tasks and wallets are known that the index
+    has."""
     log = structlog.get_logger("gesso.relay.gossip")
 
     def task(_peer: PeerId, data: bytes) -> Verdict:
@@ -127,6 +128,6 @@ def network_topics(chain_id: int, board: Address, presence: Presence) -> Topics:
             log.debug("node.heard", node=advert.wallet.short)
 
     return {
-        TOPIC_TASKS: Topic(task, lambda data: TaskAnnouncement.decode(data).task),
-        TOPIC_NODES: Topic(node, lambda data: data, note),
+        TOPIC_TASKS: Topic(task, lambda data: str(TaskAnnouncement.decode(data).task), known=task_known),
+        TOPIC_NODES: Topic(node, lambda data: str(NodeAdvert.decode(data).wallet), note, node_known),
     }

@@ -94,7 +94,14 @@ class Relay:
         self._transport = transport
         board = settings.chain.contracts.task_board
         self._checkpoints = Checkpoints(chain_id, board)
-        self._topics = network_topics(chain_id, board, self._presence)
+
+        async def task_known(key: str) -> bool:
+            return await self._queries.task(key) is not None
+
+        async def node_known(key: str) -> bool:
+            return await self._queries.node(key) is not None
+
+        self._topics = network_topics(chain_id, board, self._presence, task_known, node_known)
         self._gossip = None if transport is None else GossipBridge(transport, self._topics)
         self._mirror: Mirror | None = None
         self._openings: Openings | None = None

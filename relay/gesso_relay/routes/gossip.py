@@ -38,7 +38,7 @@ class GossipRoutes:
         message = Signed.decode(await body(request, MAX_SIGNED_BYTES))
         self._rate.take(request[CLIENT], time.monotonic())
         self._topic(message.topic)
-        new = await self._peer().say(message)
+        new = await self._peer().say(message, request[CLIENT])
         return json_reply({"topic": message.topic, "new": new}, status=202)
 
     async def hear(self, request: web.Request) -> web.StreamResponse:

@@ -33,7 +33,7 @@ def no_page(_problem: Problem) -> web.Response:
 @asynccontextmanager
 async def bridging(transport: Transport, *, limits: Limits = LIMITS, port: int = 0) -> AsyncIterator[httpx.AsyncClient]:
     """A relay that speaks for its users as the peer `transport`; when this returns, it hears the topics."""
-    topics = {name: Topic(accept, lambda data: data) for name in (TOPIC, OTHER_TOPIC)}
+    topics = {name: Topic(accept, lambda data: data.hex()) for name in (TOPIC, OTHER_TOPIC)}
     bridge = GossipBridge(transport, topics)
     app = web.Application(middlewares=[gate(limits, trust_forwarded_for=False, draw=no_page)])
     app.add_routes(GossipRoutes(bridge, topics, Seats("streams", 100, 100), limits).table())

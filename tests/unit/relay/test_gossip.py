@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -13,11 +14,13 @@ from gesso.transport.keys import NodeKey, peer_id_bytes
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import PeerId, Verdict
 from gesso.transport.signed import Signed
+from gesso_protocol.errors import RateLimited
 from gesso_protocol.ids import Address
 from gesso_protocol.messages import TOPIC_NODES, TOPIC_TASKS, NodeAdvert, TaskAnnouncement
 from gesso_protocol.policy import Offer
+from gesso_relay.voice import MAX_SAID_BY_ONE, MAX_SAID_OF_ONE, SELDOM, UNKNOWN, Voice
 
-from .fakechain import BOARD, CHAIN_ID, NODE, FakeChain, registered, terms
+from .fakechain import BOARD, CHAIN_ID, NODE, FakeChain, registered, submitted, terms
 from .running import GENEROUS, Running, running
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +103,58 @@ async def test_one_client_cannot_use_up_the_relay_s_voice(tmp_path: Path) -> Non
             said = Signed.by(NodeKey.create(), TOPIC_TASKS, made).encode()
             statuses.append((await relay.client.post("/v1/gossip", content=said)).status_code)
         assert statuses == [202, 202, 202, 429]
+
+
+async def test_nobody_s_words_about_a_task_stand_for_its_requester_s(tmp_path: Path) -> None:
+    """A stranger repeats the task with its own addresses; who lost its result still asks the node for it."""
+    async with MemoryTransport(MemoryHub()) as mine, running(tmp_path, transport=mine) as relay:
+
+        async def say(**told: Any) -> Any:
+            made = TaskAnnouncement.of(CHAIN_ID, BOARD, terms(1), **told).encode()
+            said = Signed.by(NodeKey.create(), TOPIC_TASKS, made).encode()
+            return (await relay.client.post("/v1/gossip", content=said)).json()
+
+        peer = str(NodeKey.create().peer_id)
+        assert (await say(peer=peer, reply_to=("/ip4/192.0.2.1/tcp/9",)))["new"] is True
+        assert (await say())["new"] is True
+        assert (await say())["new"] is False
+        assert (await say(peer=peer))["code"] == "rate-limited"  # a few a client: they are all different
+
+
+async def test_a_crowd_leaves_the_relay_a_voice_for_what_is_on_chain_and_for_who_seldom_speaks(tmp_path: Path) -> None:
+    chain = FakeChain()
+    chain.mine([submitted(7)])
+    limits = GENEROUS.model_copy(update={"gossip_per_s": 1000.0, "gossip_burst": 1000})
+    async with (
+        MemoryTransport(MemoryHub()) as mine,
+        running(tmp_path, chain, transport=mine, limits=limits, trust_forwarded_for=True) as relay,
+    ):
+        await relay.indexed()
+        assert relay.relay._gossip is not None
+        relay.relay._gossip._voice = Voice(clock=lambda: 100.0)
+
+        async def say(nonce: int, client: str) -> int:
+            made = TaskAnnouncement.of(CHAIN_ID, BOARD, terms(nonce)).encode()
+            said = Signed.by(NodeKey.create(), TOPIC_TASKS, made).encode()
+            reply = await relay.client.post("/v1/gossip", content=said, headers={"X-Forwarded-For": client})
+            return reply.status_code
+
+        heard = [await say(1000 * at + nonce, f"192.0.2.{at}") for at in range(1, 4) for nonce in range(40)]
+        assert heard.count(202) == 3 * SELDOM.burst + UNKNOWN.burst
+        assert await say(8, "203.0.113.9") == 202  # has not spoken lately
+        assert await say(7, "192.0.2.1") == 202  # one of the crowd, of a task that is on chain
+
+
+def test_words_about_one_thing_are_few_and_each_client_s_fewer() -> None:
+    voice = Voice(clock=lambda: 0.0)
+    for client in range(MAX_SAID_OF_ONE // MAX_SAID_BY_ONE):
+        for _ in range(MAX_SAID_BY_ONE):
+            voice.admit("topic", "task", str(client), known=True)
+        with pytest.raises(RateLimited):
+            voice.admit("topic", "task", str(client), known=True)
+    with pytest.raises(RateLimited):
+        voice.admit("topic", "task", "another", known=True)
+    voice.admit("topic", "another task", "another", known=True)
 
 
 async def test_a_registered_node_that_is_heard_is_online(tmp_path: Path) -> None:
