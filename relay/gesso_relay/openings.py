@@ -9,8 +9,8 @@ from __future__ import annotations
 import mmap
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -35,6 +35,8 @@ log = structlog.get_logger("gesso.relay")
 MAX_AT_ONCE = 16
 MAX_A_CLIENT = 2
 MAX_A_NODE = 2
+MAX_UNDRAWN_A_NODE = 1
+"""The other seat of a node is for questions that the beacon drew: auditors ask them, and their time is short."""
 ANSWER_S = 12.0
 FILES_S = 6.0
 """So long an answer waits for the files that it names; with `ANSWER_S` less than an auditor waits for us."""
@@ -70,6 +72,7 @@ class Openings:
         self._clock = clock
         self._clients = Seats("openings", MAX_AT_ONCE, MAX_A_CLIENT)
         self._nodes = Seats("openings of one node", MAX_AT_ONCE, MAX_A_NODE)
+        self._undrawn = Seats("openings of one node that nothing drew", MAX_AT_ONCE, MAX_UNDRAWN_A_NODE)
         self._known: OrderedDict[Question, Remembered] = OrderedDict()
         self._under_way: dict[Question, anyio.Event] = {}
 
@@ -92,13 +95,19 @@ class Openings:
             if known is None:
                 raise BlobMissing("the node did not open it a moment ago", hint="try again later")
             return known
-        with self._nodes.seat(str(asked.run.node)):
+        with self._place(asked):
             done = self._under_way[asked] = anyio.Event()
             try:
                 return await self._bring(asked, spec, find)
             finally:
                 del self._under_way[asked]
                 done.set()
+
+    @contextmanager
+    def _place(self, asked: Question) -> Iterator[None]:
+        node = str(asked.run.node)
+        with nullcontext() if asked.challenge is not None else self._undrawn.seat(node), self._nodes.seat(node):
+            yield
 
     def _remembered(self, asked: Question) -> BlobRef | None:
         found = self._known.get(asked)

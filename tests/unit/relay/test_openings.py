@@ -187,6 +187,31 @@ async def test_nodes_that_do_not_answer_keep_no_other_from_being_asked(tmp_path:
     assert len(replies) == 12
 
 
+async def test_questions_that_nothing_drew_leave_a_seat_of_their_node_to_auditors(tmp_path: Path) -> None:
+    """A stranger asks for other tasks of a slow node, again and again."""
+    tasks = [picture(turn, 40) for turn in range(1, 4)]
+    for node in tasks[1:]:
+        node.answers, node.asked = tasks[0].answers, tasks[0].asked
+    async with stage(tmp_path, *tasks, answering=False, trust_forwarded_for=True) as on:
+        found: list[int] = []
+
+        async def ask(node: NodeDouble, client: str) -> None:
+            path = f"/v1/tasks/{node.work.task}/openings"
+            reply = await on.relay.client.get(path, headers={"X-Forwarded-For": client}, timeout=30)
+            found.append(reply.status_code)
+
+        on.chain.draws = None
+        async with anyio.create_task_group() as group:
+            for number, node in enumerate(tasks[:2]):
+                group.start_soon(ask, node, f"10.0.0.{number}")
+            await until(lambda: found == [429] and tasks[0].asked["outputs"] == 1)
+            on.chain.draws = FIRST
+            group.start_soon(ask, tasks[2], "10.1.1.1")
+            await until(lambda: tasks[0].asked["outputs"] == 2)
+            tasks[0].answers.set()
+    assert (len(found), found.count(429), 200 in found) == (3, 1, True)  # the node has the last of the tasks only
+
+
 async def test_a_client_has_its_own_seats_and_who_asks_the_same_waits_for_one_answer(tmp_path: Path) -> None:
     nodes = [picture(at, 40 + at) for at in range(1, 4)]
     async with stage(tmp_path, *nodes, answering=False, trust_forwarded_for=True) as on:
