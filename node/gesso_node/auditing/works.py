@@ -32,8 +32,8 @@ log = structlog.get_logger("gesso.node.auditing")
 
 MAX_WORKS = 256
 MAX_WITHOUT_SEAT = 64
-"""Cases that we look at before we have a seat. Those with one are always taken, as a seat costs its penalty: there are
-never more than both together, as nobody gets a seat before its case was taken."""
+"""Cases that we look at before we have a seat. Those with one, for which our seal was sent, are always taken, as a seat
+costs its penalty: there are never more than both together, as nobody gets a seat before its case was taken."""
 _KINDS = (TaskKind.TEXT_TO_IMAGE, TaskKind.TRAIN_LORA)
 
 
@@ -151,4 +151,6 @@ class Works:
 
 
 def _seated(case: Case) -> bool:
-    return case.entry is not None or bool(case.votes)
+    """An entry alone is no seat: one is written for every case that is looked at."""
+    sealed = (case.entry, *case.votes.values())
+    return any(entry is not None and entry.commit_sent_at is not None for entry in sealed)

@@ -14,7 +14,7 @@ from gesso_node.auditing import works
 from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.loop import Auditing
 from gesso_node.auditing.nothing import NothingWork
-from gesso_node.auditing.record import AuditEntry
+from gesso_node.auditing.record import AuditEntry, VoteEntry
 from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.auditing.work import NO_PROJECTION
 from gesso_node.auditing.works import TooManyCasesError, Works
@@ -94,9 +94,10 @@ async def test_cases_with_a_seat_of_ours_find_room_however_many_there_are(
             refused += 1
         else:
             if number % 2:
-                one.entry = AuditEntry(one.task, NODE, bytes(32), 0)
+                one.entry = AuditEntry(one.task, NODE, bytes(32), 0, commit_sent_at=1)
     assert (len(kept._kept), refused) == (3, 37)
     restarted, seated = Forgetting(), [entered for entered, _ in kept._kept.values() if entered.entry is not None]
+    assert seated
     for number in range(40, 60):
         with contextlib.suppress(TooManyCasesError):
             await restarted.of(case(number), VIEW)
@@ -104,6 +105,24 @@ async def test_cases_with_a_seat_of_ours_find_room_however_many_there_are(
         assert await restarted.of(one, VIEW) is not None
     assert len(restarted._kept) <= works.MAX_WORKS + works.MAX_WITHOUT_SEAT
     assert (kept.gone, restarted.gone) == ([], [])
+
+
+async def test_cases_that_are_only_looked_at_count_as_seatless_until_their_seal_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(works, "MAX_WITHOUT_SEAT", 2)
+    monkeypatch.setattr(works, "resolve_model", lambda *_: MODEL)
+    kept, cases = Forgetting(), [case(number) for number in range(4)]
+    for one in cases[:2]:
+        await kept.of(one, VIEW)
+    cases[0].entry = AuditEntry(cases[0].task, NODE, bytes(32), 0)  # looked at, and a jury's case too
+    cases[1].votes[0] = VoteEntry(cases[1].task, 0, 7, 0)
+    with pytest.raises(TooManyCasesError):
+        await kept.of(cases[2], VIEW)
+    cases[1].votes[0] = VoteEntry(cases[1].task, 0, 7, 0, commit_sent_at=1)
+    assert await kept.of(cases[2], VIEW) is not None
+    with pytest.raises(TooManyCasesError):
+        await kept.of(cases[3], VIEW)
 
 
 async def test_nobody_takes_a_seat_for_a_part_of_nothing_and_a_juror_finds_no_fault(tmp_path: Path) -> None:
