@@ -387,11 +387,6 @@ class Task:
         return self._async.checkpoints
 
     @property
-    def heard_updates(self) -> int | None:
-        """The last update of a training that its claimant told of while it was followed; None where none was heard."""
-        return self._async.heard_updates
-
-    @property
     def stop_requested(self) -> bool:
         """Whether its requester was seen on chain asking for an early end."""
         return self._async.stop_requested

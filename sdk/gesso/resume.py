@@ -54,7 +54,7 @@ async def rest_of_run(
             rest = spec.rest(Resume(task=run, seed=seed.hex(), step=step, state=state, size=size))
             if step <= spec.first_step or size > most:
                 continue
-            fault = "" if trust else haste(spec, step, task.terms.commit_window_s, task.heard_updates)
+            fault = "" if trust else haste(spec, step, task.terms.commit_window_s)
             if fault:
                 doubt = doubt or fault
                 continue

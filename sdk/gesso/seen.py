@@ -16,7 +16,6 @@ from gesso_protocol.events import (
     Settled,
     StopRequested,
     Submitted,
-    TrainingStep,
 )
 from gesso_protocol.ids import Address
 from gesso_protocol.money import BPS
@@ -33,7 +32,6 @@ class Seen:
     failure: str | None = None
     """What the node said of it, if it could not do the task; its own words."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
-    updates: int | None = None
     commitment: Commitment | None = None
     promised: Commitment | None = None
     """What the node signed when it delivered ahead of its commit."""
@@ -53,8 +51,6 @@ class Seen:
             step = {"submitted": "submit", "claimed": "claim", "committed": "commit", "settled": "settle"}[event.kind]
             self.transactions[step] = Transaction(tx_hash=event.tx, gas_used=event.gas_used or 0)
         if isinstance(event, Claimed):
-            if event.node != self.claimant:
-                self.updates = None
             self.claimant, self.claim = event.node, event
         if isinstance(event, Failed):
             self.failure = event.message
@@ -62,8 +58,6 @@ class Seen:
             self.stop_requested = True
         if isinstance(event, PartCommitted):
             self.part_bps = event.done_bps
-        if isinstance(event, TrainingStep) and event.node == self.claimant:
-            self.updates = max(event.index, self.updates or 0)
         if isinstance(event, Checkpoint):
             self.checkpoints = _furthest(self.checkpoints, event, self.claimant)
         if isinstance(event, Committed):

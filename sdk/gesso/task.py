@@ -129,11 +129,6 @@ class AsyncTask:
         return tuple(self._seen.checkpoints)
 
     @property
-    def heard_updates(self) -> int | None:
-        """The last update of a training that its claimant told of while it was followed; None where none was heard."""
-        return self._seen.updates
-
-    @property
     def stop_requested(self) -> bool:
         """Whether its requester was seen on chain asking for an early end."""
         return self._seen.stop_requested

@@ -1,4 +1,4 @@
-"""A lost node's word for how far it came: believed within what machines can do and what it had told."""
+"""A lost node's word for how far it came: believed within what machines can do."""
 
 from __future__ import annotations
 
@@ -21,17 +21,8 @@ def test_the_fixture_says_what_an_update_costs() -> None:
 
 @pytest.mark.parametrize(("seconds", "fine"), [(30, True), (29, False)])
 def test_more_than_any_machine_can_do_is_not_believed(seconds: int, *, fine: bool) -> None:
-    fault = haste(SPEC, 1000, seconds, None)
+    fault = haste(SPEC, 1000, seconds)
     assert (fault == "") is fine
     assert fine or fault == "1000 updates in 29 s are more than any machine can do"
     rest = SPEC.rest(Resume(task=TaskId(bytes(32)), seed="00" * 32, step=3000, state=BlobRef(bytes(32)), size=1))
-    assert (haste(rest, 4000, seconds, None) == "") is fine, "only a task's own updates count"
-
-
-@pytest.mark.parametrize(
-    ("step", "heard", "fine"), [(40, 40, True), (60, 40, True), (80, 40, False), (80, None, True), (40, 100, True)]
-)
-def test_what_nobody_had_heard_of_is_not_believed(step: int, heard: int | None, *, fine: bool) -> None:
-    fault = haste(SPEC, step, 900, heard)
-    assert (fault == "") is fine
-    assert fine or fault == "it speaks of update 80, and had told of 40 while it worked"
+    assert (haste(rest, 4000, seconds) == "") is fine, "only a task's own updates count"

@@ -375,21 +375,6 @@ async def test_a_delivery_that_is_a_lie_leaves_the_commit_to_decide(story: Story
     assert result.receipt.result == RESULT.ref
 
 
-async def test_how_far_a_run_came_is_its_claimants_word(story: Story) -> None:
-    def told(step: int, by: Wallet = NODE) -> events.TrainingStep:
-        return events.TrainingStep(task=TASK, at_ms=1, node=by.address, index=step, total=100, loss=0.5)
-
-    task = story.task
-    task._note(told(99, OTHER))
-    assert task.heard_updates is None
-    task._note(events.Claimed(task=TASK, at_ms=1, node=NODE.address, commit_by=60))
-    for event in (told(20), told(41), told(99, OTHER), told(40)):
-        task._note(event)
-    assert task.heard_updates == 41
-    task._note(events.Claimed(task=TASK, at_ms=1, node=OTHER.address, commit_by=60))
-    assert task.heard_updates is None, "a reorganisation gave it to another node"
-
-
 async def test_where_a_run_can_go_on_is_washed_out_by_nobody(story: Story) -> None:
     def told(step: int, by: Wallet = NODE) -> events.Checkpoint:
         return events.Checkpoint(

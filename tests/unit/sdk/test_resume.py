@@ -60,7 +60,6 @@ class World:
         )
         self.state = TaskState.EXPIRED
         self.sent: list[str] = []
-        self.heard: int | None = None
         self.task: Any = self.lost(TASK)
 
     def lost(self, task: TaskId, problem: TaskFailed | None = None, claim: Claimed | None = CLAIM) -> Any:
@@ -76,7 +75,7 @@ class World:
             self.sent.append(name)
 
         return SimpleNamespace(id=task, terms=terms, checkpoints=self.told, claim=claim, committed=False,
-                               stop_requested=False, heard_updates=self.heard, result=result, status=status,
+                               stop_requested=False, result=result, status=status,
                                stop=lambda: verb("stop"), cancel=lambda: verb("cancel"))  # fmt: skip
 
     async def _remembered(self, task: TaskId, node: Address) -> KeptCheckpoint | None:
@@ -165,12 +164,14 @@ async def test_a_checkpoint_that_is_larger_than_its_base_allows_is_not_fetched(w
     assert (resume.step, asked) == (20, [world.told[0].size])
 
 
-async def test_a_pace_that_is_too_good_is_not_gone_on_with_by_itself(world: World) -> None:
+async def test_a_pace_that_is_too_good_is_not_gone_on_with_by_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = SPEC.resolution**2 * SPEC.passes(60) / 2 / 10**6 / world.task.terms.commit_window_s
+    monkeypatch.setattr("gesso_protocol.training.haste.FASTEST_MEGAPIXEL_STEPS_S", most)
     newest = await world.keep(80)
-    world.heard = 41
-    world.task = world.lost(TASK)
     desk = Desk(world)
-    with pytest.raises(StateDoubtful, match="update 80, and had told of 41") as caught:
+    with pytest.raises(StateDoubtful, match="80 updates in 60 s are more than") as caught:
         await AsyncTraining(world.ports, world.task, SPEC, desk).result()
     assert caught.value.hint == f"go on from its checkpoint all the same: gesso train --resume {TASK} --trust-state"
     assert desk.orders == []
