@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from gesso_node.handed import handed
+from gesso_node.handed import NOTES, handed
 from gesso_protocol.ids import BlobRef, TaskId
 
 log = structlog.get_logger("gesso.node.traces")
@@ -60,6 +60,10 @@ class Traces:
         """Remove a task's files now: nothing was committed, or it is run again."""
         await anyio.to_thread.run_sync(self._remove, self.path(task))
 
+    async def unhand(self, task: TaskId) -> None:
+        """Remove the blobs that were made from a trace, and keep its files: they are made anew."""
+        await anyio.to_thread.run_sync(self._unhand, self.path(task))
+
     async def release(self, task: TaskId) -> None:
         """No opening of this task can be demanded any more. Makes room as well."""
         await anyio.to_thread.run_sync(self._mark, self.path(task))
@@ -87,9 +91,13 @@ class Traces:
                 total -= size
         return total
 
-    def _remove(self, folder: Path) -> None:
+    def _unhand(self, folder: Path) -> None:
         for blob in handed(folder):
             self._drop(blob)
+        (folder / NOTES).unlink(missing_ok=True)
+
+    def _remove(self, folder: Path) -> None:
+        self._unhand(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 

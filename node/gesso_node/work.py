@@ -233,6 +233,8 @@ class Workbench:
         await self._backups.put(spec_bytes(spec))
         trace = TrainingTrace.read(order.out_dir, spec)
         key = self._secrets.backup_key(known.task)
+        # each backup is new bytes, and an attempt that broke after its own may have had a disk that was full
+        await self._traces.unhand(known.task)
         kept = RunBackup(self._backups, known.task, key)
         copy = await kept.store(
             order.out_dir, trace_files(trace), most_bytes=self._run_backup_bytes, note=partial(note, order.out_dir)

@@ -15,8 +15,9 @@ from gesso_node.executors.fake import FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.runfolder import checkpoint_file
 from gesso_node.peer import Node
+from gesso_node.run_backup import RunBackup
 from gesso_protocol.errors import Unreachable
-from gesso_protocol.ids import TaskId
+from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import part_of
 from gesso_protocol.terms import Terms
@@ -59,6 +60,38 @@ async def test_a_wish_to_stop_ends_a_run_at_its_next_checkpoint(at: int, done: i
     assert entry.result is not None
     assert entry.result.profile["steps-done"] == str(done)
     assert ("asked for it" in entry.result.profile["stopped"]) is (done < 13)
+
+
+async def test_an_attempt_that_broke_leaves_no_backup_beside_the_next_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
+    desk, kept = node._workbench._training, list[BlobRef | None]()
+    assert desk is not None
+    publish = desk.publish
+
+    async def full(order: Any, outcome: Any, me: Any, copy: BlobRef | None) -> Any:
+        kept.append(copy)
+        if len(kept) == 1:
+            raise OSError("no space left on device")
+        return await publish(order, outcome, me, copy)
+
+    monkeypatch.setattr(desk, "publish", full)
+    pieces = list[BlobRef]()
+    put = RunBackup._put
+
+    async def note(self: RunBackup, sealed: bytes, told: Any) -> BlobRef:
+        pieces.append(await put(self, sealed, told))
+        return pieces[-1]
+
+    monkeypatch.setattr(RunBackup, "_put", note)
+    terms = await world.submit(await training(world))
+    await world.until(lambda: state_is(world, terms, TaskState.COMMITTED), turns=90)
+    first, second = kept
+    assert first != second
+    half = len(pieces) // 2
+    assert pieces[half - 1] == first
+    assert [await world.blobs.has(piece) for piece in pieces] == [False] * half + [True] * half
 
 
 async def take_the_wish_back(world: World, node: Node, terms: Terms, before: int) -> None:
