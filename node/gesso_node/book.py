@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 import anyio
@@ -80,6 +81,7 @@ class Book:
         self.params = params
         self.patience = patience
         self.weights = Weights()
+        self.block_s = inf
         self._tasks: dict[TaskId, Known] = {}
 
     def __iter__(self) -> Iterator[Known]:
@@ -137,6 +139,7 @@ class Book:
             polite_from=polite_from,
             others_from=others_from,
             leads=leads,
+            block_s=self.block_s,
             claim_on_its_way=known.claim_tx is not None,
             refusal=entry.refusal,
             claim_sent_at=entry.claim_sent_at,

@@ -197,6 +197,7 @@ class Observer:
         self._weights_at = now
         self._book.weights.mine = await self._chain.weight_of(self._book.me)
         self._book.weights.total = await self._chain.total_weight()
+        self._book.block_s = await self._chain.block_interval_s()
         if self._book.rivals is not None:
             await self._book.rivals.refresh(self._book.weights.total)
         self._weights_stale = False

@@ -117,8 +117,9 @@ class Client:
     ) -> Image:
         """One picture from a prompt, in your hands as soon as it is drawn and its node has signed for it.
 
-        Its receipt says `confirmed=False` until the node's commit is on chain, a block or more later; with
-        `until="committed"` this waits for that, with `until="settled"` for the payment too.
+        Its receipt says `confirmed=False` until the node's commit is on chain, a block or more later, and
+        `claimed=False` where not even its claim is: no stake stands behind such a picture yet (see `AsyncTask.result`).
+        `until="claimed"` waits for the claim, `until="committed"` for the commit, `until="settled"` for the payment.
 
         Sizes are pixels; `loras` as in `lora`; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises
         what `spec`, `submit` and `AsyncTask.result` raise.
@@ -447,10 +448,13 @@ class Task:
         self, *, until: Until = "delivered", on_event: OnEvent | None = None, timeout_s: float | None = None
     ) -> Result:
         """Wait for the pictures: `delivered`, checked against the signed word of the node that the chain shows as the
-        claimant (`receipt.confirmed` is False until its commit is on chain) or that is drawn and whose claim waits for
-        its block (`receipt.claimed` is False too); `committed`, checked against the chain; `settled`, paid for. Ask
-        again with a later one to have the receipt brought up to date; should another node's claim have been first,
-        which a node that delivers so early takes care to rule out, the pictures are then that node's.
+        claimant, or whose claim waits for its block; `claimed`, when that claim is in a block; `committed`, checked
+        against the chain; `settled`, paid for. Ask again with a later one to have the receipt brought up to date.
+
+        `receipt.confirmed` is False until the commit is on chain, `receipt.claimed` until the claim is. While
+        `claimed` is False no stake stands behind the pictures: the node can still withdraw its claim, unpunished, and
+        have handed over anything; then they are nobody's delivery, and the task is done, and paid, by the node that
+        claims it. Whoever builds on the pictures waits for `claimed` at least.
 
         Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
         audit went against it (the fee is back in the deposit in all three cases), DeliveryContradicted when the chain

@@ -129,8 +129,9 @@ class AsyncClient:
     ) -> Image:
         """One picture from a prompt, in your hands as soon as it is drawn and its node has signed for it.
 
-        Its receipt says `confirmed=False` until the node's commit is on chain, a block or more later; with
-        `until="committed"` this waits for that, with `until="settled"` for the payment too.
+        Its receipt says `confirmed=False` until the node's commit is on chain, a block or more later, and
+        `claimed=False` where not even its claim is: no stake stands behind such a picture yet (see `AsyncTask.result`).
+        `until="claimed"` waits for the claim, `until="committed"` for the commit, `until="settled"` for the payment.
 
         Sizes are pixels; `loras` as in `lora`; `fee` and `max_fee` whole tokens as text; `audit` as in `submit`. Raises
         what `spec`, `submit` and `AsyncTask.result` raise.

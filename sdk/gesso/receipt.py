@@ -36,7 +36,8 @@ class Receipt(BaseModel):
     """Travels with every picture and inside its PNG. Money is in base units of the fee token.
 
     `confirmed` is False while the result stands on the node's signature only: the chain has yet to show the same roots.
-    `claimed` is False where it has yet to show the node's claim too, which then waits for its block.
+    `claimed` is False where it has yet to show the node's claim too, which then waits for its block: until it is there
+    no stake stands behind the pictures.
     `paid`, `royalty` and `protocol_fee` are known once the task has settled, after the challenge window, and so is
     `refunded`: what the requester got back because the node did `done_bps` of the work only; all four make the fee.
     `executor` is `fake` where no model ran.
@@ -89,8 +90,10 @@ class Receipt(BaseModel):
             f"fee       {format_amount(self.fee)}",
         ]
         if not self.confirmed:
-            on_the_way = "its commit is" if self.claimed else "its claim and its commit are"
-            lines.append(f"confirmed not yet: the node's signed word, {on_the_way} on the way")
+            word = "the node's signed word, its commit is on the way"
+            if not self.claimed:
+                word = "the node's signed word without its stake, its claim and its commit are on the way"
+            lines.append(f"confirmed not yet: {word}")
         if self.paid is not None:
             lines.append(
                 f"earned    node {format_amount(self.paid)} · royalty {format_amount(self.royalty or Wei(0))}"

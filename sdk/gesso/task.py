@@ -18,6 +18,7 @@ from gesso.audits.watch import AuditWatch
 from gesso.chain.arbiter import Filing
 from gesso.chain.records import TxReceipt
 from gesso.chain.reverts import revert_name
+from gesso.early import is_about_to_claim
 from gesso.feed import TaskStream
 from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
 from gesso.image import Image
@@ -45,14 +46,13 @@ from gesso_protocol.events import (
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.handover import Handover
 from gesso_protocol.ids import Address, BlobRef, TaskId
-from gesso_protocol.lifecycle import Expire, Settle, TaskRecord, TaskState, TaskView, next_requester_action
+from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
 from gesso_protocol.messages import TaskAnnouncement
 from gesso_protocol.money import Wei, format_amount
-from gesso_protocol.sortition import may_claim, score, seed_bytes
 from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TextToImage, parse_any_spec
 from gesso_protocol.terms import BoardParams, Terms
 
-Until = Literal["delivered", "committed", "settled"]
+Until = Literal["delivered", "claimed", "committed", "settled"]
 OnEvent = Callable[[Event], None]
 
 TICK_S = 1.0
@@ -262,10 +262,13 @@ class AsyncTask:
         self, *, until: Until = "delivered", on_event: OnEvent | None = None, timeout_s: float | None = None
     ) -> Result:
         """Wait for the pictures: `delivered`, checked against the signed word of the node that the chain shows as the
-        claimant (`receipt.confirmed` is False until its commit is on chain) or that is drawn and whose claim waits for
-        its block (`receipt.claimed` is False too); `committed`, checked against the chain; `settled`, paid for. Ask
-        again with a later one to have the receipt brought up to date; should another node's claim have been first,
-        which a node that delivers so early takes care to rule out, the pictures are then that node's.
+        claimant, or whose claim waits for its block; `claimed`, when that claim is in a block; `committed`, checked
+        against the chain; `settled`, paid for. Ask again with a later one to have the receipt brought up to date.
+
+        `receipt.confirmed` is False until the commit is on chain, `receipt.claimed` until the claim is. While
+        `claimed` is False no stake stands behind the pictures: the node can still withdraw its claim, unpunished, and
+        have handed over anything; then they are nobody's delivery, and the task is done, and paid, by the node that
+        claims it. Whoever builds on the pictures waits for `claimed` at least.
 
         Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
         audit went against it (the fee is back in the deposit in all three cases), DeliveryContradicted when the chain
@@ -312,6 +315,8 @@ class AsyncTask:
             return False
         if until == "settled":
             return self._seen.settled is not None and self._audit.over()
+        if until == "claimed":
+            return self._seen.claimant is not None
         return until == "delivered" or self._seen.commitment is not None
 
     def _wants_blobs(self) -> bool:
@@ -372,22 +377,12 @@ class AsyncTask:
 
     async def _is_in_charge(self, node: Address, handover: Handover) -> bool:
         if self._seen.claimant is None:
-            record = await self._ports.chain.task(self.id)
+            chain = self._ports.chain
+            record = await chain.task(self.id)
             if record.node is None:
-                return await self._is_drawn(record, node, handover)
+                return await is_about_to_claim(chain, record, self.terms, self._params, node, handover)
             self._seen.claimant = record.node
         return self._seen.claimant == node
-
-    async def _is_drawn(self, record: TaskRecord, node: Address, handover: Handover) -> bool:
-        """Whether the draw lets this node claim the task now, and its claim waits for a block at our endpoint."""
-        chain = self._ports.chain
-        if record.state is not TaskState.SUBMITTED or record.seed is None or handover.claim is None:
-            return False
-        mine = score(seed_bytes(record.seed), self.id, node)
-        weight, total, now = await chain.weight_of(node), await chain.total_weight(), await chain.now()
-        if not may_claim(mine, total, weight, now - record.state_since, self._params.sortition_step_s):
-            return False
-        return await chain.claim_waits(handover.claim, node, self.terms)
 
     def _check_claim(self, node: Address) -> None:
         """What another node handed over ahead of a claim that then was not first is nobody's delivery any more."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from math import inf
 from typing import TypeAlias
 
 from gesso_protocol.errors import EncodingInvalid
@@ -18,6 +19,9 @@ from gesso_protocol.policy import Refusal
 from gesso_protocol.sortition import may_claim_at, score, seed_bytes
 from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.training.share import late_from
+
+BLOCKS_AHEAD = 2
+"""Half of a board's delay must last for so many blocks, before anything goes ahead of a claim."""
 
 
 class TaskState(enum.IntEnum):
@@ -151,6 +155,8 @@ class NodeMemory:
     polite_from: int = 0
     others_from: int = 0
     leads: bool = False
+    block_s: float = inf
+    """Seconds from block to block, as measured."""
     claim_on_its_way: bool = False
     """The endpoint has taken the claim in: it waits for its block."""
     refusal: Refusal | None = None
@@ -296,14 +302,30 @@ def claimable_from(view: TaskView, memory: NodeMemory) -> int | None:
     return None if after_s is None else view.state_since + after_s
 
 
+def ahead_until(view: TaskView, block_s: float) -> int | None:
+    """Last chain second in which a claim that waits for its block may be counted on, as far as the board's clock tells:
+    for another half of its delay, in which a claim that was sent is mined, its requester may not cancel and the claim
+    window is open. None where half of the delay is not `BLOCKS_AHEAD` blocks of `block_s` seconds: claim and cancel
+    could meet in one block, where the tip decides; infinitely many are not known."""
+    if view.cancellable_from is None or view.due is None or BLOCKS_AHEAD * block_s > view.cancel_delay_s / 2:
+        return None
+    last = min(view.cancellable_from, view.due) - 1 - _half_delay_s(view)
+    return last if last >= view.state_since else None
+
+
 def sure_until(view: TaskView, memory: NodeMemory) -> int | None:
     """Last chain second in which a node whose claim waits for its block may count on it, hand the pictures over and
-    have the commit follow at once; None when it may not. For another half of the board's delay, in which a claim that
-    was sent is mined, its requester may not cancel, nobody else may claim, and the claim window is open."""
-    if not memory.claim_on_its_way or view.cancellable_from is None or view.due is None:
+    have the commit follow at once; None when it may not. As `ahead_until`, and nobody else may claim meanwhile: of the
+    weights as they are now, for pauses and stakes of others move everybody's threshold."""
+    ahead = ahead_until(view, memory.block_s) if memory.claim_on_its_way else None
+    if ahead is None:
         return None
-    last = min(view.cancellable_from, memory.others_from, view.due) - 1 - max(1, (view.cancel_delay_s + 1) // 2)
+    last = min(ahead, memory.others_from - 1 - _half_delay_s(view))
     return last if last >= view.state_since else None
+
+
+def _half_delay_s(view: TaskView) -> int:
+    return max(1, (view.cancel_delay_s + 1) // 2)
 
 
 def _not_seen(memory: NodeMemory, now: int) -> NodeAction:

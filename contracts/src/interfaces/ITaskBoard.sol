@@ -54,7 +54,7 @@ enum TaskState {
 /// @param minCommitWindow Least `Terms.commitWindow`, seconds.
 /// @param maxCommitWindow Greatest `Terms.commitWindow`, seconds.
 /// @param cancelDelay Seconds after submit in which even the requester cannot take a task back, so that a node whose claim is
-/// on its way can hand over what it drew before that claim is mined.
+/// on its way can hand over what it drew before that claim is mined. Nodes do so if half of it is two blocks at least.
 /// @param protocolFeeBps Treasury's share of a fee in basis points.
 /// @param minFee Least `Terms.fee`, base units of the fee token.
 /// @param auditFee What `AuditMode.Always` costs on top of the fee, base units; it goes to the arbiter when it holds the

@@ -23,6 +23,7 @@ from gesso.chain.events import (
 from gesso.chain.fees import FeeOracle
 from gesso.chain.inclusion import Inclusion
 from gesso.chain.income import Income, read_income
+from gesso.chain.pending import goes_next, interval_s
 from gesso.chain.permits import Permits
 from gesso.chain.records import Done, Listing, NodeRecord, NodeState, Royalty, TxReceipt
 from gesso.chain.rpc import Rpc
@@ -187,10 +188,11 @@ class Chain:
         return _receipt(mined, task=self.task_id(terms))
 
     async def claim_waits(self, tx_hash: str, node: Address, terms: Terms) -> bool:
-        """Whether the endpoint knows this transaction as the node's claim of these terms, mined or waiting for it."""
+        """Whether this is the node's claim of these terms, waits at the endpoint, can be in the next block, and would
+        go through there. False for one that is in a block already: the board knows. It promises nothing: until its
+        block the node can replace it (see `gesso.chain.pending`)."""
         data = function(TASK_BOARD, "claim").encode(terms.as_tuple())
-        found = await self._rpc.transaction(tx_hash)
-        return found == (str(node).lower(), self._contracts.task_board.lower(), data)
+        return await goes_next(self._rpc, tx_hash, node, self._contracts.task_board, data)
 
     async def request_stop(self, terms: Terms) -> TxReceipt:
         """Ask the node that claimed this training to stop at its next checkpoint and to commit what it has.
@@ -447,6 +449,10 @@ class Chain:
 
     async def block_number(self) -> int:
         return await self._rpc.block_number()
+
+    async def block_interval_s(self) -> float:
+        """Seconds from block to block, over the last few; infinitely many while there are none."""
+        return await interval_s(self._rpc)
 
     async def gas_used(self, tx_hash: str) -> int | None:
         """Gas units of a mined transaction, whoever sent it; None when the chain does not know it."""

@@ -83,7 +83,8 @@ class DeploySettings(BaseModel):
     cancel_delay_s: int = Field(
         default=12,
         description="how long a new task cannot be cancelled: within its first half a node that is alone in the draw "
-        "hands over before its claim is mined, so about six blocks",
+        "hands over before its claim is mined, if that half is at least two blocks as nodes measure them. So about six "
+        "blocks of your chain, and nothing goes ahead of a claim with fewer than four",
     )
     protocol_fee_bps: int = Field(default=300, description="pays auditors where there is an arbiter")
     max_royalty_bps: int = 1_000
@@ -117,7 +118,7 @@ class DeploySettings(BaseModel):
             claims_per_weight=64,
             min_claim_window_s=2,
             min_commit_window_s=2,
-            cancel_delay_s=4,
+            cancel_delay_s=6,
             unbonding_period_s=300,
             activation_delay_s=0,
             protocol_fee_bps=500,

@@ -42,6 +42,20 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """A transaction that the endpoint knows. Addresses in lower case; `most` is what it pays for a unit of gas at most,
+    tip included; `block` is None while it waits."""
+
+    sender: str
+    to: str
+    data: bytes
+    nonce: int
+    gas: int
+    most: int
+    block: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class RawLog:
     address: str
     topics: tuple[bytes, ...]
@@ -118,8 +132,11 @@ class Rpc:
             return None
         return found
 
-    async def call(self, to: str, data: bytes, *, sender: str | None = None, block: int | str = LATEST) -> bytes:
+    async def call(
+        self, to: str, data: bytes, *, sender: str | None = None, gas: int | None = None, block: int | str = LATEST
+    ) -> bytes:
         message = {"to": to, "data": "0x" + data.hex()} | ({} if sender is None else {"from": sender})
+        message |= {} if gas is None else {"gas": hex(gas)}
         return octets(await self.request("eth_call", message, tag(block)))
 
     async def estimate(self, message: Mapping[str, Any]) -> int:
@@ -137,13 +154,11 @@ class Rpc:
     async def send_raw(self, raw: bytes) -> str:
         return str(await self.request("eth_sendRawTransaction", "0x" + raw.hex()))
 
-    async def transaction(self, tx_hash: str) -> tuple[str, str, bytes] | None:
-        """Sender and receiver in lower case, and the call, of one that is mined or waits; None when unknown."""
+    async def transaction(self, tx_hash: str) -> Sent | None:
+        """One that is mined or waits; None when unknown."""
         found = await self.request("eth_getTransactionByHash", tx_hash)
         with readable("a transaction"):
-            if found is None:
-                return None
-            return str(found["from"]).lower(), str(found["to"]).lower(), octets(found["input"])
+            return None if found is None else _sent(found)
 
     async def receipt(self, tx_hash: str) -> Mapping[str, Any] | None:
         found: Mapping[str, Any] | None = await self.request("eth_getTransactionReceipt", tx_hash)
@@ -215,6 +230,18 @@ def _header(found: Mapping[str, Any]) -> Header:
         parent=str(found["parentHash"]),
         timestamp=number(found["timestamp"]),
         base_fee=number(found.get("baseFeePerGas") or "0x0"),
+    )
+
+
+def _sent(found: Mapping[str, Any]) -> Sent:
+    return Sent(
+        sender=str(found["from"]).lower(),
+        to=str(found["to"]).lower(),
+        data=octets(found["input"]),
+        nonce=number(found["nonce"]),
+        gas=number(found["gas"]),
+        most=number(found.get("maxFeePerGas") or found["gasPrice"]),
+        block=None if found["blockNumber"] is None else number(found["blockNumber"]),
     )
 
 

@@ -57,6 +57,8 @@ class BoardDouble:
     """Claims and commits wait for the next block, instead of being mined as they are sent."""
     waiting: list[anyio.Event] = field(default_factory=list)
     salt: int = 0
+    block_s: float = 1.0
+    """Between blocks, as whoever asks measures it."""
 
     def mine(self, seconds: int = 1) -> None:
         self.now += seconds
@@ -287,6 +289,9 @@ class ChainDouble:
     async def block_number(self) -> int:
         self._reach()
         return len(self.board.blocks) - 1
+
+    async def block_interval_s(self) -> float:
+        return self.board.block_s
 
     async def params(self) -> BoardParams:
         return self.board.params

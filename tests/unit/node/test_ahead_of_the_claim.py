@@ -119,6 +119,14 @@ async def only_the_commit_goes_ahead(world: World, node: Node, terms: Terms) -> 
     assert [event.stage for event in node._progress._queue if event.note] == ["committed"]
 
 
+async def test_pictures_stay_here_where_blocks_are_slow(world: World) -> None:
+    """Claim and cancel could be in one block, in the order of their tips."""
+    world.board.block_s = 2.0
+    node = await world.add_node()
+    terms = await world.submit()
+    await only_the_commit_goes_ahead(world, node, terms)
+
+
 async def test_pictures_stay_here_once_their_requester_may_soon_cancel(world: World) -> None:
     node = await world.add_node()
     terms = await world.submit()

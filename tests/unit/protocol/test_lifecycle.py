@@ -7,6 +7,7 @@ the board would refuse is a failure of the rules.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import floor, inf
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ from gesso_protocol.lifecycle import (
     TaskView,
     Wait,
     Why,
+    ahead_until,
     claimable_from,
     next_action,
     next_requester_action,
@@ -478,7 +480,7 @@ def test_work_starts_while_the_claim_is_on_its_way() -> None:
 def about_to_claim(**changes: Any) -> NodeMemory:
     """Drawn alone, drawn the picture, the claim waits for its block."""
     told: dict[str, Any] = {"claim_sent_at": START, "outcome": ROOTS, "claim_on_its_way": True}
-    return fresh(**told | {"others_from": START + 100} | changes)
+    return fresh(**told | {"others_from": START + 100, "block_s": 1.0} | changes)
 
 
 def test_a_picture_may_go_ahead_of_a_claim_that_nothing_can_keep_from_its_block() -> None:
@@ -493,6 +495,8 @@ def test_a_picture_may_go_ahead_of_a_claim_that_nothing_can_keep_from_its_block(
     [
         pytest.param(START + 3, 6, {}, id="its requester may cancel before the claim must be mined"),
         pytest.param(START, 0, {}, id="a board without a delay"),
+        pytest.param(START, 6, {"block_s": 1.6}, id="blocks that are too slow for the delay"),
+        pytest.param(START, 6, {"block_s": inf}, id="blocks of which nobody knows how slow they are"),
         pytest.param(START, 6, {"claim_on_its_way": False}, id="the claim was not taken in by the endpoint"),
         pytest.param(START, 6, {"others_from": 0}, id="not all nodes are known"),
         pytest.param(START + 2, 6, {"others_from": START + 5}, id="somebody else may claim by then"),
@@ -508,15 +512,22 @@ def test_no_training_goes_ahead_of_its_claim() -> None:
     assert next_action(view, about_to_claim(), START) == Wait(START + 7)
 
 
-@given(delay_s=st.integers(0, 60), claim_s=st.integers(1, 60), others_s=st.integers(0, 60), now_s=st.integers(0, 60))
-def test_whoever_hands_over_early_has_half_the_delay_left(
-    delay_s: int, claim_s: int, others_s: int, now_s: int
+@given(
+    delay_s=st.integers(0, 60),
+    claim_s=st.integers(1, 60),
+    others_s=st.integers(0, 60),
+    now_s=st.integers(0, 60),
+    block_s=st.floats(0, 30),
+)
+def test_whoever_hands_over_early_has_half_the_delay_and_two_blocks_left(
+    delay_s: int, claim_s: int, others_s: int, now_s: int, block_s: float
 ) -> None:
     view = replace(Board(terms=some_terms(claim_s)).view(), cancel_delay_s=delay_s)
-    memory = about_to_claim(others_from=START + others_s)
+    memory = about_to_claim(others_from=START + others_s, block_s=block_s)
     until = sure_until(view, memory)
+    assert until is None or until <= (ahead_until(view, block_s) or 0)
     if until is not None and START + now_s <= until:
-        for later in range(now_s, now_s + (delay_s + 1) // 2 + 1):
+        for later in range(now_s, now_s + max((delay_s + 1) // 2, floor(2 * block_s)) + 1):
             assert not isinstance(next_requester_action(view, START + later, cancel=True), Cancel | Expire)
             assert START + later < memory.others_from
 

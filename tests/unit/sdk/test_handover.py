@@ -71,7 +71,7 @@ class Board:
 
     def __init__(self) -> None:
         self.record = TaskRecord(TASK, TaskState.CLAIMED, NODE.address, 10)
-        self.weights = {NODE.address: 1}
+        self.block_s = 1.0
         self.waiting = {CLAIM_TX: NODE.address}
         self.refusal = "UnexpectedState"
         self.sent: list[str] = []
@@ -86,11 +86,8 @@ class Board:
     async def cancel(self, _: object) -> None:
         raise ChainReverted(self.refusal, ())
 
-    async def weight_of(self, node: Address) -> int:
-        return self.weights.get(node, 0)
-
-    async def total_weight(self) -> int:
-        return sum(self.weights.values())
+    async def block_interval_s(self) -> float:
+        return self.block_s
 
     async def claim_waits(self, tx_hash: str, node: Address, _: object) -> bool:
         return self.waiting.get(tx_hash) == node
@@ -123,7 +120,7 @@ class Story:
             can_send=True,
             directory=SimpleNamespace(result_of=_nobody),
         )
-        params = BoardParams(challenge_window_s=5, sortition_step_s=1, hold_window_s=9)
+        params = BoardParams(challenge_window_s=5, sortition_step_s=1, hold_window_s=9, cancel_delay_s=6)
 
         async def past() -> list[events.Event]:
             return []
@@ -206,7 +203,7 @@ async def test_pictures_may_be_here_before_the_claim_and_the_receipt_says_so(sto
     with anyio.fail_after(10):
         first = (await story.task.result()).receipt
         assert (first.claimed, first.confirmed) == (False, False)
-        assert "its claim and its commit are on the way" in first.summary()
+        assert "without its stake, its claim and its commit are on the way" in first.summary()
         story.stream.push(events.Claimed(task=TASK, at_ms=1, node=NODE.address, commit_by=99))
         story.commits(RESULT)
         last = (await story.task.result(until="committed")).receipt
@@ -215,25 +212,38 @@ async def test_pictures_may_be_here_before_the_claim_and_the_receipt_says_so(sto
 
 
 @pytest.mark.parametrize(
-    ("claim", "weights", "waiting"),
+    ("claim", "changes"),
     [
-        pytest.param(None, {}, {}, id="no word of a claim"),
-        pytest.param(CLAIM_TX, {}, {CLAIM_TX: OTHER.address}, id="a claim of somebody else"),
-        pytest.param("0x" + "c2" * 32, {}, {}, id="a claim that nobody has seen"),
-        pytest.param(CLAIM_TX, {NODE.address: 0}, {}, id="a node without weight"),
-        pytest.param(CLAIM_TX, {OTHER.address: 2**200}, {}, id="a node that is not drawn yet"),
+        pytest.param(None, {}, id="no word of a claim"),
+        pytest.param(CLAIM_TX, {"waiting": {CLAIM_TX: OTHER.address}}, id="a claim of somebody else"),
+        pytest.param("0x" + "c2" * 32, {}, id="a claim that does not wait"),
+        pytest.param(CLAIM_TX, {"time": OPEN.state_since + 3}, id="later than an honest node goes ahead"),
+        pytest.param(CLAIM_TX, {"block_s": 2.0}, id="blocks too slow for the delay"),
     ],
 )
-async def test_before_the_claim_only_who_is_drawn_and_claims_delivers(
-    story: Story, claim: str | None, weights: dict[Address, int], waiting: dict[str, Address]
+async def test_before_the_claim_only_who_is_about_to_claim_delivers(
+    story: Story, claim: str | None, changes: dict[str, Any]
 ) -> None:
     story.board.record = OPEN
-    story.board.weights |= weights
-    story.board.waiting |= waiting
+    for name, value in changes.items():
+        setattr(story.board, name, value)
     story.stream.on_progress(delivered(handover(claim=claim)))
     story.stream.push(events.Expired(task=TASK, at_ms=1, refund=TERMS.fee, node=None))
     with anyio.fail_after(10), pytest.raises(TaskFailed):
         await story.task.result()
+
+
+async def test_whoever_waits_for_the_claim_gets_nothing_that_has_no_stake_behind_it(story: Story) -> None:
+    story.board.record = OPEN
+
+    def claimed(event: events.Event) -> None:
+        if event.kind == "delivered":
+            story.stream.push(events.Claimed(task=TASK, at_ms=1, node=NODE.address, commit_by=99))
+
+    story.stream.on_progress(delivered(handover(claim=CLAIM_TX)))
+    with anyio.fail_after(10):
+        receipt = (await story.task.result(until="claimed", on_event=claimed)).receipt
+    assert (receipt.claimed, receipt.confirmed) == (True, False)
 
 
 async def test_who_is_overtaken_after_it_delivered_has_delivered_nothing(story: Story, tmp_path: Path) -> None:
