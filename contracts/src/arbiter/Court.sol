@@ -112,7 +112,9 @@ abstract contract Court is AuditDesk {
         if (word.count(BAD) >= quorum) outcome = DisputeOutcome.Guilty;
         else if (word.count(GOOD) >= quorum) outcome = DisputeOutcome.Innocent;
         else if (level == 0) outcome = _withoutQuorum(taskId, word, quorum);
-        uint40 appealBy = level == 0 ? uint40(block.timestamp + _appealWindow) : 0;
+        // A jury that hardly anybody joined is no reason to call a larger one, which would work for nothing.
+        bool open = level == 0 && outcome != DisputeOutcome.Unheard;
+        uint40 appealBy = open ? uint40(block.timestamp + _appealWindow) : 0;
         word = word.with(OUTCOME_AT, 8, uint256(outcome)).with(APPEAL_BY_AT, 40, appealBy);
         _disputes[taskId].word = word.with(PHASE_AT, 8, uint256(DisputePhase.Tallied));
         emit DisputeTallied(taskId, level, uint8(outcome), appealBy);
@@ -145,7 +147,7 @@ abstract contract Court is AuditDesk {
         _punish(taskId, node, filing.terms, outcome, braked);
         _returnBonds(taskId, word);
         _judgeAuditors(taskId, word, braked);
-        uint256 paid = _paidVote(outcome, _audits[taskId].challenged());
+        uint256 paid = _paidVote(outcome);
         // Without a verdict nobody is wrong.
         bool lenient = braked || outcome > DisputeOutcome.Innocent;
         if (word.level() != 0) _judgeJurors(taskId, 0, word.count(FIRST_SEATS), paid, lenient);
@@ -219,12 +221,11 @@ abstract contract Court is AuditDesk {
         return outcome != DisputeOutcome.Guilty && outcome != DisputeOutcome.Undecided;
     }
 
-    /// @dev Which vote is paid, 0 for none. A jury without a verdict is paid only by the bond of a challenge that it heard:
-    /// were it paid by the pool, a ring could call juries of its own to no end.
-    function _paidVote(DisputeOutcome outcome, bool challenged) private pure returns (uint256) {
+    /// @dev Which vote is paid, 0 for none. Without a verdict no vote is, not even by a lost bond: were "good" paid, it
+    /// would be the best word of a juror that cannot tell; were all paid alike, "cannot tell" that of one that could.
+    function _paidVote(DisputeOutcome outcome) private pure returns (uint256) {
         if (outcome == DisputeOutcome.Guilty) return VOTE_BAD;
-        bool good = outcome == DisputeOutcome.Innocent || (outcome == DisputeOutcome.Upheld && challenged);
-        return good ? VOTE_GOOD : 0;
+        return outcome == DisputeOutcome.Innocent ? VOTE_GOOD : 0;
     }
 
     function _drawJuror(bytes32 taskId, DisputeWord word, uint256 level, uint256 seats) private view returns (uint24) {
@@ -265,8 +266,8 @@ abstract contract Court is AuditDesk {
         return true;
     }
 
-    /// @dev The loser's bond goes into the pool, which pays the jurors. Who was not heard, or left the work in doubt, has not
-    /// lost.
+    /// @dev The loser's bond goes into the pool, which pays the jurors. A requester that was not heard, or left the work in
+    /// doubt, has not lost; an appellant has, unless it got what it hoped for: it alone called the larger jury.
     function _returnBonds(bytes32 taskId, DisputeWord word) private {
         DisputeOutcome outcome = word.outcome();
         if (_audits[taskId].challenged()) {
@@ -277,9 +278,7 @@ abstract contract Court is AuditDesk {
         address appellant = _disputes[taskId].appellant;
         (bool accused,) = _sidesOf(taskId, appellant);
         DisputeOutcome hoped = accused ? DisputeOutcome.Innocent : DisputeOutcome.Guilty;
-        bool open = outcome == DisputeOutcome.Undecided || outcome == DisputeOutcome.Unheard;
-        bool forfeited = outcome != hoped && !open;
-        _releaseBond(appellant, APPEAL_FACTOR * _challengeBond, forfeited);
+        _releaseBond(appellant, APPEAL_FACTOR * _challengeBond, outcome != hoped);
     }
 
     function _judgeAuditors(bytes32 taskId, DisputeWord word, bool braked) private {
@@ -298,9 +297,8 @@ abstract contract Court is AuditDesk {
                 }
             } else if (idle || !braked) {
                 uint256 amount = _auditorPenalty;
-                if (!idle && verdict == AuditVerdict.Withheld) {
-                    amount = _alarmPrice(word, audit.verdict(1 - seat) == verdict);
-                }
+                bool both = !passed && audit.verdict(1 - seat) == verdict;
+                if (!idle && (both || verdict == AuditVerdict.Withheld)) amount = _alarmPrice(taskId, word, both);
                 PenaltyReason reason = idle ? PenaltyReason.WrongProjection : PenaltyReason.WrongVerdict;
                 _penaliseAuditor(taskId, auditor, uint96(amount), reason);
             }
@@ -314,13 +312,21 @@ abstract contract Court is AuditDesk {
         return !_paysNode(outcome);
     }
 
-    /// @dev What an auditor pays that got no openings of good work. By the rules it is at most the penalty. Nobody can witness whether the node or the auditor
-    /// was silent, so this is no punishment: it is the first jury's pay, which both auditors share if both got none.
-    function _alarmPrice(DisputeWord word, bool both) private view returns (uint256 price) {
+    /// @dev What an auditor pays that got no openings of good work, or flagged it as the other one did; at most the penalty.
+    /// Nobody can witness whether the node or the auditor was silent, nor whether two that worked apart are wrong or a jury
+    /// that did not look: so this is no punishment but the juries' pay, shared by two who say the same. A second jury that
+    /// accusers called is paid by the bond that they lost; the bond of a node that was right goes back.
+    function _alarmPrice(bytes32 taskId, DisputeWord word, bool both) private view returns (uint256 price) {
+        uint256 seats = word.count(SEATS);
+        if (word.level() != 0) {
+            (bool accused,) = _sidesOf(taskId, _disputes[taskId].appellant);
+            seats = word.count(FIRST_SEATS) + (accused ? seats : 0);
+        }
         unchecked {
-            price = word.count(word.level() == 0 ? SEATS : FIRST_SEATS) * _jurorFee;
+            price = seats * _jurorFee;
             if (both) price = (price + 1) / 2;
         }
+        if (price > _auditorPenalty) price = _auditorPenalty;
     }
 
     /// @dev The final outcome is the measure for both levels.

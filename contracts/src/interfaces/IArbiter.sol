@@ -58,7 +58,7 @@ enum DisputePhase {
 /// | Guilty | found bad | refunded, slashed | back | right: paid, wrong: penalised |
 /// | Innocent | found good | paid | lost | right: paid, wrong: penalised |
 /// | Undecided | in doubt | refunded, and its audit rate rises | back | nothing |
-/// | Upheld | not in doubt, a quorum revealed votes | paid | lost | for the node, and a bond was lost: paid |
+/// | Upheld | not in doubt, a quorum revealed votes | paid | lost | nothing |
 /// | Unheard | not in doubt, too few revealed votes | paid | back | nothing |
 enum DisputeOutcome {
     None,
@@ -104,7 +104,8 @@ enum PenaltyReason {
 /// @param projectionTolerance Largest difference of two honest auditors' projections in any compared number.
 /// @param auditorFee What an auditor earns.
 /// @param auditorPenalty What an auditor loses for a missing reveal, a wrong verdict or a wrong projection; at least what
-/// `jurors` earn, so that no false alarm pays those who sit in the jury.
+/// `jurors` earn, so that no false alarm pays those who sit in the jury. A wrong "withheld", or a flag that both auditors
+/// raised, costs what jurors earn instead (a second jury only if the node called it), shared if both said the same.
 /// @param jurors Seats of the first level, 2 to 40.
 /// @param quorum Votes that decide the first level: more than half of the seats, at least 2.
 /// @param appealJurors Seats of the second level, 2 to 40.
@@ -409,9 +410,9 @@ interface IArbiter {
     function tally(bytes32 taskId) external;
 
     /// @notice Asks for a second, larger jury with three `challengeBond` pulled from the caller. Against guilty: node or
-    /// an auditor that passed it; against innocent, upheld and unheard: requester or an auditor that flagged; against
-    /// undecided: all four. A second jury without a quorum leaves the first outcome as it is. The bond is lost unless the
-    /// outcome becomes the one hoped for, or was undecided or unheard and stays so.
+    /// an auditor that passed it; against innocent and upheld: requester or an auditor that flagged; against undecided: all
+    /// four. Unheard is final. A second jury without a quorum leaves the first outcome as it is. The bond is lost unless the
+    /// outcome becomes the one hoped for.
     function appeal(bytes32 taskId) external;
 
     /// @notice Carries out the final outcome: ruling, penalties, pay, bonds. Anyone may call.

@@ -59,20 +59,42 @@ contract AppealsTest is DisputeFixture {
         }
     }
 
-    /// @dev Neither who stays in doubt nor who was never heard has lost anything.
-    function test_AnAppealThatStaysOpenGivesTheBondBack() public {
-        for (uint256 i; i < 2; ++i) {
-            Filing memory filing = i == 0 ? disputed(FLAG, FLAG) : disputed(FLAG, PASS);
+    /// @dev A larger jury is not called for nothing: who stays in doubt has lost the appeal, whichever side it is.
+    function test_AnAppealThatLeavesDoubtCostsItsBond() public {
+        for (uint256 i; i < 4; ++i) {
+            uint256 pool = funded();
+            Filing memory filing = disputed(FLAG, FLAG);
             bytes32 id = idOf(filing);
             noJury(filing);
-            address who = i == 0 ? worker() : carol;
+            address who = i % 2 == 0 ? worker() : carol;
+            uint256 flaggers = court.creditOf(nodeAt(1));
             appealAs(who, id);
-            noJury(filing);
+            if (i < 2) noJury(filing);
+            else voted(id, 8, votesOf(5, CANNOT_TELL));
             court.execute(filing);
-            vm.assertEq(court.creditOf(who), 3 * BOND);
+            vm.assertEq(court.creditOf(who), 0);
+            vm.assertEq(court.creditOf(nodeAt(1)) - flaggers, AUDITOR_FEE);
+            vm.assertEq(court.pool(), pool + 3 * BOND - 2 * AUDITOR_FEE);
             vm.assertEq(stakeOf(worker()), 8 * STAKE);
-            assertState(filing.terms, i == 0 ? TaskState.Expired : TaskState.Committed);
+            assertState(filing.terms, TaskState.Expired);
         }
+    }
+
+    /// @dev Hardly anybody came: nobody may call a jury half as large again, and nobody has to wait for it.
+    function test_UnheardIsFinalAtOnce() public {
+        Filing memory filing = disputed(FLAG, PASS);
+        bytes32 id = idOf(filing);
+        noJury(filing);
+        vm.assertEq(uint8(court.disputeOf(id).outcome), uint8(DisputeOutcome.Unheard));
+        vm.assertEq(court.disputeOf(id).appealBy, 0);
+        address[2] memory accusers = [carol, nodeAt(1)];
+        for (uint256 i; i < 2; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(IArbiter.TooLate.selector, id, 0));
+            vm.prank(accusers[i]);
+            court.appeal(id);
+        }
+        court.execute(filing);
+        vm.assertEq(board.settle(one(filing.terms)), 1);
     }
 
     /// @dev A requester that was heard and goes on has one more bond to lose.

@@ -52,7 +52,7 @@ contract UndecidedTest is DisputeFixture {
 
     // ------------------------------------------------------------------ one voice: paid
 
-    /// @dev The requester alone: its bond pays who voted for the node, and the pool keeps the rest.
+    /// @dev The requester alone. Nobody is paid by how it voted: "good" from who cannot tell would be money for nothing.
     function test_AChallengeThatNobodyCanTellIsLost() public {
         uint256 pool = funded();
         Filing memory filing = challenged();
@@ -62,9 +62,10 @@ contract UndecidedTest is DisputeFixture {
         paid(filing);
         vm.assertEq(court.creditOf(carol), 0);
         vm.assertEq(court.bonds(), 0);
-        vm.assertEq(court.creditOf(nodeAt(3)), JUROR_FEE);
-        vm.assertEq(court.creditOf(nodeAt(5)), 0, "cannot tell is not paid");
-        vm.assertEq(court.pool(), pool + BOND - 2 * JUROR_FEE);
+        for (uint256 i = 3; i < 8; ++i) {
+            vm.assertEq(court.creditOf(nodeAt(i)), 0, "a vote is paid without a verdict");
+        }
+        vm.assertEq(court.pool(), pool + BOND);
         unharmed();
     }
 
@@ -121,6 +122,20 @@ contract UndecidedTest is DisputeFixture {
         executed(filing);
         assertOutcome(filing, DisputeOutcome.Upheld);
         paid(filing);
+    }
+
+    /// @dev Whatever the others do: as long as no quorum forms, a juror that cannot tell gets nothing more by saying "good".
+    function testFuzz_NoVoteIsWorthAnythingWithoutAVerdict(uint256 seed) public {
+        Trial memory trial = trialOf(seed);
+        if (trial.good >= 3 || trial.bad >= 3) return;
+        funded();
+        Filing memory filing = bonded(trial.bond, trial.first, trial.second);
+        cast(idOf(filing), trial.votes);
+        executed(filing);
+        for (uint256 i; i < trial.votes.length; ++i) {
+            vm.assertEq(court.creditOf(nodeAt(3 + i)), 0, "paid by what it voted");
+            vm.assertEq(stakeOf(nodeAt(3 + i)), 2 * STAKE, "or charged for it");
+        }
     }
 
     // ------------------------------------------------------------------ nobody came
@@ -191,10 +206,9 @@ contract UndecidedTest is DisputeFixture {
     function assertMoney(Trial memory trial, uint256 pool, bool doubt, bool heard) private view {
         bool lostBond = trial.bond && !doubt && heard;
         vm.assertEq(court.creditOf(carol), trial.bond && !lostBond ? BOND : 0, "bond");
-        uint256 jurors = lostBond ? trial.good * JUROR_FEE : 0;
         uint256 auditors = (earns(trial.first, doubt) + earns(trial.second, doubt)) * AUDITOR_FEE;
-        vm.assertEq(court.pool(), pool + (lostBond ? BOND : 0) - jurors - auditors, "pool");
-        assertPurse(jurors + auditors + court.creditOf(carol));
+        vm.assertEq(court.pool(), pool + (lostBond ? BOND : 0) - auditors, "pool");
+        assertPurse(auditors + court.creditOf(carol));
     }
 
     function trialOf(uint256 seed) private pure returns (Trial memory trial) {

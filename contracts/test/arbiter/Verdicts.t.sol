@@ -135,6 +135,39 @@ contract VerdictsTest is DisputeFixture {
         vm.assertEq(stakeOf(nodeAt(2)), 2 * STAKE - AUDITOR_PENALTY);
     }
 
+    /// @dev Two that worked apart and saw the same are no lone liar: a jury that says "good" unseen cannot take a penalty of each.
+    function test_TwoFlagsOverGoodWorkShareTheJury() public {
+        uint256 pool = funded();
+        Filing memory filing = disputed(FLAG, FLAG);
+        voted(idOf(filing), 3, votesOf(5, GOOD));
+        executed(filing);
+        uint96 half = (5 * JUROR_FEE + 1) / 2;
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - half);
+        vm.assertEq(stakeOf(nodeAt(2)), 2 * STAKE - half);
+        vm.assertEq(court.creditOf(nodeAt(1)), 0);
+        vm.assertEq(court.pool(), pool + 2 * half - 5 * JUROR_FEE, "and the pool loses nothing");
+        vm.assertEq(board.settle(one(filing.terms)), 1);
+    }
+
+    /// @dev Nor is it cheap to share a flag without the work: the jurors say whose numbers are wrong.
+    function test_TwoFlagsWithoutTheWorkCostAPenaltyEach() public {
+        Filing memory filing = disputed(FLAG, FLAG);
+        voted(idOf(filing), 3, votesOf(5, GOOD | 4 | 8));
+        executed(filing);
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - AUDITOR_PENALTY);
+        vm.assertEq(stakeOf(nodeAt(2)), 2 * STAKE - AUDITOR_PENALTY);
+    }
+
+    /// @dev Two that passed bad work are wrong each, and nobody shares that.
+    function test_TwoPassesOfBadWorkCostAPenaltyEach() public {
+        Filing memory filing = filed(AuditMode.Always);
+        audited(filing, PASS, PASS, noise(1), noise(2));
+        voted(idOf(filing), 3, votesOf(5, BAD));
+        executed(filing);
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - AUDITOR_PENALTY);
+        vm.assertEq(stakeOf(nodeAt(2)), 2 * STAKE - AUDITOR_PENALTY);
+    }
+
     /// @dev The second jury is paid by the bond that called it.
     function test_AnAlarmPaysTheFirstJuryOnly() public {
         funded();
@@ -144,6 +177,24 @@ contract VerdictsTest is DisputeFixture {
         voted(idOf(filing), 8, votesOf(5, GOOD));
         executed(filing);
         vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - 5 * JUROR_FEE);
+    }
+
+    /// @dev Else a ring audits itself, leaves the first jury empty, has its node appeal, and takes the second one's pay.
+    function test_WhatANodeHadToAppealIsPaidByItsAccusers() public {
+        for (uint256 i; i < 2; ++i) {
+            uint256 pool = funded();
+            uint8 word = i == 0 ? FLAG : WITHHELD;
+            Filing memory filing = disputed(word, word);
+            (uint256 first, uint256 second) = (stakeOf(nodeAt(1)), stakeOf(nodeAt(2)));
+            noJury(filing);
+            appealAs(worker(), idOf(filing));
+            voted(idOf(filing), 8, votesOf(5, GOOD));
+            executed(filing);
+            uint96 half = (5 * JUROR_FEE + 1) / 2;
+            vm.assertEq(first - stakeOf(nodeAt(1)), half);
+            vm.assertEq(second - stakeOf(nodeAt(2)), half);
+            vm.assertEq(court.pool(), pool + 2 * half - 5 * JUROR_FEE, "the pool pays none of it");
+        }
     }
 
     function test_AnAlarmThatJurorsConfirmIsPaid() public {

@@ -217,13 +217,26 @@ contract CourtHandler is AuditFixture {
         (bool found, Filing memory filing, bytes32 id) = pick(task, DisputePhase.Tallied);
         if (!found) return;
         (uint8 was,, uint40 since,) = board.taskOf(id);
+        uint256 earned = earnedByJurors(id);
         carryOut(filing, id);
         DisputeView memory dispute = court.disputeOf(id);
+        if (uint8(dispute.outcome) > uint8(DisputeOutcome.Innocent)) {
+            vm.assertEq(earnedByJurors(id), earned, "a vote was paid without a verdict");
+        }
         if (dispute.phase != DisputePhase.Executed || was != uint8(TaskState.Held)) return;
         bool pays = dispute.outcome != DisputeOutcome.Guilty && dispute.outcome != DisputeOutcome.Undecided;
         if (vm.getBlockTimestamp() > since + 1000) pays = false;
         (uint8 state,,,) = board.taskOf(id);
         vm.assertEq(state, uint8(pays ? TaskState.Committed : TaskState.Expired), "paid against the table");
+    }
+
+    function earnedByJurors(bytes32 id) private view returns (uint256 sum) {
+        for (uint8 level; level < 2; ++level) {
+            address[] memory jurors = court.jurorsOf(id, level);
+            for (uint256 i; i < jurors.length; ++i) {
+                sum += court.creditOf(jurors[i]);
+            }
+        }
     }
 
     function carryOut(Filing memory filing, bytes32 id) private {

@@ -154,6 +154,8 @@ def may_appeal(view: DisputeView, me: Address, flagged: bool, now: int) -> bool:
     """Whether this wallet lost the first level and may still appeal. `flagged`: it is an auditor that flagged."""
     if view.phase is not DisputePhase.TALLIED or view.level != 0 or now > view.appeal_by:
         return False
+    if view.outcome is DisputeOutcome.UNHEARD:
+        return False
     auditor = me in view.auditors
     against = me == view.node or (auditor and not flagged)
     towards = me == view.terms.requester or (auditor and flagged)

@@ -205,14 +205,18 @@ class Bench:
     jurors: int = 21
     quorum: int = 14
     bond: float = 80.0
+    others_can: float = 0.01
+    """Chance that work which one juror cannot tell is found bad by the others, who had its model or more time."""
 
     @property
     def alarm(self) -> float:
-        """What an auditor pays that alone calls a jury over openings which that jury then gets: the jury's pay."""
+        """What an auditor pays that alone calls a jury over openings which that jury then gets: the jury's pay.
+
+        Two who say so, or both flag work that is found good, share it."""
         return min(self.jurors * self.juror_fee, self.auditor_penalty)
 
     def alarm_trade(self, seats: float) -> float:
-        """Profit of a false alarm for an auditor that holds this many of the jury's seats, too."""
+        """Profit of a false alarm for one or two auditors that hold this many of the jury's seats, too."""
         return seats * (self.juror_fee - self.juror_cost) - self.alarm - self.auditor_gas
 
     def auditor(self, market: Market, honest: float) -> dict[str, float]:
@@ -225,7 +229,9 @@ class Bench:
             "honest": fee - market.audit_cost,
             "lazy: guesses": fee - self.auditor_fee * honest - lose,
             "copies the other's seal": fee - self.auditor_fee * honest - lose,
-            "always flags": -self.auditor_gas - market.audit_cost - market.sticks * self.auditor_penalty,
+            "always flags": -self.auditor_gas
+            - market.audit_cost
+            - market.sticks * (honest * self.auditor_penalty + (1 - honest) * self.alarm / 2),
             "commits and is silent": -self.auditor_gas / 2 - self.auditor_penalty,
             "always says withheld": -self.auditor_gas - market.sticks * self.alarm,
             "says withheld where jurors cannot tell": -self.auditor_gas,
@@ -234,16 +240,27 @@ class Bench:
             - market.sticks * self.alarm,
         }
 
-    def juror(self, honest_majority: float) -> dict[str, float]:
+    def unseen(self, wrong: float) -> float:
+        """Profit of saying "good" of what cannot be told, when others with this share of stake do so, always first.
+
+        Without a verdict no vote is paid, so this takes a quorum of such votes, against honest ones of "cannot tell",
+        and it risks the penalty.
+        """
+        quorum = racing_majority(self.jurors - 1, self.quorum - 1, wrong)
+        return quorum * self.juror_fee - (1 - quorum) * self.others_can * self.juror_penalty
+
+    def juror(self, honest_majority: float, wrong: float = 0.2) -> dict[str, float]:
         """Profit of one seat a strategy, when the honest vote wins with this chance and else the false one does.
 
         `juror_cost` is the gas of two transactions and a few steps in fp32; only who votes honestly pays for the steps.
+        `wrong`: the share of stake that says "good" of what it cannot tell.
         """
         win, lose = self.juror_fee, self.juror_penalty
         return {
             "honest": honest_majority * win - (1 - honest_majority) * lose - self.juror_cost,
             "votes at random": 0.5 * (win - lose),
             "always cannot tell": 0.0,
+            "says good where jurors cannot tell": self.unseen(wrong),
             "silent": -lose,
         }
 

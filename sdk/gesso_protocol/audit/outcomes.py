@@ -29,8 +29,8 @@ class DisputeOutcome(enum.IntEnum):
     """How a committee decided. The last three have no quorum for either side, and nobody is slashed for the work.
 
     Undecided: in doubt, the requester is refunded. Upheld: not in doubt, the node is paid, and the challenge that a
-    quorum heard is lost. Unheard: the same, but too few revealed a vote, so the bond of a challenge comes back. An
-    appeal without a quorum leaves the first outcome as it is."""
+    quorum heard is lost. Unheard: the same, but too few revealed a vote, so the bond of a challenge comes back, and
+    nobody may appeal. Without a quorum no vote is paid. An appeal without one leaves the first outcome as it is."""
 
     NONE = 0
     GUILTY = 1

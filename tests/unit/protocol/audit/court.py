@@ -211,7 +211,8 @@ class Court:
         if outcome.by_quorum or not self.dispute.level:
             self.dispute.outcome = outcome
         self.dispute.phase = DisputePhase.TALLIED
-        self.dispute.appeal_by = 0 if self.dispute.level else self.now + RULES.appeal_window_s
+        final = self.dispute.level or outcome is DisputeOutcome.UNHEARD
+        self.dispute.appeal_by = 0 if final else self.now + RULES.appeal_window_s
 
     def appeal(self) -> None:
         assert self.dispute is not None

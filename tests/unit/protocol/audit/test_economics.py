@@ -126,6 +126,22 @@ def test_auditors_and_jurors_do_best_by_working() -> None:
     assert bench.requester(0.9)["challenges everything"] < 0
 
 
+@pytest.mark.parametrize("wrong", [0.0, 0.1, 0.2, 0.33, 0.4])
+def test_a_juror_that_cannot_tell_does_best_to_say_so(wrong: float) -> None:
+    """By whatever shows first: that somebody had the model after all in one dispute of a hundred."""
+    profits = Bench().juror(0.99, wrong)
+    assert profits["says good where jurors cannot tell"] < profits["always cannot tell"]
+
+
+def test_good_unseen_pays_only_who_can_make_a_quorum_of_it() -> None:
+    bench = Bench()
+    assert bench.unseen(0.2) < replace(bench, others_can=0.0).unseen(0.2) < 0.001 * bench.juror_fee
+    assert replace(bench, others_can=1 / 40_000).unseen(0.2) < 0
+    assert bench.unseen(0.6) > 0, "which is a majority that convicts as it likes, too"
+    ring = replace(bench, quorum=1)
+    assert ring.unseen(0.2) > 0, "were one vote paid, as without a verdict"
+
+
 def test_collusion_needs_nearly_half_of_the_stake() -> None:
     profits = [collusion(MARKET, share) for share in (0.0, 0.1, 0.2, 0.33, 0.4)]
     assert profits == sorted(profits)

@@ -412,7 +412,7 @@ def tallied(outcome: DisputeOutcome, level: int = 0) -> DisputeView:
         (DisputeOutcome.INNOCENT, {"requester", "flagger"}),
         (DisputeOutcome.UNDECIDED, {"node", "passer", "requester", "flagger"}),
         (DisputeOutcome.UPHELD, {"requester", "flagger"}),
-        (DisputeOutcome.UNHEARD, {"requester", "flagger"}),
+        (DisputeOutcome.UNHEARD, set()),
     ],
 )
 def test_only_losers_appeal(outcome: DisputeOutcome, who: set[str]) -> None:
