@@ -12,6 +12,7 @@ from network_acts import PATIENCE_S, raw_terms, submit_raw, until_state
 from PIL import Image
 
 from gesso import png
+from gesso.chain.deploy import DeploySettings
 from gesso.chain.pending import INTERVAL_BLOCKS
 from gesso.chain.rpc import Rpc
 from gesso_devnet import Devnet
@@ -63,8 +64,10 @@ async def test_a_prompt_becomes_a_paid_picture(net: Devnet, tmp_path: Path) -> N
 @pytest.mark.parametrize("peer", [True, False], ids=["peer", "http only"])
 async def test_pictures_are_handed_over_before_the_commit_is_mined(peer: bool) -> None:
     kinds: list[str] = []
-    # Slow blocks: the commit takes longer to be mined than the pictures to be fetched, on any machine.
-    async with Devnet.open(nodes=1, block_time_s=3) as slow, slow.client(peer=peer) as user:
+    # Slow blocks: what is sent takes longer to be mined than the pictures to be fetched, on any machine. Nobody can
+    # cancel for so long that the node need not wait for its claim's block, which holds its commit too.
+    rules = DeploySettings.devnet().model_copy(update={"cancel_delay_s": 60})
+    async with Devnet.open(nodes=1, block_time_s=3, rules=rules) as slow, slow.client(peer=peer) as user:
         with anyio.fail_after(PATIENCE_S):
             task = await user.submit(await user.spec("soon"))
             early = await task.result(on_event=lambda event: kinds.append(event.kind))

@@ -104,7 +104,7 @@ async def interrupted(run: Run, typed: Any, *answers: str) -> tuple[Any, str]:
     async def follow() -> None:
         found.append(await interrupt.follow(out, run, TaskLine(out)))  # type: ignore[arg-type]
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(follow)
             for number, answer in enumerate(answers, 1):
