@@ -15,6 +15,8 @@ from gesso_node.status import NodeStatus
 from gesso_protocol.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
+IDLE_S = 75.0
+"""A connection without a whole request for so long is closed."""
 
 
 @asynccontextmanager
@@ -59,7 +61,7 @@ async def open_api(
             web.get("/metrics", show_metrics),
         ]
     )
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, LOOPBACK, port)

@@ -14,6 +14,7 @@ from gesso_protocol.errors import GessoError, MissingExtra
 
 try:
     from gesso.logs import configure_logs
+    from gesso_relay.doors import raise_file_limit
     from gesso_relay.peer import Relay
     from gesso_relay.settings import RelaySettings
 except ModuleNotFoundError as missing:
@@ -31,6 +32,7 @@ def main() -> int:
     configure_logs(arguments.log_format, "info")
     try:
         settings = RelaySettings.load(arguments.config)
+        raise_file_limit()
         anyio.run(_run, settings)
     except GessoError as error:
         sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")

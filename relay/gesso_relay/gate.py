@@ -64,7 +64,11 @@ def _reads_pages(request: web.Request) -> bool:
 def client_of(request: web.Request, *, trust_forwarded_for: bool) -> str:
     """The address that asks. The last hop of X-Forwarded-For is the one that our own proxy wrote."""
     forwarded = request.headers.get("X-Forwarded-For") if trust_forwarded_for else None
-    address = forwarded.rpartition(",")[2].strip() if forwarded else request.remote or "unknown"
+    return network_of(forwarded.rpartition(",")[2].strip() if forwarded else request.remote or "unknown")
+
+
+def network_of(address: str) -> str:
+    """What is counted as one client: an address, or a household's block of addresses."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -13,13 +13,13 @@ from aiohttp import web
 
 from gesso.settings import Network
 from gesso.transport.port import Transport
-from gesso_protocol.errors import ConfigError
 from gesso_protocol.messages import TOPIC_TASKS
 from gesso_protocol.terms import BoardParams
 from gesso_relay.blobs import BlobCache
 from gesso_relay.cards import Cards
 from gesso_relay.chain import ChainView, LiveChain
 from gesso_relay.checkpoints import Checkpoints
+from gesso_relay.doors import Doors
 from gesso_relay.evidence import EvidenceKeeper
 from gesso_relay.explorer.market import MarketPages
 from gesso_relay.explorer.pages import Explorer
@@ -48,7 +48,6 @@ from gesso_relay.routes.tasks import TaskRoutes
 from gesso_relay.settings import RelaySettings
 from gesso_relay.streams import ProgressHub, TaskHub
 
-_STOP_S = 1.0
 _OPENINGS_SHARE = 4
 """Openings may bring one part in so many of the blobs' quota at once, and their files another: those of openings are
 bounded by the spec and come within seconds, of files only the node says how large they are."""
@@ -78,6 +77,7 @@ class Relay:
         self._params = params
         self._started_s = time.monotonic()
         self._url: str | None = None
+        self.doors = Doors(settings.limits, apart=not settings.trust_forwarded_for)
         self._news: TaskHub = Hub()
         self._progress: ProgressHub = Hub(queue=64, remembered=4, topics=2048)
         self._presence = Presence()
@@ -239,20 +239,10 @@ class Relay:
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
-        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_STOP_S)
-        await runner.setup()
-        try:
-            try:
-                await web.TCPSite(runner, self.settings.listen_host, self.settings.listen_port).start()
-            except OSError as error:
-                where = f"{self.settings.listen_host}:{self.settings.listen_port}"
-                raise ConfigError(f"cannot listen on {where}: {error.strerror}") from error
-            host, port = runner.addresses[0][:2]
-            self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        settings = self.settings
+        async with self.doors.serving(self._app(), settings.listen_host, settings.listen_port) as self._url:
             structlog.get_logger("gesso.relay").info("relay.listening", url=self._url)
             yield
-        finally:
-            await runner.cleanup()
 
     def _app(self) -> web.Application:
         limits = self.settings.limits

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from gesso_protocol.errors import (
     BlobCorrupt,
@@ -51,6 +53,23 @@ def json_reply(value: object, *, status: int = 200, headers: Mapping[str, str] |
     """Compact JSON that any page may read."""
     body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
     return web.Response(body=body, status=status, content_type="application/json", charset="utf-8", headers=headers)
+
+
+class FileReply(web.FileResponse):
+    """A file, sent within `send_s`. Whoever takes longer is cut off, and can go on from there with a range."""
+
+    def __init__(self, path: Path, headers: Mapping[str, str], send_s: float) -> None:
+        super().__init__(path, chunk_size=256 * 1024, headers=headers)
+        self._send_s = send_s
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        try:
+            with anyio.fail_after(self._send_s):
+                return await super().prepare(request)
+        except TimeoutError:  # ours, or the system's for a connection that takes nothing
+            if request.transport is not None:
+                request.transport.abort()  # closed, it would wait for what lies in its buffer
+            raise ConnectionResetError("the reader is too slow") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class Limits(_Frozen):
     requests_per_s: float = Field(default=300.0, gt=0)
     request_burst: int = Field(default=1500, ge=1)
     clients_remembered: int = Field(default=10_000, ge=1)
+    connections: int = Field(default=4096, ge=1, description="open at once, as far as the system gives files for them")
+    connections_a_client: int = Field(default=512, ge=1, description="not counted behind a proxy")
+    idle_s: float = Field(default=75.0, gt=0, description="a connection without a whole request for so long is cut")
+    stalled_s: float = Field(default=60.0, gt=0, description="so is one that takes nothing of an answer")
     gossip_per_s: float = Field(default=5.0, gt=0, description="signed messages that are put on the air for a client")
     gossip_burst: int = Field(default=50, ge=1)
     max_streams: int = Field(default=1000, ge=1, description="event streams open at once")
@@ -48,6 +52,9 @@ class Limits(_Frozen):
         default=16_384.0, gt=0, description="an upload that falls behind this pace is dropped"
     )
     upload_s: float = Field(default=14_400.0, gt=0, description="so is one too slow to be whole in this time")
+    download_bytes_per_s: float = Field(
+        default=16_384.0, gt=0, description="a download slower than this on the whole is cut; a range goes on with it"
+    )
 
 
 class GossipSettings(_Frozen):

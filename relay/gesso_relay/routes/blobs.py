@@ -14,7 +14,7 @@ from gesso_protocol.ids import BlobRef
 from gesso_relay.blobs import BlobCache
 from gesso_relay.gate import CLIENT
 from gesso_relay.limits import Seats
-from gesso_relay.replies import json_reply
+from gesso_relay.replies import FileReply, json_reply
 from gesso_relay.settings import Limits
 
 _FOREVER = "public, max-age=31536000, immutable"
@@ -43,7 +43,8 @@ class BlobRoutes:
         if path is None:
             raise BlobMissing(f"{ref.short} is not in this relay's cache")
         headers = {"Content-Type": "application/octet-stream", "Cache-Control": _FOREVER}
-        return web.FileResponse(path, chunk_size=256 * 1024, headers=headers)
+        send_s = self._limits.stalled_s + path.stat().st_size / self._limits.download_bytes_per_s
+        return FileReply(path, headers, send_s)
 
     async def upload(self, request: web.Request) -> web.StreamResponse:
         """Keep the content if it hashes to the name in the address."""

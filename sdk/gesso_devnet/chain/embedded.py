@@ -27,6 +27,8 @@ from gesso_devnet.chain.methods import Methods
 
 LOCAL_CHAIN_ID = 31_337
 SHUTDOWN_S = 2.0
+IDLE_S = 75.0
+"""A connection without a whole request for so long is closed."""
 STACK_BYTES = 64 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
@@ -59,7 +61,9 @@ class EmbeddedChain:
             ledger = Ledger(chain_id=chain_id, balances=balances, clock=clock, automine=block_time_s == 0)
             ticker = _Ticker(ledger, executor, block_time_s)
             front = Front(Methods(ledger, names, ticker.set_interval), executor)
-            runner = web.AppRunner(front.application(), access_log=None, shutdown_timeout=SHUTDOWN_S)
+            runner = web.AppRunner(
+                front.application(), access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=IDLE_S
+            )
             await runner.setup()
             try:
                 site = web.TCPSite(runner, host, port)

@@ -1,0 +1,103 @@
+"""Connections that ask nothing, take nothing or come by the thousand: they are cut, and others are served meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.abc
+import pytest
+from pydantic import BaseModel
+
+from gesso_protocol.ids import BlobRef
+from gesso_relay import Limits, doors
+
+from .running import GENEROUS, Running, running
+
+pytestmark = pytest.mark.anyio
+HALF = b"GET /v1/health HTTP/1.1\r\nHost: relay\r\nX-Slow: "
+
+
+def limits(**changed: float) -> Limits:
+    return Limits.model_validate({**BaseModel.model_dump(GENEROUS), **changed})
+
+
+async def dial(relay: Running, said: bytes = b"") -> anyio.abc.SocketStream:
+    address = urlsplit(relay.relay.url)
+    assert address.hostname is not None
+    assert address.port is not None
+    socket = await anyio.connect_tcp(address.hostname, address.port)
+    if said:
+        await socket.send(said)
+    return socket
+
+
+async def cut(socket: anyio.abc.SocketStream) -> bool:
+    """Waits until the relay ends the connection; whether it did so without a word."""
+    with anyio.fail_after(10):
+        try:
+            return not await socket.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return True
+
+
+async def until(true: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not true():
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_half_a_request_is_cut_and_others_are_served_meanwhile(tmp_path: Path) -> None:
+    async with running(tmp_path, limits=limits(idle_s=0.3)) as relay, AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(await dial(relay, said)) for said in [HALF] * 40 + [b""] * 10]
+        assert (await relay.client.get("/v1/health")).status_code == 200
+        after_one = await stack.enter_async_context(await dial(relay, HALF + b"1\r\n\r\n" + HALF))
+        assert (await after_one.receive()).startswith(b"HTTP/1.1 200")
+        assert all([await cut(socket) for socket in (*slow, after_one)])
+
+
+async def test_a_head_that_trickles_gains_no_time(tmp_path: Path) -> None:
+    async with running(tmp_path, limits=limits(idle_s=0.3)) as relay, await dial(relay, HALF) as socket:
+        with anyio.fail_after(10), suppress(anyio.BrokenResourceError):
+            silent = False
+            while not silent:
+                await socket.send(b"x")
+                with anyio.move_on_after(0.02):
+                    silent = await cut(socket)
+            assert silent
+
+
+async def test_one_address_has_a_bounded_number_of_connections_and_gets_places_back(tmp_path: Path) -> None:
+    async with running(tmp_path, limits=limits(connections_a_client=3)) as relay, AsyncExitStack() as stack:
+        kept = [await dial(relay, HALF) for _ in range(3)]
+        for socket in kept:
+            stack.push_async_callback(socket.aclose)
+        async with await dial(relay) as refused:
+            assert await cut(refused)
+        await kept[0].aclose()
+        await until(lambda: relay.relay.doors.open == 2)
+        assert (await relay.client.get("/v1/health")).status_code == 200
+
+
+async def test_who_reads_nothing_of_an_answer_is_cut(tmp_path: Path) -> None:
+    data = bytes(24 << 20)
+    name = BlobRef.of(data).value.hex()
+    async with running(tmp_path, limits=limits(stalled_s=0.5)) as relay:
+        assert (await relay.client.put(f"/v1/blobs/{name}", content=data)).status_code == 201
+        await relay.client.aclose()
+        open_now = relay.relay.doors
+        await until(lambda: open_now.open == 0)
+        async with await dial(relay, f"GET /v1/blobs/{name} HTTP/1.1\r\nHost: relay\r\n\r\n".encode()):
+            await until(lambda: open_now.open == 1)
+            await until(lambda: open_now.open == 0)
+
+
+def test_there_are_no_more_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors.resource, "getrlimit", lambda _: (1024, 4096))
+    assert doors.most_connections(4096) == (1024 - doors.KEPT_FILES) // doors.FILES_A_CONNECTION
+    assert doors.most_connections(10) == 10
+    monkeypatch.setattr(doors.resource, "getrlimit", lambda _: (doors.resource.RLIM_INFINITY,) * 2)
+    assert doors.most_connections(4096) == 4096
