@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +14,19 @@ from gesso.cli.inputs import Whole
 from gesso.cli.output import Common
 from gesso.settings import Network, home_folder, read_network
 from gesso_node.audit_cli import audits, calibrate
+from gesso_node.membership_cli import leave, pause, resume, stake, withdraw
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError, Unreachable
 from gesso_protocol.money import parse_amount
 
-__all__ = ["ask", "audits", "calibrate", "doctor", "init", "run", "settings_of", "status"]
+__all__ = [
+    "ask", "audits", "calibrate", "doctor", "init", "leave", "pause", "resume", "run", "settings_of", "stake", "status",
+    "withdraw",
+]  # fmt: skip
 
 DEFAULT_NAME = "node"
 STATUS_PORT = 7717
+LISTEN_PORT = 4001
 ASK_TIMEOUT_S = 20.0
 
 
@@ -33,6 +37,9 @@ def init(
     engine: Literal["diffusers", "fake"] = "diffusers",
     stake: str = "100",
     min_fee: str = "0",
+    trainings: Whole = 0,
+    listen_port: Whole = LISTEN_PORT,
+    announce: tuple[str, ...] = (),
     status_port: Whole = STATUS_PORT,
     common: Common | None = None,
 ) -> None:
@@ -48,6 +55,13 @@ def init(
         Fee tokens to stake when the node first runs.
     min_fee
         Fee tokens below which a task is refused.
+    trainings
+        Take trainings of up to so many updates; 0: none.
+    listen_port
+        The TCP port where other peers reach this node; open it in the firewall. 0: any that is free.
+    announce
+        Where others reach it from outside, as in /ip4/203.0.113.7/tcp/4001, behind a router or in a cloud; may be given
+        several times.
     status_port
         Where `gesso node status` asks, on loopback.
     """
@@ -60,8 +74,10 @@ def init(
     if config.exists():
         raise ConfigError(f"there is a node at {folder}", hint=f"run it with: gesso node run {name}")
     network = read_network(home, common.network or os.environ.get("GESSO_NETWORK") or "devnet")
-    amounts = {"stake": parse_amount(stake), "min_fee": parse_amount(min_fee)}
-    document = _document(name, folder, network, engine, amounts, status_port)
+    document = _document(name, folder, network)
+    document |= {"executor": {"engine": engine}, "stake": str(parse_amount(stake)), "status_port": status_port}
+    document["policy"] = {"min_fee": str(parse_amount(min_fee)), "max_training_steps": trainings}
+    document["transport"] |= {"listen_port": listen_port, "announce": list(announce)}
     NodeSettings.verified(document)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     password = secrets.token_urlsafe(24)
@@ -165,24 +181,14 @@ async def ask(settings: NodeSettings, path: str) -> dict[str, Any]:
         raise Unreachable(f"node {settings.name!r} does not answer", hint=hint) from error
 
 
-def _document(
-    name: str, folder: Path, network: Network, engine: str, amounts: Mapping[str, int], status_port: int
-) -> dict[str, Any]:
+def _document(name: str, folder: Path, network: Network) -> dict[str, Any]:
     return {
         "data_dir": str(folder / "data"),
         "name": name,
-        "chain": {
-            "rpc_url": network.rpc_url,
-            "chain_id": network.chain_id,
-            "contracts": network.contracts.model_dump(mode="json"),
-        },
+        "chain": network.model_dump(mode="json", include={"rpc_url", "chain_id", "contracts", "drand_urls"}),
         "wallet": {"keystore": str(folder / "wallet.json"), "password_file": str(folder / "wallet.password")},
         "transport": {"key_file": str(folder / "peer.key"), "bootstrap": list(network.bootstrap)},
         "blobs": {"relays": [network.relay_url] if network.relay_url else []},
-        "executor": {"engine": engine},
-        "policy": {"min_fee": str(amounts["min_fee"])},
-        "stake": str(amounts["stake"]),
-        "status_port": status_port,
     }
 
 

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -124,11 +125,20 @@ class Doctor:
     async def stake(self) -> Finding:
         """Registered, active, and with weight in sortition."""
         record = await self._chain.node(self._me)
+        wanted, name = self._settings.stake, self._settings.name
         if record.state is NodeState.NONE:
-            return Finding(check="stake", verdict="bad", found="not registered", fix="set `stake` and start the node")
+            fix = f"start it: gesso node run {name}" if wanted else "set `stake` and start the node"
+            held = await self._chain.token_balance_of(self._me)
+            if held < wanted:
+                fix = f"send {format_amount(wanted - held)} more fee tokens to {self._me}, then start the node"
+            return Finding(check="stake", verdict="bad", found="not registered", fix=fix)
         found = f"{format_amount(record.stake)} staked, weight {record.weight}, {record.state.name.lower()}"
+        if record.state is NodeState.UNBONDING:
+            fix = f"it has left; once its stake is free: gesso node withdraw {name}"
+            return Finding(check="stake", verdict="warn", found=found, fix=fix)
         if record.weight == 0:
-            return Finding(check="stake", verdict="bad", found=found, fix="resume the node, or add stake")
+            fix = f"gesso node resume {name}; with too little stake first: gesso node stake AMOUNT {name}"
+            return Finding(check="stake", verdict="bad", found=found, fix=fix)
         return Finding(check="stake", verdict="ok", found=found)
 
     async def peers(self) -> Finding:
@@ -139,7 +149,12 @@ class Doctor:
         if count == 0:
             fix = "check transport.bootstrap and the firewall; tasks are still found on the chain"
             return Finding(check="peers", verdict="warn", found="no peers", fix=fix)
-        return Finding(check="peers", verdict="ok", found=f"{count} connected")
+        told = self._transport.addresses
+        found = f"{count} connected, reached at {', '.join(told) or 'no address'}"
+        if any(map(_is_public, self._settings.transport.bootstrap)) and not any(map(_is_public, told)):
+            fix = "open the port to the world and name the way to it in transport.announce; meanwhile relays help out"
+            return Finding(check="peers", verdict="warn", found=found, fix=fix)
+        return Finding(check="peers", verdict="ok", found=found)
 
     async def models(self) -> Finding:
         """Something to work with."""
@@ -176,6 +191,15 @@ class Doctor:
             fix = f"let this machine reach them ({servers}), or name others in chain.drand_urls"
             return Finding(check="beacon", verdict="bad", found=f"no drand server gives round {latest}", fix=fix)
         return Finding(check="beacon", verdict="ok", found=f"drand, round {latest} fetched and checked")
+
+
+def _is_public(address: str) -> bool:
+    """Whether a multiaddress can be reached from anywhere: a name, or an address of the open internet."""
+    _, kind, host, *_ = *address.split("/"), "", ""
+    try:
+        return kind.startswith("dns") or ip_address(host).is_global
+    except ValueError:
+        return False
 
 
 def _existing(path: Path) -> Path:

@@ -56,6 +56,7 @@ async def open_transport(stack: AsyncExitStack, settings: NodeSettings) -> Trans
             listen_host=section.listen_host,
             listen_port=section.listen_port,
             bootstrap=section.bootstrap,
+            announce=section.announce,
         )
     )
     return await stack.enter_async_context(made)

@@ -24,6 +24,8 @@ from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Dtype
 
 MAX_CONFIG_BYTES = 256 * 1024
 
+_MULTIADDR = r"^/(ip4|ip6|dns|dns4|dns6)/[0-9A-Za-z.:-]+/tcp/[0-9]{1,5}(/p2p/[0-9A-Za-z]+)?$"
+
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -47,6 +49,8 @@ class TransportSection(_Section):
     listen_port: Port = 0
     key_file: Path | None = None
     bootstrap: tuple[str, ...] = ()
+    announce: tuple[Annotated[str, Field(pattern=_MULTIADDR, max_length=256)], ...] = Field(default=(), max_length=8)
+    """Addresses that others are told instead of our own, behind a router or in a cloud: `/ip4/203.0.113.7/tcp/4001`."""
 
 
 class BlobSection(_Section):

@@ -89,7 +89,7 @@ class NodeStatus(_View):
             f"Models  {' '.join(self.models) or 'none'}   {self.model_bytes / 1e9:.2f} GB",
         ]
         if self.weight == 0:
-            lines.append("Next    this node has no stake, so it cannot claim: set `stake` in its settings")
+            lines.append(f"Next    it has no weight, so it cannot claim; why: gesso node doctor {self.name}")
         return "\n".join(lines)
 
     def _audits(self) -> str:

@@ -8,7 +8,8 @@
     ├── ConfigError                    3   settings
     ├── WalletError                    3   keystore, password, key
     ├── InsufficientFunds              4   not enough fee token or gas money
-    │   └── FeeTooLow                  4   no node works for this price
+    │   ├── FeeTooLow                  4   no node works for this price
+    │   └── GasMissing                 4   the wallet lacks the chain's own coin
     ├── TaskFailed                     5   the task ended without a result
     │   ├── NoEligibleNode             5   nobody on the network can run it
     │   ├── WorkRejected               5   an audit went against the node; the fee is back
@@ -52,7 +53,7 @@ class GessoError(Exception):
 
     code: ClassVar[str] = "error"
     default_message: ClassVar[str] = "something went wrong"
-    default_hint: ClassVar[str] = "run the command again with --verbose and report what you see"
+    default_hint: ClassVar[str] = "run it again with GESSO_DEBUG=1 and report what you see"
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
@@ -137,6 +138,14 @@ class FeeTooLow(InsufficientFunds):
     code = "fee-too-low"
     default_message = "the offered fee is below what is asked"
     default_hint = "raise --max-fee, or ask for fewer steps or pixels"
+
+
+class GasMissing(InsufficientFunds):
+    """The wallet lacks the chain's own coin, which every transaction costs."""
+
+    code = "gas-missing"
+    default_message = "the wallet cannot pay for gas"
+    default_hint = "send some of the chain's own coin to the wallet"
 
 
 class TaskFailed(GessoError):

@@ -41,7 +41,7 @@ from gesso_contracts import (
     TASK_BOARD,
     Contract,
 )
-from gesso_protocol.errors import ChainError, ConfigError, InsufficientFunds, WalletError
+from gesso_protocol.errors import ChainError, ConfigError, GasMissing, InsufficientFunds, WalletError
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import NO_LISTING, Address, BlobRef, ListingId, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
@@ -302,6 +302,11 @@ class Chain:
     async def update_node(self, peer_id: bytes, capabilities: bytes) -> TxReceipt:
         return _receipt(await self._send(NODE_REGISTRY, "update", peer_id, capabilities))
 
+    async def add_stake(self, amount: Wei) -> TxReceipt:
+        """More stake from the wallet, for a node that is active or paused."""
+        await self._allow(self._contracts.node_registry, amount)
+        return _receipt(await self._send(NODE_REGISTRY, "addStake", int(amount)))
+
     async def pause_node(self) -> TxReceipt:
         return _receipt(await self._send(NODE_REGISTRY, "pause"))
 
@@ -533,19 +538,24 @@ class Chain:
         assert self._sender is not None
         data = function(contract, name).encode(*arguments)
         kind = name if alike and self.settings.learn_gas else None
-        return await self._sender.send(
-            self._home(contract), data, least_gas=least_gas, kind=kind, tried=tried, gas=gas, on_sent=on_sent
-        )
+        try:
+            return await self._sender.send(
+                self._home(contract), data, least_gas=least_gas, kind=kind, tried=tried, gas=gas, on_sent=on_sent
+            )
+        except GasMissing:
+            raise GasMissing(hint=f"send some of the chain's own coin to {self.address}") from None
 
     async def _allowance(self, spender: Address) -> int:
         return int((await self._read(DEV_TOKEN, "allowance", str(self.address), str(spender)))[0])
 
     async def _ready_for_bond(self, bond: Wei) -> None:
-        """The arbiter pulls bonds, so it needs the tokens to be there and an allowance."""
-        await self._require_tokens(bond)
-        arbiter = self._home(ARBITER)
-        if await self._allowance(arbiter) < bond:
-            await self._send(DEV_TOKEN, "approve", str(arbiter), int(bond))
+        await self._allow(self._home(ARBITER), bond)
+
+    async def _allow(self, spender: Address, amount: Wei) -> None:
+        """A contract that pulls tokens needs them to be there and an allowance."""
+        await self._require_tokens(amount)
+        if await self._allowance(spender) < amount:
+            await self._send(DEV_TOKEN, "approve", str(spender), int(amount))
 
     async def _require_tokens(self, amount: int) -> None:
         """Tokens word a failed transfer in many ways; a balance is the same everywhere."""
@@ -553,7 +563,7 @@ class Chain:
         if held < amount:
             raise InsufficientFunds(
                 f"the wallet holds {format_amount(held)} fee tokens, this needs {format_amount(amount)}",
-                hint="send fee tokens to the wallet first",
+                hint=f"send {format_amount(amount - held)} more to {self.address}",
             )
 
 

@@ -12,7 +12,7 @@ import aiohttp
 
 from gesso.chain.post import Poster
 from gesso.chain.reverts import reverted
-from gesso_protocol.errors import ChainError, GessoError, InsufficientFunds, Unreachable
+from gesso_protocol.errors import ChainError, GasMissing, GessoError, Unreachable
 
 LATEST = "latest"
 _REVERT_CODE = 3
@@ -256,8 +256,6 @@ def _refusal(problem: Any) -> GessoError:
     if problem.get("code") == _REVERT_CODE or "execution reverted" in text.lower():
         return reverted(b"")
     if "insufficient funds" in text.lower():
-        return InsufficientFunds(
-            "the wallet cannot pay for gas", hint="send some of the chain's own coin to the wallet address"
-        )
+        return GasMissing()
     code = problem.get("code")
     return RpcRefused(code if isinstance(code, int) else 0, text)

@@ -95,6 +95,11 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "audits": "Audits and votes: what it found, earned and lost.",
             "calibrate": "Measure this machine's arithmetic against the limits.",
             "doctor": "Check everything a node needs, with a fix for each problem.",
+            "pause": "Take no new tasks for now; the stake stays.",
+            "resume": "Take tasks again.",
+            "stake": "Add to the stake.",
+            "leave": "Leave the network; the stake is free after the unbonding time.",
+            "withdraw": "Move earnings, and a free stake, to the wallet or another account.",
         },
     ),
     "devnet": (

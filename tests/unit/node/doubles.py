@@ -328,6 +328,9 @@ class ChainDouble:
             state=self.registered, standing=0, unbond_at=0,
         )  # fmt: skip
 
+    async def token_balance_of(self, account: Address) -> Wei:
+        return Wei(0)
+
     async def update_node(self, peer_id: bytes, capabilities: bytes) -> TxReceipt:
         return self._receipt()
 

@@ -6,23 +6,27 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
+from gesso.chain import NodeState
 from gesso.chain.beacon import BeaconClock
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import PeerId, Verdict
 from gesso_node.api import open_api
 from gesso_node.discover import Announcements
+from gesso_node.doctor import _is_public
 from gesso_node.executors.port import StepDone
 from gesso_node.progress import QUEUE, ProgressSender
 from gesso_protocol import messages
 from gesso_protocol.hashing import sha256
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.money import Wei
 from gesso_protocol.terms import task_id
 from gesso_protocol.trace import Layout, Run, opened
 
@@ -193,9 +197,6 @@ async def test_the_status_api_shows_the_read_model_to_this_machine_only(world: W
 
 
 async def test_every_doctor_check_can_fail(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gesso.chain import NodeState
-    from gesso_protocol.money import Wei
-
     node = await world.add_node(models={"prefetch": ["nobody@1"]})
     chain = world.chains[0]
     chain.native, chain.registered = Wei(0), NodeState.NONE
@@ -210,6 +211,48 @@ async def test_every_doctor_check_can_fail(world: World, monkeypatch: pytest.Mon
     world.board.away = True
     found = {finding.check: finding for finding in await node.examine()}
     assert found["chain"].verdict == "bad"
+
+
+async def test_the_doctor_knows_why_a_node_gets_no_tasks(world: World) -> None:
+    node = await world.add_node()
+    chain = world.chains[0]
+    found: dict[NodeState, str] = {}
+    for state in (NodeState.NONE, NodeState.PAUSED, NodeState.UNBONDING):
+        chain.registered, world.board.weights[node.address] = state, 0
+        found[state] = (await node.doctor.stake()).fix
+    assert "gesso node resume" in found[NodeState.PAUSED]
+    assert "gesso node withdraw" in found[NodeState.UNBONDING]
+    node.doctor._settings = node.settings.model_copy(update={"stake": Wei(10**20)})
+    chain.registered = NodeState.NONE
+    assert (await node.doctor.stake()).fix == f"send 100 more fee tokens to {chain.address}, then start the node"
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("/ip4/8.8.8.8/tcp/4001/p2p/12D3", True),
+        ("/dns4/node.example.org/tcp/4001", True),
+        ("/ip6/2001:4860:4860::8888/tcp/1", True),
+        ("/ip4/10.0.0.7/tcp/4001/p2p/12D3", False),
+        ("/ip4/127.0.0.1/tcp/1", False),
+        ("nonsense", False),
+        ("", False),
+    ],
+)
+def test_who_can_be_reached_from_anywhere(address: str, public: bool) -> None:
+    assert _is_public(address) is public
+
+
+async def test_a_node_that_nobody_outside_can_reach_is_told_so(world: World) -> None:
+    node = await world.add_node()
+    doctor = node.doctor
+    doctor._transport = SimpleNamespace(peers=lambda: [1], addresses=("/ip4/192.168.1.4/tcp/4001/p2p/x",))  # type: ignore[assignment]
+    assert (await doctor.peers()).verdict == "ok"  # its whole network may be in this house
+    section = node.settings.transport.model_copy(update={"bootstrap": ("/dns4/boot.example.org/tcp/4001/p2p/y",)})
+    doctor._settings = node.settings.model_copy(update={"transport": section})
+    finding = await doctor.peers()
+    assert finding.verdict == "warn"
+    assert "transport.announce" in finding.fix
 
 
 class BeaconDouble:

@@ -11,9 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gesso.chain.settings import ContractAddresses
+from gesso.cli.output import Common
+from gesso.settings import Network, write_network
+from gesso_node.cli import init
 from gesso_node.parts import open_executor
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError
+from gesso_protocol.ids import Address
 
 
 def test_the_shortest_settings_are_a_folder() -> None:
@@ -32,6 +37,7 @@ def test_the_shortest_settings_are_a_folder() -> None:
         ({"data_dir": "x", "policy": {"max_steps": 0}}, "policy.max_steps: "),
         ({"data_dir": "x", "name": "No Spaces"}, "name: "),
         ({"data_dir": "x", "chain": {"rpc_url": "ftp://x"}}, "chain.rpc_url: "),
+        ({"data_dir": "x", "transport": {"announce": ["203.0.113.7:4001"]}}, "transport.announce.0: "),
         ({}, "data_dir: Field required"),
         ([], "the settings: "),
     ],
@@ -40,6 +46,24 @@ def test_what_is_wrong_is_named(value: Any, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         NodeSettings.verified(value)
     assert said in caught.value.message
+
+
+def test_what_init_writes_is_what_a_node_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GESSO_HOME", str(tmp_path))
+    board = Address("0x" + "11" * 20)
+    contracts = ContractAddresses(task_board=board, node_registry=board, marketplace=board, token=board)
+    urls = ("https://drand.example.org",)
+    network = Network(name="far", chain_id=5, rpc_url="http://rpc.example.org", contracts=contracts, drand_urls=urls)
+    write_network(tmp_path, network)
+    way = "/dns4/node.example.org/tcp/4100"
+    init("one", listen_port=4100, announce=(way,), trainings=500, stake="7", common=Common("json", "far"))
+    settings = NodeSettings.load(tmp_path / "nodes" / "one" / "config.json")
+    assert settings.chain is not None
+    assert (settings.chain.chain_id, settings.chain.drand_urls) == (5, urls)
+    assert (settings.transport.listen_port, settings.transport.announce) == (4100, (way,))
+    assert (settings.policy.max_training_steps, settings.stake) == (500, 7 * 10**18)
+    with pytest.raises(ConfigError, match="there is a node"):
+        init("one", common=Common("json", "far"))
 
 
 def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:

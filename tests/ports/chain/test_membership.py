@@ -1,0 +1,103 @@
+"""An operator's commands on a real chain: pause, resume, more stake, leave, and every token out again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from gesso.chain import Chain, NodeState, Wallet
+from gesso.cli.output import Common
+from gesso_node import cli
+from gesso_protocol.errors import GasMissing, InsufficientFunds, UsageError
+from gesso_protocol.money import Wei
+
+from .networks import NODE, ONE, OTHER, STAKE, Network
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def config(market: Network, tmp_path: Path) -> Path:
+    """Settings of the registered node, as `gesso node init` writes them."""
+    keystore, password = tmp_path / "wallet.json", anyio.Path(tmp_path / "password")
+    Wallet.create(keystore, "pass", key=market.chain.accounts[NODE].key, strength="light")
+    await password.write_text("pass")
+    document = {
+        "data_dir": str(tmp_path / "data"),
+        "chain": market.settings().model_dump(mode="json", include={"rpc_url", "contracts"}),
+        "wallet": {"keystore": str(keystore), "password_file": str(password)},
+    }
+    await anyio.Path(tmp_path / "config.json").write_text(json.dumps(document))
+    return tmp_path / "config.json"
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+async def test_pause_and_resume(market: Network, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = Common("json")
+    await cli.pause(config=config, common=common)
+    assert told(capsys)["state"] == "paused"
+    async with market.open(None) as chain:
+        assert (await chain.node(market.wallet(NODE).address)).state is NodeState.PAUSED
+    with pytest.raises(UsageError, match="is paused"):
+        await cli.pause(config=config, common=common)
+    await cli.resume(config=config, common=common)
+    assert told(capsys)["weight"] == 1
+    with pytest.raises(UsageError, match="is active"):
+        await cli.resume(config=config, common=common)
+
+
+async def test_more_stake_is_more_weight(market: Network, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    await cli.stake("100", config=config, yes=True, common=Common("json"))
+    said = told(capsys)
+    assert (said["stake"], said["weight"]) == ("200", 2)
+    with pytest.raises(InsufficientFunds) as poor:
+        await cli.stake("1000000000", config=config, yes=True)
+    assert str(market.wallet(NODE).address) in poor.value.hint
+    with pytest.raises(UsageError, match="nobody is there to ask"):
+        await cli.stake("1", config=config)
+
+
+async def test_who_leaves_takes_everything_along(
+    market: Network, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common, cold = Common("json"), market.wallet(OTHER).address
+    async with market.open(NODE) as node:
+        await node.deposit(Wei(3 * ONE))  # earnings arrive on the board too
+        held = await node.token_balance_of(node.address)
+        others = await node.token_balance_of(cold)
+        await cli.leave(config=config, yes=True, common=common)
+        said = told(capsys)
+        assert said["state"] == "unbonding"
+        assert said["free_in"].endswith("s")
+
+        await cli.withdraw(config=config, yes=True, common=common)
+        said = told(capsys)
+        assert (said["earnings"], said["stake"], said["sent"]) == ("3", "0", "0")
+        with pytest.raises(InsufficientFunds) as nothing:
+            await cli.withdraw(config=config, yes=True, common=common)
+        assert "the stake is free in" in nothing.value.hint
+
+        await market.warp(11)
+        await cli.withdraw(config=config, to=str(cold), keep="2", yes=True, common=common)
+        said = told(capsys)
+        assert (said["stake"], said["tokens"]) == ("100", "2")
+        assert await node.token_balance_of(cold) == others + held + 3 * ONE + STAKE - 2 * ONE
+        assert (await node.node(node.address)).state is NodeState.NONE
+    with pytest.raises(UsageError, match="is not registered"):
+        await cli.leave(config=config, yes=True, common=common)
+
+
+async def test_without_gas_money_the_address_is_named(market: Network) -> None:
+    poor = Wallet.from_key(b"\x09" * 32)
+    async with Chain.open(market.settings(), poor) as chain:
+        with pytest.raises(GasMissing) as missing:
+            await chain.transfer_tokens(market.wallet(NODE).address, Wei(0))
+    assert missing.value.hint.endswith(str(poor.address))
