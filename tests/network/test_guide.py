@@ -14,8 +14,11 @@ from training_acts import photos
 
 import gesso
 from gesso.chain.wallet import Wallet
+from gesso.cli.join import join
+from gesso.cli.output import Common
 from gesso.settings import write_network
 from gesso_devnet import Devnet
+from gesso_protocol.errors import Unreachable
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +45,17 @@ async def test_every_block_of_the_guide_runs(net: Devnet, tmp_path: Path, monkey
     assert all((tmp_path / f"{name}.png").stat().st_size for name in PICTURES)
     assert "fee-too-low" in said.getvalue()
     assert "Stats(uses=1" in said.getvalue()
+
+
+async def test_who_knows_a_relay_joins_its_network(
+    net: Devnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GESSO_HOME", str(tmp_path))
+    await join(f"{net.relay.url}/", name="near", common=Common("json"))
+    async with gesso.AsyncClient(gesso.Settings.load(network="near")) as client:
+        assert [listing.name for listing in await client.models()]
+    with pytest.raises(Unreachable):
+        await join("http://127.0.0.1:9", common=Common("json"))
 
 
 async def _home(net: Devnet, home: Path) -> None:

@@ -50,6 +50,8 @@ _TOP = {
     "generate": "Make an image from a prompt.",
     "train": "Train a LoRA on a folder of pictures.",
     "earnings": "What a node or a publisher earned, reconciled with the chain.",
+    "join": "Learn of a network from one of its relays.",
+    "completion": "Print what a shell completes commands and options with.",
 }
 
 _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
@@ -59,6 +61,7 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "ls": "List recent tasks.",
             "show": "Show one task as the chain sees it.",
             "watch": "Follow a task until it is settled.",
+            "fetch": "Get what a task gave: its pictures, on any day.",
             "cancel": "Cancel a task that no node has claimed; the fee comes back.",
             "stop": "Ask the node to stop a training early; what is not done comes back.",
             "audit": "Check a task again on this machine, from what its node opened.",

@@ -1,0 +1,108 @@
+"""`gesso join`: learn from a relay what one needs to know of its network."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from gesso.cli.output import Common
+from gesso.settings import Network, explain, home_folder, write_network
+from gesso_protocol.errors import ConfigError, Unreachable, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_REPLY_BYTES = 64 * 1024
+TIMEOUT_S = 20.0
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+async def join(
+    relay: str, /, *, name: str | None = None, rpc_url: str | None = None, common: Common | None = None
+) -> None:
+    """Make a network known under its name: chain, contracts and peers, as one of its relays tells them.
+
+    A relay can lie, and whoever names the contracts decides where your money goes: compare the addresses that this
+    prints with those that the network's people publish.
+
+    Parameters
+    ----------
+    relay
+        Its address, as in https://relay.example.org.
+    name
+        What to call the network here; what it calls itself when left out.
+    rpc_url
+        A JSON-RPC endpoint of the chain that you trust, instead of the one that the relay names.
+    """
+    common = common or Common()
+    if not re.match(r"https?://[^/\s]", relay):
+        raise UsageError(f"{relay[:80]!r} is no address of a relay", hint="gesso join https://relay.example.org")
+    network = network_in(await _fetch(relay), relay.rstrip("/"), name=name, rpc_url=rpc_url)
+    path = home_folder() / "networks" / f"{network.name}.json"
+    _expect_new(path, network)
+    await _expect_contracts(network)
+    write_network(home_folder(), network)
+    common.out.result({**network.model_dump(mode="json", exclude={"wallet", "drand_urls"}), "file": str(path)})
+    common.out.hint(f"export GESSO_NETWORK={network.name}", "once the contracts are the right ones")
+
+
+def network_in(body: bytes, relay: str, *, name: str | None = None, rpc_url: str | None = None) -> Network:
+    """The network that a relay describes: a stranger's words. Raises ConfigError, UsageError."""
+    from pydantic import ValidationError
+    from pydantic_core import from_json
+
+    try:
+        document: Any = from_json(body)  # bounds its depth by itself
+        told = document["network"]
+        fields = {key: told[key] for key in Network.model_fields if key in told and key != "wallet"}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{relay} describes no network", hint="is that the address of a relay?") from error
+    given = {"relay_url": relay, "name": name, "rpc_url": rpc_url}
+    try:
+        network = Network.model_validate(fields | {key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigError(f"{relay} describes no network: {explain(error, Network.model_fields)}") from error
+    if not network.rpc_url:  # a relay's own may hold a key
+        raise ConfigError(f"{relay} names no JSON-RPC endpoint", hint="name one: --rpc-url URL")
+    if not _NAME.fullmatch(network.name):  # it becomes the name of a file
+        raise UsageError(f"{network.name!r} is no name for a network", hint="choose one: --name NAME")
+    return network
+
+
+def _expect_new(path: Path, network: Network) -> None:
+    """Another network of that name stays as it is, a devnet's above all."""
+    if path.is_file():
+        known = Network.model_validate_json(path.read_text(encoding="utf-8"))
+        if (known.chain_id, known.contracts) != (network.chain_id, network.contracts):
+            hint = f"choose another name: --name NAME, or remove {path}"
+            raise ConfigError(f"another network is known as {network.name!r}", hint=hint)
+
+
+async def _expect_contracts(network: Network) -> None:
+    from gesso.chain.chain import Chain
+    from gesso.chain.settings import ChainSettings
+
+    settings = ChainSettings(rpc_url=network.rpc_url, chain_id=network.chain_id, contracts=network.contracts)
+    async with Chain.open(settings) as chain:
+        await chain.params()
+
+
+async def _fetch(relay: str) -> bytes:
+    import anyio
+    import httpx
+
+    body = bytearray()
+    try:
+        with anyio.fail_after(TIMEOUT_S):
+            async with (
+                httpx.AsyncClient(timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"}) as client,
+                client.stream("GET", f"{relay.rstrip('/')}/v1/network") as reply,
+            ):
+                reply.raise_for_status()
+                async for piece in reply.aiter_raw():
+                    body += piece
+                    if len(body) > MAX_REPLY_BYTES:
+                        raise ConfigError(f"{relay} describes no network: its answer is too large")
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        raise Unreachable(f"{relay} does not answer as a relay", hint="check the address, and try again") from error
+    return bytes(body)
