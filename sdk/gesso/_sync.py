@@ -24,6 +24,7 @@ from gesso.datasets.source import Source
 from gesso.directory import FoundTask, TaskRow
 from gesso.earnings.statement import Earnings
 from gesso.image import Image
+from gesso.many import Drawn, OnDrawn
 from gesso.market.client import AsyncMarket
 from gesso.market.info import ModelInfo, Stats
 from gesso.market.package import CardDraft
@@ -142,6 +143,39 @@ class Client:
             until=until,
             on_event=on_event,
             timeout_s=timeout_s,
+        )
+
+    def generate_many(
+        self,
+        prompts: Sequence[str],
+        *,
+        at_once: int = 8,
+        fee: str | None = None,
+        max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
+        until: Until = "delivered",
+        on_drawn: OnDrawn | None = None,
+        timeout_s: float | None = None,
+        **settings: Any,
+    ) -> list[Drawn]:
+        """A task a prompt, `at_once` of them under way at a time; `settings` are those of `spec`, alike for all, but a
+        seed that is left out is drawn for each.
+
+        Nothing is ordered unless the deposit covers all. `fee`, `max_fee` and `timeout_s` are those of each. What goes
+        wrong with one stands in its place in the list (`Drawn.error`) and stops no other; `on_drawn` hears of each as
+        soon as it is done. Raises what `spec` and `quote` raise, and InsufficientFunds.
+        """
+        return self._run(
+            self._async.generate_many,
+            prompts,
+            at_once=at_once,
+            fee=fee,
+            max_fee=max_fee,
+            audit=audit,
+            until=until,
+            on_drawn=on_drawn,
+            timeout_s=timeout_s,
+            **settings,
         )
 
     def spec(
@@ -283,7 +317,8 @@ class Client:
         `audit` always has the work checked for the board's audit fee, sampled leaves it to the lot, none forgoes it.
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows;
         by the work when None.
-        The same order with the same `nonce` (64 bits, drawn if None) is one task, which the board takes only once.
+        The same order, `fee` included, with the same `nonce` (64 bits, drawn if None) is one task: the board takes it
+        only once, and who asks again, after a crash or a time-out, gets the handle of the first.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
         return Task(

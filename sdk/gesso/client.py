@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from gesso.adapters import Adapters, agree
 from gesso.balance import Balance
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
+from gesso.chain.reverts import revert_name
 from gesso.datasets.pictures import Shape
 from gesso.datasets.source import Source
 from gesso.directory import FoundTask, TaskRow
@@ -27,6 +29,7 @@ from gesso.families import Family, family_of, is_known
 from gesso.feed import TaskFeed
 from gesso.image import Image
 from gesso.manifests import Manifests
+from gesso.many import Drawn, OnDrawn, checked, draw_many
 from gesso.market.client import AsyncMarket
 from gesso.market.owed import owed_by
 from gesso.quote import AuditChoice, Quote, audit_mode, check_ceiling, make_quote
@@ -38,6 +41,7 @@ from gesso.training import AsyncTraining, Order, pack_dataset, put_bundle, spec_
 from gesso_protocol.errors import (
     BlobCorrupt,
     BlobMissing,
+    ChainReverted,
     InsufficientFunds,
     NoEligibleNode,
     Unreachable,
@@ -66,6 +70,8 @@ from gesso_protocol.windows import commit_window
 
 DEFAULT_MODEL = "gesso-tiny@1"
 CLAIM_WINDOW_S = 60
+LONG_CLAIM_WINDOW_S = 600
+"""For orders that may have to wait for each other's nodes."""
 
 
 class AsyncClient:
@@ -151,6 +157,33 @@ class AsyncClient:
         task = await self.submit(spec, fee=fee, max_fee=max_fee, audit=audit)
         result = await task.result(until=until, on_event=on_event, timeout_s=timeout_s)
         return result.image
+
+    async def generate_many(
+        self,
+        prompts: Sequence[str],
+        *,
+        at_once: int = 8,
+        fee: str | None = None,
+        max_fee: str | None = None,
+        audit: AuditChoice = "sampled",
+        until: Until = "delivered",
+        on_drawn: OnDrawn | None = None,
+        timeout_s: float | None = None,
+        **settings: Any,
+    ) -> list[Drawn]:
+        """A task a prompt, `at_once` of them under way at a time; `settings` are those of `spec`, alike for all, but a
+        seed that is left out is drawn for each.
+
+        Nothing is ordered unless the deposit covers all. `fee`, `max_fee` and `timeout_s` are those of each. What goes
+        wrong with one stands in its place in the list (`Drawn.error`) and stops no other; `on_drawn` hears of each as
+        soon as it is done. Raises what `spec` and `quote` raise, and InsufficientFunds.
+        """
+        first = await self.spec(checked(prompts, at_once)[0], **settings)
+        specs = [first, *(self._another(first, prompt, settings.get("seed")) for prompt in prompts[1:])]
+        quote = await self.quote(first, fee=fee, audit=audit)
+        await self._check_funds(Wei(int(quote.total) * len(specs)))
+        order = partial(self.submit, fee=fee, max_fee=max_fee, audit=audit, claim_window_s=LONG_CLAIM_WINDOW_S)
+        return await draw_many(order, specs, at_once=at_once, on_drawn=on_drawn, until=until, timeout_s=timeout_s)
 
     async def spec(
         self,
@@ -319,7 +352,8 @@ class AsyncClient:
         `audit` always has the work checked for the board's audit fee, sampled leaves it to the lot, none forgoes it.
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows;
         by the work when None.
-        The same order with the same `nonce` (64 bits, drawn if None) is one task, which the board takes only once.
+        The same order, `fee` included, with the same `nonce` (64 bits, drawn if None) is one task: the board takes it
+        only once, and who asks again, after a crash or a time-out, gets the handle of the first.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
         ports, params = self._ports, await self.params()
@@ -347,7 +381,12 @@ class AsyncClient:
             audit=audit_mode(audit),
         )
         await ports.blobs.put(spec_bytes(spec), expect=terms.spec)
-        return await send(ports, self._feed, self._group, spec, terms, params)
+        try:
+            return await send(ports, self._feed, self._group, spec, terms, params)
+        except ChainReverted as error:
+            if nonce is None or revert_name(error) != "TaskExists":
+                raise
+            return await self.task(ports.chain.task_id(terms))
 
     async def task(self, task: TaskId | str | FoundTask) -> AsyncTask:
         """A handle on an earlier task, by its id or the unambiguous beginning of it. Raises UsageError."""
@@ -474,6 +513,11 @@ class AsyncClient:
         except (BlobMissing, Unreachable):
             if not await self._ports.directory.at_hand(manifest):
                 raise
+
+    def _another(self, spec: TextToImage, prompt: str, seed: int | None) -> TextToImage:
+        return make_spec(
+            {**dict(spec), "prompt": prompt, "seed": secrets.randbelow(MAX_SEED) if seed is None else seed}
+        )
 
     async def _check_funds(self, price: Wei) -> None:
         deposit = await self._ports.chain.balance_of(self.address)

@@ -40,6 +40,10 @@ class Image:
         texts = {"parameters": self.parameters, "gesso": self.receipt.model_dump_json()}
         return png.with_text(self.data, texts)
 
+    def _repr_png_(self) -> bytes:
+        """Shown by itself at the end of a notebook's cell."""
+        return self.png()
+
     def save(self, path: str | Path) -> Path:
         """Write the PNG, at once and whole; returns where it is. Makes missing folders."""
         target = Path(path).expanduser().resolve()

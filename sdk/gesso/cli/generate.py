@@ -1,23 +1,26 @@
-"""`gesso generate`: a prompt in, a picture out."""
+"""`gesso generate`: a prompt in, a picture out; many of them from a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from gesso.cli.batch import generate_all, read_prompts
 from gesso.cli.inputs import Count, MaybeWhole, Whole, check_output
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
 from gesso.cli.session import client_for, relay_url
 from gesso.cli.waiting import waiting
+from gesso_protocol.errors import UsageError
 
 
 async def generate(
-    prompt: str,
+    prompt: str | None = None,
     /,
     *,
+    prompts: Path | None = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("out.png"),
     model: Annotated[str, Parameter(name=["--model", "-m"])] = "gesso-tiny@1",
     negative_prompt: str = "",
@@ -35,15 +38,19 @@ async def generate(
     settle: bool = False,
     dry_run: bool = False,
     common: Common | None = None,
-) -> None:
-    """Make an image from a prompt.
+) -> int:
+    """Make an image from a prompt, or one from each line of a file.
 
     Parameters
     ----------
     prompt
         What the picture shows.
+    prompts
+        A file with a prompt a line instead, - for stdin; several are drawn at a time, each is paid for by itself.
     output
-        Where the PNG goes; with --count above 1 a number is added to the name.
+        Where the PNG goes; with --count above 1, or several prompts, a number is added to the name.
+    count
+        So many pictures of the prompt, each from a seed of its own that follows from --seed.
     model
         A model of the marketplace, NAME@VERSION.
     width
@@ -69,29 +76,36 @@ async def generate(
     """
     common = common or Common()
     out = common.out
+    if (prompt is None) == (prompts is None):
+        raise UsageError("give a prompt, or a file of them with --prompts", hint="see: gesso generate --help")
+    settings: dict[str, Any] = {
+        "model": model,
+        "negative_prompt": negative_prompt,
+        "width": width,
+        "height": height,
+        "steps": steps,
+        "guidance": guidance,
+        "scheduler": scheduler,
+        "seed": seed,
+        "count": count,
+        "loras": lora,
+    }
+    terms: dict[str, Any] = {"fee": fee, "max_fee": max_fee, "audit": audit}
+    many = [] if prompts is None else read_prompts(prompts)
     for path in names(output, count):
         check_output(path, "out.png")
-    async with client_for(common) as client:
-        spec = await client.spec(
-            prompt,
-            model=model,
-            negative_prompt=negative_prompt,
-            width=width,
-            height=height,
-            steps=steps,
-            guidance=guidance,
-            scheduler=scheduler,
-            seed=seed,
-            count=count,
-            loras=lora,
-        )
+    async with client_for(common, read_only=dry_run) as client:
+        if prompt is None:
+            ends: dict[str, Any] = {"settle": settle, "dry_run": dry_run}
+            return await generate_all(client, out, many, output, settings=settings, **terms, **ends)
+        spec = await client.spec(prompt, **settings)
         if dry_run:
             out.result((await client.quote(spec, fee=fee, audit=audit)).document())
-            return
-        task = await client.submit(spec, fee=fee, max_fee=max_fee, audit=audit)
-        line = TaskLine(out)
+            return 0
+        task = await client.submit(spec, **terms)
+        line = TaskLine(out, pictures=count)
         try:
-            async with waiting(out, line, task.id):
+            async with waiting(out, line, task.id, then=f"gesso task fetch {task.id} -o {output}"):
                 result = await task.result(until="delivered", on_event=line.show)
                 paths = [image.save(path) for image, path in zip(result.images, names(output, count), strict=True)]
                 # The picture is there to look at; the receipt inside it becomes final when the chain has said its word.
@@ -107,6 +121,7 @@ async def generate(
     if out.form == "human":
         out.say(receipt.summary(relay_url(common)))
     out.hint(f"gesso task show {receipt.task}")
+    return 0
 
 
 def names(output: Path, count: int) -> list[Path]:

@@ -28,9 +28,10 @@ _ENDS = {
 class TaskLine:
     """Feed it events; it redraws one line on a terminal and writes one line a stage elsewhere."""
 
-    def __init__(self, out: Output, names: Mapping[Address, str] | None = None) -> None:
-        """`names` are shown instead of addresses that they are given for."""
+    def __init__(self, out: Output, names: Mapping[Address, str] | None = None, *, pictures: int = 1) -> None:
+        """`names` are shown instead of addresses that they are given for; `pictures` is how many the task draws."""
         self._out = out
+        self._pictures = pictures
         self._names = {address.short: name for address, name in (names or {}).items()}
         self._stages: list[str] = []
         self._step = ""
@@ -65,11 +66,7 @@ class TaskLine:
                 self._out.say(f"checkpoint {event.index}/{event.total} is kept")
             return
         if isinstance(event, events.Step):
-            self._step = f"step {event.index}/{event.total}"
-            if self._out.live:
-                self._draw(f"{bar(event.index, event.total)} {self._step}")
-            elif event.index == event.total:
-                self._out.say(self._step)
+            self._show_step(event)
             return
         text = describe(event)
         if text is None:
@@ -90,6 +87,15 @@ class TaskLine:
             self._draw("")
         else:
             self._out.say(text)
+
+    def _show_step(self, event: events.Step) -> None:
+        which = "" if self._pictures == 1 else f"picture {event.image + 1}/{self._pictures} "
+        step = f"{which}step {event.index}/{event.total}"
+        if self._out.live:
+            self._draw(f"{bar(event.index, event.total)} {step}")
+        elif event.index == event.total and step != self._step:
+            self._out.say(step)  # once, though two nodes may draw before one of them has claimed
+        self._step = step
 
     def remark(self, text: str) -> None:
         """A line of its own, between what is drawn; what was drawn stands below it again."""

@@ -1,4 +1,4 @@
-"""`gesso task`: list, show, follow, cancel and stop tasks."""
+"""`gesso task`: list, show, follow, fetch, cancel and stop tasks."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import importlib
 import importlib.util
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from gesso.cli.inputs import Count, MaybeWhole
+from gesso.cli.inputs import Count, MaybeWhole, check_output
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
 from gesso.cli.session import client_for, relay_url
 from gesso.settings import home_folder
+from gesso_protocol.errors import UsageError
 from gesso_protocol.ids import Address
+from gesso_protocol.spec import TextToImage
 
 if TYPE_CHECKING:
     from gesso.audits.recheck import Recheck, Replayer
@@ -107,6 +110,43 @@ async def watch(task: str, /, *, common: Common | None = None) -> None:
                     line.show(event)
         finally:
             line.close()
+
+
+async def fetch(
+    task: str,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("out.png"),
+    common: Common | None = None,
+) -> None:
+    """Get the pictures of a task, now or on any later day, checked against the chain; waits until they are drawn.
+
+    Parameters
+    ----------
+    task
+        A task id, or enough of its beginning to name it.
+    output
+        Where the PNG goes; with several pictures a number is added to the name.
+    """
+    from gesso.cli.generate import names
+
+    common = common or Common()
+    out = common.out
+    check_output(output, "out.png")
+    async with client_for(common, read_only=True) as client:
+        handle = await client.task(task)
+        spec = await handle.spec()
+        if not isinstance(spec, TextToImage):
+            hint = f"get the LoRA: gesso train --resume {handle.id} -o lora.safetensors"
+            raise UsageError(f"{handle.id} is a training", hint=hint)
+        line = TaskLine(out, pictures=spec.count)
+        try:
+            result = await handle.result(until="committed", on_event=line.show)
+        finally:
+            line.close()
+        places = names(output, len(result.images))
+        paths = [str(image.save(path)) for image, path in zip(result.images, places, strict=True)]
+    out.result({"images": paths, "receipt": result.receipt.model_dump(mode="json")}, human="\n".join(paths))
 
 
 async def cancel(task: str, /, *, common: Common | None = None) -> None:

@@ -101,7 +101,7 @@ async def train(
             asked = {} if window is None else {"commit_window_s": window}
             run = await client.submit_training(order, fee=fee, max_fee=max_fee, audit=audit, **asked)
             line = SampleLine(out, output)
-            async with waiting(out, line, run.id):
+            async with waiting(out, line, run.id, then=f"gesso train --resume {run.id} -o {output}"):
                 adapter = await follow(out, run, line)
     return _save(out, adapter, output, kohya=kohya, trigger=trigger)
 

@@ -17,8 +17,10 @@ PATIENCE_S = 10.0
 
 
 @asynccontextmanager
-async def waiting(out: Output, line: TaskLine, task: TaskId, *, patience_s: float = PATIENCE_S) -> AsyncIterator[None]:
-    """Reminds once when no node was heard of in time; says where the task stands when the person leaves."""
+async def waiting(
+    out: Output, line: TaskLine, task: TaskId, *, then: str, patience_s: float = PATIENCE_S
+) -> AsyncIterator[None]:
+    """Reminds once when no node was heard of in time; says how to go on, with `then`, when the person leaves."""
 
     async def remind() -> None:
         await anyio.sleep(patience_s)
@@ -36,5 +38,5 @@ async def waiting(out: Output, line: TaskLine, task: TaskId, *, patience_s: floa
     except anyio.get_cancelled_exc_class():
         line.close()
         out.say("the task goes on without this terminal")
-        out.hint(f"gesso task watch {task}")
+        out.hint(then)
         raise

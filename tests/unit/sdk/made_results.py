@@ -8,11 +8,14 @@ from pathlib import Path
 
 from PIL import Image
 
+import gesso
 from gesso.blobs import LocalBlobs
 from gesso.fetch import Commitment
+from gesso.receipt import Receipt
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.money import Wei
 from gesso_protocol.result import ImageEntry, ResultManifest, result_root
+from gesso_protocol.spec import TextToImage
 from gesso_protocol.terms import Terms
 
 TASK = TaskId(b"\x01" * 32)
@@ -61,3 +64,25 @@ async def put(tmp_path: Path, result: ResultManifest, *, with_picture: bool = Tr
 
 def committed(result: ResultManifest) -> Commitment:
     return Commitment(NODE, result_root(result), TRACE)
+
+
+def image(**changes: object) -> gesso.Image:
+    """A picture in a requester's hands, with its receipt."""
+    data = picture()
+    fields: dict[str, object] = {
+        "task": TASK,
+        "chain_id": 31337,
+        "requester": TERMS.requester,
+        "node": NODE,
+        "model": "tiny@1",
+        "listing": TERMS.model,
+        "model_manifest": None,
+        "spec": TERMS.spec,
+        "result": BlobRef(b"\x06" * 32),
+        "result_root": Root(b"\x07" * 32),
+        "trace_root": TRACE,
+        "executor": "fake",
+        "fee": TERMS.fee,
+    }
+    receipt = Receipt.model_validate({**fields, **changes})
+    return gesso.Image(data, BlobRef.of(data), 7, 64, 64, TextToImage(prompt="a circle", model="tiny@1"), receipt)

@@ -138,6 +138,16 @@ def test_a_task_is_told_stage_by_stage_when_nobody_watches_live() -> None:
     ]  # fmt: skip
 
 
+def test_the_last_step_is_said_once_for_each_picture() -> None:
+    for pictures, said in ((1, ["step 2/2"]), (2, ["picture 1/2 step 2/2", "picture 2/2 step 2/2"])):
+        sink, _, err = output()
+        line = TaskLine(sink, pictures=pictures)
+        for image in range(pictures):
+            for node in (None, ZERO_ADDRESS):  # a second node draws it too, before one has claimed
+                line.show(events.Step(task=TASK, at_ms=3, index=2, total=2, image=image, node=node))
+        assert err.getvalue().splitlines() == said
+
+
 def test_steps_that_came_before_the_claim_go_on_after_it() -> None:
     sink, _, _ = output()
     line = TaskLine(sink)
@@ -165,6 +175,13 @@ def test_a_slip_is_named_before_anything_is_asked(
 ) -> None:
     assert app.main(argv) in (2, 3)
     assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish", "zsh"])
+def test_shells_can_complete_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("generate", "fetch", "leave", "audit", "snapshot"))
 
 
 def test_progress_bars_and_file_names() -> None:

@@ -116,7 +116,7 @@ async def test_whoever_waits_for_a_claim_hears_once_what_can_be_done(answered: b
     line.show(events.Submitted(task=TASK, at_ms=1, fee=Wei(1)))
     if answered:
         line.show(events.Claimed(task=TASK, at_ms=2, node=NODE, commit_by=9))
-    async with waiting(out, line, TASK, patience_s=0):
+    async with waiting(out, line, TASK, then="", patience_s=0):
         await anyio.wait_all_tasks_blocked()
     assert ("gesso task cancel" in talk.getvalue()) is not answered
     assert talk.getvalue().count("no node has taken it") == (not answered)
@@ -140,10 +140,10 @@ async def test_who_leaves_is_told_where_the_task_stands() -> None:
     talk = io.StringIO()
     out = Output("human", stdout=io.StringIO(), stderr=talk)
     with anyio.CancelScope() as scope:
-        async with waiting(out, TaskLine(out), TASK):
+        async with waiting(out, TaskLine(out), TASK, then=f"gesso task fetch {TASK} -o out.png"):
             scope.cancel()
             await anyio.sleep_forever()
-    assert f"gesso task watch {TASK}" in talk.getvalue()
+    assert talk.getvalue().endswith(f"next: gesso task fetch {TASK} -o out.png\n")
 
 
 @pytest.mark.parametrize("written", ["", " \n"])

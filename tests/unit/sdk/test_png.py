@@ -9,6 +9,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_results import image
 from PIL import Image
 
 from gesso import png
@@ -33,6 +34,11 @@ def test_text_survives_and_pixels_do_not_change(parameters: str, receipt: str) -
 def test_other_tools_see_the_parameters() -> None:
     marked = png.with_text(picture(), {"parameters": "a red circle\nSteps: 25"})
     assert Image.open(io.BytesIO(marked)).info["parameters"] == "a red circle\nSteps: 25"
+
+
+def test_a_notebook_shows_a_picture_with_what_is_written_in_it() -> None:
+    shown = image()._repr_png_()
+    assert set(png.read_text(shown)) == {"parameters", "gesso"}
 
 
 def test_writing_again_replaces() -> None:

@@ -1,0 +1,93 @@
+"""Many prompts from a file: `gesso generate --prompts FILE`. One fails, the others go on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gesso.cli.inputs import check_output
+from gesso.cli.output import Output
+from gesso.settings import read_bounded
+from gesso_protocol.errors import UsageError
+from gesso_protocol.money import Wei, format_amount
+
+if TYPE_CHECKING:
+    from gesso.client import AsyncClient
+    from gesso.many import Drawn
+    from gesso.quote import AuditChoice
+
+EXIT_FAILED = 5
+MAX_STDIN_BYTES = 256 * 1024
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One prompt a line; empty lines and those that begin with # are passed over. `-` is stdin. Raises UsageError."""
+    text = sys.stdin.read(MAX_STDIN_BYTES + 1) if str(path) == "-" else read_bounded(path)
+    if len(text) > MAX_STDIN_BYTES:
+        raise UsageError(f"the prompts are longer than {MAX_STDIN_BYTES} characters", hint="split them")
+    lines = [line.strip() for line in text.splitlines()]
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    if not prompts:
+        raise UsageError(f"{path} holds no prompt", hint="one prompt a line")
+    return prompts
+
+
+async def generate_all(
+    client: AsyncClient,
+    out: Output,
+    prompts: list[str],
+    output: Path,
+    *,
+    settings: dict[str, Any],
+    fee: str | None,
+    max_fee: str | None,
+    audit: AuditChoice,
+    settle: bool,
+    dry_run: bool,
+) -> int:
+    """Order all, save each as it comes; returns the exit code."""
+    places = [numbered(output, at, len(prompts)) for at in range(1, len(prompts) + 1)]
+    check_output(places[0], "out.png")
+    quote = await client.quote(await client.spec(prompts[0], **settings), fee=fee, audit=audit)
+    total = format_amount(Wei(int(quote.total) * len(prompts)))
+    if dry_run:
+        out.result({"prompts": len(prompts), "each": quote.document(), "total": total})
+        return 0
+    out.say(f"{len(prompts)} prompts at {format_amount(quote.total)} each, {total} in all")
+    rows: list[dict[str, Any]] = []
+
+    def keep(drawn: Drawn) -> None:
+        rows.append(_kept(drawn, places[drawn.index]))
+        what = ", ".join(rows[-1]["images"]) or f"failed: {rows[-1]['error']['message']}"
+        out.say(f"{len(rows)}/{len(prompts)}  {what}  {drawn.prompt[:60]}")
+
+    await client.generate_many(
+        prompts,
+        fee=fee,
+        max_fee=max_fee,
+        audit=audit,
+        until="settled" if settle else "committed",
+        on_drawn=keep,
+        **settings,
+    )
+    rows.sort(key=lambda row: int(row["number"]))
+    out.result({"prompts": rows}, human="\n".join(path for row in rows for path in row["images"]))
+    return EXIT_FAILED if any("error" in row for row in rows) else 0
+
+
+def numbered(output: Path, number: int, of: int) -> Path:
+    """`out.png` as `out-07.png`, the seventh of some dozens."""
+    return output.with_name(f"{output.stem}-{number:0{len(str(of))}}{output.suffix}")
+
+
+def _kept(drawn: Drawn, place: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"number": drawn.index + 1, "prompt": drawn.prompt, "seed": drawn.spec.seed, "images": []}
+    if drawn.error is not None:
+        error = drawn.error
+        return {**row, "error": {"code": error.code, "message": error.message, "hint": error.hint}}
+    count = len(drawn.images)
+    paths = [place] if count == 1 else [numbered(place, at, count) for at in range(1, count + 1)]
+    row["images"] = [str(image.save(path)) for image, path in zip(drawn.images, paths, strict=True)]
+    assert drawn.result is not None
+    return {**row, "receipt": drawn.result.receipt.model_dump(mode="json")}

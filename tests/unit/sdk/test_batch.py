@@ -1,0 +1,139 @@
+"""Many prompts at once: read from a file, kept apart when one fails, named in order."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from made_results import image
+
+from gesso.cli import app
+from gesso.cli.batch import MAX_STDIN_BYTES, generate_all, numbered, read_prompts
+from gesso.cli.output import Output
+from gesso.many import Drawn, checked, draw_many
+from gesso.task import AsyncTask, Result
+from gesso_protocol.errors import ConfigError, NoEligibleNode, TaskFailed, UsageError
+from gesso_protocol.money import Wei
+from gesso_protocol.spec import TextToImage
+
+
+def specs(*prompts: str) -> list[TextToImage]:
+    return [TextToImage(prompt=prompt, model="tiny@1", seed=at) for at, prompt in enumerate(prompts)]
+
+
+def test_prompts_are_lines_and_the_rest_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("# mine\na red circle\n\n  a blue square \r\n")
+    assert read_prompts(file) == ["a red circle", "a blue square"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo"))
+    assert read_prompts(Path("-")) == ["one", "two"]
+    file.write_text("# nothing\n")
+    with pytest.raises(UsageError, match="holds no prompt"):
+        read_prompts(file)
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * (MAX_STDIN_BYTES + 2)))
+    with pytest.raises(UsageError, match="longer than"):
+        read_prompts(Path("-"))
+    with pytest.raises(ConfigError):
+        read_prompts(tmp_path / "missing")
+
+
+def test_names_sort_as_their_prompts_do() -> None:
+    assert [numbered(Path("a/out.png"), at, 12).name for at in (1, 12)] == ["out-01.png", "out-12.png"]
+
+
+@pytest.mark.parametrize("argv", [["generate"], ["generate", "a circle", "--prompts", "x"]])
+def test_a_prompt_or_a_file_and_not_both(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(argv) == 2
+    assert "give a prompt, or a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("prompts", "at_once"), [([], 1), ("a circle", 1), (["x"] * 10_001, 1), (["x"], 0), (["x"], 65)]
+)
+def test_what_makes_no_sense_is_said_before_anything_is_ordered(prompts: Sequence[str], at_once: int) -> None:
+    with pytest.raises(UsageError):
+        checked(prompts, at_once)
+
+
+class Task:
+    """Ends as it is told to, after all that were let in have begun."""
+
+    def __init__(self, result: Result | None) -> None:
+        self._result = result
+
+    async def result(self, **_: Any) -> Result:
+        await anyio.lowlevel.checkpoint()
+        if self._result is None:
+            raise TaskFailed("the node let it lapse")
+        return self._result
+
+
+@pytest.mark.anyio
+async def test_one_failure_stands_in_its_place_and_stops_no_other() -> None:
+    under_way, most = 0, 0
+    drawn = image()
+    heard: list[int] = []
+
+    async def order(spec: TextToImage) -> AsyncTask:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await anyio.lowlevel.checkpoint()
+        if spec.prompt == "nobody":
+            under_way -= 1
+            raise NoEligibleNode("nobody claimed it")
+        under_way -= 1
+        return Task(None if spec.prompt == "lapses" else Result((drawn,), drawn.receipt, {}))  # type: ignore[return-value]
+
+    ends = await draw_many(
+        order,
+        specs("good", "nobody", "lapses", "fine"),
+        at_once=2,
+        on_drawn=lambda done: heard.append(done.index),
+        until="delivered",
+        timeout_s=None,
+    )
+    assert [end.prompt for end in ends] == ["good", "nobody", "lapses", "fine"]
+    assert [type(end.error) for end in ends] == [type(None), NoEligibleNode, TaskFailed, type(None)]
+    assert sorted(heard) == [0, 1, 2, 3]
+    assert most == 2
+    assert ends[0].image is drawn
+    assert ends[1].images == ()
+    with pytest.raises(NoEligibleNode):
+        _ = ends[1].image
+
+
+@pytest.mark.anyio
+async def test_the_command_saves_what_was_drawn_and_says_what_was_not(tmp_path: Path) -> None:
+    drawn = image()
+    good, bad = specs("good", "bad")
+
+    class Client:
+        async def spec(self, prompt: str, **_: Any) -> TextToImage:
+            return good
+
+        async def quote(self, *_: Any, **__: Any) -> Any:
+            return SimpleNamespace(total=Wei(10**16), document=lambda: {"total": "0.01"})
+
+        async def generate_many(self, prompts: list[str], *, on_drawn: Any, **_: Any) -> None:
+            on_drawn(Drawn(1, bad, error=TaskFailed("it lapsed")))
+            on_drawn(Drawn(0, good, Result((drawn, drawn), drawn.receipt, {})))
+
+    out = Output("json", stdout=io.StringIO(), stderr=io.StringIO())
+    terms: dict[str, Any] = {"settings": {}, "fee": None, "max_fee": None, "audit": "sampled", "settle": False}
+    client: Any = Client()
+    ended = await generate_all(client, out, ["good", "bad"], tmp_path / "out.png", **terms, dry_run=False)
+    assert ended == 5
+    said = out._stderr.getvalue()  # type: ignore[attr-defined]
+    assert "2 prompts at 0.01 each, 0.02 in all" in said
+    assert "failed: it lapsed" in said
+    assert sorted([path.name async for path in anyio.Path(tmp_path).iterdir()]) == ["out-1-1.png", "out-1-2.png"]
+    assert await generate_all(client, out, ["good", "bad"], tmp_path / "out.png", **terms, dry_run=True) == 0
+    first, second = out._stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert '"total": "0.02"' in second
+    assert first.index('"good"') < first.index('"bad"')
