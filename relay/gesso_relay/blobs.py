@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -24,6 +25,14 @@ from gesso_protocol.manifest import BlobManifest
 
 HASHED_EVERY_S = 3600.0
 """A blob that is asked for is hashed again when the last time was longer ago than this."""
+
+
+@dataclass(eq=False, slots=True)
+class Doubt:
+    """A blob that is here, or comes, for what it shall prove; `proved` by any of those that look at it."""
+
+    proved: bool
+    holders: int = 0
 
 
 class BlobCache:
@@ -40,6 +49,7 @@ class BlobCache:
         self._hashed_s: dict[BlobRef, float] = {}
         self._doubted: OrderedDict[BlobRef, None] = OrderedDict()
         self._doubt = anyio.Event()
+        self._unproved: dict[BlobRef, Doubt] = {}
 
     @classmethod
     def open(cls, root: Path, *, quota_bytes: int, max_blob_bytes: int) -> BlobCache:
@@ -94,10 +104,25 @@ class BlobCache:
         """See `BlobStore.get`."""
         return await self._store.get(ref, max_bytes=max_bytes)
 
+    @contextmanager
+    def unproved(self, ref: BlobRef) -> Iterator[Doubt]:
+        """Look at a blob of which it is not known yet whether it is worth keeping. It goes with the last who looks at
+        it, unless it was here before or somebody found it `proved`: others' blobs are not a stranger's to remove."""
+        doubt = self._unproved.setdefault(ref, Doubt(self.path(ref) is not None))
+        doubt.holders += 1
+        try:
+            yield doubt
+        finally:
+            doubt.holders -= 1
+            if not doubt.holders:
+                del self._unproved[ref]
+                if not doubt.proved:
+                    self.drop(ref)
+
     def drop(self, ref: BlobRef) -> None:
         """Let a blob go before its turn."""
         self._forget(ref)
-        with suppress(BlobMissing, OSError):
+        with suppress(OSError):
             self._store.remove(ref)
 
     async def chunk_list(self, ref: BlobRef) -> BlobManifest:

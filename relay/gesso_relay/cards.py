@@ -69,6 +69,18 @@ class Cards:
         except GessoError:
             return None
 
+    async def size_of(self, manifest: str) -> int | None:
+        """Bytes of what a manifest names, as far as that is known here: no peer is asked."""
+        kept = await self._kept(manifest)
+        if kept is not None:
+            return int(str(kept["size"]))
+        if self._cache.path(ref := BlobRef.parse(manifest)) is None:
+            return None
+        try:
+            return ModelManifest.decode(await self._cache.get(ref, max_bytes=ModelManifest.MAX_BYTES)).size
+        except GessoError:
+            return None
+
     async def preview(self, manifest: str, number: int) -> bytes:
         """A preview picture. Raises BlobMissing when there is none that may be shown."""
         card = await self.of(manifest)

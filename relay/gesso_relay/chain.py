@@ -13,11 +13,11 @@ from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor, Page
 from gesso.chain.rpc import Rpc
 from gesso.chain.settings import ChainSettings
-from gesso_protocol.audit.challenge import challenge
+from gesso_protocol.audit.challenge import challenge, picked
 from gesso_protocol.errors import ChainError
 from gesso_protocol.ids import Address, Root, TaskId
 from gesso_protocol.lifecycle import TaskState
-from gesso_protocol.terms import BoardParams
+from gesso_protocol.terms import BoardParams, Terms
 from gesso_relay.index.follow import Source
 
 _TIMES = 4096
@@ -29,10 +29,12 @@ Roots = tuple[Root, Root]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What says which leaves of a trace an audit starts from. `large_fee`: from which fee on it looks at one more."""
+    """What says which leaves of a trace an audit starts from: one more where the fee is `large`. `audited`: whether
+    auditors or jurors do look into it, as it is held or the beacon picked it."""
 
     challenge: bytes
-    large_fee: int
+    large: bool
+    audited: bool
 
 
 class ChainView(Source, Protocol):
@@ -43,7 +45,7 @@ class ChainView(Source, Protocol):
 
     async def params(self) -> BoardParams: ...
 
-    async def drawn(self, task: TaskId, node: Address, roots: Roots) -> Drawn | None:
+    async def drawn(self, task: TaskId, terms: Terms, node: Address, roots: Roots) -> Drawn | None:
         """What the beacon drew for this commit; None where nothing is drawn, yet or any more."""
         ...
 
@@ -70,7 +72,7 @@ class LiveChain:
     async def params(self) -> BoardParams:
         return await self._chain.params()
 
-    async def drawn(self, task: TaskId, node: Address, roots: Roots) -> Drawn | None:
+    async def drawn(self, task: TaskId, terms: Terms, node: Address, roots: Roots) -> Drawn | None:
         """See `ChainView.drawn`. Raises Unreachable, ChainError."""
         record, arbiter = await self._chain.task(task), self._chain.arbiter
         if arbiter is None or record.node != node or record.state not in (TaskState.COMMITTED, TaskState.HELD):
@@ -78,7 +80,11 @@ class LiveChain:
         seed = await arbiter.listen(await drawing_round(arbiter, record))
         if seed is None:
             return None
-        return Drawn(challenge(seed, task, node, *roots), (await arbiter.rules()).large_fee)
+        rules, found = await arbiter.rules(), challenge(seed, task, node, *roots)
+        audited = record.state is TaskState.HELD
+        if not audited:
+            audited = picked(found, terms.audit, int(terms.fee), await arbiter.passed_of(node), rules)
+        return Drawn(found, terms.fee >= rules.large_fee, audited)
 
     async def read(self, cursor: Cursor) -> Page | None:
         page = await self._chain.read_page(cursor)

@@ -7,6 +7,7 @@ The root on chain binds a file's SHA-256; which blob that is only the node says,
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,9 @@ SMALL_BYTES = 64 << 20
 LEAST_BYTES_PER_S = 256 * 1024
 LEAST_BYTES_PER_S_BEYOND = 1 << 20
 """Bytes beyond the first `SMALL_BYTES` take others' room for long unless they come faster."""
+COOL_S = 300.0
+"""A node that was too slow is asked for no files for so long: its next visit would keep others away again."""
+MAX_SLOW = 1024
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +43,18 @@ class _Visit:
     files: tuple[OpenedFile, ...]
     over: anyio.Event = field(default_factory=anyio.Event)
     whole: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Pace:
+    """Held at every piece, not only at the end: whoever says that gigabytes come would have hours until then."""
+
+    since_s: float
+    arrived: int = 0
+
+    def left_s(self) -> float:
+        """So long the next piece may take."""
+        return max(0.0, self.since_s + patience_s(self.arrived) - anyio.current_time())
 
 
 class Mirror:
@@ -52,6 +68,7 @@ class Mirror:
         self._most_bytes = most_bytes
         self._seats = Seats("mirrored nodes", MAX_AT_ONCE, 1)
         self._visits: dict[str, _Visit] = {}
+        self._slow: OrderedDict[str, float] = OrderedDict()
         self._group: anyio.abc.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -66,6 +83,8 @@ class Mirror:
         if not files:
             return True
         visit = self._visits.get(node)
+        if visit is None and self._slow.get(node, 0.0) > anyio.current_time():
+            return False
         if visit is None and self._group is not None:
             visit = self._visits[node] = _Visit(tuple(files))
             self._group.start_soon(self._visit, node, peer, visit)
@@ -80,38 +99,51 @@ class Mirror:
         try:
             if size > self._most_bytes:
                 raise BlobTooLarge(f"the files have {size} bytes, more than are kept of one task")
-            with (
-                self._seats.seat(node),
-                self._room.hold(node, size),
-                anyio.fail_after(patience_s(size)),
-            ):
+            with self._seats.seat(node), self._room.hold(node, size):
+                pace = _Pace(anyio.current_time())
                 for file in visit.files:
-                    await self._bring(peer, file)
+                    await self._bring(peer, file, pace)
                 visit.whole = True
         except (GessoError, TimeoutError) as error:
-            reason = error.message if isinstance(error, GessoError) else "the node was too slow"
+            reason = error.message if isinstance(error, GessoError) else self._cooled(node)
             structlog.get_logger("gesso.relay").info("openings.files-away", node=node, reason=reason)
         finally:
             del self._visits[node]
             visit.over.set()
 
-    async def _bring(self, peer: PeerId, file: OpenedFile) -> None:
+    def _cooled(self, node: str) -> str:
+        """It took others' room for nothing, and does not take it again at once."""
+        self._slow[node] = anyio.current_time() + COOL_S
+        self._slow.move_to_end(node)
+        while len(self._slow) > MAX_SLOW:
+            self._slow.popitem(last=False)
+        return "the node was too slow"
+
+    async def _bring(self, peer: PeerId, file: OpenedFile, pace: _Pace) -> None:
         path = self._cache.path(file.blob)
         if path is not None:
             if await anyio.to_thread.run_sync(_sha256, path) != file.digest:
                 raise BlobCorrupt("the node names another file than it committed")
+            pace.arrived += file.size
             return
         found = hashlib.sha256()
 
         async def hashed() -> AsyncIterator[bytes]:
-            async for piece in self._peers.stream_from(peer, file.blob, file.size):
+            pieces = self._peers.stream_from(peer, file.blob, file.size)
+            while True:
+                with anyio.fail_after(pace.left_s()):
+                    piece = await anext(pieces, b"")
+                if not piece:
+                    return
+                pace.arrived += len(piece)
                 found.update(piece)
                 yield piece
 
-        await self._cache.put(file.blob, file.size, hashed())
-        if found.digest() != file.digest:
-            self._cache.drop(file.blob)
-            raise BlobCorrupt("the node gives another file than it committed")
+        with self._cache.unproved(file.blob) as doubt:
+            await self._cache.put(file.blob, file.size, hashed())
+            if found.digest() != file.digest:
+                raise BlobCorrupt("the node gives another file than it committed")
+            doubt.proved = True
 
 
 def patience_s(size: int) -> float:

@@ -7,11 +7,8 @@ and are proved there, as many at once as fit into a budget. A node that is slow,
 from __future__ import annotations
 
 import mmap
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -24,11 +21,13 @@ from gesso.blobs.peer import PeerBlobs
 from gesso.transport.port import PeerId, Transport
 from gesso_protocol.errors import BlobMissing, EncodingInvalid, Unreachable
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, parse_any_spec
+from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TrainLora, parse_any_spec
+from gesso_relay.bases import Bases
 from gesso_relay.blobs import BlobCache
 from gesso_relay.limits import Room, Seats
 from gesso_relay.mirror import Mirror
-from gesso_relay.proofs import OpenedFile, Question, most_answered, prove
+from gesso_relay.proofs import OpenedFile, Question, most_answered, prove, size_fault
+from gesso_relay.proved import Proved
 
 log = structlog.get_logger("gesso.relay")
 
@@ -36,44 +35,31 @@ MAX_AT_ONCE = 16
 MAX_A_CLIENT = 2
 MAX_A_NODE = 2
 MAX_UNDRAWN_A_NODE = 1
-"""The other seat of a node is for questions that the beacon drew: auditors ask them, and their time is short."""
+"""The other seat of a node is for questions about audited work: auditors ask them, and their time is short."""
 ANSWER_S = 12.0
 FILES_S = 6.0
 """So long an answer waits for the files that it names; with `ANSWER_S` less than an auditor waits for us."""
-LIFE_S = 3600.0
-"""An audit and its disputes ask for the same within it; the lasting proof is the evidence that reveals name."""
-MAX_REMEMBERED = 4096
 IN_MEMORY_BYTES = 1 << 20
 """Larger answers are proved where they lie on the disk."""
 Find = Callable[[], Awaitable[PeerId]]
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """A proved answer, the files that it names, and until when it is remembered."""
-
-    bundle: BlobRef
-    files: tuple[BlobRef, ...]
-    until: float
-
-
 class Openings:
-    """Proved answers of nodes. `clock` counts seconds."""
+    """Proved answers of nodes."""
 
     def __init__(
-        self, cache: BlobCache, transport: Transport, room: Room, mirror: Mirror,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+        self, cache: BlobCache, proved: Proved, transport: Transport, room: Room, mirror: Mirror, bases: Bases
+    ) -> None:
         self._cache = cache
         self._transport = transport
         self._peers = PeerBlobs(transport)
         self._room = room
         self._mirror = mirror
-        self._clock = clock
+        self._known = proved
+        self._bases = bases
         self._clients = Seats("openings", MAX_AT_ONCE, MAX_A_CLIENT)
         self._nodes = Seats("openings of one node", MAX_AT_ONCE, MAX_A_NODE)
         self._undrawn = Seats("openings of one node that nothing drew", MAX_AT_ONCE, MAX_UNDRAWN_A_NODE)
-        self._known: OrderedDict[Question, Remembered] = OrderedDict()
         self._under_way: dict[Question, anyio.Event] = {}
 
     def seat(self, client: str) -> AbstractContextManager[None]:
@@ -85,13 +71,13 @@ class Openings:
 
         Raises RateLimited, Unreachable, BlobMissing when the node opens nothing that answers, and what `find` raises.
         """
-        known = self._remembered(asked)
+        known = await self._known.answer(asked)
         if known is not None:
             return known
         other = self._under_way.get(asked)
         if other is not None:
             await other.wait()
-            known = self._remembered(asked)
+            known = await self._known.answer(asked)
             if known is None:
                 raise BlobMissing("the node did not open it a moment ago", hint="try again later")
             return known
@@ -106,17 +92,8 @@ class Openings:
     @contextmanager
     def _place(self, asked: Question) -> Iterator[None]:
         node = str(asked.run.node)
-        with nullcontext() if asked.challenge is not None else self._undrawn.seat(node), self._nodes.seat(node):
+        with nullcontext() if asked.audited else self._undrawn.seat(node), self._nodes.seat(node):
             yield
-
-    def _remembered(self, asked: Question) -> BlobRef | None:
-        found = self._known.get(asked)
-        if found is None:
-            return None
-        if self._clock() < found.until and all(self._cache.path(ref) for ref in (found.bundle, *found.files)):
-            return found.bundle
-        del self._known[asked]
-        return None
 
     async def _bring(self, asked: Question, spec_ref: BlobRef, find: Find) -> BlobRef:
         try:
@@ -127,8 +104,8 @@ class Openings:
         except TimeoutError:
             raise Unreachable("the node did not open it in time", hint="try again later") from None
         with anyio.move_on_after(FILES_S):
-            if await self._mirror.bring(str(asked.run.node), peer, files):
-                self._remember(asked, bundle, files)
+            if await self._files(asked, spec, peer, files):
+                await self._known.keep(asked, bundle, (file.blob for file in files))
         return bundle
 
     async def _spec(self, peer: PeerId, ref: BlobRef) -> Spec:
@@ -138,28 +115,36 @@ class Openings:
 
     async def _answer(self, asked: Question, spec: Spec, peer: PeerId) -> tuple[BlobRef, tuple[OpenedFile, ...]]:
         ref = await ask_ref(self._transport, peer, asked.run.task, phase=asked.phase)
-        limit, here = most_answered(spec), self._cache.path(ref)
-        if here is None:
+        with self._cache.unproved(ref) as doubt:
+            files = await self._looked_at(asked, spec, peer, ref)
+            doubt.proved = True
+        return ref, files
+
+    async def _looked_at(self, asked: Question, spec: Spec, peer: PeerId, ref: BlobRef) -> tuple[OpenedFile, ...]:
+        limit = most_answered(spec)
+        if self._cache.path(ref) is None:
             size = await self._peers.size_from(peer, ref, max_bytes=limit)
             with self._room.hold(str(asked.run.node), size):
                 await self._cache.put(ref, size, self._peers.stream_from(peer, ref, size))
         path = self._cache.path(ref)
-        if path is None:
-            raise BlobMissing("the openings are gone again", hint="this relay's cache is too small for them")
         try:
-            return ref, await anyio.to_thread.run_sync(_proved, asked, spec, path, limit)
+            if path is not None:
+                return await anyio.to_thread.run_sync(_proved, asked, spec, path, limit)
         except EncodingInvalid as error:
-            if here is None:
-                self._cache.drop(ref)
             log.warning("openings.unproved", task=asked.run.task.short, reason=error.message)
             raise BlobMissing(f"what the node opened proves nothing: {error.message}") from error
+        except FileNotFoundError:
+            pass
+        raise BlobMissing("the openings are gone again", hint="this relay's cache is too small for them")
 
-    def _remember(self, asked: Question, bundle: BlobRef, files: tuple[OpenedFile, ...]) -> None:
-        named = tuple(file.blob for file in files)
-        self._known[asked] = Remembered(bundle, named, self._clock() + LIFE_S)
-        self._known.move_to_end(asked)
-        while len(self._known) > MAX_REMEMBERED:
-            self._known.popitem(last=False)
+    async def _files(self, asked: Question, spec: Spec, peer: PeerId, files: tuple[OpenedFile, ...]) -> bool:
+        if not isinstance(spec, TrainLora):
+            return True
+        fault = size_fault(files, await self._bases.most_state_bytes(spec))
+        if fault:
+            log.info("openings.files-away", node=str(asked.run.node), reason=fault)
+            return False
+        return await self._mirror.bring(str(asked.run.node), peer, files)
 
 
 def _proved(asked: Question, spec: Spec, path: Path, limit: int) -> tuple[OpenedFile, ...]:

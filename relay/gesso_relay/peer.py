@@ -15,6 +15,7 @@ from gesso.settings import Network
 from gesso.transport.port import Transport
 from gesso_protocol.messages import TOPIC_TASKS
 from gesso_protocol.terms import BoardParams
+from gesso_relay.bases import Bases
 from gesso_relay.blobs import BlobCache
 from gesso_relay.cards import Cards
 from gesso_relay.chain import ChainView, LiveChain
@@ -36,6 +37,7 @@ from gesso_relay.limits import Room, Seats
 from gesso_relay.mirror import Mirror
 from gesso_relay.openings import Openings
 from gesso_relay.presence import Presence
+from gesso_relay.proved import Proved
 from gesso_relay.results import Results
 from gesso_relay.routes.blobs import BlobRoutes
 from gesso_relay.routes.gossip import GossipRoutes
@@ -109,7 +111,8 @@ class Relay:
             share = settings.blob_quota_bytes // _OPENINGS_SHARE
             files, bundles = Room("files", share, share // _NODE_FILES), Room("openings", share, share // _NODE_BUNDLES)
             self._mirror = Mirror(self._cache, transport, files, settings.blob_quota_bytes // _TASK_SHARE)
-            self._openings = Openings(self._cache, transport, bundles, self._mirror)
+            proved, bases = Proved(self._cache, database), Bases(self._market, self._cards)
+            self._openings = Openings(self._cache, proved, transport, bundles, self._mirror, bases)
         self._evidence = None if transport is None else EvidenceKeeper(transport, self._cache)
         self._follower = Follower(
             chain,

@@ -6,8 +6,8 @@ from everybody who asks it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gesso.audits.draw import checked_steps
@@ -21,6 +21,7 @@ from gesso_protocol.spec import Spec, TextToImage, TrainLora
 from gesso_protocol.trace import Layout, LeafKind, Run, Slot
 from gesso_protocol.training.audit import compared_slots, segments_to_check
 from gesso_protocol.training.audit import input_slots as training_slots
+from gesso_protocol.training.checkpoint import HEADER_ROOM_BYTES, NOTES_ROOM_BYTES
 from gesso_protocol.training.openings import MAX_OPENINGS_BYTES, RunOpenings
 from gesso_protocol.training.share import updates_of
 
@@ -38,6 +39,8 @@ class Question:
     """None where nothing is drawn: then only the whole trace is an answer."""
     large: bool = False
     share_bps: int = BPS
+    audited: bool = field(default=False, compare=False)
+    """Whether auditors or jurors have to ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class OpenedFile:
     blob: BlobRef
     size: int
     digest: bytes
+    kind: LeafKind
 
 
 def most_answered(spec: Spec) -> int:
@@ -88,4 +92,16 @@ def _training(asked: Question, spec: TrainLora, data: bytes) -> tuple[OpenedFile
         if not opened.complete:
             raise EncodingInvalid("the openings leave something out")
         files = [*compared_slots(checks, opened.layout.steps), Slot(LeafKind.FILE)]
-    return tuple(OpenedFile(*opened.file(slot)) for slot in files)
+    return tuple(OpenedFile(*opened.file(slot), slot.kind) for slot in files)
+
+
+def size_fault(files: Sequence[OpenedFile], most: int) -> str:
+    """Why files cannot have the sizes that their node says they have; nothing when they can. All checkpoints of a run
+    are of the same tensors, the adapter of some of them; no checkpoint has more than `most` bytes."""
+    states = [file.size for file in files if file.kind is LeafKind.CHECKPOINT]
+    smallest = min(states, default=most)
+    if max(states, default=0) > min(most, smallest) + HEADER_ROOM_BYTES:
+        return "a checkpoint is said to be larger than the run's others, or than any of its base"
+    if any(file.size > smallest + NOTES_ROOM_BYTES for file in files):
+        return "the adapter is said to be larger than a checkpoint"
+    return ""

@@ -16,11 +16,6 @@ from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.trace import Slot
 from gesso_protocol.training.openings import RunOpenings
 
-HEADER_ROOM_BYTES = 64 * 1024
-"""More than two honest headers of the same tensors can differ by."""
-NOTES_ROOM_BYTES = 4 << 20
-"""More than an adapter's file says beside its weights."""
-
 
 @dataclass(frozen=True)
 class RunFiles:

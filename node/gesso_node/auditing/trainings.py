@@ -19,7 +19,7 @@ from gesso_node.auditing.ask import Asker, NotOpenedError, Phase
 from gesso_node.auditing.assignment import RunAssignment
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.run_checks import adapter_fault, fault_in, own_state, shapes_of, start_fault
-from gesso_node.auditing.run_files import HEADER_ROOM_BYTES, NOTES_ROOM_BYTES, RunFiles
+from gesso_node.auditing.run_files import RunFiles
 from gesso_node.auditing.work import NO_PROJECTION, STORE_S, Finding
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE
 from gesso_node.executors.lora.port import Rerun, Revisited, RevisitJob, TrainingInputs
@@ -42,6 +42,7 @@ from gesso_protocol.training.audit import (
     input_slots,
     judge_segment,
 )
+from gesso_protocol.training.checkpoint import HEADER_ROOM_BYTES, NOTES_ROOM_BYTES
 from gesso_protocol.training.consistency import manifest_fault, opening_fault
 from gesso_protocol.training.openings import RunOpenings
 from gesso_protocol.training.share import share_fault

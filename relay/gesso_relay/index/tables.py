@@ -119,3 +119,14 @@ results = Table(
     Column("root", String(66), primary_key=True),
     Column("manifest", String(67), nullable=False),
 )
+
+# Not from the chain's log: which blobs answer a question to a node, for as long as `until` (Unix seconds). What was
+# proved against a root stays proved, and another fork's commit or draw is another question.
+openings = Table(
+    "openings",
+    metadata,
+    Column("question", String(64), primary_key=True),
+    Column("bundle", String(67), nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("until", BigInteger, nullable=False, index=True),
+)

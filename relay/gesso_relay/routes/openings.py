@@ -66,15 +66,16 @@ class OpeningRoutes:
     async def _question(self, task: TaskId, found: Document, phase: Phase) -> Question:
         node = Address(str(found["node"]))
         roots = Root.parse(str(found["result_root"])), Root.parse(str(found["trace_root"]))
-        drawn = await self._chain.drawn(task, node, roots)
-        done, fee = found.get("done_bps"), Terms.model_validate(found["terms"], strict=False).fee
+        terms, done = Terms.model_validate(found["terms"], strict=False), found.get("done_bps")
+        drawn = await self._chain.drawn(task, terms, node, roots)
         return Question(
             run=Run(self._chain.chain_id, self._board, task, node),
             trace_root=roots[1],
             phase=phase,
             challenge=None if drawn is None else drawn.challenge,
-            large=drawn is not None and fee >= drawn.large_fee,
+            large=drawn is not None and drawn.large,
             share_bps=BPS if done is None else int(str(done)),
+            audited=drawn is not None and drawn.audited,
         )
 
     async def _connected(self, transport: Transport, wallet: str) -> PeerId:

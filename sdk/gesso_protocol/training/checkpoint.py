@@ -19,6 +19,10 @@ from gesso_protocol.signing import typed_digest, typed_document
 
 MAX_STATE_BYTES = 8 * 1024**3
 _SMALL_BASE_BYTES = 32 * 1024**2
+HEADER_ROOM_BYTES = 64 * 1024
+"""More than two honest headers of the same tensors can differ by."""
+NOTES_ROOM_BYTES = 4 << 20
+"""More than an adapter's file says beside its weights."""
 _NAME = "Checkpoint"
 _FIELDS = (
     ("task", "bytes32"), ("state", "bytes32"), ("step", "uint256"), ("size", "uint256"), ("seed", "bytes32"),

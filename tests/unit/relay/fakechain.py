@@ -56,7 +56,7 @@ class FakeChain:
     async def params(self) -> BoardParams:
         return BoardParams(challenge_window_s=4, sortition_step_s=1, protocol_fee_bps=200, max_royalty_bps=3000)
 
-    async def drawn(self, task: TaskId, node: Address, roots: Roots) -> Drawn | None:
+    async def drawn(self, task: TaskId, terms: Terms, node: Address, roots: Roots) -> Drawn | None:
         return self.draws
 
     async def block_time(self, block: int) -> int:

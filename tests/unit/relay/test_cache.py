@@ -261,3 +261,22 @@ async def test_a_broken_chunk_list_is_made_anew(tmp_path: Path, damage: bytes) -
     assert await cache.chunk_list(ref) == BlobManifest.of(b"c" * 300)
     listed.write_bytes(b"no list")
     assert await cache.chunk_list(ref) == BlobManifest.of(b"c" * 300)
+
+
+async def test_a_blob_that_somebody_proved_is_not_another_s_to_remove(tmp_path: Path) -> None:
+    """A node answers with another node's openings, which prove nothing of its own."""
+    cache = BlobCache.open(tmp_path, quota_bytes=1 << 20, max_blob_bytes=1 << 20)
+    data, other = b"openings", b"what was here before"
+    ref, kept = BlobRef.of(data), BlobRef.of(other)
+    await cache.put(kept, len(other), one(other))
+    with cache.unproved(ref) as mine:
+        await cache.put(ref, len(data), one(data))
+        with cache.unproved(ref), cache.unproved(kept):
+            pass
+        assert cache.path(ref) is not None
+        mine.proved = True
+    assert None not in (cache.path(ref), cache.path(kept))
+    cache.drop(ref)
+    with cache.unproved(ref):
+        await cache.put(ref, len(data), one(data))
+    assert cache.path(ref) is None

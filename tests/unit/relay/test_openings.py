@@ -11,25 +11,31 @@ from typing import Any
 import anyio
 import pytest
 
+from gesso.transport.port import PeerId
 from gesso_protocol.audit.bundle import Leaf
 from gesso_protocol.audit.challenge import input_slots, steps_to_check
 from gesso_protocol.errors import RateLimited
 from gesso_protocol.hashing import sha256
 from gesso_protocol.ids import Address, BlobRef
+from gesso_protocol.manifest import FileEntry, ModelManifest
+from gesso_protocol.messages import BlobRequest
 from gesso_protocol.trace import LeafKind, Slot
 from gesso_protocol.training.audit import compared_slots, segments_to_check
 from gesso_protocol.training.audit import input_slots as training_slots
+from gesso_protocol.training.checkpoint import most_state_bytes
 from gesso_protocol.training.openings import RunLeaf
-from gesso_relay import openings
+from gesso_relay import mirror, proved
 from gesso_relay.chain import Drawn
+from gesso_relay.index import tables
 from gesso_relay.mirror import patience_s
+from gesso_relay.proofs import OpenedFile, size_fault
 
-from .fakechain import FakeChain
+from .fakechain import FakeChain, published
 from .running import Running, running
 from .traced import PICTURE, TRAINING, NodeDouble, Work, peers
 
 pytestmark = pytest.mark.anyio
-FIRST, SECOND = (Drawn(bytes([number]) * 32, 10**30) for number in (1, 2))
+FIRST, SECOND = (Drawn(bytes([number]) * 32, large=False, audited=True) for number in (1, 2))
 
 
 def drawn_slots(drawn: Drawn) -> tuple[Slot, ...]:
@@ -152,12 +158,41 @@ async def test_another_draw_is_another_question(tmp_path: Path) -> None:
 
 
 async def test_an_answer_is_forgotten_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openings, "LIFE_S", 0.0)
+    monkeypatch.setattr(proved, "LIFE_S", 0)
     node = picture()
     async with stage(tmp_path, node) as on:
         assert await on.ask(node) == await on.ask(node)
     assert node.asked["outputs"] == 2
     assert node.given[BlobRef.of(node.bundles["outputs"])] == 1
+
+
+async def test_what_was_proved_is_known_when_the_relay_starts_again(tmp_path: Path) -> None:
+    node, other = training(), picture(7, 41)
+    async with stage(tmp_path, node, other) as on:
+        told = [await on.ask(one, phase) for one in (node, other) for phase in ("inputs", "outputs")]
+    for one in (node, other):
+        one.bundles.clear()
+        one.work.blobs.clear()
+    async with stage(tmp_path, node, other) as on:
+        assert [await on.ask(one, phase) for one in (node, other) for phase in ("inputs", "outputs")] == told
+        on.chain.draws = SECOND  # another question
+        await on.ask(node, "inputs", 404)
+    async with stage(tmp_path, node, other) as on:
+        on.relay.relay._cache.drop(BlobRef.parse(told[0]["bundle"]))
+        await on.ask(node, "inputs", 404)
+        assert await on.ask(node, "outputs") == told[1]
+
+
+async def test_a_bounded_number_of_answers_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proved, "MAX_REMEMBERED", 2)
+    nodes = [picture(turn, 40 + turn) for turn in range(3)]
+    async with stage(tmp_path, *nodes) as on:
+        for _ in range(2):
+            for node in nodes:
+                await on.ask(node)
+        assert [node.asked["outputs"] for node in nodes].count(1) <= 2
+        async with on.relay.relay._queries._database.read() as db:
+            assert len((await db.execute(tables.openings.select())).all()) == 2
 
 
 async def test_nodes_that_do_not_answer_keep_no_other_from_being_asked(tmp_path: Path) -> None:
@@ -187,8 +222,11 @@ async def test_nodes_that_do_not_answer_keep_no_other_from_being_asked(tmp_path:
     assert len(replies) == 12
 
 
-async def test_questions_that_nothing_drew_leave_a_seat_of_their_node_to_auditors(tmp_path: Path) -> None:
-    """A stranger asks for other tasks of a slow node, again and again."""
+@pytest.mark.parametrize("draws", [None, replace(FIRST, audited=False)], ids=["undrawn", "not-picked"])
+async def test_questions_that_nothing_drew_leave_a_seat_of_their_node_to_auditors(
+    tmp_path: Path, draws: Drawn | None
+) -> None:
+    """A stranger asks for other tasks of a slow node, again and again; two that it ordered a moment ago, say."""
     tasks = [picture(turn, 40) for turn in range(1, 4)]
     for node in tasks[1:]:
         node.answers, node.asked = tasks[0].answers, tasks[0].asked
@@ -200,7 +238,7 @@ async def test_questions_that_nothing_drew_leave_a_seat_of_their_node_to_auditor
             reply = await on.relay.client.get(path, headers={"X-Forwarded-For": client}, timeout=30)
             found.append(reply.status_code)
 
-        on.chain.draws = None
+        on.chain.draws = draws
         async with anyio.create_task_group() as group:
             for number, node in enumerate(tasks[:2]):
                 group.start_soon(ask, node, f"10.0.0.{number}")
@@ -282,6 +320,63 @@ async def test_files_that_fill_their_room_keep_no_bundle_out_and_no_node_fills_i
 def test_large_files_come_faster_than_small_ones_or_not_at_all() -> None:
     assert patience_s(0) < patience_s(1 << 20) == 34
     assert patience_s(2 << 30) < 2300  # two gigabytes at a quarter of a megabyte a second would take two hours
+
+
+def test_files_have_the_sizes_that_a_run_can_have() -> None:
+    def files(adapter: int, *states: int) -> list[OpenedFile]:
+        sized = [*((size, LeafKind.CHECKPOINT) for size in states), (adapter, LeafKind.FILE)]
+        return [OpenedFile(BlobRef(bytes(32)), size, b"", kind) for size, kind in sized]
+
+    gigabyte = 1 << 30
+    assert not size_fault(files(gigabyte // 3, gigabyte, gigabyte + 100), gigabyte + 1)
+    assert not size_fault([], gigabyte)
+    assert "larger" in size_fault(files(0, gigabyte), gigabyte // 2)  # a base of its size has no such LoRAs
+    assert "larger" in size_fault(files(0, 100, gigabyte, 100), gigabyte)
+    assert "adapter" in size_fault(files(gigabyte, 100, 100), gigabyte)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_files_that_are_too_large_for_a_training_s_base_are_not_fetched(tmp_path: Path, *, known: bool) -> None:
+    """The base's own size is known from the manifest that its listing names, where somebody has given us that."""
+    node = training()
+    weights = FileEntry(path="unet.safetensors", size=1 << 20, blob=BlobRef.of(b"weights"))
+    base = ModelManifest(name="gesso-tiny", version=1, kind="base", licence="MIT", files=(weights,))
+    states = {slot: leaf for slot, leaf in node.work.leaves.items() if slot.kind is LeafKind.CHECKPOINT}
+    huge = most_state_bytes(base.size) + (1 << 20)
+    told = {slot: replace(leaf, size=huge) for slot, leaf in states.items()}
+    node.bundles["outputs"] = node.work.opened(changed=told)
+    async with stage(tmp_path, node, blob_quota_bytes=512 << 30) as on:
+        listed = published(1, "gesso-tiny", 1).model_copy(update={"manifest": base.ref})
+        on.chain.mine([listed])
+        await on.relay.indexed()
+        if known:
+            await on.relay.client.put(f"/v1/blobs/{base.ref.value.hex()}", content=base.encode())
+        await on.ask(node)
+        assert sum(node.given[leaf.blob] for leaf in states.values()) == (0 if known else 1)
+
+
+async def test_a_node_that_trickles_files_loses_its_room_at_once_and_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "PATIENCE_S", 0.2)
+    node = training()
+    gives, asked = node.gives, []
+
+    async def trickle(peer: PeerId, data: bytes) -> bytes:
+        wanted = BlobRequest.decode(data)
+        if wanted.blob in {leaf.blob for leaf in node.work.leaves.values()} and wanted.length:
+            asked.append(wanted.blob)
+            await anyio.sleep_forever()
+        return await gives(peer, data)
+
+    monkeypatch.setattr(node, "gives", trickle)
+    async with stage(tmp_path, node) as on:
+        kept = on.relay.relay._mirror
+        assert kept is not None
+        await on.ask(node)
+        await until(lambda: not kept._room._taken and not kept._visits)
+        await on.ask(node, "inputs")
+        assert len(asked) == 1
 
 
 async def test_files_that_openings_of_a_training_name_are_kept_for_whom_the_node_does_not_serve(tmp_path: Path) -> None:
