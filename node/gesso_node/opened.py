@@ -14,9 +14,9 @@ from gesso_node.backup import TraceSecrets
 from gesso_node.journal import Entry, Journal
 from gesso_node.opened_run import INLINE, OwnRun
 from gesso_node.run_backup import RunBackup
-from gesso_node.trace import RecordedTrace
+from gesso_node.trace import INDEX_FILE, RecordedTrace
 from gesso_protocol.audit.bundle import Form, Leaf, open_leaf
-from gesso_protocol.errors import ExecutorCrashed, GessoError
+from gesso_protocol.errors import EncodingInvalid, ExecutorCrashed, GessoError
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.trace import Binding, LeafKind, Slot, trace_root
@@ -46,14 +46,26 @@ class Own:
         return self.entry.spec
 
     def leaves(self, slots: Sequence[Slot]) -> list[Leaf]:
-        """Open these leaves: bytes from the disk, salts from the secret. Blocks."""
+        """Open these leaves: bytes from the disk, salts from the secret. Blocks. Raises ExecutorCrashed."""
         return [self._leaf(slot) for slot in slots]
 
     def _leaf(self, slot: Slot) -> Leaf:
         entry = self.trace.entries[slot]
         form = _FORMS.get(slot.kind, Form.FP32)
-        data = b"" if form is Form.BARE else self.trace.bytes_of(slot)
-        return open_leaf(self.binding, slot, data, entry.shape, form, bytes.fromhex(entry.digest))
+        try:
+            data = b"" if form is Form.BARE else self.trace.bytes_of(slot)
+            leaf = open_leaf(self.binding, slot, data, entry.shape, form, bytes.fromhex(entry.digest))
+        except (OSError, EncodingInvalid) as error:
+            raise self._damaged(slot) from error
+        if leaf.digest.hex() != entry.digest:
+            raise self._damaged(slot)
+        return leaf
+
+    def _damaged(self, slot: Slot) -> ExecutorCrashed:
+        """Openings with bytes that were not committed would prove nothing, and cost us what a fraud costs."""
+        if self.entry.result is not None and self.entry.result.trace_backup is not None:
+            (self.trace.folder / INDEX_FILE).unlink(missing_ok=True)  # asked again, it comes from the backup
+        return ExecutorCrashed(f"{slot.kind.value} {slot.step} is not what was committed any more")
 
 
 _FORMS = {LeafKind.MANIFEST: Form.PLAIN, LeafKind.FILE: Form.BARE, LeafKind.RGB: Form.UINT8}

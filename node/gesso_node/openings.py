@@ -19,13 +19,13 @@ import anyio.to_thread
 import structlog
 
 from gesso.transport.port import PeerId, Rate, Transport
+from gesso_node.at_hand import AtHand
 from gesso_node.auditing.rights import Inputs, Right, Rights, picture_inputs
 from gesso_node.handed import Handed
 from gesso_node.journal import Entry
 from gesso_node.opened import Own, OwnTraces
 from gesso_node.opened_run import INLINE, OwnRun
 from gesso_node.turns import MAX_ASKED, Turns
-from gesso_protocol import merkle
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.errors import BlobMissing, GessoError
 from gesso_protocol.ids import BlobRef, TaskId
@@ -39,7 +39,7 @@ from gesso_protocol.messages import (
     OpenRequest,
     encode_blob_reply,
 )
-from gesso_protocol.spec import TextToImage, TrainLora
+from gesso_protocol.spec import TextToImage
 from gesso_protocol.trace import Slot
 
 log = structlog.get_logger("gesso.node.openings")
@@ -74,6 +74,7 @@ class Openings:
         self._turns = turns or Turns(rights.registered, rights.remembered)
         self._withhold = withhold
         self._bundles: OrderedDict[_Key, BlobRef] = OrderedDict()
+        self._at_hand = AtHand(own, handed)
         self._inputs_of: OrderedDict[tuple[TaskId, bytes], tuple[Slot, ...]] = OrderedDict()
 
     def serve(self, transport: Transport) -> None:
@@ -133,9 +134,8 @@ class Openings:
         async def slots(drawn: bytes, _: bool) -> tuple[Slot, ...]:
             known = self._inputs_of.get((entry.task, drawn))
             if known is None:
-                own = await self._own.read_run(entry)
-                if own is None:
-                    return ()
+                own = await self._at_hand.trace(entry)
+                assert isinstance(own, OwnRun)
                 known = _remember(self._inputs_of, (entry.task, drawn), own.inputs(drawn))
             return known
 
@@ -171,14 +171,18 @@ class Openings:
             return found if found is not None and await self._local.has(found) else None
 
         async def made() -> BlobRef:
-            own = await self._read(entry)
+            own = await self._at_hand.trace(entry)
             slots = _slots(own, allowed)
-            if isinstance(own, OwnRun):
-                files = slots if allowed.slots is not None else own.looked_into(allowed.challenge)
-                await self._own.bring(own, files)
-                data = await own.encoded(slots, files, self._handed)
-            else:
-                data = await anyio.to_thread.run_sync(_encoded, own, slots)
+            try:
+                if isinstance(own, OwnRun):
+                    files = slots if allowed.slots is not None else own.looked_into(allowed.challenge)
+                    await self._own.bring(own, files)
+                    data = await own.encoded(slots, files, self._handed)
+                else:
+                    data = await anyio.to_thread.run_sync(_encoded, own, slots)
+            except GessoError:
+                self._at_hand.forget(entry)
+                raise
             return _remember(self._bundles, key, await self._handed.bundle(own.trace.folder, data))
 
         at_hand = await known()
@@ -187,42 +191,43 @@ class Openings:
     async def _singly(
         self, peer: PeerId, wanted: OpenRequest, entry: Entry, allowed: Right
     ) -> tuple[Opening, ...] | None:
-        async def made() -> tuple[Opening, ...] | None:
-            own = await self._read(entry)
-            slots = _slots(own, allowed)
-            if isinstance(own, OwnRun):
-                looked = slots if allowed.slots is not None else own.looked_into(allowed.challenge)
-                slots = tuple(slot for slot in slots if slot.kind in INLINE or slot in looked)
-            at = {own.trace.layout.position(slot): slot for slot in slots}
-            many = isinstance(own, OwnRun) and len(wanted.positions) > MAX_FILES_ASKED
-            if many or not set(wanted.positions) <= set(at):
+        async def known() -> tuple[Opening, ...] | None:
+            own = self._at_hand.known(entry)
+            chosen = None if own is None else _chosen(own, wanted, allowed)
+            if chosen is None:
                 return None
-            if isinstance(own, OwnRun):
-                await self._own.bring(own, [at[position] for position in wanted.positions])
-            return tuple([await self._one(own, position, at[position]) for position in wanted.positions])
+            found = [await self._at_hand.opened(entry, position) for position in chosen]
+            whole = tuple(one for one in found if one is not None)
+            return whole if len(whole) == len(found) else None
 
-        async def unknown() -> None:
-            return None
+        async def made() -> tuple[Opening, ...] | None:
+            own = await self._at_hand.trace(entry)
+            chosen = _chosen(own, wanted, allowed)
+            if chosen is None:
+                return None
+            try:
+                if isinstance(own, OwnRun):
+                    await self._own.bring(own, chosen.values())
+                return tuple([await self._at_hand.open(entry, *one) for one in chosen.items()])
+            except GessoError:
+                self._at_hand.forget(entry)
+                raise
 
-        return await self._turns.build(peer, entry.task, unknown, made)
+        at_hand = await known()
+        return at_hand if at_hand is not None else await self._turns.build(peer, entry.task, known, made)
 
-    async def _read(self, entry: Entry) -> Own | OwnRun:
-        own = await (self._own.read_run if isinstance(entry.spec, TrainLora) else self._own.read)(entry)
-        if own is None:
-            raise BlobMissing("nothing opens the committed root")
-        return own
 
-    async def _one(self, own: Own | OwnRun, position: int, slot: Slot) -> Opening:
-        if isinstance(own, OwnRun):
-            found = await own.leaf(slot, self._handed)
-            blob = await self._handed.leaf(own.trace.folder, found.data) if found.data else found.blob
-            digest, salt = found.digest, found.salt
-        else:
-            (leaf,) = await anyio.to_thread.run_sync(own.leaves, (slot,))
-            blob = await self._handed.leaf(own.trace.folder, bytes(leaf.data)) if leaf.data else None
-            digest, salt = leaf.digest, leaf.salt
-        proof = tuple(step.hex() for step in merkle.proof(own.tree, position))
-        return Opening(position=position, digest=digest.hex(), salt=salt.hex(), proof=proof, blob=blob)
+def _chosen(own: Own | OwnRun, wanted: OpenRequest, allowed: Right) -> dict[int, Slot] | None:
+    """The leaves that are asked for, by position; None where one of them is not opened, or too many files are."""
+    slots = _slots(own, allowed)
+    if isinstance(own, OwnRun):
+        looked = slots if allowed.slots is not None else own.looked_into(allowed.challenge)
+        slots = tuple(slot for slot in slots if slot.kind in INLINE or slot in looked)
+    at = {own.trace.layout.position(slot): slot for slot in slots}
+    many = isinstance(own, OwnRun) and len(wanted.positions) > MAX_FILES_ASKED
+    if many or not set(wanted.positions) <= set(at):
+        return None
+    return {position: at[position] for position in wanted.positions}
 
 
 def _slots(own: Own | OwnRun, allowed: Right) -> tuple[Slot, ...]:

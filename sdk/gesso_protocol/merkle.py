@@ -29,15 +29,19 @@ def depth(count: int) -> int:
 
 def root(leaves: Sequence[bytes]) -> Root:
     """Root over 32-byte leaves."""
-    return Root(_levels(leaves)[-1][0])
+    return Root(levels(leaves)[-1][0])
 
 
 def proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """Sibling nodes from leaf `index` up to just below the root."""
-    levels = _levels(leaves)
     if not 0 <= index < len(leaves):
         raise EncodingInvalid("there is no such leaf")
-    return tuple(level[(index >> height) ^ 1] for height, level in enumerate(levels[:-1]))
+    return way(levels(leaves), index)
+
+
+def way(nodes: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
+    """The same in the `levels` of a tree, for whoever needs several proofs."""
+    return tuple(level[(index >> height) ^ 1] for height, level in enumerate(nodes[:-1]))
 
 
 def verify(expected: Root, leaf: bytes, index: int, siblings: Sequence[bytes]) -> bool:
@@ -56,7 +60,7 @@ def verify(expected: Root, leaf: bytes, index: int, siblings: Sequence[bytes]) -
     return node == expected.value
 
 
-def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
     height = depth(len(leaves))
     if any(len(leaf) != 32 for leaf in leaves):
         raise EncodingInvalid("a leaf has 32 bytes")

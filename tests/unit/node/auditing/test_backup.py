@@ -21,6 +21,7 @@ from gesso_node.trace import BYTES_FILE, INDEX_FILE, RecordedTrace
 from gesso_protocol.errors import BlobCorrupt, ExecutorCrashed
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.result import ResultManifest
 from gesso_protocol.trace import LeafKind, Slot, trace_root
 
 from .runs import TASK as RUN_TASK
@@ -46,6 +47,32 @@ async def test_a_trace_comes_back_as_it_was_and_shows_nothing_of_itself(tmp_path
     assert tuple(again.leaves(sold.own.binding)) == sold.own.tree
     for name in (BYTES_FILE, INDEX_FILE):
         assert (tmp_path / "back" / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["bent", "cut", "gone"])
+async def test_tensors_that_the_disk_broke_are_not_opened_and_come_from_the_backup(tmp_path: Path, damage: str) -> None:
+    """Opened as they are they would prove nothing, and cost the node what a fraud costs."""
+    sold = await sell(tmp_path)
+    folder, blobs, secrets = sold.own.trace.folder, LocalBlobs(tmp_path / "blobs"), TraceSecrets(bytes(32))
+    bound, terms, tensors = sold.own.binding, sold.assignment.filing.terms, folder / BYTES_FILE
+    copy = await backup.store(blobs, folder, bound.task, secrets.backup_key(bound.task))
+    result = ResultManifest.model_construct(trace_backup=copy)
+    entry = Entry(bound.task, terms, 0, 0, SPEC, result=result, trace_root=trace_root(sold.own.tree),
+                  secret=bound.secret)  # fmt: skip
+    traces = OwnTraces(None, blobs, lambda _: folder, secrets, chain_id=bound.chain_id, board=bound.board,  # type: ignore[arg-type]
+                       node=bound.node)  # fmt: skip
+    own = await traces.read(entry)
+    assert own is not None
+    slots = tuple(own.trace.layout.slots())
+    whole, data = own.leaves(slots), tensors.read_bytes()
+    tensors.write_bytes(data[:-9] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    if damage == "gone":
+        tensors.unlink()
+    with pytest.raises(ExecutorCrashed, match="not what was committed"):
+        own.leaves(slots)
+    back = await traces.read(entry)
+    assert back is not None
+    assert back.leaves(slots) == whole
 
 
 async def test_other_wallets_tasks_and_bytes_are_typed_errors(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from gesso.transport.binding import peer_id_bytes
 from gesso.transport.exchange import Reply, Serving, Status, answer
 from gesso.transport.keys import NodeKey
 from gesso.transport.port import PeerId
+from gesso_node import at_hand
 from gesso_node.auditing.rights import Rights
 from gesso_node.handed import Handed, handed
 from gesso_node.journal import Entry
@@ -33,6 +34,7 @@ from gesso_node.turns import (
     MAX_STRANGERS_A_TASK,
     Turns,
 )
+from gesso_protocol import merkle
 from gesso_protocol.audit.challenge import challenge
 from gesso_protocol.errors import RateLimited
 from gesso_protocol.hashing import keccak256
@@ -158,6 +160,58 @@ async def test_a_bundle_is_put_together_once_for_all_who_ask(tmp_path: Path) -> 
     assert {reply.status for reply in replies} == {"ok"}
     assert len({reply.bundle for reply in replies}) == 1
     assert node.own.reads[TASK] == 1
+
+
+async def test_single_leaves_are_opened_once_for_all_who_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free names ask for one leaf after the other: each must cost a look-up, not the whole trace."""
+    hashed = Counter[int]()
+    real = merkle.levels
+    monkeypatch.setattr(merkle, "levels", lambda leaves: hashed.update([len(leaves)]) or real(leaves))
+    async with stand(tmp_path) as node:
+        node.chain.state = TaskState.SETTLED
+        hashed.clear()
+        kinds = (LeafKind.LOSSES, LeafKind.MANIFEST, LeafKind.FILE)
+        slots = [slot for slot in node.own.run.own.trace.layout.slots() if slot.kind in kinds]
+        first = [await node.ask(asker, positions=node.at([slot])) for asker, slot in enumerate(slots)]
+        assert {reply.status for reply in first} == {"ok"}
+        again = [await node.ask(50 + asker, positions=node.at([slot])) for asker, slot in enumerate(slots)]
+        assert again == first
+        assert (node.own.reads[TASK], hashed.total()) == (1, 1)
+        for reply, slot in zip(first, slots, strict=True):
+            (one,) = reply.openings
+            leaf = node.own.run.own.tree[one.position]
+            proof = [bytes.fromhex(step) for step in one.proof]
+            assert reply.trace_root is not None
+            assert merkle.verify(reply.trace_root, leaf, *node.at([slot]), proof)
+        blob = first[0].openings[0].blob
+        assert blob is not None
+        node.blobs.remove(blob)  # it left with the trace's other blobs: it is made anew
+        assert await node.ask(positions=node.at(slots[:1])) == first[0]
+        assert blob in node.stored()
+
+
+async def test_a_trace_at_hand_is_let_go_when_the_disk_has_another(tmp_path: Path) -> None:
+    async with stand(tmp_path) as node:
+        node.chain.state = TaskState.SETTLED
+        losses = [slot for slot in node.own.run.own.trace.layout.slots() if slot.kind is LeafKind.LOSSES]
+        assert (await node.ask(positions=node.at(losses[:1]))).status == "ok"
+        path = node.own.run.own.trace.path(losses[1])
+        assert path is not None
+        path.write_bytes(b"\x00" * 8)
+        assert (await node.ask(positions=node.at(losses[1:2]))).status == "busy"
+        assert (await node.ask(positions=node.at(losses[2:3]))).status == "ok"
+        assert node.own.reads[TASK] == 2
+
+
+async def test_traces_at_hand_are_bounded_by_their_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stand(tmp_path) as node:
+        node.chain.state = TaskState.SETTLED
+        monkeypatch.setattr(at_hand, "MAX_LEAVES", 2 * len(node.own.run.own.tree))
+        losses = node.at([Slot(LeafKind.LOSSES)])
+        tasks = [TaskId(bytes([number]) * 32) for number in range(1, 5)]
+        for task in tasks:
+            assert (await node.ask(task=task, positions=losses)).status == "ok"
+        assert len(node.openings._at_hand._read) == 2
 
 
 async def test_strangers_keep_no_auditor_from_being_answered(tmp_path: Path) -> None:
