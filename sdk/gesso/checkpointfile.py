@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from gesso.tensorfile import TensorFile, open_tensors, write_tensors
 from gesso_protocol.errors import ModelInvalid
-from gesso_protocol.hashing import sha256
 from gesso_protocol.training.checkpoint import MAX_STATE_BYTES
 
 Array = NDArray[np.float32]
@@ -42,8 +41,8 @@ class State:
         return all(bool(np.isfinite(array).all()) for part in parts for array in part.values())
 
 
-def write_state(path: Path, state: State) -> bytes:
-    """Write the file, whole or not at all; returns its SHA-256."""
+def write_state(path: Path, state: State) -> None:
+    """Write the file, whole or not at all."""
     parts = zip(_PARTS, (state.weights, state.first, state.second), strict=True)
     rows = [
         (f"{part}/{name}", "F32", array.shape, np.ascontiguousarray(array, dtype="<f4").tobytes())
@@ -51,7 +50,6 @@ def write_state(path: Path, state: State) -> bytes:
         for name, array in sorted(arrays.items())
     ]
     write_tensors(path, rows, {"format": "gesso/checkpoint/1", "step": str(state.step)})
-    return sha256(path.read_bytes())
 
 
 def read_state(path: Path, shapes: Shapes | None = None, *, step: int | None = None) -> State:

@@ -191,5 +191,7 @@ def _tensor(name: str, entry: object, start: int) -> TensorInfo:
 def _naturals(value: object, most: int) -> tuple[int, ...] | None:
     if not isinstance(value, list) or len(value) > most:
         return None
-    fine = all(isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**48 for item in value)
-    return tuple(value) if fine else None
+    for item in value:
+        if type(item) is not int or not 0 <= item < 2**48:  # true and false are no numbers here
+            return None
+    return tuple(value)

@@ -6,7 +6,9 @@ do exactly what `StableDiffusionPipeline` does in its loop (a test holds that to
 
 from __future__ import annotations
 
+import copy
 import functools
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -97,10 +99,18 @@ class Denoiser:
 
 
 def make_scheduler(config: dict[str, Any], name: str, dtype: torch.dtype) -> Any:
-    """The scheduler of a job, computing in fp32 whatever the weights are."""
-    kind, changes = SCHEDULERS[name]
-    scheduler = kind.from_config(config, clip_sample=config.get("clip_sample", False), **changes)
+    """The scheduler of a job, computing in fp32 whatever the weights are. Nobody else has this one."""
+    scheduler = copy.deepcopy(_unused_scheduler(json.dumps(config), name))
     return scheduler if dtype == torch.float32 else _in_fp32(scheduler, dtype)
+
+
+@functools.lru_cache(maxsize=16)
+def _unused_scheduler(config: str, name: str) -> Any:
+    """Made once: the library looks through the signatures of all related classes, which takes as long as a small
+    model's text encoder."""
+    kind, changes = SCHEDULERS[name]
+    fields = json.loads(config)
+    return kind.from_config(fields, clip_sample=fields.get("clip_sample", False), **changes)
 
 
 def _in_fp32(scheduler: Any, dtype: torch.dtype) -> Any:

@@ -16,7 +16,7 @@ diffusers: Any = pytest.importorskip("diffusers")
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from gesso_node.executors.denoiser import SCHEDULERS  # noqa: E402
+from gesso_node.executors.denoiser import SCHEDULERS, make_scheduler  # noqa: E402
 from gesso_node.executors.diffusers import DiffusersEngine, DiffusersOptions  # noqa: E402
 from gesso_node.executors.engine import EngineJob, EngineResult  # noqa: E402
 from gesso_node.executors.folder import check_model_folder  # noqa: E402
@@ -129,6 +129,20 @@ def replay_job(job: Job, trace: RecordedTrace, steps: range, **changes: Any) -> 
     last = trace.bytes_of(Slot(LeafKind.LATENT, 0, job.spec.steps - 1))
     checks = tuple(ReplayCheck(0, step, before(step)) for step in steps)
     return ReplayJob(job.spec, job.model_dir, job.manifest, checks, decode=((0, last),), **changes)
+
+
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+def test_what_a_picture_does_to_its_scheduler_is_not_seen_by_the_next(sample_model: Path, scheduler: str) -> None:
+    kind, changes = SCHEDULERS[scheduler]
+    config = dict(kind.load_config(str(sample_model / "scheduler")))
+    used = make_scheduler(config, scheduler, torch.float32)
+    used.set_timesteps(3)
+    used.step(torch.ones(1, 4, 2, 2), used.timesteps[0], torch.ones(1, 4, 2, 2))
+    used.betas.zero_()
+    fresh, bare = make_scheduler(config, scheduler, torch.float32), kind.from_config(config, **changes)
+    assert {name: str(value) for name, value in vars(fresh).items() if name != "_internal_dict"} == {
+        name: str(value) for name, value in vars(bare).items() if name != "_internal_dict"
+    }
 
 
 @pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))

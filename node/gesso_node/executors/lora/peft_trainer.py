@@ -55,6 +55,8 @@ class PeftTrainer:
         with from_requester():
             _check_resolution(pipe, pictures)
         self._latents = self._encode(pictures)
+        texts = sorted({"", *(sample.caption for sample in self._samples), *spec.prior_prompts})
+        self._tokens = dict(zip(texts, self._tokenised(texts), strict=True))
         with from_requester():
             self._network = Network(pipe, spec)
         try:
@@ -201,7 +203,8 @@ class PeftTrainer:
         if not fresh and self._words:
             return torch.stack([self._words[caption] for caption in captions])
         with self._autocast():
-            output: torch.Tensor = self._pipe.text_encoder(self._tokens(captions))[0]
+            tokens = torch.stack([self._tokens[caption] for caption in captions])
+            output: torch.Tensor = self._pipe.text_encoder(tokens)[0]
         return output.float()
 
     @torch.no_grad()
@@ -209,13 +212,12 @@ class PeftTrainer:
         """Embeddings of every text, when the text encoder does not learn."""
         if self._spec.text_encoder:
             return {}
-        texts = sorted({"", *(sample.caption for sample in self._samples), *self._spec.prior_prompts})
-        return {text: self._embed([text], fresh=True)[0] for text in texts}
+        return {text: self._embed([text], fresh=True)[0] for text in self._tokens}
 
-    def _tokens(self, captions: Sequence[str]) -> torch.Tensor:
+    def _tokenised(self, texts: Sequence[str]) -> torch.Tensor:
         tokenizer = self._pipe.tokenizer
         found = tokenizer(
-            list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
+            list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
             return_tensors="pt",
         )  # fmt: skip
         tokens: torch.Tensor = found.input_ids.to(self._device)

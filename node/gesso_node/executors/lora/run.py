@@ -20,7 +20,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gesso.checkpointfile import read_state, write_state
+from gesso.checkpointfile import State, read_state, write_state
 from gesso_node.executors.lora.fault import InputInvalid, from_requester
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
 from gesso_node.executors.lora.runfolder import (
@@ -65,10 +65,11 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
     provenance = _provenance(inputs, task)  # what cannot be named in the end is not begun
     out_dir.mkdir(parents=True, exist_ok=True)
     number, losses = _resume(trainer, inputs, out_dir)
-    stopped = ""
+    stopped, state = "", trainer.state(spec.first_step + len(losses))
     for segment in segments(spec)[number:]:
         stopped = wish_to_stop(out_dir) if losses else ""
-        stopped = stopped or _segment(trainer, spec, segment, out_dir, losses, emit)
+        if not stopped:
+            stopped, state = _segment(trainer, spec, segment, state, out_dir, losses, emit)
         if stopped:
             break
     if not losses:
@@ -132,30 +133,37 @@ def weigh(trainer: Trainer, state: Path, draws: Sequence[int]) -> tuple[float, f
 
 
 def _segment(
-    trainer: Trainer, spec: TrainLora, segment: Segment, folder: Path, losses: list[float], emit: EmitTraining
-) -> str:
-    """Run one segment and leave its checkpoint; returns why the run stops early, or nothing."""
-    before = trainer.state(segment.first)
+    trainer: Trainer,
+    spec: TrainLora,
+    segment: Segment,
+    before: State,
+    folder: Path,
+    losses: list[float],
+    emit: EmitTraining,
+) -> tuple[str, State]:
+    """Run one segment from `before` and leave its checkpoint; returns why the run stops early, or nothing, and where it
+    stands."""
     own: list[float] = []
+    after = before
     for step in range(segment.first, segment.last):
         loss = trainer.update(step)
         if not math.isfinite(loss):
             # What was learnt before the last checkpoint stands, is handed over and is paid for.
             trainer.restore(before)
-            return f"the loss was not a number in update {step + 1}"
+            return f"the loss was not a number in update {step + 1}", before
         own.append(loss)
         last = step + 1 == segment.last
         if last:
             after = trainer.state(segment.last)
             if not after.finite:
                 trainer.restore(before)
-                return f"a weight was not a number after update {step + 1}"
+                return f"a weight was not a number after update {step + 1}", before
             losses_file(folder, segment.number).write_bytes(struct.pack(f"<{len(own)}d", *own))
             write_state(checkpoint_file(folder, segment.number + 1), after)
             losses += own
         emit(TrainingStep(step + 1, spec.steps, loss, checkpoint=last))
         _maybe_sample(trainer, spec, step + 1, loss, emit)
-    return ""
+    return "", after
 
 
 def _maybe_sample(trainer: Trainer, spec: TrainLora, done: int, loss: float, emit: EmitTraining) -> None:
