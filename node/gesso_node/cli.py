@@ -85,7 +85,10 @@ def init(
     _write_secret(folder / "wallet.password", password + "\n")
     config.write_text(json.dumps(document, indent=2) + "\n")
     common.out.result({"name": name, "wallet": str(wallet.address), "config": str(config)})
-    common.out.hint(f"gesso node run {name}", f"first send gas money and {stake} fee tokens to {wallet.address}")
+    if network.name == "devnet":
+        common.out.hint(f"gesso devnet fund {wallet.address} --tokens {stake}", f"then: gesso node run {name}")
+    else:
+        common.out.hint(f"gesso node run {name}", f"first send gas money and {stake} fee tokens to {wallet.address}")
 
 
 def run(name: str = DEFAULT_NAME, /, *, config: Path | None = None) -> int:

@@ -226,7 +226,8 @@ class AsyncTask:
     def _after_the_claim(self, state: TaskState) -> str:
         if state is TaskState.CLAIMED and self.terms.kind == TaskKind.TRAIN_LORA:
             return f"a training can be stopped early: gesso task stop {self.id}"
-        return f"follow it: gesso task watch {self.id}"
+        over = state in (TaskState.SETTLED, TaskState.CANCELLED, TaskState.EXPIRED)
+        return f"see how it ended: gesso task show {self.id}" if over else f"follow it: gesso task watch {self.id}"
 
     async def stop(self) -> TxReceipt:
         """Ask the node to stop a training early and to commit what it has: it is paid for that part, the rest of the

@@ -80,7 +80,7 @@ def open_tensors(path: Path, *, max_bytes: int) -> TensorFile:
             length = _header_length(path.name, head, size)
             raw = file.read(length)
     except OSError as error:
-        raise FileUnreadable(f"{path.name} cannot be read: {error.strerror}") from error
+        raise FileUnreadable(f"{path.name} cannot be read: {error.strerror}", hint="check its path") from error
     header = _parse(path.name, raw)
     metadata = _metadata(path.name, header.pop("__metadata__", {}))
     return TensorFile(path, _tensors(path.name, header, 8 + length, size), metadata)
@@ -92,7 +92,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as file:
             yield file
     except OSError as error:
-        raise FileUnreadable(f"{path.name} cannot be read: {error.strerror}") from error
+        raise FileUnreadable(f"{path.name} cannot be read: {error.strerror}", hint="check its path") from error
 
 
 def _bytes_of(file: IO[bytes], path: str, name: str, info: TensorInfo) -> bytes:

@@ -17,7 +17,7 @@ from gesso.cli.inputs import MaybeWhole, Whole, account, whole
 from gesso.cli.output import Common
 from gesso.settings import home_folder
 from gesso_devnet import controls
-from gesso_devnet.stack import ExecutorChoice, Stack, StackSettings, StackState
+from gesso_devnet.stack import ExecutorChoice, Stack, StackState, wanted_stack
 from gesso_protocol.errors import ConfigError
 from gesso_protocol.money import parse_amount
 
@@ -64,7 +64,7 @@ async def up(
             return
         choose_cheat(cheat)
     stack = Stack(home_folder())
-    settings = StackSettings(
+    settings = wanted_stack(
         nodes=nodes,
         watchers=watchers if watchers is not None else 3 if cheat else 0,
         cheat=cheat,
@@ -111,7 +111,7 @@ async def status(*, common: Common | None = None) -> None:
         async with Chain.open(chain) as opened:
             block, weight = await opened.block_number(), await opened.total_weight()
         common.out.say(
-            f"{state.chain} chain at block {block} · {weight} active nodes · relay {state.network.relay_url}"
+            f"{state.chain} chain at block {block} · weight of all nodes {weight} · relay {state.network.relay_url}"
         )
 
 
@@ -138,6 +138,8 @@ async def logs(
     if actor and actor not in known:
         there = f"there are: {', '.join(known)}" if known else "start a devnet: gesso devnet up"
         raise ConfigError(f"no actor named {actor!r} has a log", hint=there)
+    if not known:
+        raise ConfigError("nothing has a log yet", hint="start a devnet: gesso devnet up")
     names = [actor] if actor else known
     positions = {name: _print_tail(stack.supervisor.log_of(name), name, lines) for name in names}
     while follow:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from gesso_devnet import ledger
 from gesso_devnet.cheats import LORA, choose_cheat
 from gesso_devnet.fraud import audit_document, commit_fraud, name_of, print_verdict
 from gesso_devnet.lesson import give_lesson, lesson_document, print_lesson
-from gesso_devnet.stack import NETWORK, Stack, StackSettings, StackState
+from gesso_devnet.stack import NETWORK, Stack, StackState, wanted_stack
 from gesso_devnet.stray_lora import write_stray_lora
 from gesso_node.executors.cheats import CHEATS
 from gesso_protocol.errors import GessoError
@@ -248,7 +249,7 @@ async def play(options: argparse.Namespace, home: Path, out: Output) -> dict[str
     began = time.monotonic()
     if options.cheat is not None:
         choose_cheat(options.cheat)
-    settings = StackSettings(
+    settings = wanted_stack(
         nodes=options.nodes,
         watchers=(3 if options.cheat else 0) if options.watchers is None else options.watchers,
         cheat=options.cheat,
@@ -264,11 +265,23 @@ async def play(options: argparse.Namespace, home: Path, out: Output) -> dict[str
         stack.down()
         raise
     if options.keep:
-        out.say(f"\nthe network stays up; stop it with: GESSO_HOME={home} gesso devnet down")
+        out.say(f"\nthe network stays up; look at it: {state.network.relay_url}")
+        program = gesso_program()
+        out.say(f'use it:  {program} generate "a yellow ring on a blue background" -o ring.png')
+        out.say(f"stop it: {program} devnet down")
     else:
         stopped = stack.down()
         out.say(f"\nstopped {', '.join(stopped)}")
     return document
+
+
+def gesso_program() -> str:
+    """How the program is called from here: by its name where a shell finds it, else by its path."""
+    beside = Path(sys.executable).with_name("gesso")
+    found = shutil.which("gesso")
+    if found is not None and Path(found).samefile(beside):
+        return "gesso"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

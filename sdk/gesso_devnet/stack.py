@@ -25,7 +25,7 @@ from gesso.chain.chain import Chain
 from gesso.chain.deploy import DeploySettings
 from gesso.chain.settings import ChainSettings, ContractAddresses
 from gesso.chain.wallet import Wallet
-from gesso.settings import Network, read_bounded, write_network
+from gesso.settings import Network, explain, read_bounded, write_network
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, chain_command, choose, wait_until_up
 from gesso_devnet.cheats import cheating_executor
@@ -72,6 +72,14 @@ class StackSettings(BaseModel):
     def cast(self) -> Cast:
         """Who is who, with the wallets of all."""
         return Cast.of(known_accounts(3 + len(self.names)), len(self.names))
+
+
+def wanted_stack(**wanted: Any) -> StackSettings:
+    """What somebody asked to bring up. Raises UsageError that names what makes no sense."""
+    try:
+        return StackSettings(**wanted)
+    except ValidationError as error:
+        raise UsageError(explain(error, StackSettings.model_fields), hint=f"1 to {MAX_NODES} nodes") from error
 
 
 class StackState(BaseModel):

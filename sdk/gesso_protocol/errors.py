@@ -359,7 +359,7 @@ class ModelInvalid(ExecutorError):
 
     code = "model-invalid"
     default_message = "the model cannot be loaded"
-    default_hint = "only safetensors in the diffusers folder layout are accepted"
+    default_hint = "safetensors only: a LoRA as gesso train writes it, or a base in the diffusers folder layout"
 
 
 def error_tree(root: type[GessoError] = GessoError) -> Iterator[type[GessoError]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from gesso.settings import suggestion
-from gesso_protocol.errors import UsageError
+from gesso_protocol.errors import EncodingInvalid, UsageError
 from gesso_protocol.ids import Address, TaskId
 from gesso_relay.index.queries import MAX_PAGE
 
@@ -37,7 +37,7 @@ def flag(request: web.Request, name: str) -> bool:
 def address(request: web.Request, name: str) -> Address | None:
     """An account address, or None when it is not given."""
     value = request.query.get(name)
-    return None if value is None else Address(value)
+    return None if value is None else _account(value)
 
 
 def number(request: web.Request, name: str, *, low: int, high: int) -> int | None:
@@ -62,9 +62,19 @@ def before(request: web.Request) -> int | None:
 
 def task_in_path(request: web.Request) -> TaskId:
     """The task that the path names."""
-    return TaskId.parse(request.match_info["task"])
+    try:
+        return TaskId.parse(request.match_info["task"])
+    except EncodingInvalid:
+        raise UsageError("that is no task", hint="a task is named by 0x and 64 lower-case hex digits") from None
 
 
 def address_in_path(request: web.Request, name: str) -> Address:
     """The account that the path names."""
-    return Address(request.match_info[name])
+    return _account(request.match_info[name])
+
+
+def _account(text: str) -> Address:
+    try:
+        return Address(text)
+    except EncodingInvalid:
+        raise UsageError("that is no account", hint="an account is 0x and 40 hex digits") from None

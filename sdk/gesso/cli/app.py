@@ -184,7 +184,7 @@ def _misused(error: CycloptsError, *, as_json: bool) -> int:
 
 
 def _failed(error: BaseException, noun: Sequence[str], *, as_json: bool) -> int:
-    from gesso.cli.failure import known_failure
+    from gesso.cli.failure import innermost, known_failure
 
     # Whatever a devnet lacks, it needs all of it: nodes, relay, chain.
     extras = dict.fromkeys(_EXTRA_OF_MODULE, "devnet") if list(noun) == ["devnet"] else _EXTRA_OF_MODULE
@@ -192,8 +192,8 @@ def _failed(error: BaseException, noun: Sequence[str], *, as_json: bool) -> int:
     if found is None:
         if os.environ.get("GESSO_DEBUG"):
             raise error
-        kind = type(error).__name__
-        _say(f"error: {kind}: {error}\n  this is a bug in gesso; GESSO_DEBUG=1 shows where")
+        cause = innermost(error)
+        _say(f"error: {type(cause).__name__}: {cause}\n  this is a bug in gesso; GESSO_DEBUG=1 shows where")
         return EXIT_BUG
     _tell(found, as_json=as_json)
     return found.exit_code

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from gesso.cli.inputs import check_output
 from gesso.cli.output import Output
+from gesso.cli.saving import save_all
 from gesso.settings import read_bounded
-from gesso_protocol.errors import UsageError
+from gesso_protocol.errors import ConfigError, UsageError
 from gesso_protocol.money import Wei, format_amount
 
 if TYPE_CHECKING:
@@ -83,11 +84,13 @@ def numbered(output: Path, number: int, of: int) -> Path:
 
 def _kept(drawn: Drawn, place: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"number": drawn.index + 1, "prompt": drawn.prompt, "seed": drawn.spec.seed, "images": []}
-    if drawn.error is not None:
-        error = drawn.error
-        return {**row, "error": {"code": error.code, "message": error.message, "hint": error.hint}}
-    count = len(drawn.images)
-    paths = [place] if count == 1 else [numbered(place, at, count) for at in range(1, count + 1)]
-    row["images"] = [str(image.save(path)) for image, path in zip(drawn.images, paths, strict=True)]
-    assert drawn.result is not None
-    return {**row, "receipt": drawn.result.receipt.model_dump(mode="json")}
+    error = drawn.error
+    if drawn.result is not None:
+        row["receipt"] = drawn.result.receipt.model_dump(mode="json")
+        try:
+            row["images"] = save_all(drawn.result, place)
+        except ConfigError as unwritten:
+            error = unwritten
+    if error is None:
+        return row
+    return {**row, "error": {"code": error.code, "message": error.message, "hint": error.hint}}

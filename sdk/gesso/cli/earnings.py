@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gesso.cli.inputs import account
 from gesso.cli.output import Common, Output
 from gesso.cli.session import client_for
 from gesso.earnings.statement import Earnings
@@ -20,6 +21,8 @@ async def earnings(address: str | None = None, /, *, common: Common | None = Non
         Any account; your wallet when left out.
     """
     common = common or Common()
+    if address is not None:
+        account(address)  # what is none is said before anybody is asked
     async with client_for(common, read_only=address is not None) as client:
         found = await client.earnings(address)
     common.out.result(found.document(), human="\n".join(lines(found, common.out)))

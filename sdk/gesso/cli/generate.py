@@ -11,6 +11,7 @@ from gesso.cli.batch import generate_all, read_prompts
 from gesso.cli.inputs import Count, MaybeWhole, Whole, check_output
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
+from gesso.cli.saving import names, save_all
 from gesso.cli.session import client_for, relay_url
 from gesso.cli.waiting import waiting
 from gesso_protocol.errors import UsageError
@@ -78,6 +79,8 @@ async def generate(
     out = common.out
     if (prompt is None) == (prompts is None):
         raise UsageError("give a prompt, or a file of them with --prompts", hint="see: gesso generate --help")
+    if prompt is not None and not prompt.strip():  # most likely a variable of a script that is not set
+        raise UsageError("the prompt is empty", hint="see: gesso generate --help")
     settings: dict[str, Any] = {
         "model": model,
         "negative_prompt": negative_prompt,
@@ -107,25 +110,15 @@ async def generate(
         try:
             async with waiting(out, line, task.id, then=f"gesso task fetch {task.id} -o {output}"):
                 result = await task.result(until="delivered", on_event=line.show)
-                paths = [image.save(path) for image, path in zip(result.images, names(output, count), strict=True)]
+                save_all(result, output)
                 # The picture is there to look at; the receipt inside it becomes final when the chain has said its word.
                 result = await task.result(until="settled" if settle else "committed", on_event=line.show)
         finally:
             line.close()
-        paths = [image.save(path) for image, path in zip(result.images, names(output, count), strict=True)]
+        paths = save_all(result, output)
     receipt = result.receipt
-    out.result(
-        {"images": [str(path) for path in paths], "seed": spec.seed, "receipt": receipt.model_dump(mode="json")},
-        human="\n".join(str(path) for path in paths),
-    )
+    out.result({"images": paths, "seed": spec.seed, "receipt": receipt.model_dump(mode="json")}, human="\n".join(paths))
     if out.form == "human":
         out.say(receipt.summary(relay_url(common)))
     out.hint(f"gesso task show {receipt.task}")
     return 0
-
-
-def names(output: Path, count: int) -> list[Path]:
-    """`out.png`, or `out-1.png`, `out-2.png`, … for several pictures."""
-    if count == 1:
-        return [output]
-    return [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, count + 1)]

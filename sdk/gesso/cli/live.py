@@ -40,6 +40,7 @@ class TaskLine:
         self._open = False
         self._audited = False
         self._shown: set[str] = set()
+        self._drawn: set[int] = set()
 
     @property
     def unanswered(self) -> bool:
@@ -79,7 +80,9 @@ class TaskLine:
         for short, name in self._names.items():
             text = text.replace(short, name)
         # A node draws while its claim is on the way, so steps may come first; on the line they go on after it.
-        if self._step and not isinstance(event, events.Claimed) and self._stages[-1:] != [self._step]:
+        # Of an old task a relay tells them before the chain has told anything.
+        early = isinstance(event, events.Submitted | events.Claimed)
+        if self._step and not early and self._stages[-1:] != [self._step]:
             self._stages.append(self._step)
             self._step = ""
         self._stages.append(text)
@@ -93,8 +96,9 @@ class TaskLine:
         step = f"{which}step {event.index}/{event.total}"
         if self._out.live:
             self._draw(f"{bar(event.index, event.total)} {step}")
-        elif event.index == event.total and step != self._step:
-            self._out.say(step)  # once, though two nodes may draw before one of them has claimed
+        elif event.index == event.total and self._stages and event.image not in self._drawn:
+            self._drawn.add(event.image)  # once, though two nodes may draw before one of them has claimed
+            self._out.say(step)
         self._step = step
 
     def remark(self, text: str) -> None:

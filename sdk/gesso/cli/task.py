@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,15 +15,17 @@ from cyclopts import Parameter
 from gesso.cli.inputs import Count, MaybeWhole, check_output
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
+from gesso.cli.saving import save_all
 from gesso.cli.session import client_for, relay_url
 from gesso.settings import home_folder
-from gesso_protocol.errors import UsageError
+from gesso_protocol.errors import GessoError, UsageError
 from gesso_protocol.ids import Address
 from gesso_protocol.spec import TextToImage
 
 if TYPE_CHECKING:
     from gesso.audits.recheck import Recheck, Replayer
     from gesso.client import AsyncClient
+    from gesso.task import AsyncTask
 
 _REPLAYER = "gesso_node.recheck"
 """Comes with gesso[node,gpu]; named by string, because nothing here may import what lies above it."""
@@ -76,7 +79,7 @@ async def show(task: str, /, *, common: Common | None = None) -> None:
     common = common or Common()
     async with client_for(common, read_only=True) as client:
         handle = await client.task(task)
-        document = await handle.describe()
+        document = await handle.describe() | await _ordered(handle)
         if document["state"] in ("committed", "held", "settled", "expired"):
             audit = await handle.audit()
             document["audit"] = audit.line() if common.format == "human" else audit.model_dump(mode="json")
@@ -84,9 +87,27 @@ async def show(task: str, /, *, common: Common | None = None) -> None:
                 from gesso.receipt import evidence_link
 
                 document["evidence"] = evidence_link(audit.evidence, relay_url(common))
-    common.out.result(document)
+    times = {name: utc(document[name]) for name in ("since", "due")} if common.format == "human" else {}
+    common.out.result(document | times)
     if document["state"] in ("submitted", "claimed", "committed"):
         common.out.hint(f"gesso task watch {document['task']}")
+
+
+async def _ordered(task: AsyncTask) -> dict[str, Any]:
+    """What was asked for, in few words; nothing where nobody serves the spec any more."""
+    try:
+        spec = await task.spec()
+    except GessoError:
+        return {}
+    if isinstance(spec, TextToImage):
+        size = f"{spec.width}x{spec.height}"
+        return {"model": spec.model, "prompt": spec.prompt, "seed": spec.seed, "steps": spec.steps, "size": size}
+    return {"model": spec.model, "trigger": spec.trigger, "seed": spec.seed, "steps": spec.steps}
+
+
+def utc(second: int | None) -> str | None:
+    """A second of the chain's clock, for people."""
+    return None if second is None else f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 async def watch(task: str, /, *, common: Common | None = None) -> None:
@@ -128,8 +149,6 @@ async def fetch(
     output
         Where the PNG goes; with several pictures a number is added to the name.
     """
-    from gesso.cli.generate import names
-
     common = common or Common()
     out = common.out
     check_output(output, "out.png")
@@ -144,8 +163,7 @@ async def fetch(
             result = await handle.result(until="committed", on_event=line.show)
         finally:
             line.close()
-        places = names(output, len(result.images))
-        paths = [str(image.save(path)) for image, path in zip(result.images, places, strict=True)]
+        paths = save_all(result, output)
     out.result({"images": paths, "receipt": result.receipt.model_dump(mode="json")}, human="\n".join(paths))
 
 

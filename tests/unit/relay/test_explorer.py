@@ -67,6 +67,7 @@ async def test_a_reader_gets_a_page_for_what_is_not_there_and_a_program_json(tmp
             program = await relay.client.get(path)
             assert (program.status_code, "code" in program.json()) == (status, True)
         assert (await relay.client.get("/v1/tasks/0x1", headers=reader)).json()["code"]
+        assert "64 lower-case hex digits" in (await relay.client.get("/tasks/0x1", headers=reader)).text
         assert "&lt;script&gt;" in (await relay.client.get("/tasks?<script>=1", headers=reader)).text
         assert (await relay.client.post("/nodes", headers=reader)).status_code == 405
         assert (await relay.client.get(f"/nodes/{NODE}", headers=reader)).status_code == 200

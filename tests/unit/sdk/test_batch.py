@@ -15,6 +15,7 @@ from made_results import image
 from gesso.cli import app
 from gesso.cli.batch import MAX_STDIN_BYTES, generate_all, numbered, read_prompts
 from gesso.cli.output import Output
+from gesso.cli.saving import save_all
 from gesso.many import Drawn, checked, draw_many
 from gesso.task import AsyncTask, Result
 from gesso_protocol.errors import ConfigError, NoEligibleNode, TaskFailed, UsageError
@@ -106,6 +107,17 @@ async def test_one_failure_stands_in_its_place_and_stops_no_other() -> None:
     assert ends[1].images == ()
     with pytest.raises(NoEligibleNode):
         _ = ends[1].image
+
+
+def test_pictures_that_cannot_be_written_are_not_lost(tmp_path: Path) -> None:
+    drawn = image()
+    result = Result((drawn, drawn), drawn.receipt, {})
+    (tmp_path / "out-2.png").mkdir()
+    with pytest.raises(ConfigError) as error:
+        save_all(result, tmp_path / "out.png")
+    assert f"gesso task fetch {drawn.receipt.task}" in error.value.hint
+    (tmp_path / "out-2.png").rmdir()
+    assert [Path(path).name for path in save_all(result, tmp_path / "out.png")] == ["out-1.png", "out-2.png"]
 
 
 @pytest.mark.anyio

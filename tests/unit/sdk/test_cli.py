@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 
 from gesso.cli import app, failure
-from gesso.cli.generate import names
 from gesso.cli.live import TaskLine, bar
 from gesso.cli.output import Output, columns_text, pairs
+from gesso.cli.saving import names
 from gesso_protocol import errors, events
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.ids import ZERO_ADDRESS, TaskId
@@ -80,6 +81,14 @@ def test_a_typed_error_inside_a_group_is_the_one_shown() -> None:
     assert (found.code, found.exit_code) == ("fee-too-low", 4)
 
 
+def test_a_full_disk_is_no_bug() -> None:
+    group = ExceptionGroup("g", [OSError(errno.ENOSPC, "No space left on device", "/far/out.png")])
+    found = failure.known_failure(group, {})
+    assert found is not None
+    assert (found.message, found.exit_code) == ("/far/out.png cannot be written: No space left on device", 3)
+    assert failure.known_failure(OSError(errno.EIO, "broken"), {}) is None
+
+
 @pytest.mark.parametrize("kind", list(errors.error_tree()))
 def test_every_error_leaf_can_be_shown(kind: type[errors.GessoError]) -> None:
     made = kind("x")
@@ -142,10 +151,12 @@ def test_the_last_step_is_said_once_for_each_picture() -> None:
     for pictures, said in ((1, ["step 2/2"]), (2, ["picture 1/2 step 2/2", "picture 2/2 step 2/2"])):
         sink, _, err = output()
         line = TaskLine(sink, pictures=pictures)
+        line.show(events.Step(task=TASK, at_ms=0, index=2, total=2))  # of an old task, before the chain has spoken
+        line.show(events.Submitted(task=TASK, at_ms=1, fee=Wei(1)))
         for image in range(pictures):
-            for node in (None, ZERO_ADDRESS):  # a second node draws it too, before one has claimed
-                line.show(events.Step(task=TASK, at_ms=3, index=2, total=2, image=image, node=node))
-        assert err.getvalue().splitlines() == said
+            for index, node in ((2, None), (1, ZERO_ADDRESS), (2, ZERO_ADDRESS)):  # two draw, before one has claimed
+                line.show(events.Step(task=TASK, at_ms=3, index=index, total=2, image=image, node=node))
+        assert err.getvalue().splitlines() == ["submitted", *said]
 
 
 def test_steps_that_came_before_the_claim_go_on_after_it() -> None:
@@ -165,6 +176,10 @@ def test_steps_that_came_before_the_claim_go_on_after_it() -> None:
     [
         (["wallet", "deposit", "abc"], "an amount is written like 0.02"),
         (["wallet", "withdraw", "1e3"], "an amount is written like 0.02"),
+        (["devnet", "up", "--nodes", "0"], "nodes: "),
+        (["generate", " "], "the prompt is empty"),
+        (["devnet", "logs"], "nothing has a log yet"),
+        (["earnings", "0x12"], "'0x12' is not an address"),
         (["devnet", "logs", "bogus"], "no actor named 'bogus' has a log"),
         (["devnet", "fund", "0x12", "5"], "gesso devnet fund does not know what to do with: 5"),
     ],

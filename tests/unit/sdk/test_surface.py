@@ -59,6 +59,12 @@ def test_every_command_that_is_listed_exists(noun: str | None) -> None:
         assert inspect.getdoc(command), f"{module}:{function} has no help"
 
 
+def test_every_command_s_document_is_written_down() -> None:
+    page = (ROOT / "sdk" / "CLI.md").read_text(encoding="utf-8")
+    commands = [*app._TOP, *(f"{noun} {verb}" for noun, (_, verbs) in app._NOUNS.items() for verb in verbs)]
+    assert [command for command in commands if f"`{command}`" not in page] == []
+
+
 def test_the_blocking_twin_is_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts/sync_client"), "--check"], capture_output=True, text=True, check=False
