@@ -58,7 +58,7 @@ async def _serve(settings: NodeSettings) -> int:
 
 
 async def _check(settings: NodeSettings) -> int:
-    async with Node.open(settings) as node:
+    async with Node.open(settings, joins=False) as node:
         findings = await node.examine()
     for finding in findings:
         sys.stdout.write(finding.line() + "\n")

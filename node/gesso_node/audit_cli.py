@@ -105,11 +105,13 @@ async def _measure(
     *,
     publish: bool,
 ) -> tuple[Calibration, BlobRef | None]:
+    from gesso.logs import configure_logs
     from gesso_node.calibration import calibrate as run
     from gesso_node.catalogue import Catalogue
     from gesso_node.models import ModelCache
     from gesso_node.parts import open_blobs, open_chain, open_executor
 
+    configure_logs("human", "warning", node=settings.name)
     async with AsyncExitStack() as stack:
         chain = await open_chain(stack, settings)
         _, _, blobs = await open_blobs(stack, settings, None)

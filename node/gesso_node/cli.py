@@ -151,10 +151,11 @@ async def doctor(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
 
 
 async def _examine(settings: NodeSettings) -> list[Any]:
+    from gesso.logs import configure_logs
     from gesso_node.peer import Node
 
-    # A check must not stake anything.
-    async with Node.open(settings.model_copy(update={"stake": type(settings.stake)(0)})) as node:
+    configure_logs("human", "error", node=settings.name)
+    async with Node.open(settings, joins=False) as node:
         return list(await node.examine())
 
 

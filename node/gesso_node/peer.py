@@ -126,13 +126,19 @@ class Node:
         blobs: BlobStore | None = None,
         executor: Executor | None = None,
         on_write: WriteHook | None = None,
+        joins: bool = True,
     ) -> AsyncIterator[Node]:
         """Build a node; parts that are given are used and not closed, the others are made from the settings.
 
-        Raises ConfigError, WalletError, Unreachable. `on_write` hears of every journal write, for fault tests.
+        Raises ConfigError, WalletError, Unreachable. `on_write` hears of every journal write, for fault tests. One that
+        does not join sends no transaction: it is only looked at.
         """
         async with AsyncExitStack() as stack:
-            yield await _build(cls, stack, settings, chain, transport, blobs, executor, on_write)
+            node = await _build(cls, stack, settings, chain, transport, blobs, executor, on_write)
+            if joins:
+                await node.register()
+            await node._observer.restore(await node._chain.now())
+            yield node
 
     async def serve(self) -> None:
         """Run until cancelled, or until `drain` has brought everything to its end."""
@@ -417,7 +423,7 @@ async def _build(
             withhold = settings.executor.cheat == "withhold"
             handed = Handed(local, blobs)
             Openings(own, Rights(chain, chain.address), handed, withhold=withhold).serve(transport)
-    node = kind(
+    return kind(
         settings=settings,
         chain=chain,
         transport=transport,
@@ -438,9 +444,6 @@ async def _build(
         addresses=addresses,
         rivals=rivals,
     )
-    await node.register()
-    await observer.restore(await chain.now())
-    return node
 
 
 def _log_payment(known: Known) -> None:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from gesso.cli.output import Common
-from gesso.settings import Network, explain, home_folder, write_network
+from gesso.settings import Network, explain, home_folder, read_network, write_network
 from gesso_protocol.errors import ConfigError, Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def join(
         raise UsageError(f"{relay[:80]!r} is no address of a relay", hint="gesso join https://relay.example.org")
     network = network_in(await _fetch(relay), relay.rstrip("/"), name=name, rpc_url=rpc_url)
     path = home_folder() / "networks" / f"{network.name}.json"
-    _expect_new(path, network)
+    network = beside_known(path, network)
     await _expect_contracts(network)
     write_network(home_folder(), network)
     common.out.result({**network.model_dump(mode="json", exclude={"wallet", "drand_urls"}), "file": str(path)})
@@ -69,13 +69,16 @@ def network_in(body: bytes, relay: str, *, name: str | None = None, rpc_url: str
     return network
 
 
-def _expect_new(path: Path, network: Network) -> None:
-    """Another network of that name stays as it is, a devnet's above all."""
-    if path.is_file():
-        known = Network.model_validate_json(path.read_text(encoding="utf-8"))
-        if (known.chain_id, known.contracts) != (network.chain_id, network.contracts):
-            hint = f"choose another name: --name NAME, or remove {path}"
-            raise ConfigError(f"another network is known as {network.name!r}", hint=hint)
+def beside_known(path: Path, network: Network) -> Network:
+    """With the choices made here, where the network is known already. Another one of that name stays as it is, a
+    devnet's above all: raises ConfigError."""
+    if not path.is_file():
+        return network
+    known = read_network(home_folder(), str(path))
+    if (known.chain_id, known.contracts) != (network.chain_id, network.contracts):
+        hint = f"choose another name: --name NAME, or remove {path}"
+        raise ConfigError(f"another network is known as {network.name!r}", hint=hint)
+    return network.model_copy(update={"wallet": known.wallet, "drand_urls": known.drand_urls})
 
 
 async def _expect_contracts(network: Network) -> None:

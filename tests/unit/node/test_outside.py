@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +21,11 @@ from gesso.transport.port import PeerId, Verdict
 from gesso_node.api import open_api
 from gesso_node.discover import Announcements
 from gesso_node.doctor import _is_public
+from gesso_node.executors.fake import FakeExecutor
 from gesso_node.executors.port import StepDone
+from gesso_node.peer import Node
 from gesso_node.progress import QUEUE, ProgressSender
+from gesso_node.settings import NodeSettings
 from gesso_protocol import messages
 from gesso_protocol.hashing import sha256
 from gesso_protocol.ids import TaskId
@@ -134,12 +138,6 @@ async def test_announcements_are_heard_once_and_judged_by_form_and_board(world: 
 async def test_an_auditor_gets_openings_that_verify_against_the_chain(world: World) -> None:
     hub = MemoryHub()
     async with MemoryTransport(hub) as mine, MemoryTransport(hub) as auditor:
-        from contextlib import AsyncExitStack
-
-        from gesso_node.executors.fake import FakeExecutor
-        from gesso_node.peer import Node
-        from gesso_node.settings import NodeSettings
-
         chain = ChainDouble(world.board, ME)
         world.board.register(ME, 1)
         settings = NodeSettings.verified({"data_dir": world.folder / "audited"})
@@ -211,6 +209,18 @@ async def test_every_doctor_check_can_fail(world: World, monkeypatch: pytest.Mon
     world.board.away = True
     found = {finding.check: finding for finding in await node.examine()}
     assert found["chain"].verdict == "bad"
+
+
+async def test_a_node_that_is_only_looked_at_stakes_nothing(world: World, tmp_path: Path) -> None:
+    chain = ChainDouble(world.board, ME)
+    chain.registered = NodeState.NONE
+    settings = NodeSettings.verified({"data_dir": tmp_path, "stake": "5", "transport": {"enabled": False}})
+    parts: dict[str, Any] = {"chain": chain.as_chain(), "blobs": world.blobs, "executor": FakeExecutor()}
+    async with Node.open(settings, **parts, joins=False) as node:
+        assert (await node.doctor.stake()).verdict == "bad"
+        assert chain.registered is NodeState.NONE
+    async with Node.open(settings, **parts):
+        assert chain.registered is NodeState.ACTIVE
 
 
 async def test_the_doctor_knows_why_a_node_gets_no_tasks(world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gesso.chain.settings import ContractAddresses
 from gesso.cli import app
-from gesso.cli.join import _expect_new, network_in
+from gesso.cli.join import beside_known, network_in
 from gesso.settings import Network, write_network
 from gesso_protocol.errors import ConfigError, GessoError
 from gesso_protocol.ids import Address
@@ -75,11 +75,12 @@ def test_a_relay_names_nobody_s_wallet() -> None:
 
 
 def test_another_network_of_that_name_stays(tmp_path: Path) -> None:
-    first = read(told())
+    first = read(told()).model_copy(update={"wallet": "mine"})
     path = write_network(tmp_path, first)
-    _expect_new(path, read(told(rpc_url="https://other.example.org")))
+    again = beside_known(path, read(told(rpc_url="https://other.example.org")))
+    assert (again.rpc_url, again.wallet) == ("https://other.example.org", "mine")
     with pytest.raises(ConfigError, match="another network is known as 'far'"):
-        _expect_new(path, read(told(chain_id=6)))
+        beside_known(path, read(told(chain_id=6)))
 
 
 def test_an_address_that_is_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
