@@ -51,6 +51,8 @@ class TaskRow:
     requester: Address
     node: Address | None
     fee: Wei
+    submitted_at: int | None = None
+    """By the chain's clock; None where no relay remembers."""
 
     def document(self) -> dict[str, Any]:
         """For printing; money in whole tokens."""
@@ -60,6 +62,7 @@ class TaskRow:
             "node": None if self.node is None else str(self.node),
             "fee": format_amount(self.fee),
             "requester": str(self.requester),
+            "submitted_at": self.submitted_at,
         }
 
 
@@ -345,13 +348,14 @@ def _stats(reply: Any) -> Stats | None:
 
 def _task_row(entry: dict[str, Any]) -> TaskRow | None:
     try:
-        node = entry.get("node")
+        node, at = entry.get("node"), entry.get("submitted_at")
         return TaskRow(
             task=TaskId.parse(str(entry["id"])),
             state=str(entry["state"])[:16],
             requester=Address(str(entry["requester"])),
             node=None if node is None else Address(str(node)),
             fee=Wei.validate(entry["fee"]),
+            submitted_at=at if isinstance(at, int) and 0 <= at < 2**37 else None,
         )
     except (KeyError, EncodingInvalid):
         return None

@@ -53,7 +53,7 @@ async def ls(
     common = common or Common()
     async with client_for(common) as client:
         rows = await client.tasks(mine=not everyone, state=state, limit=limit)
-    columns = ["task", "state", "node", "fee", "requester"]
+    columns = ["task", "state", "submitted", "node", "fee", "requester"]
     documents = [row.document() for row in rows]
     if common.format == "human":
         documents = [_brief(document) for document in documents]
@@ -65,7 +65,7 @@ async def ls(
 def _brief(document: Mapping[str, Any]) -> dict[str, Any]:
     """What fits a line of a terminal; the beginning of a task's id is enough to name it."""
     accounts = {name: document[name] and Address(document[name]).short for name in ("node", "requester")}
-    return {**document, **accounts, "task": document["task"][:14]}
+    return {**document, **accounts, "task": document["task"][:14], "submitted": utc(document["submitted_at"])}
 
 
 async def show(task: str, /, *, common: Common | None = None) -> None:

@@ -12,13 +12,17 @@ import anyio
 import pytest
 from made_results import image
 
+from gesso import Client
+from gesso.chain.settings import ContractAddresses
 from gesso.cli import app
 from gesso.cli.batch import MAX_STDIN_BYTES, generate_all, numbered, read_prompts
 from gesso.cli.output import Output
 from gesso.cli.saving import save_all
 from gesso.many import Drawn, checked, draw_many
+from gesso.settings import Network, Settings
 from gesso.task import AsyncTask, Result
-from gesso_protocol.errors import ConfigError, NoEligibleNode, TaskFailed, UsageError
+from gesso_protocol.errors import ConfigError, NoEligibleNode, TaskFailed, Unreachable, UsageError
+from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
 from gesso_protocol.spec import TextToImage
 
@@ -118,6 +122,16 @@ def test_pictures_that_cannot_be_written_are_not_lost(tmp_path: Path) -> None:
     assert f"gesso task fetch {drawn.receipt.task}" in error.value.hint
     (tmp_path / "out-2.png").rmdir()
     assert [Path(path).name for path in save_all(result, tmp_path / "out.png")] == ["out-1.png", "out-2.png"]
+
+
+@pytest.mark.anyio
+async def test_the_blocking_client_works_where_a_loop_runs(tmp_path: Path) -> None:
+    """As in the cell of a notebook: it gets as far as the chain that is not there."""
+    board = Address("0x" + "11" * 20)
+    contracts = ContractAddresses(task_board=board, node_registry=board, marketplace=board, token=board)
+    network = Network(name="gone", chain_id=1, rpc_url="http://127.0.0.1:9", contracts=contracts)
+    with pytest.raises(Unreachable), Client(Settings(home=tmp_path, network=network)):
+        pass
 
 
 @pytest.mark.anyio

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any, cast
 
 import httpx
 import pytest
 
+from gesso.cli.task import utc
 from gesso.directory import MAX_REPLY_BYTES, Directory
 from gesso_protocol.ids import Address, TaskId
 
@@ -44,3 +46,12 @@ async def test_an_endless_answer_is_cut_off() -> None:
 @pytest.mark.anyio
 async def test_an_error_page_is_no_answer() -> None:
     assert await directory(b'{"result": null}', status=500).result_of(TASK) is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("told", "taken"), [(1_700_000_000, 1_700_000_000), (2**60, None), (-1, None), ("x", None)])
+async def test_a_relay_s_time_is_one_that_can_be_shown_or_none(told: Any, taken: int | None) -> None:
+    row = {"id": str(TASK), "state": "settled", "requester": str(BOARD), "node": None, "fee": "5", "submitted_at": told}
+    (found,) = await directory(json.dumps({"tasks": [row]}).encode()).tasks(requester=None, state=None, limit=5)
+    assert found.submitted_at == taken
+    assert (utc(found.submitted_at) is None) == (taken is None)
