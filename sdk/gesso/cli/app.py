@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnusedCliTokensError
 
 from gesso import __version__
@@ -126,6 +126,11 @@ def function_of(verb: str) -> str:
     return f"{verb}_" if keyword.iskeyword(verb) else verb
 
 
+def _shown_default(value: object) -> str | None:
+    """What help says of a default: nothing where that is nothing."""
+    return None if value is None or value is False or value in ("", ()) else str(value)
+
+
 def build() -> App:
     """The command tree, without importing a single command."""
     app = App(
@@ -133,6 +138,7 @@ def build() -> App:
         help="Buy and sell image generation on an open network.",
         version=__version__,
         help_epilogue="Start here: gesso devnet up --demo",
+        default_parameter=Parameter(negative_bool=(), negative_iterable=(), show_default=_shown_default),
     )
     for name, about in _TOP.items():
         app.command(f"gesso.cli.{name}:{name}", name=name, help=about)

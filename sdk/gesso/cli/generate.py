@@ -54,10 +54,16 @@ async def generate(
         So many pictures of the prompt, each from a seed of its own that follows from --seed.
     model
         A model of the marketplace, NAME@VERSION.
+    negative_prompt
+        What it is not to show.
     width
         Pixels, a multiple of 8; the model's own size when left out.
     height
         Pixels, a multiple of 8; the model's own size when left out.
+    steps
+        Denoising steps, up to 200: the price goes with them.
+    scheduler
+        The sampler that walks them.
     guidance
         How strongly the prompt steers, 0 to 30; what suits the model when left out.
     lora

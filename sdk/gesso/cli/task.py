@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gesso.client import AsyncClient
     from gesso.task import AsyncTask
 
+COLUMNS = ("task", "state", "submitted", "node", "fee", "requester")
 _REPLAYER = "gesso_node.recheck"
 """Comes with gesso[node,gpu]; named by string, because nothing here may import what lies above it."""
 _NEEDED = ("gesso_node", "torch", "diffusers", "structlog")
@@ -53,11 +54,10 @@ async def ls(
     common = common or Common()
     async with client_for(common) as client:
         rows = await client.tasks(mine=not everyone, state=state, limit=limit)
-    columns = ["task", "state", "submitted", "node", "fee", "requester"]
     documents = [row.document() for row in rows]
     if common.format == "human":
         documents = [_brief(document) for document in documents]
-    common.out.table(documents, columns, empty="no tasks yet; make one: gesso generate PROMPT")
+    common.out.table(documents, COLUMNS, empty="no tasks yet; make one: gesso generate PROMPT")
     if rows:
         common.out.hint(f"gesso task show {documents[0]['task']}")
 
@@ -65,7 +65,8 @@ async def ls(
 def _brief(document: Mapping[str, Any]) -> dict[str, Any]:
     """What fits a line of a terminal; the beginning of a task's id is enough to name it."""
     accounts = {name: document[name] and Address(document[name]).short for name in ("node", "requester")}
-    return {**document, **accounts, "task": document["task"][:14], "submitted": utc(document["submitted_at"])}
+    at = utc(document["submitted_at"])
+    return {**document, **accounts, "task": document["task"][:14], "submitted": at and at[5:16]}
 
 
 async def show(task: str, /, *, common: Common | None = None) -> None:

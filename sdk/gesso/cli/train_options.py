@@ -15,6 +15,10 @@ def _help(text: str) -> Parameter:
     return Parameter(help=text)
 
 
+def _switch(text: str) -> Parameter:
+    return Parameter(help=text, negative_bool=("no-",))
+
+
 def _whole(text: str) -> Parameter:
     return Parameter(help=text, converter=whole)
 
@@ -28,7 +32,7 @@ class TrainOptions:
     rank: Annotated[int | None, _whole("Size of the LoRA: larger holds more and weighs more.")] = None
     alpha: Annotated[int | None, _whole("Scale of the LoRA is alpha / rank; the rank when left out.")] = None
     target: Annotated[tuple[Target, ...], _help("Layers that are trained; may be given several times.")] = ()
-    text_encoder: Annotated[bool | None, _help("Train the text encoder too.")] = None
+    text_encoder: Annotated[bool | None, _switch("Train the text encoder too.")] = None
     learning_rate: Annotated[float | None, _help("Such as 1e-4.")] = None
     text_learning_rate: Annotated[float | None, _help("The text encoder's own; the same when left out.")] = None
     schedule: Annotated[Literal["constant", "cosine", "linear"] | None, _help("How the rate falls.")] = None
@@ -40,7 +44,7 @@ class TrainOptions:
     resolution: Annotated[int | None, _whole("Pixels a side; pictures of other shapes go to buckets of that area.")] = (
         None
     )
-    buckets: Annotated[bool | None, _help("Keep the shapes of pictures; else all are cropped square.")] = None
+    buckets: Annotated[bool | None, _switch("Keep the shapes of pictures; else all are cropped square.")] = None
     bucket_step_px: Annotated[int | None, _whole("Sides of buckets are multiples of this.")] = None
     caption_dropout: Annotated[float | None, _help("Share of pictures that are shown without words, 0 to 1.")] = None
     noise_offset: Annotated[float | None, _help("For very dark and very light pictures, 0 to 1.")] = None

@@ -19,8 +19,8 @@ from cyclopts import Parameter
 from gesso.cli import app
 from gesso.cli.inputs import account, check_output, count, whole
 from gesso.cli.live import TaskLine
-from gesso.cli.output import Output
-from gesso.cli.task import _brief
+from gesso.cli.output import Output, columns_text
+from gesso.cli.task import COLUMNS, _brief
 from gesso.cli.train_options import TrainOptions
 from gesso.cli.waiting import waiting
 from gesso_devnet.stack import Stack
@@ -101,8 +101,11 @@ def test_a_place_for_the_result_is_looked_at_before_anything_is_paid(
 
 def test_a_row_of_tasks_fits_a_terminal_and_names_its_task() -> None:
     document = {"task": str(TASK), "state": "committed", "node": NODE, "fee": "0.01044", "requester": NODE}
-    row = _brief(document)
-    assert len("  ".join(map(str, row.values()))) < 70
+    row = _brief({**document, "submitted_at": 1_700_000_000})
+    assert len(columns_text([row], COLUMNS).splitlines()[-1]) < 80
+    assert row["submitted"] == "11-14 22:13"
+    document["submitted_at"] = None
+    assert _brief(document)["submitted"] is None
     assert str(TASK).startswith(row["task"])
     assert _brief({**document, "node": None})["node"] is None
 
