@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+import anyio
 from pydantic_core import from_json, to_json
 
 from gesso_protocol.errors import ChainError
@@ -49,18 +50,22 @@ class Poster:
         self._posts: set[asyncio.Task[None]] = set()
         self._batches = True
         self._gathering = False
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._closed = True
         for post in list(self._posts):
             post.cancel()
-        await asyncio.gather(*self._posts, return_exceptions=True)
-        while self._waiting:
-            self._waiting.popleft().future.cancel()
-        if self._session is not None:
-            await self._session.close()
+        # Whoever leaves because it is cancelled would be cancelled here again, and the session stay open.
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(*self._posts, return_exceptions=True)
+            while self._waiting:
+                self._waiting.popleft().future.cancel()
+            if self._session is not None:
+                await self._session.close()
 
     async def ask(self, method: str, params: Sequence[Any]) -> Any:
         """Raises what aiohttp raises, ValueError for a body that is no JSON, ChainError for one that is too long."""
@@ -86,7 +91,7 @@ class Poster:
 
     def _posted(self, post: asyncio.Task[None]) -> None:
         self._posts.discard(post)
-        if not post.cancelled():
+        if not post.cancelled() and not self._closed:
             self._send_waiting()
 
     async def _deliver(self, wave: list[_Asked]) -> None:
@@ -117,6 +122,8 @@ class Poster:
             _answer(asked, await self._post(asked.method, asked.body) if reply is None else reply)
 
     async def _post(self, what: str, body: bytes) -> Any:
+        if self._closed:
+            raise RuntimeError("Session is closed")  # what aiohttp says where one was open
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         async with self._session.post(self._url, data=body, headers=_HEADERS) as reply:

@@ -138,3 +138,25 @@ async def test_a_reply_list_to_a_single_request_is_a_typed_error() -> None:
         endpoint.gate.set()
         with pytest.raises(ChainError):
             await rpc.balance("zz")
+
+
+async def test_who_is_cancelled_while_it_asks_leaves_no_session_open() -> None:
+    async with serve(lambda replies: replies) as (endpoint, other):
+        with anyio.CancelScope() as scope:
+            async with Rpc(other._url, timeout_s=5) as rpc, anyio.create_task_group() as group:
+                group.start_soon(rpc.balance, "0x1")
+                while not endpoint.posts:
+                    await anyio.lowlevel.checkpoint()
+                scope.cancel()
+    session = rpc._poster._session
+    assert session is not None
+    assert session.closed
+
+
+async def test_who_asks_too_late_opens_no_session() -> None:
+    async with serve(lambda replies: replies) as (_, other):
+        async with Rpc(other._url, timeout_s=5) as rpc:
+            pass
+        with pytest.raises(RuntimeError):
+            await rpc.balance("0x1")
+    assert rpc._poster._session is None
