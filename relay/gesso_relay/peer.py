@@ -38,6 +38,7 @@ from gesso_relay.mirror import Mirror
 from gesso_relay.openings import Openings
 from gesso_relay.presence import Presence
 from gesso_relay.proved import Proved
+from gesso_relay.replies import end_streams_on_stop
 from gesso_relay.results import Results
 from gesso_relay.routes.blobs import BlobRoutes
 from gesso_relay.routes.gossip import GossipRoutes
@@ -254,6 +255,7 @@ class Relay:
         )
         trusting = self.settings.trust_forwarded_for
         app = web.Application(middlewares=[gate(limits, trust_forwarded_for=trusting, draw=explorer.problem)])
+        end_streams_on_stop(app)
         tasks = TaskRoutes(self._queries, self._results, self._checkpoints, self._news, self._seats, limits)
         hints = HintRoutes(self._queries, self._results, self._checkpoints, self._progress, self._seats, limits)
         gossip = GossipRoutes(self._gossip, self._topics, self._seats, limits)

@@ -106,10 +106,24 @@ def internal_problem() -> Problem:
     return Problem(500, "internal", "the relay could not answer this", "try again, or ask another relay")
 
 
+_STOPPING = web.AppKey("stopping", anyio.Event)
+
+
+def end_streams_on_stop(app: web.Application) -> None:
+    """Whoever reads a stream of this application sees its end when the server stops, and no stop waits for readers."""
+    app[_STOPPING] = anyio.Event()
+
+    async def stop(_: web.Application) -> None:
+        app[_STOPPING].set()
+
+    app.on_shutdown.append(stop)
+
+
 async def stream_events(
     request: web.Request, events: AsyncIterator[ServerEvent], *, heartbeat_s: float, stream_s: float
 ) -> web.StreamResponse:
-    """Send events until they end, the reader goes, or `stream_s` is over; a comment a heartbeat keeps proxies awake."""
+    """Send events until they end, the reader goes, the server stops, or `stream_s` is over; a comment a heartbeat
+    keeps proxies awake."""
     reply = web.StreamResponse(
         headers={
             "Content-Type": "text/event-stream",
@@ -133,11 +147,16 @@ async def stream_events(
                 await reply.write(event.encode())
         group.cancel_scope.cancel()
 
+    async def end() -> None:
+        await request.app[_STOPPING].wait()
+        group.cancel_scope.cancel()
+
     with anyio.move_on_after(stream_s):
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(beat)
                 group.start_soon(send)
+                group.start_soon(end)
         except* (ConnectionError, web.GracefulExit):
             pass
     return reply

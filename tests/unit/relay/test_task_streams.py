@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 
 from gesso_protocol import events
@@ -158,3 +159,22 @@ async def test_a_stream_ends_after_its_time(tmp_path: Path) -> None:
         with anyio.fail_after(10):
             body = (await relay.client.get(f"/v1/progress/{task_of(1)}")).text
     assert body.count(": still here") >= 2
+
+
+async def test_a_reader_sees_its_stream_end_when_the_relay_stops(tmp_path: Path) -> None:
+    reading, ended = anyio.Event(), anyio.Event()
+
+    async def read(url: str) -> None:
+        async with (
+            httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as reader,
+            reader.stream("GET", f"/v1/progress/{task_of(1)}") as reply,
+        ):
+            reading.set()
+            await reply.aread()  # raises where the connection is cut and not closed
+            ended.set()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group, running(tmp_path) as relay:
+            group.start_soon(read, relay.relay.url)
+            await reading.wait()
+    assert ended.is_set()
