@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from gesso.chain.rpc import Rpc
 from gesso.chain.settings import ContractAddresses
@@ -34,6 +36,16 @@ async def warp(rpc_url: str, seconds: int) -> int:
         await rpc.request("evm_increaseTime", seconds)
         await rpc.request("evm_mine")
         return (await rpc.latest()).timestamp
+
+
+@asynccontextmanager
+async def at_once(rpc_url: str) -> AsyncIterator[None]:
+    """Meanwhile whatever is sent to an embedded chain is mined as it comes, beside the regular blocks. Not for anvil,
+    which makes either kind of block and forgets the other."""
+    async with Rpc(rpc_url, timeout_s=TIMEOUT_S) as rpc:
+        await rpc.request("evm_setAutomine", True)
+        yield
+        await rpc.request("evm_setAutomine", False)
 
 
 async def snapshot(rpc_url: str) -> str:

@@ -200,9 +200,11 @@ class Devnet:
             opened = start_chain(
                 chain, block_time_s=block_time_s, accounts=3 + nodes + watchers + accounts, log=folder / "chain.log"
             )
-            async with opened as running:
+            async with opened as running, AsyncExitStack() as hurry:
                 cast = Cast.of(known_accounts(3 + nodes + watchers), nodes + watchers)
                 rules = rated(rules or DeploySettings.devnet(), audit_rate)
+                if running.kind == "embedded" and block_time_s > 0:
+                    await hurry.enter_async_context(controls.at_once(running.rpc_url))
                 contracts = await found(running.rpc_url, cast, rules)
                 settings = ChainSettings(
                     rpc_url=running.rpc_url,
@@ -214,6 +216,7 @@ class Devnet:
                 async with cls(folder, running, settings, cast, transport) as net:
                     roles = [(number, cheats.get(number) if cheats else None) for number in range(nodes)]
                     await net._populate(roles, watchers, executor, faults or FakeFaults(), reconfigure)
+                    await hurry.aclose()
                     try:
                         yield net
                     finally:
