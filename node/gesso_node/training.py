@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gesso.blobs import BlobStore
 from gesso.chain.chain import Chain
-from gesso.runseed import seed_of_run
+from gesso.runseed import NotYet, seed_of_run
 from gesso_node.checkpoints import CheckpointSharer, Share
 from gesso_node.executors.lora.host import TrainingExecutor
 from gesso_node.executors.lora.port import (
@@ -27,7 +27,7 @@ from gesso_node.models import ModelCache
 from gesso_node.pace import Stopwatch, TrainingPace
 from gesso_node.results import picture_entry
 from gesso_node.run_bench import RunBench
-from gesso_protocol.errors import ExecutorCrashed, Unreachable
+from gesso_protocol.errors import ExecutorCrashed
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
@@ -77,7 +77,7 @@ class TrainingDesk:
         self._pace = pace
 
     async def run(self, order: TrainingOrder, on_step: OnStep) -> TrainingOutcome:
-        """Raises ModelInvalid for inputs that are not what the spec says, Unreachable while the beacon is silent."""
+        """Raises ModelInvalid for inputs that are not what the spec says, NotYet before the beacon's round."""
         if not isinstance(self._executor, TrainingExecutor):
             return Unfit("this node's executor does not train")
         seed = await seed_of_run(self._chain, order.spec, order.task, order.claimed_at)
@@ -109,10 +109,10 @@ class TrainingDesk:
         await (self._sharer.outlive(task) if lost else self._sharer.forget(task))
 
     async def claim(self, task: TaskId, me: Address) -> TaskRecord:
-        """What the board says of a task that `me` has claimed. Raises Unreachable while no block says so."""
+        """What the board says of a task that `me` has claimed. Raises NotYet while no block says so."""
         record = await self._chain.task(task, kind=int(TaskKind.TRAIN_LORA))
         if record.state is not TaskState.CLAIMED or record.node != me:
-            raise Unreachable("the claim is in no block")
+            raise NotYet("the claim is in no block")
         return record
 
     async def publish(

@@ -12,6 +12,7 @@ import anyio
 import structlog
 
 from gesso.blobs import BlobStore
+from gesso.runseed import NotYet
 from gesso_node import backup
 from gesso_node.backup import TraceSecrets
 from gesso_node.book import Book, Known, write_down
@@ -156,6 +157,9 @@ class Workbench:
                 await self._failed(known, entry, outcome)
         except (ModelInvalid, ExecutorError) as error:
             await self._failed(known, entry, Unfit(error.message))
+        except NotYet as error:
+            logger.debug("work.waits", reason=error.message)
+            known.not_before = await self._chain_now() + 1
         except GessoError as error:
             logger.warning("work.interrupted", code=error.code, reason=error.message)
             self._tell_missing(known, error)

@@ -14,9 +14,13 @@ from gesso_protocol.spec import TrainLora
 from gesso_protocol.training.draws import run_seed
 
 
+class NotYet(Unreachable):
+    """Nothing is wrong: what a run begins with is in no block yet."""
+
+
 async def seed_of_run(chain: Chain, spec: TrainLora, task: TaskId, claimed_at: int) -> bytes:
     """32 bytes; those that the spec names where it does the rest of a run. `claimed_at` is the chain's second of the
-    claim. Raises Unreachable while the beacon's round is not there yet."""
+    claim. Raises NotYet while the beacon's round is not there."""
     if spec.resume is not None:
         return bytes.fromhex(spec.resume.seed)
     return run_seed(await _beacon(chain, task, claimed_at), task.value, spec.seed)
@@ -43,11 +47,11 @@ async def _beacon(chain: Chain, task: TaskId, claimed_at: int) -> bytes:
     clock = await arbiter.clock()
     round_ = clock.round_at(claimed_at) + 1
     if await chain.now() < clock.start_of(round_):
-        raise Unreachable("the beacon's round for this run has not begun")
+        raise NotYet("the beacon's round for this run has not begun")
     seed = await arbiter.seed_of(round_)
     if seed is None:
         await arbiter.resolve(round_)
         seed = await arbiter.seed_of(round_)
     if seed is None:
-        raise Unreachable("the beacon has not given the seed of this run yet")
+        raise NotYet("the beacon has not given the seed of this run yet")
     return seed

@@ -9,8 +9,10 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from gesso.chain.events import TaskClaimed
+from gesso.runseed import NotYet
 from gesso_node.executors.fake import FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.runfolder import checkpoint_file
@@ -131,8 +133,11 @@ async def test_a_run_waits_for_the_block_of_its_claim_and_draws_from_that_second
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
+    begun: list[bool] = []
 
     async def seed(chain: Any, spec: Any, task: TaskId, claimed_at: int) -> bytes:
+        if not begun:
+            raise NotYet("the beacon's round for this run has not begun")
         drawn.append(claimed_at)
         return claimed_at.to_bytes(32, "big")
 
@@ -148,13 +153,17 @@ async def test_a_run_waits_for_the_block_of_its_claim_and_draws_from_that_second
 
     monkeypatch.setattr(chain, "claim", slowly)
     terms = await world.submit(await training(world))
-    for _ in range(5):
-        await world.nodes[0].once()
-        await anyio.lowlevel.checkpoint()
-        world.board.mine(1)
-    assert drawn == [], "the claim is on its way"
-    slow.set()
-    await until_reached(world, engine)
+    with capture_logs() as logs:
+        for _ in range(5):
+            await world.nodes[0].once()
+            await anyio.lowlevel.checkpoint()
+            world.board.mine(1)
+        assert drawn == [], "the claim is on its way"
+        slow.set()
+        await world.until(lambda: any("round" in line.get("reason", "") for line in logs))
+        begun.append(True)
+        await until_reached(world, engine)
+    assert {line["log_level"] for line in logs} <= {"debug", "info"}, "to wait for a block is no trouble"
     record = world.board.tasks[task_of(terms)]
     assert drawn == [record.state_since]
     # the block of the claim is replaced by a later one while the run is under way
