@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import statistics
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ def _lines(file: Path) -> int:
     return len(file.read_text("utf-8").splitlines())
 
 
+@cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text("utf-8"))
+
+
 def _p90(values: list[int]) -> float:
     return statistics.quantiles(values, n=10)[-1]
 
@@ -42,7 +48,7 @@ def test_functions_are_small() -> None:
     sizes = [
         (node.end_lineno or node.lineno) - node.lineno + 1
         for file in _files()
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in ast.walk(_tree(file))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     assert statistics.median(sizes) <= FUNCTION_MEDIAN
@@ -54,16 +60,12 @@ def test_no_empty_names(word: str) -> None:
     named = [
         f"{file.relative_to(ROOT)}: {node.name}"
         for file in _files()
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in ast.walk(_tree(file))
         if isinstance(node, ast.ClassDef) and node.name.endswith(word)
     ]
     assert named == []
 
 
 def test_files_have_one_line_of_purpose() -> None:
-    silent = [
-        str(f.relative_to(ROOT))
-        for f in _files()
-        if f.stat().st_size and not ast.get_docstring(ast.parse(f.read_text("utf-8")))
-    ]
+    silent = [str(f.relative_to(ROOT)) for f in _files() if f.stat().st_size and not ast.get_docstring(_tree(f))]
     assert silent == []
