@@ -18,12 +18,26 @@ settings.register_profile("gesso", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("gesso")
 
 
+# A warning is a defect, and so is a session of HTTP that nobody closed (files and pipes of killed children are closed
+# by whoever collects them). The last are about other people's code, in versions that we pin.
+WARNINGS = (
+    "error",
+    "ignore::ResourceWarning",
+    "error:Unclosed:ResourceWarning",
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning:diffusers",
+    "ignore:TF32 acceleration on top of oneDNN is available:UserWarning:torch",
+    "ignore:websockets.legacy is deprecated:DeprecationWarning:websockets",
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--costs", action="store_true", help="rank files and tests by the CPU seconds that they cost")
     parser.addoption("--costs-file", type=Path, help="write wall, own and children's seconds of each test there")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for line in WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
     if config.getoption("costs"):
         config.pluginmanager.register(Costs(config.getoption("costs_file")), "costs")
 

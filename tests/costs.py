@@ -7,11 +7,11 @@ fixture pays for it.
 from __future__ import annotations
 
 import os
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, process_time  # by name: some tests put clocks of their own in the module
 
 import pytest
 
@@ -43,7 +43,7 @@ class Cost:
         """All so far: of children that ended what the system kept, of the rest what they have used."""
         ended = os.times()
         living = sum(_used(pid) for pid in _descendants(os.getpid()))
-        return cls(time.monotonic(), time.process_time(), ended.children_user + ended.children_system + living)
+        return cls(monotonic(), process_time(), ended.children_user + ended.children_system + living)
 
 
 def _descendants(pid: int) -> Iterator[int]:
