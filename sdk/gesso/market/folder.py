@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,9 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
     waiting, count = [(folder, 0)], 0
     while waiting:
         here, depth = waiting.pop()
-        for entry in os.scandir(here):
+        with os.scandir(here) as found:
+            entries = list(islice(found, MAX_SEEN + 1))
+        for entry in entries:
             count += 1
             if count > MAX_SEEN:
                 raise ModelInvalid(f"{folder.name} holds more than {MAX_SEEN} files; this is no model folder")
