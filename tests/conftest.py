@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ settings.load_profile("gesso")
 WARNINGS = (
     "error",
     "ignore::ResourceWarning",
-    "error:Unclosed:ResourceWarning",
+    "error:Unclosed (client|connect):ResourceWarning",
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning:diffusers",
     "ignore:TF32 acceleration on top of oneDNN is available:UserWarning:torch",
     "ignore:websockets.legacy is deprecated:DeprecationWarning:websockets",
@@ -40,6 +41,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", line)
     if config.getoption("costs"):
         config.pluginmanager.register(Costs(config.getoption("costs_file")), "costs")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole networks mostly wait and all else computes. Of several workers, each of which begins with an even share of
+    the list, every other one begins with networks: so cores are busy from the first second to the last."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    waiting = [item for item in items if "network" in item.path.parts]
+    computing = [item for item in items if "network" not in item.path.parts]
+    if workers > 1:
+        items[:] = [
+            item
+            for worker in range(workers)
+            for kind in ((waiting, computing) if worker % 2 else (computing, waiting))
+            for item in kind[len(kind) * worker // workers : len(kind) * (worker + 1) // workers]
+        ]
 
 
 @pytest.fixture
