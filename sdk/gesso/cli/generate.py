@@ -31,7 +31,7 @@ async def generate(
     guidance: str | None = None,
     scheduler: Literal["ddim", "euler", "euler_a", "dpmpp_2m"] = "ddim",
     seed: MaybeWhole = None,
-    count: Count = 1,
+    count: Annotated[Count, Parameter(name=["--count", "-n"])] = 1,
     lora: tuple[str, ...] = (),
     fee: str | None = None,
     max_fee: str | None = None,

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from gesso_protocol.errors import EncodingInvalid, UsageError
+from gesso_protocol.errors import BlobCorrupt, EncodingInvalid, UsageError
 
 if TYPE_CHECKING:
     from cyclopts import Token
 
     from gesso_protocol.ids import Address
 
+MAX_PICTURE_BYTES = 256 * 2**20
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 
 
@@ -39,6 +40,23 @@ def count(kind: Any, tokens: Sequence[Token]) -> int:
 Whole: TypeAlias = Annotated[int, Parameter(converter=whole)]
 MaybeWhole: TypeAlias = Annotated[int | None, Parameter(converter=whole)]
 Count: TypeAlias = Annotated[int, Parameter(converter=count)]
+
+
+def task_named(text: str) -> str:
+    """The task that an id, or a picture with its receipt inside, names. Raises UsageError."""
+    path = Path(text).expanduser()
+    if path.suffix.lower() != ".png" or not path.is_file():
+        return text
+    from gesso import png
+    from gesso.receipt import Receipt
+
+    try:
+        with path.open("rb") as file:
+            told = png.read_text(file.read(MAX_PICTURE_BYTES)).get("gesso", "")
+        return str(Receipt.model_validate_json(told).task)
+    except (OSError, ValueError, BlobCorrupt):
+        hint = "only pictures that gesso saved carry one; see your tasks: gesso task ls"
+        raise UsageError(f"{path.name} carries no receipt", hint=hint) from None
 
 
 def account(text: str) -> Address:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from gesso.cli.inputs import Count, MaybeWhole, check_output
+from gesso.cli.inputs import Count, MaybeWhole, check_output, task_named
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
 from gesso.cli.saving import save_all
@@ -75,11 +75,11 @@ async def show(task: str, /, *, common: Common | None = None) -> None:
     Parameters
     ----------
     task
-        A task id, or enough of its beginning to name it.
+        A task id, or enough of its beginning to name it; or a picture of it, as in out.png.
     """
     common = common or Common()
     async with client_for(common, read_only=True) as client:
-        handle = await client.task(task)
+        handle = await client.task(task_named(task))
         document = await handle.describe() | await _ordered(handle)
         if document["state"] in ("committed", "held", "settled", "expired"):
             audit = await handle.audit()
@@ -117,13 +117,13 @@ async def watch(task: str, /, *, common: Common | None = None) -> None:
     Parameters
     ----------
     task
-        A task id, or enough of its beginning to name it.
+        A task id, or enough of its beginning to name it; or a picture of it, as in out.png.
     """
     common = common or Common()
     out = common.out
     line = TaskLine(out)
     async with client_for(common, read_only=True) as client:
-        handle = await client.task(task)
+        handle = await client.task(task_named(task))
         try:
             async for event in handle.events():
                 if out.form == "json":
@@ -146,7 +146,7 @@ async def fetch(
     Parameters
     ----------
     task
-        A task id, or enough of its beginning to name it.
+        A task id, or enough of its beginning to name it; or a picture of it, as in out.png.
     output
         Where the PNG goes; with several pictures a number is added to the name.
     """
@@ -154,7 +154,7 @@ async def fetch(
     out = common.out
     check_output(output, "out.png")
     async with client_for(common, read_only=True) as client:
-        handle = await client.task(task)
+        handle = await client.task(task_named(task))
         spec = await handle.spec()
         if not isinstance(spec, TextToImage):
             hint = f"get the LoRA: gesso train --resume {handle.id} -o lora.safetensors"
@@ -174,11 +174,11 @@ async def cancel(task: str, /, *, common: Common | None = None) -> None:
     Parameters
     ----------
     task
-        A task id, or enough of its beginning to name it.
+        A task id, or enough of its beginning to name it; or a picture of it, as in out.png.
     """
     common = common or Common()
     async with client_for(common) as client:
-        handle = await client.task(task)
+        handle = await client.task(task_named(task))
         receipt = await handle.cancel()
     document = {"task": str(handle.id), "state": "cancelled", "refund": handle.fee, "tx": receipt.tx_hash}
     common.out.result(document)
@@ -192,11 +192,11 @@ async def stop(task: str, /, *, common: Common | None = None) -> None:
     Parameters
     ----------
     task
-        A task id, or enough of its beginning to name it.
+        A task id, or enough of its beginning to name it; or a picture of it, as in out.png.
     """
     common = common or Common()
     async with client_for(common) as client:
-        handle = await client.task(task)
+        handle = await client.task(task_named(task))
         receipt = await handle.stop()
     common.out.result({"task": str(handle.id), "stop_requested": True, "tx": receipt.tx_hash})
     common.out.hint(f"gesso task watch {handle.id}")
@@ -220,7 +220,7 @@ async def audit(
     Parameters
     ----------
     task
-        A task id, or enough of its beginning to name it.
+        A task id, or enough of its beginning to name it; or a picture of it, as in out.png.
     steps
         Run this many steps, drawn by this machine; those that the beacon drew when left out.
     plain
@@ -232,7 +232,7 @@ async def audit(
     """
     common = common or Common()
     async with client_for(common, read_only=not challenge) as client:
-        handle = await client.task(task)
+        handle = await client.task(task_named(task))
         async with _replayer(client, wanted=not plain) as replayer:
             report = await handle.recheck(replayer=replayer, steps=steps)
         document = {"task": str(handle.id), **report.document()}

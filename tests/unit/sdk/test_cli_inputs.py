@@ -15,9 +15,11 @@ from typing import Any
 import anyio
 import pytest
 from cyclopts import Parameter
+from made_results import image
 
+from gesso import png
 from gesso.cli import app
-from gesso.cli.inputs import account, check_output, count, whole
+from gesso.cli.inputs import account, check_output, count, task_named, whole
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Output, columns_text
 from gesso.cli.task import COLUMNS, _brief
@@ -97,6 +99,22 @@ def test_a_place_for_the_result_is_looked_at_before_anything_is_paid(
         for argv in (["generate", "a circle"], ["train", str(tmp_path), "--dry-run"]):
             assert app.main([*argv, "-o", str(bad)]) == 2
             assert "-o" in capsys.readouterr().err
+
+
+def test_a_picture_names_its_task(tmp_path: Path) -> None:
+    drawn = image()
+    kept = drawn.save(tmp_path / "out.PNG")
+    assert task_named(str(kept)) == str(drawn.receipt.task)
+    assert task_named("0x12") == "0x12"
+    assert task_named(str(tmp_path / "absent.png")).endswith("absent.png")
+    for name, data in (("plain.png", drawn.data), ("noise.png", b"x"), ("lies.png", lying(drawn.data))):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UsageError, match="carries no receipt"):
+            task_named(str(tmp_path / name))
+
+
+def lying(picture: bytes) -> bytes:
+    return png.with_text(picture, {"gesso": json.dumps({"task": "../../etc"})})
 
 
 def test_a_row_of_tasks_fits_a_terminal_and_names_its_task() -> None:
