@@ -33,13 +33,14 @@ from gesso.settings import Settings, home_folder
 from gesso.task import Result
 from gesso_devnet import ledger
 from gesso_devnet.cheats import LORA, choose_cheat
-from gesso_devnet.fraud import audit_document, commit_fraud, name_of, print_verdict
+from gesso_devnet.fraud import audit_document, commit_fraud, name_of, print_verdict, role_of
 from gesso_devnet.lesson import give_lesson, lesson_document, print_lesson
 from gesso_devnet.stack import NETWORK, Stack, StackState, wanted_stack
 from gesso_devnet.stray_lora import write_stray_lora
 from gesso_node.executors.cheats import CHEATS
 from gesso_protocol.errors import GessoError
 from gesso_protocol.events import Event
+from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei, format_amount
 
 PROMPT = "a big red circle above a small blue square on a white background"
@@ -64,7 +65,7 @@ async def run_task(stack: Stack, state: StackState, demo: Demo, out: Output) -> 
     cast = state.settings.cast()
     async with Chain.open(chain_settings) as chain, AsyncClient(settings) as client:
         before = await ledger.take(chain, cast.addresses)
-        out.say(f'\n"{demo.prompt}", seed {demo.seed}, {state.model}\n')
+        out.say(f'\n"{demo.prompt}"\nseed {demo.seed}, {state.model}\n')
         line = TaskLine(out)
         started = time.monotonic()
         stages = Stages(started)
@@ -86,7 +87,7 @@ async def run_task(stack: Stack, state: StackState, demo: Demo, out: Output) -> 
     gains = {str(account): format_amount(gain) for account, gain in ledger.credits(before, after).items()}
     document = describe(state, demo, result, path, gains, conserved, stages.durations(total_s))
     document["claimed_over"] = claimed_over(stack, state, result)
-    _print_receipt(out, document, result, conserved)
+    _print_receipt(out, state, document, result, conserved)
     return document
 
 
@@ -103,7 +104,7 @@ async def run_fraud(stack: Stack, state: StackState, demo: Demo, out: Output) ->
     chain_settings = ChainSettings(rpc_url=state.network.rpc_url, contracts=state.network.contracts)
     async with Chain.open(chain_settings) as chain, AsyncClient(settings) as client:
         cheat = choose_cheat(state.settings.cheat or "")
-        out.say(f'\n"{demo.prompt}", seed {demo.seed}, {state.model}; {state.settings.cheater} cheats: {cheat}\n')
+        out.say(f'\n"{demo.prompt}"\nseed {demo.seed}, {state.model}\n{state.settings.cheater} cheats: {cheat}\n')
         line, started = TaskLine(out, name_of(state.settings)), time.monotonic()
         stages = Stages(started)
 
@@ -124,7 +125,7 @@ async def run_fraud(stack: Stack, state: StackState, demo: Demo, out: Output) ->
     document["claimed_over"] = claimed_over(stack, state, verdict.result)
     document["audit"] = audit_document(state, verdict)
     print_verdict(out, state, verdict)
-    out.say("stages    " + " · ".join(f"{name} {span:.2f} s" for name, span in spans.items()))
+    out.say(spans_text(spans))
     return document
 
 
@@ -208,18 +209,27 @@ def claimed_over(stack: Stack, state: StackState, result: Result) -> str | None:
     return None
 
 
-def _print_receipt(out: Output, document: dict[str, Any], result: Result, conserved: bool) -> None:
-    receipt, stages = result.receipt, document["stages_s"]
+def spans_text(spans: dict[str, float]) -> str:
+    """How long each stage took, in lines that fit a small terminal."""
+    told = [f"{name} {span:.2f} s" for name, span in spans.items()]
+    lines = [" · ".join(told[at : at + 4]) for at in range(0, len(told), 4)]
+    return "stages    " + "\n          ".join(lines)
+
+
+def _print_receipt(out: Output, state: StackState, document: dict[str, Any], result: Result, conserved: bool) -> None:
+    receipt = result.receipt
     out.say("")
     out.say(f"picture   {document['image']}")
     out.say(receipt.summary())
     out.say(f"spec      {receipt.spec}")
-    out.say(f"roots     result {receipt.result_root}")
-    out.say(f"          trace  {receipt.trace_root}")
+    out.say(f"its root  {receipt.result_root}")
+    out.say(f"trace     {receipt.trace_root}")
     out.say(f"seed      {document['seed']}")
+    names = name_of(state.settings)
     for account, amount in document["credits"].items():
-        out.say(f"credit    {account} +{amount}")
-    out.say("stages    " + " · ".join(f"{name} {span:.2f} s" for name, span in stages.items()))
+        who = names.get(Address(account)) or role_of(state, Address(account))
+        out.say(f"credit    {who:<10} +{amount}")
+    out.say(spans_text(document["stages_s"]))
     out.say(
         f"ledger    {'balances to the wei ' + out.mark(True) if conserved else 'DOES NOT BALANCE ' + out.mark(False)}"
     )

@@ -110,7 +110,9 @@ def child_environment(home: Path, ours: Mapping[str, str] | None = None) -> dict
     """The whole environment of a child. `home` keeps libraries from reading or writing the operator's own caches."""
     ours = os.environ if ours is None else ours
     kept = {name: ours[name] for name in PASSED_ON if name in ours}
-    return {**kept, **FIXED, "HOME": str(home), "HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home / "cache")}
+    places = {"HOME": home, "HF_HOME": home / "hf", "XDG_CACHE_HOME": home / "cache"}
+    places["TORCHINDUCTOR_CACHE_DIR"] = home / "cache" / "inductor"  # else it leaves a folder where temporary files go
+    return {**kept, **FIXED, **{name: str(place) for name, place in places.items()}}
 
 
 class _Child:
