@@ -326,8 +326,10 @@ def parse_use(text: str) -> tuple[str, int]:
         return text, 1000
     try:
         milli = round(float(strength) * 1000)
-    except ValueError:
-        return text, 1000
+    except (ValueError, OverflowError):
+        if not name.endswith(".safetensors") and "@" not in name:
+            return text, 1000
+        milli = 0
     if not name or not -5000 <= milli <= 5000 or milli == 0:
         raise UsageError(f"{text}: a strength is a number from -5 to 5 and not 0", hint="as in --lora alice/zbx@1:0.8")
     return name, milli

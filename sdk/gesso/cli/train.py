@@ -13,7 +13,7 @@ from gesso.cli.inputs import MaybeWhole, check_output
 from gesso.cli.interrupt import follow
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common, Output
-from gesso.cli.session import client_for
+from gesso.cli.session import client_for, relay_url
 from gesso.cli.train_options import TrainOptions
 from gesso.cli.waiting import waiting
 from gesso_protocol.errors import UsageError
@@ -82,7 +82,7 @@ async def train(
         async with client_for(common) as client:
             run = await client.resume_training(resume, max_fee=max_fee, trust_state=trust_state)
             adapter = await follow(out, run, SampleLine(out, output))
-        return _save(out, adapter, output, kohya=kohya, trigger=run.spec.trigger)
+        return _save(common, adapter, output, kohya=kohya, trigger=run.spec.trigger)
     assert pictures is not None
     settings = (options or TrainOptions()).settings()
     with tempfile.TemporaryDirectory(prefix="gesso-dataset-") as folder:
@@ -103,7 +103,7 @@ async def train(
             line = SampleLine(out, output)
             async with waiting(out, line, run.id, then=f"gesso train --resume {run.id} -o {output}"):
                 adapter = await follow(out, run, line)
-    return _save(out, adapter, output, kohya=kohya, trigger=trigger)
+    return _save(common, adapter, output, kohya=kohya, trigger=trigger)
 
 
 class SampleLine(TaskLine):
@@ -129,10 +129,11 @@ class SampleLine(TaskLine):
             self.remark(f"sample after step {event.index}: {name}")
 
 
-def _save(out: Output, adapter: Adapter | None, output: Path, *, kohya: bool, trigger: str) -> int:
+def _save(common: Common, adapter: Adapter | None, output: Path, *, kohya: bool, trigger: str) -> int:
     """Returns the exit code: that of an interrupted program when the person has left the run to itself."""
     if adapter is None:
         return EXIT_INTERRUPTED
+    out = common.out
     path = adapter.save(output, kohya=kohya)
     samples = [
         str(image.save(path.with_name(f"{path.stem}-sample-{at}.png"))) for at, image in enumerate(adapter.samples)
@@ -142,5 +143,7 @@ def _save(out: Output, adapter: Adapter | None, output: Path, *, kohya: bool, tr
     out.result(document, human="\n".join([str(path), *samples]))
     if adapter.stopped:
         out.say(f"stopped early: {adapter.stopped}")
+    if out.form == "human":
+        out.say(adapter.receipt.summary(relay_url(common)))
     out.hint(f'gesso generate "a {trigger or "picture"}" --lora {path}:0.8 -o out.png')
     return 0

@@ -29,7 +29,9 @@ def test_strengths(text: str, name: str, milli: int) -> None:
     assert parse_use(text) == (name, milli)
 
 
-@pytest.mark.parametrize("text", ["zbx:0", "zbx:6", "zbx:-5.1", ":0.5"])
+@pytest.mark.parametrize(
+    "text", ["zbx:0", "zbx:6", "zbx:-5.1", ":0.5", "z.safetensors:fast", "zbx@1:", "zbx@1:inf", "zbx@1:nan"]
+)
 def test_no_strengths(text: str) -> None:
     with pytest.raises(UsageError):
         parse_use(text)
