@@ -110,7 +110,8 @@ def print_verdict(out: Output, state: StackState, verdict: Verdict) -> None:
     cheat = state.settings.cheat or ""
     out.say("")
     out.say(f"cheat     {state.settings.cheater}: {cheat}, {choose_cheat(cheat)}")
-    out.say(f"picture   delivered all the same, and not to be trusted: {verdict.result.image.blob}")
+    out.say("picture   delivered all the same, and not to be trusted:")
+    out.say(f"          {verdict.result.image.blob}")
     out.say(f"audit     {checked_text(facts)}")
     for auditor in facts.auditors:
         lost = f", loses {format_amount(auditor.lost)}" if auditor.lost else ""
@@ -121,7 +122,7 @@ def print_verdict(out: Output, state: StackState, verdict: Verdict) -> None:
         out.say(f"juror     {who:<10} {juror.found or 'silent'}{lost}")
     out.say(f"verdict   {facts.status.upper()}: {votes_text(facts)} {out.mark(verdict.caught)}")
     if facts.slashed:
-        parts = {"burned": facts.burned, "to the requester": facts.to_requester, "to the audit pool": facts.to_pool}
+        parts = {"burned": facts.burned, "requester": facts.to_requester, "audit pool": facts.to_pool}
         where = " + ".join(f"{format_amount(part)} {name}" for name, part in parts.items())
         out.say(f"slashed   {format_amount(facts.slashed)} = {where}")
     if facts.refund is not None:
@@ -142,8 +143,8 @@ def checked_text(facts: AuditFacts) -> str:
     if all(auditor.said in (None, "withheld") for auditor in facts.auditors):
         return f"drawn: {steps}; the node opened nothing"
     far = facts.error_of_limit
-    off = f", outputs {far:.3g} times as far off as two auditors may be" if far is not None and far > 1 else ""
-    return f"run again: {steps}{off}"
+    off = f", outputs {far:.3g} times the limit off" if far is not None and far > 1 else ""
+    return f"{steps} run again{off}"
 
 
 def signed(change: int) -> str:

@@ -197,7 +197,7 @@ class Stack:
                 group.start_soon(self._start_node, name, actors[name], details)
         await _wait_joined(chain, len(names))
         for at, name in enumerate(names):
-            wrong = f", cheats: {settings.cheat}" if name == settings.cheater else ""
+            wrong = f"\n           cheats: {settings.cheat}" if name == settings.cheater else ""
             say(f"{name:<9}  {cast.nodes[at].address}, libp2p port {ports.nodes[at]}{wrong}")
         self._submitter_wallet(cast.submitter)
         network = Network(

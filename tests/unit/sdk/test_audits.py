@@ -135,9 +135,9 @@ def test_a_staged_fraud_says_what_was_run_again_and_how_far_off_it_was() -> None
     silent = [*seats(ONE, TWO), revealed(ONE, AuditVerdict.WITHHELD), revealed(TWO, AuditVerdict.WITHHELD)]
     assert checked_text(audit_facts("always", silent, draw=PICKED)) == "drawn: steps 7 and 19; the node opened nothing"
     facts = audit_facts("always", guilty, draw=PICKED)
-    assert checked_text(facts) == "run again: steps 7 and 19"
+    assert checked_text(facts) == "steps 7 and 19 run again"
     far = facts.model_copy(update={"error_of_limit": 12.8})
-    assert checked_text(far) == "run again: steps 7 and 19, outputs 12.8 times as far off as two auditors may be"
+    assert checked_text(far) == "steps 7 and 19 run again, outputs 12.8 times the limit off"
     near = facts.model_copy(update={"error_of_limit": 0.01})  # right outputs, and another picture handed over
     assert checked_text(near) == checked_text(facts)
     assert checked_text(audit_facts("always", guilty)) == "nothing was run again"
