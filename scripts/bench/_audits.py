@@ -18,7 +18,7 @@ from gesso_node.executors.port import ReplayCheck, Replayed, ReplayJob
 from gesso_node.executors.walk import F32, array
 from gesso_node.trace import RecordedTrace
 from gesso_protocol.audit.challenge import checks_of, steps_to_check
-from gesso_protocol.audit.compare import Branches, StepErrors, branch_error, rgb_error, step_errors
+from gesso_protocol.audit.compare import Branches, StepErrors, embedding_error, rgb_error, step_errors
 from gesso_protocol.audit.limits import shipped_limits
 from gesso_protocol.audit.schedules import Schedule
 from gesso_protocol.audit.transitions import OpenedPicture, check_transitions
@@ -135,7 +135,7 @@ class Auditor:
         schedule = Schedule.of(own.scheduler_config, spec.scheduler, spec.steps)
         node = TraceManifest.decode(work.leaf(LeafKind.MANIFEST))
         embedded = tuple(
-            branch_error(array(mine), array(work.leaf(LeafKind.EMBEDDING, at)))
+            embedding_error(array(mine), array(work.leaf(LeafKind.EMBEDDING, at)), own.embedding_parts)
             for at, mine in enumerate(own.embeddings or ())
         )
         picture = OpenedPicture(

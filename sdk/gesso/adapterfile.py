@@ -23,8 +23,9 @@ MAX_RANK = 1024
 ADAPTER_FILE = "adapter.safetensors"
 METADATA_KEY = "lora_adapter_metadata"
 FLOATS = ("F16", "F32", "F64", "BF16")
-_PEFT = re.compile(r"(unet|text_encoder)\.(?:text_model\.)?(.+)\.lora_([AB])\.(?:\w+\.)?weight\Z")
-_KOHYA = re.compile(r"lora_(unet|te)_(?:text_model_)?(.+)\.(?:lora_(down|up)\.weight|(alpha))\Z")
+_PEFT = re.compile(r"(unet|text_encoder|text_encoder_2)\.(?:text_model\.)?(.+)\.lora_([AB])\.(?:\w+\.)?weight\Z")
+_KOHYA = re.compile(r"lora_(unet|te|te1|te2)_(?:text_model_)?(.+)\.(?:lora_(down|up)\.weight|(alpha))\Z")
+_KOHYA_PARTS = {"unet": "unet", "te": "text_encoder", "te1": "text_encoder", "te2": "text_encoder_2"}
 _SCALARS = {"F16": "<e", "F32": "<f", "F64": "<d"}
 
 
@@ -92,27 +93,29 @@ def _sort(file: TensorFile, name: str, layers: dict[tuple[str, str], Layer]) -> 
     if match:
         part, module, side = match.groups()
         layer = layers.setdefault((part, module.replace(".", "_")), Layer(part, module))
-        if side == "A":
-            layer.down = name
-        else:
-            layer.up = name
+        _set(file, layer, "down" if side == "A" else "up", name)
         return "peft"
     match = _KOHYA.match(name)
     if not match:
         raise ModelInvalid(
             f"{file.path.name}: {name} belongs to no LoRA that can be used here",
-            hint="supported are LoRAs for Stable Diffusion in diffusers, peft and kohya form",
+            hint="supported are LoRAs for Stable Diffusion 1, 2 and XL in diffusers, peft and kohya form",
         )
     part, module, side, alpha = match.groups()
-    part = "text_encoder" if part == "te" else part
+    part = _KOHYA_PARTS[part]
     layer = layers.setdefault((part, module), Layer(part, module))
     if alpha:
         layer.alpha = _scalar(file, name)
-    elif side == "down":
-        layer.down = name
     else:
-        layer.up = name
+        _set(file, layer, side, name)
     return "kohya"
+
+
+def _set(file: TensorFile, layer: Layer, side: str, name: str) -> None:
+    """Two names for one matrix would leave one of them out in silence."""
+    if getattr(layer, side):
+        raise ModelInvalid(f"{file.path.name} has two tensors for one matrix: {getattr(layer, side)} and {name}")
+    setattr(layer, side, name)
 
 
 def _scalar(file: TensorFile, name: str) -> float:

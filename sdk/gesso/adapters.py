@@ -14,6 +14,7 @@ from anyio import to_thread
 from gesso.adapterfile import MAX_ADAPTER_BYTES, AdapterFile, read_adapter
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing
+from gesso.diffusers_layout import SDXL
 from gesso.directory import Directory
 from gesso.manifests import Manifests
 from gesso.training import local_adapter, parse_use
@@ -68,16 +69,26 @@ def check_named_base(file: AdapterFile, base: BlobRef) -> None:
         )
 
 
-def check_shapes(file: AdapterFile, unet: Mapping[str, Any], text: Mapping[str, Any]) -> None:
-    """Raises ModelInvalid when a layer cannot belong to a base with these configurations; unknown widths pass."""
+def check_shapes(
+    file: AdapterFile, unet: Mapping[str, Any], text: Mapping[str, Any], second: Mapping[str, Any] | None = None
+) -> None:
+    """Raises ModelInvalid when a layer cannot belong to a base with these configurations; unknown widths pass.
+    `second` is that of the second text encoder, None for a base without."""
+    encoders = {"text_encoder": text, "text_encoder_2": second}
     blocks = unet.get("block_out_channels")
     channels = [side for side in blocks if isinstance(side, int)] if isinstance(blocks, list) else []
     for (part, key), layer in file.layers.items():
         down, up = file.shapes(layer)
         wanted, found = None, 0
         block = _BLOCK.match(key)
-        if part == "text_encoder" and key.endswith(("q_proj", "k_proj", "v_proj")):
-            wanted, found = text.get("hidden_size"), down[1]
+        encoder = encoders.get(part, text)
+        if encoder is None:
+            raise ModelInvalid(
+                f"{file.file.path.name} is made for another base: this one has no second text encoder",
+                hint="a LoRA works on the model family that it was trained on",
+            )
+        if part in encoders and key.endswith(("q_proj", "k_proj", "v_proj")):
+            wanted, found = encoder.get("hidden_size"), down[1]
         elif part == "unet" and key.endswith(("attn2_to_k", "attn2_to_v")):
             wanted, found = unet.get("cross_attention_dim"), down[1]
         elif part == "unet" and block is not None and channels:
@@ -100,7 +111,7 @@ def form_of(file: AdapterFile) -> Form | None:
     rank, alpha = sizes.pop()
     if alpha != int(alpha):
         return None
-    return Form(rank, int(alpha), targets, any(part == "text_encoder" for part, _ in file.layers))
+    return Form(rank, int(alpha), targets, any(part != "unet" for part, _ in file.layers))
 
 
 def agree(what: str, form: Form | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,6 +204,7 @@ class Adapters:
         if base is not None:
             check_named_base(file, base)
             manifest = await self._manifests.read(base, "the base model")
-            unet = await self._manifests.config(manifest, "unet/config.json")
-            check_shapes(file, unet, await self._manifests.config(manifest, "text_encoder/config.json"))
+            parts = ("unet", "text_encoder", "text_encoder_2")
+            unet, text, second = [await self._manifests.config(manifest, f"{part}/config.json") for part in parts]
+            check_shapes(file, unet, text, second if manifest.pipeline == SDXL.pipeline else None)
         return file

@@ -22,6 +22,7 @@ MAX_PATH_PARTS = 8
 FILE_SUFFIXES = (".safetensors", ".json", ".txt")
 
 ModelKind: TypeAlias = Literal["base", "lora", "controlnet", "vae", "dataset"]
+Pipeline: TypeAlias = Literal["stable-diffusion", "stable-diffusion-xl"]
 LISTING_KINDS: tuple[ModelKind, ...] = ("base", "lora", "controlnet", "vae", "dataset")
 """A kind's place in here is its number on the marketplace."""
 
@@ -65,7 +66,8 @@ class ModelManifest(Document):
     name: ModelName
     version: Annotated[int, Field(ge=1, le=10**9 - 1)]
     kind: ModelKind
-    pipeline: Literal["stable-diffusion"] = "stable-diffusion"
+    pipeline: Pipeline = "stable-diffusion"
+    """How a base is laid out; what is no base says nothing by it."""
     base_family: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = ""
     parent: BlobRef | None = None
     licence: Licence

@@ -21,7 +21,15 @@ from gesso_node.auditing.assignment import Assignment
 from gesso_node.executors.port import Executor, ReplayCheck, Replayed, ReplayJob, ReplayOutcome
 from gesso_node.models import ModelCache
 from gesso_protocol.audit.bundle import Bundle, Form, Leaf
-from gesso_protocol.audit.compare import Branches, Tensor, branch_error, residual_cosine, rgb_error, step_errors, tensor
+from gesso_protocol.audit.compare import (
+    Branches,
+    Tensor,
+    embedding_error,
+    residual_cosine,
+    rgb_error,
+    step_errors,
+    tensor,
+)
 from gesso_protocol.audit.limits import STRICT, shipped_limits
 from gesso_protocol.audit.projection import outputs_of, pack, project
 from gesso_protocol.audit.schedules import Schedule
@@ -264,7 +272,8 @@ def _embedding_errors(ground: Ground, opened: Bundle) -> tuple[float, ...]:
     for step, mine in enumerate(own):
         theirs = opened.tensor(Slot(LeafKind.EMBEDDING, 0, step))
         flat = (len(theirs) // 4,)
-        errors.append(branch_error(tensor(mine, (len(mine) // 4,)), tensor(theirs, flat)))
+        own_part = tensor(mine, (len(mine) // 4,))
+        errors.append(embedding_error(own_part, tensor(theirs, flat), ground.replayed.embedding_parts))
     return tuple(errors)
 
 

@@ -1,7 +1,8 @@
 """One pipeline set up for one spec, as pieces that can be called alone: embed, draw noise, predict one step, decode.
 
 A single step of a finished run is computed again with these; so are the forgeries that audits are tested against. They
-do exactly what `StableDiffusionPipeline` does in its loop (a test holds that to the bit). Imported in the child only.
+do exactly what the pipeline of the model's kind does in its loop (a test holds that to the bit). Imported in the child
+only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 import diffusers
 import torch
 
+from gesso_node.executors.conditioning import Conditioning, conditioned, told
+from gesso_node.executors.vae import to_rgb
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TextToImage
 
@@ -40,7 +43,7 @@ class Denoiser:
         self.device: torch.device = next(pipe.unet.parameters()).device
         self.scheduler = make_scheduler(scheduler_config, spec.scheduler, dtype)
         self.scheduler.set_timesteps(spec.steps, device=self.device)
-        self._embeddings: torch.Tensor | None = None
+        self._told: dict[str, Any] | None = None
 
     @property
     def guided(self) -> bool:
@@ -48,16 +51,15 @@ class Denoiser:
         return self.spec.guidance > 1
 
     @torch.inference_mode()
-    def embed(self, prompt: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Conditional and unconditional text embedding of the spec's (or another) prompt."""
+    def embed(self, prompt: str | None = None) -> tuple[Conditioning, Conditioning]:
+        """What the spec's (or another) prompt and its negative prompt tell the model."""
         words = self.spec.prompt if prompt is None else prompt
-        cond, uncond = self.pipe.encode_prompt(words, self.device, 1, True, self.spec.negative_prompt or None)
-        return cond, uncond
+        return conditioned(self.pipe, words, self.spec.negative_prompt, (self.spec.height, self.spec.width))
 
-    def condition(self, prompt: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def condition(self, prompt: str | None = None) -> tuple[Conditioning, Conditioning]:
         """Embed, and predict with these embeddings from now on."""
         cond, uncond = self.embed(prompt)
-        self._embeddings = torch.cat([uncond, cond]) if self.guided else cond
+        self._told = told([uncond, cond] if self.guided else [cond])
         return cond, uncond
 
     def noise(self, image: int) -> torch.Tensor:
@@ -75,12 +77,12 @@ class Denoiser:
     @torch.inference_mode()
     def predict(self, step: int, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The model's conditional and unconditional output for x before `step`, fp32. `condition` comes first."""
-        assert self._embeddings is not None
+        assert self._told is not None
         t = self.scheduler.timesteps[step]
         wide = torch.cat([latent] * 2) if self.guided else latent
         self.scheduler._step_index = step
         scaled = self.scheduler.scale_model_input(wide.to(self.device), t)
-        output = self.pipe.unet(scaled, t, encoder_hidden_states=self._embeddings, return_dict=False)[0].float()
+        output = self.pipe.unet(scaled, t, **self._told, return_dict=False)[0].float()
         if not self.guided:
             return output, None
         uncond, cond = output.chunk(2)
@@ -135,14 +137,6 @@ def latent_shape(pipe: Any, spec: TextToImage) -> tuple[int, int, int, int]:
     return (1, pipe.unet.config.in_channels, spec.height // factor, spec.width // factor)
 
 
-def to_rgb(pipe: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Decode in fp32: an auditor checks the pixels to a grey level or two."""
-    scaled = latents.float() / pipe.vae.config.scaling_factor
-    decoded: torch.Tensor = pipe.vae.decode(scaled, return_dict=False)[0][0]
-    pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).contiguous().cpu()
-
-
 def raw_bytes(tensor: torch.Tensor) -> bytes:
     """Little-endian fp32, last axis fastest."""
     return tensor.to("cpu", torch.float32).contiguous().numpy().tobytes()
@@ -154,11 +148,15 @@ class TensorSteps:
     def __init__(self, denoiser: Denoiser, prompt: str | None = None) -> None:
         self._denoiser = denoiser
         self._shape = latent_shape(denoiser.pipe, denoiser.spec)
-        denoiser.condition(prompt)
+        self._parts = denoiser.condition(prompt)[0].parts
 
     def embed(self) -> tuple[bytes, bytes]:
         cond, uncond = self._denoiser.embed()
-        return raw_bytes(cond), raw_bytes(uncond)
+        return raw_bytes(cond.recorded), raw_bytes(uncond.recorded)
+
+    @property
+    def embedding_parts(self) -> tuple[int, ...]:
+        return self._parts
 
     def noise(self, image: int) -> bytes:
         return raw_bytes(self._denoiser.noise(image))

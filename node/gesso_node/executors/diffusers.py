@@ -1,4 +1,4 @@
-"""The real engine: any `StableDiffusionPipeline` folder, run step by step with its trace recorded.
+"""The real engine: a folder for `StableDiffusionPipeline` or its XL sister, run step by step, its trace recorded.
 
 Same seed, same start on every device: noise is drawn in fp32 by a CPU generator. The scheduler computes in fp32
 whatever the weights are, so that a single step can be checked by re-running it. This module is imported in the child
@@ -25,11 +25,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from gesso_node.executors.cheats import ENGINE_CHEATS
-from gesso_node.executors.denoiser import DTYPES, Denoiser, TensorSteps, latent_shape, make_scheduler, raw_bytes, to_rgb
+from gesso_node.executors.conditioning import Conditioning, call_arguments, conditioned, is_xl
+from gesso_node.executors.denoiser import DTYPES, Denoiser, TensorSteps, latent_shape, make_scheduler, raw_bytes
 from gesso_node.executors.engine import Emit, EngineJob, EngineResult, finish_picture, run_facts
 from gesso_node.executors.folder import check_model_folder
 from gesso_node.executors.kernels import STRICT, KernelOptions, use_kernels
 from gesso_node.executors.lora.cheats import cheating
+from gesso_node.executors.lora.fault import InputInvalid
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.executors.lora.use import AdapterSet, strengths
@@ -38,6 +40,7 @@ from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.executors.preview import Previewer
 from gesso_node.executors.profiles import STRICT_KEY, device_family, profile_key
 from gesso_node.executors.replay import replay_with
+from gesso_node.executors.vae import to_rgb
 from gesso_node.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TextToImage, TrainLora
@@ -144,6 +147,8 @@ class DiffusersEngine:
         from gesso_node.executors.lora.peft_trainer import PeftTrainer
 
         loaded = self._pipeline(inputs.model_dir, "fp32", strict=strict)
+        if is_xl(loaded.pipeline):
+            raise InputInvalid("LoRAs are not trained on Stable Diffusion XL yet, only drawn with")
         loaded.adapters.clear()
         return cheating(self._options.cheat, PeftTrainer(loaded.pipeline, loaded.scheduler_config, inputs))
 
@@ -158,10 +163,10 @@ class DiffusersEngine:
         if key in self._loaded:
             self._loaded.move_to_end(key)
             return self._loaded[key]
-        check_model_folder(model_dir)
+        layout = check_model_folder(model_dir)
         while len(self._loaded) >= self._options.max_loaded:
             self._loaded.popitem(last=False)
-        pipeline = open_pipeline(model_dir, DTYPES[dtype], self._device)
+        pipeline = open_pipeline(model_dir, layout, DTYPES[dtype], self._device)
         use_kernels(pipeline.unet, STRICT if strict else self._options.kernels)
         loaded = _Loaded(pipeline, dict(pipeline.scheduler.config), Previewer.of(pipeline), AdapterSet(pipeline))
         self._loaded[key] = loaded
@@ -200,14 +205,14 @@ class _Run:
 
     @torch.inference_mode()
     def pictures(self) -> tuple[ImageFile, ...]:
-        spec, device = self._job.spec, self._pipe.device
+        spec = self._job.spec
         # Both prompts are embedded even without guidance: the trace has a place for both.
-        cond, uncond = self._pipe.encode_prompt(spec.prompt, device, 1, True, spec.negative_prompt or None)
+        cond, uncond = conditioned(self._pipe, spec.prompt, spec.negative_prompt, (spec.height, spec.width))
         for step, embedding in enumerate((cond, uncond)):
-            self._record(Slot(LeafKind.EMBEDDING, step=step), embedding)
+            self._record(Slot(LeafKind.EMBEDDING, step=step), embedding.recorded)
         return tuple(self._picture(index, cond, uncond) for index in range(spec.count))
 
-    def _picture(self, index: int, cond: torch.Tensor, uncond: torch.Tensor) -> ImageFile:
+    def _picture(self, index: int, cond: Conditioning, uncond: Conditioning) -> ImageFile:
         spec, pipe = self._job.spec, self._pipe
         self._previewer.begin()
         generator = torch.Generator("cpu").manual_seed(spec.image_seed(index))
@@ -217,8 +222,7 @@ class _Run:
         hook = self._watch_branches(index)
         try:
             latents = pipe(
-                prompt_embeds=cond,
-                negative_prompt_embeds=uncond if spec.guidance > 1 else None,
+                **call_arguments(cond, uncond if spec.guidance > 1 else None),
                 width=spec.width,
                 height=spec.height,
                 num_inference_steps=spec.steps,

@@ -99,6 +99,10 @@ class FakeSteps:
     def embed(self) -> tuple[bytes, bytes]:
         return _embedding(self._spec.prompt).tobytes(), _embedding(self._spec.negative_prompt).tobytes()
 
+    @property
+    def embedding_parts(self) -> tuple[int, ...]:
+        return ()
+
     def noise(self, image: int) -> bytes:
         return next(self._draws(image))
 

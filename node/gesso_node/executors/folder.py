@@ -10,16 +10,16 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
-from gesso.diffusers_layout import MAX_INDEX_BYTES, check_index
+from gesso.diffusers_layout import MAX_INDEX_BYTES, Layout, check_index
 from gesso_protocol.errors import ModelInvalid
 
 MAX_FILES = 256
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".txt")
 
 
-def check_model_folder(folder: Path) -> None:
-    """Raises ModelInvalid with a sentence that names the file and what is wrong with it."""
-    check_index(_read_index(folder / "model_index.json"))
+def check_model_folder(folder: Path) -> Layout:
+    """What kind of folder it is. Raises ModelInvalid with a sentence that names the file and what is wrong with it."""
+    layout = check_index(_read_index(folder / "model_index.json"))
     files = [path for path in folder.rglob("*") if not path.is_dir()]
     if len(files) > MAX_FILES:
         raise ModelInvalid(f"the model folder holds {len(files)} files, at most {MAX_FILES} are allowed")
@@ -29,6 +29,7 @@ def check_model_folder(folder: Path) -> None:
             raise ModelInvalid(f"{name} is not a plain file")
         if path.suffix not in ALLOWED_SUFFIXES:
             raise ModelInvalid(f"{name}: only safetensors, json and txt files are loaded")
+    return layout
 
 
 def _read_index(path: Path) -> dict[str, object]:

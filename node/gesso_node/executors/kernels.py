@@ -63,7 +63,14 @@ def _forward(forward: Callable[..., Any], options: KernelOptions) -> Callable[..
             rows = len(sample)
             size = 1 if options.split_guidance else rows
             parts = [
-                _filled(forward, sample[at : at + size], t, encoder_hidden_states[at : at + size], options, kwargs)
+                _filled(
+                    forward,
+                    sample[at : at + size],
+                    t,
+                    encoder_hidden_states[at : at + size],
+                    options,
+                    {**kwargs, **_added(kwargs, slice(at, at + size))},
+                )
                 for at in range(0, rows, size)
             ]
         return (torch.cat(parts),)
@@ -79,5 +86,12 @@ def _filled(
         # Neighbours of the batch: other numbers, so that nothing is computed once and shared.
         sample = torch.cat([sample, *(sample[:1].roll(shift, -1) for shift in range(1, more + 1))])
         states = torch.cat([states, states[:1].expand(more, -1, -1)])
+        kwargs = {**kwargs, **_added(kwargs, [*range(rows), *[0] * more])}
     output: torch.Tensor = forward(sample, t, encoder_hidden_states=states, **kwargs)[0]
     return output[:rows]
+
+
+def _added(kwargs: dict[str, Any], rows: slice | list[int]) -> dict[str, Any]:
+    """These rows of what XL is told beside the words."""
+    added = kwargs.get("added_cond_kwargs")
+    return {} if added is None else {"added_cond_kwargs": {name: value[rows] for name, value in added.items()}}

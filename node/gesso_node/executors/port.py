@@ -147,7 +147,7 @@ class Replayed:
     outputs: Mapping[tuple[int, int], tuple[bytes, bytes | None]]
     """(picture, step) to the model's conditional and, when guidance is on, unconditional output."""
     embeddings: tuple[bytes, bytes] | None
-    """Conditional and unconditional text embedding, if asked for."""
+    """What the words say to the model, for the prompt and the negative prompt, if asked for."""
     noises: Mapping[int, bytes]
     """Start noise a picture, as the spec's seed gives it: equal to the bit for an honest node."""
     step_noises: Mapping[tuple[int, int], bytes]
@@ -159,6 +159,8 @@ class Replayed:
     """On what it ran; `profile["key"]` is the profile key, "{dtype}/{device family}"."""
     seconds: float
     executor: str
+    embedding_parts: tuple[int, ...] = ()
+    """How many numbers of an embedding are compared together, in order; empty: all of them."""
 
     @property
     def profile_key(self) -> str:

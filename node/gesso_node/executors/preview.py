@@ -13,6 +13,8 @@ from typing import Any, Self
 import torch
 from PIL import Image
 
+from gesso_node.executors.vae import decoder_input
+
 SIDE_PX = 64
 MAX_BYTES = 12 * 1024
 BUDGET = 0.01
@@ -27,8 +29,8 @@ _MAPS = {0.18215: _SD15, 0.13025: _SDXL}
 class Previewer:
     """Decides when a preview is affordable and makes it."""
 
-    def __init__(self, vae: Any, factors: torch.Tensor | None, decode: bool) -> None:
-        self._vae = vae
+    def __init__(self, pipeline: Any, factors: torch.Tensor | None, decode: bool) -> None:
+        self._pipeline = pipeline
         self._factors = factors
         self._decode = decode
         self._begun = 0.0
@@ -40,11 +42,11 @@ class Previewer:
         """The cheapest way for this pipeline's VAE."""
         vae = pipeline.vae
         if sum(parameter.numel() for parameter in vae.parameters()) <= SMALL_DECODER_PARAMETERS:
-            return cls(vae, None, True)
+            return cls(pipeline, None, True)
         factors = _MAPS.get(round(float(vae.config.scaling_factor), 5))
         if factors is None or vae.config.latent_channels != 4:
-            return cls(vae, None, False)
-        return cls(vae, torch.tensor(factors), False)
+            return cls(pipeline, None, False)
+        return cls(pipeline, torch.tensor(factors), False)
 
     def begin(self) -> None:
         """A new picture starts: its time budget too."""
@@ -65,8 +67,8 @@ class Previewer:
 
     def _colours(self, latents: torch.Tensor) -> bytes:
         if self._decode:
-            scaled = latents.float() / self._vae.config.scaling_factor
-            colours = self._vae.decode(scaled, return_dict=False)[0][0].permute(1, 2, 0)
+            scaled = decoder_input(self._pipeline, latents)
+            colours = self._pipeline.vae.decode(scaled, return_dict=False)[0][0].permute(1, 2, 0)
         else:
             assert self._factors is not None
             colours = latents[0].float().cpu().permute(1, 2, 0) @ self._factors

@@ -18,6 +18,11 @@ class Steps(Protocol):
         """Conditional and unconditional embedding of the spec's prompts."""
         ...
 
+    @property
+    def embedding_parts(self) -> tuple[int, ...]:
+        """See `Replayed`."""
+        ...
+
     def noise(self, image: int) -> bytes: ...
 
     def step_noises(self, image: int) -> Iterator[bytes]:
@@ -36,6 +41,7 @@ class ReplayedParts:
     """What was computed so far."""
 
     embeddings: tuple[bytes, bytes] | None = None
+    embedding_parts: tuple[int, ...] = ()
     outputs: dict[tuple[int, int], tuple[bytes, bytes | None]] = field(default_factory=dict)
     noises: dict[int, bytes] = field(default_factory=dict)
     step_noises: dict[tuple[int, int], bytes] = field(default_factory=dict)
@@ -55,6 +61,7 @@ class ReplayedParts:
             profile=profile,
             seconds=time.perf_counter() - begun,
             executor=executor,
+            embedding_parts=self.embedding_parts,
         )
 
 
@@ -63,7 +70,7 @@ def replay_with(job: ReplayJob, steps: Steps) -> ReplayedParts:
     _check_places(job)
     parts = ReplayedParts()
     if job.embeddings:
-        parts.embeddings = steps.embed()
+        parts.embeddings, parts.embedding_parts = steps.embed(), steps.embedding_parts
     for image in sorted({*job.images, *(check.image for check in job.checks), *(image for image, _ in job.decode)}):
         parts.noises[image] = steps.noise(image)
         parts.step_noises.update({(image, step): noise for step, noise in enumerate(steps.step_noises(image))})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
@@ -39,6 +39,7 @@ class _Outputs(BaseModel):
 
     scheduler_config: dict[str, Any]
     executor: str = Field(max_length=32)
+    embedding_parts: tuple[Annotated[int, Field(ge=1, le=MAX_LATENT_BYTES)], ...] = Field(default=(), max_length=8)
     parts: tuple[_Part, ...] = Field(max_length=16_384)
 
 
@@ -102,7 +103,12 @@ def answer(message: Replay, replayed: Replayed) -> ReplayDone:
         for kind, image, step, data in _flat(replayed):
             parts.append({"kind": kind, "image": image, "step": step, "length": len(data)})
             file.write(data)
-    index = {"scheduler_config": replayed.scheduler_config, "executor": replayed.executor, "parts": parts}
+    index = {
+        "scheduler_config": replayed.scheduler_config,
+        "executor": replayed.executor,
+        "embedding_parts": replayed.embedding_parts,
+        "parts": parts,
+    }
     (folder / INDEX).write_text(json.dumps(index, default=str))
     return ReplayDone(job=message.job, profile=replayed.profile, seconds=replayed.seconds)
 
@@ -159,4 +165,5 @@ def _collect(outputs: _Outputs, message: ReplayDone, file: IO[bytes]) -> Replaye
         profile=dict(message.profile),
         seconds=message.seconds,
         executor=outputs.executor,
+        embedding_parts=outputs.embedding_parts,
     )

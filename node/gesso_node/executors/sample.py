@@ -54,10 +54,10 @@ def write_sample_pipeline(
     """Write the folder and return it. `widths` are the UNet's channels a level; cost grows with their square."""
     torch.manual_seed(seed)
     sizes = sizes or (Sizes(unet=widths) if widths else Sizes())
-    tokenizer = _tokenizer(folder / "tokenizer")
+    tokenizer = write_tokenizer(folder / "tokenizer")
     pipeline = _diffusers.StableDiffusionPipeline(
         text_encoder=_text_encoder(tokenizer, sizes),
-        vae=_autoencoder(sizes),
+        vae=make_autoencoder(sizes),
         tokenizer=tokenizer,
         unet=_unet(sizes),
         scheduler=_scheduler(),
@@ -85,7 +85,8 @@ def _text_encoder(tokenizer: CLIPTokenizer, sizes: Sizes) -> Any:
     )
 
 
-def _autoencoder(sizes: Sizes) -> Any:
+def make_autoencoder(sizes: Sizes) -> Any:
+    """An autoencoder with random weights."""
     return _diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(sizes.vae),
         up_block_types=("UpDecoderBlock2D",) * len(sizes.vae),
@@ -123,13 +124,16 @@ def _scheduler() -> Any:
     )
 
 
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    """Every byte is a token, so any prompt can be written; no merges are needed for that."""
+def write_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> CLIPTokenizer:
+    """Every byte is a token, so any prompt can be written; no merges are needed for that. `pad` fills up."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = sorted(ByteLevel.alphabet())
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return CLIPTokenizer(
-        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=TEXT_LENGTH
+        vocab=str(folder / "vocab.json"),
+        merges=str(folder / "merges.txt"),
+        model_max_length=TEXT_LENGTH,
+        pad_token=pad,
     )

@@ -203,7 +203,8 @@ class AsyncMarket:
 
 def _pack_base(folder: Path, label: Label, card: CardDraft, variant: str | None) -> Package:
     found = read_folder(folder, variant=variant)
-    named = Label(label.name, label.version, label.licence, "base", label.base_family or found.family)
+    family = label.base_family or found.family
+    named = Label(label.name, label.version, label.licence, "base", family, pipeline=found.pipeline)
     return pack_files(found.files, named, card)
 
 

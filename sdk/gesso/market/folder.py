@@ -15,17 +15,21 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from gesso.diffusers_layout import MAX_INDEX_BYTES, REQUIRED, WEIGHTED, check_index
+from gesso.diffusers_layout import MAX_INDEX_BYTES, PARTS, Layout, check_index
 from gesso.tensorfile import open_tensors
 from gesso_protocol.errors import EncodingInvalid, ModelInvalid, UsageError
-from gesso_protocol.manifest import MAX_BLOB_BYTES, MAX_FILES, MAX_MODEL_BYTES, check_path
+from gesso_protocol.manifest import MAX_BLOB_BYTES, MAX_FILES, MAX_MODEL_BYTES, Pipeline, check_path
 
 INDEX = "model_index.json"
 MAX_SEEN = 20_000
 MAX_DEPTH = 8
 MAX_JSON_BYTES = 32 * 1024 * 1024
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".msgpack", ".h5", ".onnx")
-_FAMILIES = {768: "sd-1", 1024: "sd-2"}
+_FAMILIES = {
+    "stable-diffusion 768": "sd-1",
+    "stable-diffusion 1024": "sd-2",
+    "stable-diffusion-xl 2048": "sdxl",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class BaseFolder:
 
     files: dict[str, Path]
     left_out: tuple[str, ...]
+    pipeline: Pipeline
     family: str
     """By the width of its text conditioning; empty when no known family has it."""
 
@@ -51,10 +56,10 @@ def read_folder(folder: Path, *, variant: str | None = None) -> BaseFolder:
             f"{folder.name} has no {INDEX}",
             hint="only the folder layout of diffusers can be imported, not single files",
         )
-    check_index(_json(folder, seen[INDEX], INDEX, MAX_INDEX_BYTES))
+    layout = check_index(_json(folder, seen[INDEX], INDEX, MAX_INDEX_BYTES))
     files = {INDEX: seen[INDEX]}
-    for part in REQUIRED:
-        files |= _part(part, seen, variant)
+    for part in layout.parts:
+        files |= _part(layout, part, seen, variant)
     _check_sizes(files)
     for place, path in files.items():
         if place.endswith(".safetensors"):
@@ -67,22 +72,23 @@ def read_folder(folder: Path, *, variant: str | None = None) -> BaseFolder:
     return BaseFolder(
         files=dict(sorted(files.items())),
         left_out=tuple(sorted(place for place, path in seen.items() if path not in used)),
-        family=_FAMILIES.get(unet.get("cross_attention_dim", 0), ""),
+        pipeline=layout.pipeline,
+        family=_FAMILIES.get(f"{layout.pipeline} {unet.get('cross_attention_dim')}", ""),
     )
 
 
 def chosen(names: list[str], variant: str | None = None) -> list[str]:
     """Which files of a repository are worth fetching: those that `read_folder` could use."""
-    kept = [name for name in names if name == INDEX or name.split("/")[0] in REQUIRED]
+    kept = [name for name in names if name == INDEX or name.split("/")[0] in PARTS]
     return sorted(name for name in kept if name.endswith((".json", ".txt")) or _plain(name, variant) is not None)
 
 
-def _part(part: str, seen: dict[str, Path], variant: str | None) -> dict[str, Path]:
+def _part(layout: Layout, part: str, seen: dict[str, Path], variant: str | None) -> dict[str, Path]:
     mine = {place: path for place, path in seen.items() if place.startswith(f"{part}/")}
     files = {place: path for place, path in mine.items() if place.endswith((".json", ".txt"))}
     if not mine:
         raise ModelInvalid(f"the part {part} is missing")
-    if part not in WEIGHTED:
+    if part not in layout.weighted:
         return files
     if f"{part}/config.json" not in files:
         raise ModelInvalid(f"{part}/config.json is missing")

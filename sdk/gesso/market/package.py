@@ -15,7 +15,7 @@ from gesso_protocol.card import CARD_FILE, MAX_PREVIEW_BYTES, CardPreview, Model
 from gesso_protocol.encoding import explain
 from gesso_protocol.errors import BlobCorrupt, UsageError
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.manifest import FileEntry, ModelKind, ModelManifest
+from gesso_protocol.manifest import FileEntry, ModelKind, ModelManifest, Pipeline
 
 MAX_CARD_FILE_BYTES = 64 * 1024
 
@@ -55,6 +55,7 @@ class Label:
     kind: ModelKind
     base_family: str = ""
     parent: BlobRef | None = None
+    pipeline: Pipeline = "stable-diffusion"
 
 
 def pack_lora(path: Path, label: Label, card: CardDraft) -> Package:
@@ -80,6 +81,7 @@ def pack_files(files: dict[str, Path], label: Label, card: CardDraft) -> Package
             name=label.name,
             version=label.version,
             kind=label.kind,
+            pipeline=label.pipeline,
             base_family=label.base_family,
             parent=label.parent,
             licence=label.licence,

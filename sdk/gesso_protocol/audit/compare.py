@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +68,21 @@ def branch_error(own: Tensor, theirs: Tensor) -> float:
     if apart == 0:
         return 0.0
     return apart / size if np.isfinite(apart) and np.isfinite(size) and size > 0 else NO_LIMIT
+
+
+def embedding_error(own: Tensor, theirs: Tensor, parts: Sequence[int] = ()) -> float:
+    """`branch_error` of each part, the largest. `parts` are their lengths in order; none: all of it is one.
+
+    A part with large numbers would otherwise hide what is wrong with one of small ones.
+    """
+    if not parts:
+        return branch_error(own, theirs)
+    if own.shape != theirs.shape or own.ndim != 1 or sum(parts) != len(own):
+        return NO_LIMIT
+    ends = list(accumulate(parts))
+    return max(
+        branch_error(own[end - part : end], theirs[end - part : end]) for part, end in zip(parts, ends, strict=True)
+    )
 
 
 def guided_error(own: Branches, theirs: Branches, guidance: float) -> float:

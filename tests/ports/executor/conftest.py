@@ -24,6 +24,13 @@ def sample_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sample_pipeline(tmp_path_factory.mktemp("model") / "sample")
 
 
+@pytest.fixture(scope="session")
+def xl_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from gesso_node.executors.sample_xl import write_xl_pipeline
+
+    return write_xl_pipeline(tmp_path_factory.mktemp("model") / "xl")
+
+
 @pytest.fixture
 def make_job(tmp_path: Path, sample_model: Path) -> Callable[..., Job]:
     made = 0

@@ -145,6 +145,12 @@ def test_the_real_engine_cheats_where_it_says(make_job: MakeJob, early_unet: Pat
     check(inspect("diffusers", options, job, cheat))
 
 
+@pytest.mark.parametrize("cheat", ["fewer-steps", "other-prompt", "int8", "low-guidance"])
+def test_cheats_on_an_xl_base_are_as_plain(make_job: MakeJob, xl_model: Path, cheat: str) -> None:
+    job = make_job(scheduler="euler", steps=STEPS, guidance=3.0, model_dir=xl_model)
+    check(inspect("diffusers", {"device": "cpu", "threads": 1}, job, cheat))
+
+
 LORA = BlobRef(b"\x05" * 32)
 ADAPTED = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_v"
 

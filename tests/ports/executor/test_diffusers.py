@@ -301,8 +301,8 @@ def make_deep(make_job: MakeJob) -> Path:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"_class_name": "OtherPipeline"}, "not StableDiffusionPipeline"),
-        ({"_class_name": "StableDiffusionXLPipeline"}, "second text encoder"),
+        ({"_class_name": "OtherPipeline"}, "not StableDiffusionPipeline or StableDiffusionXLPipeline"),
+        ({"_class_name": "StableDiffusionXLPipeline"}, "no text_encoder_2"),
         ({"unet": ["my_code", "UNet"]}, "not allowed"),
         ({"scheduler": ["my_code", "DDIMScheduler"]}, "not one of diffusers"),
         ({"vae": None}, "no vae"),

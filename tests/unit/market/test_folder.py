@@ -57,7 +57,7 @@ def test_what_a_loader_does_not_need_is_left_out(folder: Path) -> None:
     assert found.left_out == (
         "README.md", "safety_checker/model.safetensors", "unet/diffusion_pytorch_model.bin", "v1-5.ckpt",
     )  # fmt: skip
-    assert found.family == ""
+    assert (found.pipeline, found.family) == ("stable-diffusion", "")
 
 
 def test_a_variant_is_taken_under_the_name_that_loaders_know(folder: Path) -> None:
@@ -128,6 +128,52 @@ def test_refusals(case: str, folder: Path) -> None:
         read_folder(folder)
 
 
+@pytest.fixture
+def xl(folder: Path) -> Path:
+    """The same with a second text encoder, as XL has."""
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(folder / part, folder / f"{part}_2")
+    second = ["transformers", "CLIPTextModelWithProjection"]
+    index(
+        folder,
+        _class_name="StableDiffusionXLPipeline",
+        text_encoder_2=second,
+        tokenizer_2=["transformers", "CLIPTokenizer"],
+    )
+    return folder
+
+
+@pytest.mark.parametrize(("width", "family"), [(2048, "sdxl"), (768, ""), ([2048], "")])
+def test_a_folder_of_xl_is_taken_with_both_text_encoders(width: object, family: str, xl: Path) -> None:
+    config = xl / "unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "cross_attention_dim": width}))
+    found = read_folder(xl)
+    assert {"text_encoder_2/model.safetensors", "tokenizer_2/vocab.json"} < set(found.files)
+    assert (found.pipeline, found.family, found.left_out) == ("stable-diffusion-xl", family, ())
+    label = Label("a/b", 1, "MIT", "base", pipeline=found.pipeline)
+    assert pack_files(found.files, label, CardDraft()).manifest.pipeline == "stable-diffusion-xl"
+
+
+XL_REFUSALS: dict[str, tuple[Change, str]] = {
+    "no second encoder": (lambda folder: shutil.rmtree(folder / "text_encoder_2"), "part text_encoder_2 is missing"),
+    "encoder of the other kind": (
+        lambda folder: index(folder, text_encoder_2=["transformers", "CLIPTextModel"]), "CLIPTextModel is not allowed"
+    ),
+    "refiner": (
+        lambda folder: index(folder, _class_name="StableDiffusionXLImg2ImgPipeline"), "more or other than draw"
+    ),
+    "first encoder left out": (lambda folder: index(folder, text_encoder=[None, None]), "has no text_encoder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", XL_REFUSALS)
+def test_refusals_of_xl(case: str, xl: Path) -> None:
+    change, problem = XL_REFUSALS[case]
+    change(xl)
+    with pytest.raises(GessoError, match=problem):
+        read_folder(xl)
+
+
 def test_links_inside_are_followed_and_those_of_a_hubs_cache_too(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "models--org--name"
     snapshot, blobs = cache / "snapshots" / ("a" * 40), cache / "blobs"
@@ -151,6 +197,10 @@ def test_what_is_fetched_of_a_repository() -> None:
     assert chosen(names) == plain
     assert "unet/a.fp16.safetensors" in chosen(names, "fp16")
     assert "unet/a.safetensors" not in chosen(names, "fp16")
+    assert chosen(["text_encoder_2/a.safetensors", "tokenizer_2/vocab.json", "sd_xl_base.safetensors"]) == [
+        "text_encoder_2/a.safetensors",
+        "tokenizer_2/vocab.json",
+    ]
 
 
 def test_a_card_is_one_more_file(folder: Path, tmp_path: Path) -> None:

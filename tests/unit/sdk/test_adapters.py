@@ -92,6 +92,48 @@ def test_widths_tell_another_family(layer: tuple[str, int, int, int], fits: bool
 
 
 @pytest.mark.parametrize(
+    ("name", "width", "fits"),
+    [
+        ("text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj", 128, True),
+        ("text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj", 96, False),
+        ("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", 96, True),
+    ],
+)
+def test_a_second_text_encoder_has_a_width_of_its_own(name: str, width: int, fits: bool, tmp_path: Path) -> None:
+    file = lora(tmp_path / "a.safetensors", (name, width, width, 4))
+    if fits:
+        check_shapes(file, UNET, TEXT, {"hidden_size": 128})
+    else:
+        with pytest.raises(ModelInvalid, match="made for another base"):
+            check_shapes(file, UNET, TEXT, {"hidden_size": 128})
+    if name.startswith("text_encoder_2"):
+        with pytest.raises(ModelInvalid, match="no second text encoder"):
+            check_shapes(file, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("te", "part"), [("te", "text_encoder"), ("te1", "text_encoder"), ("te2", "text_encoder_2"), ("te3", None)]
+)
+def test_kohya_numbers_text_encoders(te: str, part: str | None, tmp_path: Path) -> None:
+    base, path = f"lora_{te}_text_model_encoder_layers_0_mlp_fc1", tmp_path / "a.safetensors"
+    write_tensors(path, [(f"{base}.lora_{side}.weight", "F32", (2, 2), bytes(16)) for side in ("down", "up")], {})
+    if part is None:
+        with pytest.raises(ModelInvalid, match="belongs to no LoRA"):
+            read_adapter(path)
+    else:
+        assert set(read_adapter(path).layers) == {(part, "encoder_layers_0_mlp_fc1")}
+
+
+def test_two_names_of_one_matrix_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    rows = [(f"lora_{te}_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", "F32", (2, 2), bytes(16))
+            for te in ("te", "te1")]  # fmt: skip
+    write_tensors(path, rows, {})
+    with pytest.raises(ModelInvalid, match="two tensors for one matrix"):
+        read_adapter(path)
+
+
+@pytest.mark.parametrize(
     "unet", [{"block_out_channels": "x"}, {"block_out_channels": [None]}, {"cross_attention_dim": []}]
 )
 def test_a_senseless_configuration_refuses_nobody(unet: dict[str, Any], tmp_path: Path) -> None:

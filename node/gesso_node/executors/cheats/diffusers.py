@@ -5,6 +5,7 @@ Imported in the child only, and only when a cheat is asked for.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,8 +61,9 @@ class DiffusersKit:
             return self._without_loras() if self._without_loras else self.pipe
         if name not in self._changed:
             self._changed[name] = self._changed_unet(name)
-        parts = {**self.pipe.components, "unet": self._changed[name]}
-        return type(self.pipe)(**parts, requires_safety_checker=False)
+        changed = copy.copy(self.pipe)
+        changed.unet = self._changed[name]
+        return changed
 
     def _changed_unet(self, name: str) -> Any:
         unet = fresh_copy(self.pipe.unet)
@@ -128,7 +130,7 @@ def forged_pictures(
     walk = forged_walk(name, kit)
     drawing = WalkRecorder(job, walk, latent_shape(kit.pipe, job.spec), recorder)
     embedding, _ = Denoiser(kit.pipe, kit.scheduler_config, job.spec, kit.pipe.unet.dtype).embed()
-    drawing.embeddings(tuple(embedding.shape))
+    drawing.embeddings(tuple(embedding.recorded.shape))
     images = []
     for index in range(job.spec.count):
         for step, _ in drawing.steps(index):

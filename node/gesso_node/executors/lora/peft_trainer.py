@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gesso.checkpointfile import Array, Shapes, State
-from gesso_node.executors.denoiser import make_scheduler, to_rgb
+from gesso_node.executors.denoiser import make_scheduler
 from gesso_node.executors.lora.adapter_file import read_adapter
 from gesso_node.executors.lora.data import Pictures
 from gesso_node.executors.lora.export import export_adapter
@@ -24,6 +24,7 @@ from gesso_node.executors.lora.kohya_notes import dataset_notes
 from gesso_node.executors.lora.network import Network
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Provenance
+from gesso_node.executors.vae import to_rgb
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.training.draws import Draws
 from gesso_protocol.training.order import DataOrder

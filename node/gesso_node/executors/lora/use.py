@@ -19,7 +19,9 @@ import torch
 from torch.nn import functional
 
 from gesso.checkpointfile import Array
+from gesso_node.executors.conditioning import is_xl, text_encoders
 from gesso_node.executors.lora.adapter_file import AdapterFile, Layer, read_adapter
+from gesso_node.executors.lora.sgm_names import sgm_name
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TextToImage
 
@@ -44,7 +46,8 @@ class AdapterSet:
     """The adapters of one pipeline. Keyed by path: a node's folders are named by the hash of what is in them."""
 
     def __init__(self, pipe: Any, *, keep: int = MAX_KEPT) -> None:
-        self._parts: dict[str, torch.nn.Module] = {"unet": pipe.unet, "text_encoder": pipe.text_encoder}
+        self._parts: dict[str, torch.nn.Module] = {"unet": pipe.unet, **text_encoders(pipe)}
+        self._layers = pipe.unet.config.layers_per_block if is_xl(pipe) else None
         self._keep = keep
         self._kept: OrderedDict[Path, _Adapter] = OrderedDict()
         self._modules: dict[str, dict[str, torch.nn.Module]] = {}
@@ -86,6 +89,8 @@ class AdapterSet:
     def _read(self, path: Path) -> _Adapter:
         file = read_adapter(path)
         modules = {key: self._module(file, *key) for key in file.layers}
+        if len(set(modules.values())) != len(modules):
+            raise ModelInvalid(f"{file.file.path.name} names a layer twice, in two ways")
         for key, layer in file.layers.items():
             _check_shapes(file, layer, modules[key])
         arrays = dict(file.arrays())
@@ -105,11 +110,14 @@ class AdapterSet:
     def _names(self, part: str) -> dict[str, torch.nn.Module]:
         """What may be adapted, by its name with underscores."""
         if part not in self._modules:
-            self._modules[part] = {
-                name.replace(".", "_"): module
-                for name, module in self._parts[part].named_modules()
+            found = {
+                name: module
+                for name, module in (self._parts[part].named_modules() if part in self._parts else ())
                 if isinstance(module, torch.nn.Linear) or (isinstance(module, torch.nn.Conv2d) and module.groups == 1)
             }
+            if part == "unet" and isinstance(self._layers, int):
+                found = {sgm_name(name, self._layers): module for name, module in found.items()} | found
+            self._modules[part] = {name.replace(".", "_"): module for name, module in found.items()}
         return self._modules[part]
 
     def _switch(self, adapters: Sequence[tuple[_Adapter, float]]) -> None:

@@ -1,4 +1,4 @@
-"""Traces of the fake engine, honest and forged, opened as a node opens them."""
+"""Traces of the fake engine or another one, honest and forged, opened as a node opens them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gesso.chain.arbiter import Filing
 from gesso_node.auditing.assignment import Assignment
 from gesso_node.auditing.inspect import Files, Ground, Inspector, Redone, inspect
 from gesso_node.executors.fake import FakeExecutor, FakeFaults
-from gesso_node.executors.port import Finished, Job, StepDone
+from gesso_node.executors.port import Executor, Finished, Job, StepDone
 from gesso_node.models import ModelCache
 from gesso_node.opened import Own
 from gesso_node.trace import RecordedTrace
@@ -48,16 +48,24 @@ class Sold:
         return Bundle.decode(data, wanted.run, layout, wanted.filing.trace_root)
 
 
-async def sell(folder: Path, *, cheat: str | None = None, spec: TextToImage = SPEC, draw: int = 0) -> Sold:
-    """Run `spec`, or what a cheat makes of it; challenge number `draw`."""
+async def sell(
+    folder: Path,
+    *,
+    cheat: str | None = None,
+    spec: TextToImage = SPEC,
+    draw: int = 0,
+    executor: Executor | None = None,
+    model_dir: Path | None = None,
+) -> Sold:
+    """Run `spec`, or what a cheat makes of it (the fake engine's without an executor); challenge number `draw`."""
     task = TaskId(keccak256(b"task"))
     binding = Binding(31337, BOARD, task, NODE, bytes(32))
-    job = Job(spec, None, folder / "out", 60.0, MODEL, binding)
+    job = Job(spec, model_dir, folder / "out", 60.0, MODEL, binding)
 
     async def ignore(_: StepDone) -> None:
         return None
 
-    outcome = await FakeExecutor(FakeFaults(cheat=cheat)).run(job, on_event=ignore)
+    outcome = await (executor or FakeExecutor(FakeFaults(cheat=cheat))).run(job, on_event=ignore)
     assert isinstance(outcome, Finished), outcome
     trace = RecordedTrace.read(job.out_dir, spec)
     tree = tuple(trace.leaves(binding))
@@ -77,24 +85,24 @@ def inspector(folder: Path) -> Inspector:
     return Inspector(FakeExecutor(), ModelCache(folder / "models", None, budget_bytes=10**9), needs_model=False)  # type: ignore[arg-type]
 
 
-async def ground_and_steps(folder: Path, sold: Sold, opened: Bundle) -> tuple[Ground, Redone]:
-    look = inspector(folder)
-    ground = await look.ground(sold.assignment, strict=False, deadline_s=60)
-    redone = await look.steps(sold.assignment, ground, opened, sold.assignment.checks, strict=False, deadline_s=60)
+async def ground_and_steps(
+    folder: Path, sold: Sold, opened: Bundle, *, look: Inspector | None = None, strict: bool = False
+) -> tuple[Ground, Redone]:
+    look = look or inspector(folder)
+    ground = await look.ground(sold.assignment, strict=strict, deadline_s=60)
+    redone = await look.steps(sold.assignment, ground, opened, sold.assignment.checks, strict=strict, deadline_s=60)
     return ground, redone
 
 
-async def verdict_on(folder: Path, sold: Sold) -> Verdict:
-    """What an auditor says that has everything."""
-    opened = sold.bundle()
-    ground, redone = await ground_and_steps(folder, sold, opened)
-    rgb = await inspector(folder).decode(sold.assignment, ground, opened, strict=False, deadline_s=60)
+async def verdict_on(folder: Path, sold: Sold, *, look: Inspector | None = None, strict: bool = False) -> Verdict:
+    """What an auditor says that has everything, or with `strict` a juror."""
+    look, opened = look or inspector(folder), sold.bundle()
+    ground, redone = await ground_and_steps(folder, sold, opened, look=look, strict=strict)
+    rgb = await look.decode(sold.assignment, ground, opened, strict=strict, deadline_s=60)
     files = Files(None, dict(enumerate(sold.images)))
-    found = judge(inspect(sold.assignment, ground, redone, opened, rgb, files, strict=False))
+    found = judge(inspect(sold.assignment, ground, redone, opened, rgb, files, strict=strict))
     if not found.recheck:
         return found
-    more = await inspector(folder).steps(
-        sold.assignment, ground, opened, found.recheck[:3], strict=False, deadline_s=60
-    )
+    more = await look.steps(sold.assignment, ground, opened, found.recheck[:3], strict=strict, deadline_s=60)
     wider = Redone({**redone.outputs, **more.outputs}, redone.wrong or more.wrong)
-    return judge(inspect(sold.assignment, ground, wider, opened, rgb, files, strict=False))
+    return judge(inspect(sold.assignment, ground, wider, opened, rgb, files, strict=strict))
