@@ -605,7 +605,7 @@ class Market:
     ) -> Listing:
         """List a base model: a diffusers folder, or ORGANISATION/NAME of a model hub at a pinned `revision`.
 
-        Safetensors only. `family` (sd-1, sd-2, gesso-tiny, …) chooses default sizes; it is guessed when left out.
+        Safetensors only. `family` (sd-1, sd-2, sdxl, gesso-tiny, …) chooses default sizes; it is guessed when left out.
         Raises UsageError, ModelInvalid, MissingExtra, Unreachable before anything is sent.
         """
         return self._run(

@@ -251,7 +251,6 @@ class AsyncClient:
         listing = await self._ports.directory.usable(base)
         label = f"{listing.name}@{listing.version}"
         await self._expect_usable(listing.manifest, label)
-        await self._manifests.check_trainable(listing.manifest, label)
         wanted = spec_fields(settings)
         if continue_from is not None:
             wanted |= agree(continue_from, await self._adapters.form(continue_from, listing.manifest), settings)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic_core import from_json
 
 from gesso.blobs.port import BlobStore
-from gesso.diffusers_layout import SDXL, check_pipeline
-from gesso_protocol.errors import BlobCorrupt, BlobMissing, EncodingInvalid, ModelInvalid, Unreachable
+from gesso.diffusers_layout import check_pipeline
+from gesso_protocol.errors import BlobCorrupt, BlobMissing, EncodingInvalid, ModelInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import ModelManifest
 
@@ -48,18 +48,6 @@ class Manifests:
         index = await self.config(manifest, INDEX)
         if "_class_name" in index and (found := check_pipeline(index).pipeline) != manifest.pipeline:
             raise ModelInvalid(f"the manifest of {what} says {manifest.pipeline}, and its files are {found}")
-
-    async def check_trainable(self, ref: BlobRef, what: str) -> None:
-        """Raises ModelInvalid for a base that pictures are drawn with, but on which no LoRA is trained."""
-        try:
-            manifest = await self.read(ref, what)
-        except (BlobMissing, Unreachable):
-            return  # nodes have it, and look themselves
-        if manifest.pipeline == SDXL.pipeline:
-            raise ModelInvalid(
-                f"{what} is a Stable Diffusion XL model: pictures are drawn with it, LoRAs are not trained on it yet",
-                hint="train on a model of the Stable Diffusion 1 or 2 layout",
-            )
 
     async def config(self, manifest: ModelManifest, path: str) -> dict[str, Any]:
         """A small JSON file of a model; empty when it has none, or it is not an object. Raises BlobMissing, …"""

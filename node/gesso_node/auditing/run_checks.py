@@ -15,6 +15,7 @@ from gesso.checkpointfile import Array, State, read_state
 from gesso.tensorfile import FileUnreadable
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.executors.lora.adapter_file import AdapterFile, read_adapter
+from gesso_node.executors.lora.sgm_names import sgm_name
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TrainLora
 
@@ -32,14 +33,15 @@ def start_fault(own: State, theirs: Path) -> str:
     return ""
 
 
-def adapter_fault(last: Path, adapter: Path, spec: TrainLora) -> str:
-    """Whether a file that is handed over holds the last checkpoint's weights, at the strength that was ordered."""
+def adapter_fault(last: Path, adapter: Path, spec: TrainLora, layers_a_level: int | None = None) -> str:
+    """Whether a file that is handed over holds the last checkpoint's weights, at the strength that was ordered.
+    `layers_a_level`: of a base whose UNet kohya's form names as the original does."""
     try:
         trained, file = read_state(last).weights, read_adapter(adapter)
         layers = _layers(file)
     except ModelInvalid as error:
         return fault_in(error)
-    wanted = {_plain(name): name for name in trained}
+    wanted = {_plain(name, layers_a_level if file.kohya else None): name for name in trained}
     if set(wanted) != set(layers):
         return "it adapts other layers than were trained"
     for plain, name in wanted.items():
@@ -80,8 +82,10 @@ def _layers(file: AdapterFile) -> dict[tuple[str, str, str], tuple[Array, float]
     return found
 
 
-def _plain(name: str) -> tuple[str, str, str]:
+def _plain(name: str, layers_a_level: int | None) -> tuple[str, str, str]:
     """A parameter's name as both forms of files know it: part, module with underscores, side."""
     part, _, rest = name.partition(".")
     module, _, side = rest.removesuffix(".weight").rpartition(".lora_")
+    if part == "unet" and layers_a_level is not None:
+        module = sgm_name(module, layers_a_level)
     return part, module.removeprefix("text_model.").replace(".", "_"), side

@@ -23,6 +23,7 @@ from gesso_node.auditing.run_files import RunFiles
 from gesso_node.auditing.work import NO_PROJECTION, STORE_S, Finding
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE
 from gesso_node.executors.lora.port import Rerun, Revisited, RevisitJob, TrainingInputs
+from gesso_node.executors.lora.sgm_names import layers_in
 from gesso_node.run_bench import RunBench
 from gesso_protocol.audit.limits import STRICT, shipped_limits
 from gesso_protocol.audit.projection import pack
@@ -304,7 +305,10 @@ class TrainingWork:
         except GessoError:
             return ""
         last = opened.files[Slot(LeafKind.CHECKPOINT, step=opened.openings.layout.steps)]
-        return _named(KOHYA_FILE, await anyio.to_thread.run_sync(adapter_fault, last, path, self.assignment.spec))
+        layers = await anyio.to_thread.run_sync(layers_in, self._ground.inputs.model_dir)
+        return _named(
+            KOHYA_FILE, await anyio.to_thread.run_sync(adapter_fault, last, path, self.assignment.spec, layers)
+        )
 
     def _share_fault(self, done: int, *, broke: bool | None) -> str:
         share, spec = self.assignment.share, self.assignment.spec

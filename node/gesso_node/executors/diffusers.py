@@ -25,13 +25,12 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from gesso_node.executors.cheats import ENGINE_CHEATS
-from gesso_node.executors.conditioning import Conditioning, call_arguments, conditioned, is_xl
+from gesso_node.executors.conditioning import Conditioning, call_arguments, conditioned
 from gesso_node.executors.denoiser import DTYPES, Denoiser, TensorSteps, latent_shape, make_scheduler, raw_bytes
 from gesso_node.executors.engine import Emit, EngineJob, EngineResult, finish_picture, run_facts
 from gesso_node.executors.folder import check_model_folder
 from gesso_node.executors.kernels import STRICT, KernelOptions, use_kernels
 from gesso_node.executors.lora.cheats import cheating
-from gesso_node.executors.lora.fault import InputInvalid
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.executors.lora.use import AdapterSet, strengths
@@ -147,8 +146,6 @@ class DiffusersEngine:
         from gesso_node.executors.lora.peft_trainer import PeftTrainer
 
         loaded = self._pipeline(inputs.model_dir, "fp32", strict=strict)
-        if is_xl(loaded.pipeline):
-            raise InputInvalid("LoRAs are not trained on Stable Diffusion XL yet, only drawn with")
         loaded.adapters.clear()
         return cheating(self._options.cheat, PeftTrainer(loaded.pipeline, loaded.scheduler_config, inputs))
 

@@ -19,7 +19,7 @@ ALLOWED_SUFFIXES = (".safetensors", ".json", ".txt")
 
 def check_model_folder(folder: Path) -> Layout:
     """What kind of folder it is. Raises ModelInvalid with a sentence that names the file and what is wrong with it."""
-    layout = check_index(_read_index(folder / "model_index.json"))
+    layout = check_index(read_json(folder / "model_index.json"))
     files = [path for path in folder.rglob("*") if not path.is_dir()]
     if len(files) > MAX_FILES:
         raise ModelInvalid(f"the model folder holds {len(files)} files, at most {MAX_FILES} are allowed")
@@ -32,13 +32,14 @@ def check_model_folder(folder: Path) -> Layout:
     return layout
 
 
-def _read_index(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, object]:
+    """A small JSON object of a model. Raises ModelInvalid."""
     try:
         if path.stat().st_size > MAX_INDEX_BYTES:
-            raise ModelInvalid("model_index.json is too large")
+            raise ModelInvalid(f"{path.name} is too large")
         value = from_json(path.read_bytes())  # bounds its depth by itself
     except (OSError, ValueError) as error:
-        raise ModelInvalid(f"model_index.json cannot be read: {error}") from error
+        raise ModelInvalid(f"{path.name} cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise ModelInvalid("model_index.json is not an object")
+        raise ModelInvalid(f"{path.name} is not an object")
     return value

@@ -181,7 +181,7 @@ async def import_(
     variant
         Take the weights of this variant, as in fp16.
     family
-        sd-1, sd-2 or gesso-tiny: what sizes suit it; guessed when left out.
+        sd-1, sd-2, sdxl or gesso-tiny: what sizes suit it; guessed when left out.
     royalty
         Your share of what a use costs, as in 5%.
     """

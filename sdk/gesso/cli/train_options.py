@@ -32,7 +32,7 @@ class TrainOptions:
     rank: Annotated[int | None, _whole("Size of the LoRA: larger holds more and weighs more.")] = None
     alpha: Annotated[int | None, _whole("Scale of the LoRA is alpha / rank; the rank when left out.")] = None
     target: Annotated[tuple[Target, ...], _help("Layers that are trained; may be given several times.")] = ()
-    text_encoder: Annotated[bool | None, _switch("Train the text encoder too.")] = None
+    text_encoder: Annotated[bool | None, _switch("Train the text encoder too (of XL: both).")] = None
     learning_rate: Annotated[float | None, _help("Such as 1e-4.")] = None
     text_learning_rate: Annotated[float | None, _help("The text encoder's own; the same when left out.")] = None
     schedule: Annotated[Literal["constant", "cosine", "linear"] | None, _help("How the rate falls.")] = None

@@ -124,7 +124,7 @@ class AsyncMarket:
     ) -> Listing:
         """List a base model: a diffusers folder, or ORGANISATION/NAME of a model hub at a pinned `revision`.
 
-        Safetensors only. `family` (sd-1, sd-2, gesso-tiny, …) chooses default sizes; it is guessed when left out.
+        Safetensors only. `family` (sd-1, sd-2, sdxl, gesso-tiny, …) chooses default sizes; it is guessed when left out.
         Raises UsageError, ModelInvalid, MissingExtra, Unreachable before anything is sent.
         """
         bps = await self._check(name, royalty, ())

@@ -382,7 +382,7 @@ def narrowed(rows: list[Any]) -> list[Any]:
         (renamed, "another base"),
         (narrowed, "another base"),
         (lambda rows: [*rows, ("alien.weight", "F32", (1,), bytes(4))], "no LoRA that can be used"),
-        (lambda rows: [*rows, ("lora_te1_x.lora_down.weight", "F32", (1, 1), bytes(4))], "no LoRA that can be"),
+        (lambda rows: [*rows, ("lora_te3_x.lora_down.weight", "F32", (1, 1), bytes(4))], "no LoRA that can be"),
         (lambda rows: [*rows, ("lora_unet_x.alpha", "F32", (), bytes(4))], "no alpha"),
         (lambda rows: [(name, "I32", shape, data) for name, _, shape, data in rows], "element type"),
     ],

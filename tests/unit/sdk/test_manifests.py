@@ -45,15 +45,3 @@ async def test_ours_and_those_that_do_not_say_pass(tmp_path: Path) -> None:
     await Manifests(blobs).check_base(await listed(blobs, b"{}", "unet/config.json"), "a@1")
     with pytest.raises(BlobMissing, match="nobody serves"):
         await Manifests(blobs).check_base(BlobRef.of(b"nobody's"), "a@1")
-
-
-async def test_no_lora_is_trained_on_xl_yet(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-    entry = FileEntry(path="model_index.json", size=1, blob=await blobs.put(b"{"))
-    plain = ModelManifest(name="a", version=1, kind="base", licence="MIT", files=(entry,))
-    manifests = Manifests(blobs)
-    await manifests.check_trainable(await blobs.put(plain.encode()), "a@1")
-    await manifests.check_trainable(BlobRef.of(b"nobody's"), "a@1")
-    xl = plain.model_copy(update={"pipeline": "stable-diffusion-xl"})
-    with pytest.raises(ModelInvalid, match="LoRAs are not trained on it yet"):
-        await manifests.check_trainable(await blobs.put(xl.encode()), "a@1")

@@ -17,8 +17,10 @@ import torch
 
 from gesso.checkpointfile import Array
 from gesso.tensorfile import write_tensors
+from gesso_node.executors.conditioning import conditioned, is_xl, text_encoders, told
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE, METADATA_KEY
 from gesso_node.executors.lora.network import Network, remove_adapters
+from gesso_node.executors.lora.sgm_names import sgm_name
 from gesso_node.executors.lora.trainer import Provenance
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.hashing import sha256
@@ -29,6 +31,8 @@ CARD_FILE = "adapter.json"
 _PROBE_TIMESTEP = 500
 Row: TypeAlias = tuple[str, str, tuple[int, ...], bytes]
 """Name, element type, shape and bytes of one tensor."""
+_XL_FAMILY = ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora")
+_KOHYA_PARTS = {"unet": "lora_unet", "text_encoder": "lora_te", "text_encoder_2": "lora_te2"}
 _FAMILIES = {768: ("sd_v1", "stable-diffusion-v1/lora"), 1024: ("sd_v2", "stable-diffusion-v2/lora")}
 
 
@@ -48,7 +52,7 @@ def export_adapter(
     settings = {f"{part}.{key}": value for part, config in configs.items() for key, value in config.items()}
     adapter, kohya = folder / ADAPTER_FILE, folder / KOHYA_FILE
     rows: list[Row] = [(name, "F32", array.shape, array.tobytes()) for name, array in weights.items()]
-    others = kohya_rows(weights, spec.alpha)
+    others = kohya_rows(weights, spec.alpha, layers_of(pipe))
     peft = {METADATA_KEY: json.dumps(settings, sort_keys=True)}
     write_tensors(adapter, rows, {**notes, **metadata(spec, provenance, rows, pipe), **peft})
     write_tensors(kohya, others, {**notes, **metadata(spec, provenance, others, pipe)})
@@ -59,24 +63,34 @@ def export_adapter(
 
 def probe(pipe: Any, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
     """One text embedding and one UNet output: what any change of a weight would change."""
-    cond, _ = pipe.encode_prompt(prompt, pipe.device, 1, False)
     config = pipe.unet.config
     side = config.sample_size
+    cond, _ = conditioned(pipe, prompt, "", (side * pipe.vae_scale_factor, side * pipe.vae_scale_factor))
     count = config.in_channels * side * side
     wave = torch.sin(torch.arange(count, dtype=torch.float32)).reshape(1, config.in_channels, side, side)
-    output = pipe.unet(wave.to(pipe.device), _PROBE_TIMESTEP, cond, return_dict=False)[0]
-    return cond, output
+    output = pipe.unet(wave.to(pipe.device), _PROBE_TIMESTEP, **told([cond]), return_dict=False)[0]
+    return cond.recorded, output
 
 
-def kohya_rows(weights: Mapping[str, Array], alpha: int) -> list[Row]:
-    """The same weights under kohya's names, each layer with its alpha."""
+def layers_of(pipe: Any) -> int | None:
+    """Residual layers a level of an XL UNet whose layers kohya names as the original does; None for others."""
+    layers = pipe.unet.config.layers_per_block
+    return layers if is_xl(pipe) and isinstance(layers, int) else None
+
+
+def kohya_rows(weights: Mapping[str, Array], alpha: int, layers: int | None = None) -> list[Row]:
+    """The same weights under kohya's names, each layer with its alpha. `layers`: see `layers_of`."""
+    xl = layers is not None or any(name.startswith("text_encoder_2.") for name in weights)
+    prefixes = {**_KOHYA_PARTS, "text_encoder": "lora_te1"} if xl else _KOHYA_PARTS
     rows: list[Row] = []
     for name, array in weights.items():
         part, _, rest = name.partition(".")
         module, _, side = rest.removesuffix(".weight").rpartition(".lora_")
-        prefix = "lora_unet" if part == "unet" else "lora_te_text_model"
-        module = module.removeprefix("text_model.")
-        base = f"{prefix}_{module.replace('.', '_')}"
+        if part == "unet":
+            module = module if layers is None else sgm_name(module, layers)
+        else:
+            module = f"text_model.{module.removeprefix('text_model.')}"
+        base = f"{prefixes[part]}_{module.replace('.', '_')}"
         if side == "A":
             rows.append((f"{base}.alpha", "F32", (), np.float32(alpha).tobytes()))
         rows.append((f"{base}.lora_{'down' if side == 'A' else 'up'}.weight", "F32", array.shape, array.tobytes()))
@@ -88,7 +102,8 @@ def metadata(spec: TrainLora, provenance: Provenance, rows: Sequence[Row], pipe:
 
     The hash is that of all that follows the file's header, as other tools compute it.
     """
-    version, architecture = _FAMILIES.get(pipe.unet.config.cross_attention_dim, ("sd_v1", "stable-diffusion-v1/lora"))
+    family = _XL_FAMILY if is_xl(pipe) else _FAMILIES.get(pipe.unet.config.cross_attention_dim, _FAMILIES[768])
+    version, architecture = family
     digest = sha256(b"".join(data for _, _, _, data in rows)).hex()
     return {
         "format": "pt",
@@ -160,7 +175,7 @@ def _prove(pipe: Any, path: Path, prompt: str, expected: tuple[torch.Tensor, tor
     except Exception as error:
         raise ModelInvalid(f"{path.name} does not load again: {type(error).__name__}: {str(error)[:300]}") from error
     finally:
-        for part in (pipe.unet, pipe.text_encoder):
+        for part in (pipe.unet, *text_encoders(pipe).values()):
             remove_adapters(part)
     for what, ours, theirs in zip(("text embedding", "UNet output"), expected, found, strict=True):
         if not torch.equal(ours, theirs):

@@ -1,4 +1,4 @@
-"""Adapters on a pipeline's UNet and text encoder: where they sit, how they start, how they leave without a trace.
+"""Adapters on a pipeline's UNet and text encoders: where they sit, how they start, how they leave without a trace.
 
 Names are those of the exported file: `unet.<module>.lora_A.weight`, `text_encoder.<module>.lora_B.weight`.
 """
@@ -15,6 +15,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
 from gesso.checkpointfile import Array, Shapes
+from gesso_node.executors.conditioning import text_encoders
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.training.draws import Draws
@@ -27,9 +28,10 @@ class Network:
     """The adapters of one run. The base stays frozen; `close` takes the adapters off again."""
 
     def __init__(self, pipe: Any, spec: TrainLora) -> None:
-        self._parts = {"unet": pipe.unet, **({"text_encoder": pipe.text_encoder} if spec.text_encoder else {})}
+        encoders = text_encoders(pipe)
+        self._parts = {"unet": pipe.unet, **(encoders if spec.text_encoder else {})}
         self._modes = {name: part.training for name, part in self._parts.items()}
-        for part in (pipe.unet, pipe.text_encoder, pipe.vae):
+        for part in (pipe.unet, *encoders.values(), pipe.vae):
             part.requires_grad_(False)
         self.configs = {name: self._config(name, spec) for name in self._parts}
         for name, part in self._parts.items():
@@ -56,14 +58,16 @@ class Network:
 
     def load(self, weights: Mapping[str, Array]) -> None:
         """Continue from these weights. Raises ModelInvalid when they are of another rank, base or choice of layers."""
-        wanted, found = dict(self.shapes), {name: array.shape for name, array in weights.items()}
+        weights = {_plain(name): array for name, array in weights.items()}
+        wanted = {_plain(name): shape for name, shape in self.shapes.items()}
+        found = {name: array.shape for name, array in weights.items()}
         if set(wanted) != set(found):
             raise ModelInvalid("the LoRA to continue from adapts other layers than the task trains")
         wrong = next((name for name in wanted if wanted[name] != found[name]), None)
         if wrong is not None:
             raise ModelInvalid(f"the LoRA to continue from has shape {found[wrong]} at {wrong}, not {wanted[wrong]}")
         for name, parameter in self.parameters.items():
-            parameter.data.copy_(torch.from_numpy(np.array(weights[name])))
+            parameter.data.copy_(torch.from_numpy(np.array(weights[_plain(name)])))
 
     def weights(self) -> dict[str, Array]:
         """Copies of all trained weights, sorted by name."""
@@ -96,8 +100,13 @@ class Network:
         return iter(sorted(found, key=lambda item: item[0]))
 
     def _config(self, part: str, spec: TrainLora) -> LoraConfig:
-        layers = TEXT_TARGETS if part == "text_encoder" else [x for kind in spec.targets for x in UNET_TARGETS[kind]]
+        layers = TEXT_TARGETS if part != "unet" else [x for kind in spec.targets for x in UNET_TARGETS[kind]]
         return LoraConfig(r=spec.rank, lora_alpha=spec.alpha, target_modules=sorted(layers), init_lora_weights=False)
+
+
+def _plain(name: str) -> str:
+    """A parameter's name whether its text encoder keeps its layers in an inner model or not."""
+    return name.replace(".text_model.", ".", 1)
 
 
 def remove_adapters(part: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from gesso.checkpointfile import Array, Shapes, State
+from gesso_node.executors.conditioning import Conditioning, text_encoders, time_ids, told
 from gesso_node.executors.denoiser import make_scheduler
 from gesso_node.executors.lora.adapter_file import read_adapter
 from gesso_node.executors.lora.data import Pictures
@@ -24,7 +26,8 @@ from gesso_node.executors.lora.kohya_notes import dataset_notes
 from gesso_node.executors.lora.network import Network
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Provenance
-from gesso_node.executors.vae import to_rgb
+from gesso_node.executors.lora.words import Words
+from gesso_node.executors.vae import encoded, to_rgb
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.training.draws import Draws
 from gesso_protocol.training.order import DataOrder
@@ -56,8 +59,8 @@ class PeftTrainer:
         with from_requester():
             _check_resolution(pipe, pictures)
         self._latents = self._encode(pictures)
-        texts = sorted({"", *(sample.caption for sample in self._samples), *spec.prior_prompts})
-        self._tokens = dict(zip(texts, self._tokenised(texts), strict=True))
+        texts = ("", *(sample.caption for sample in self._samples), *spec.prior_prompts)
+        self._words = Words(pipe, texts, self._autocast)
         with from_requester():
             self._network = Network(pipe, spec)
         try:
@@ -66,7 +69,8 @@ class PeftTrainer:
                 with from_requester():
                     self._network.load(read_adapter(inputs.start_dir).diffusers_weights())
             self._optimiser = self._make_optimiser()
-            self._words = self._embed_once()
+            if not spec.text_encoder:
+                self._words.keep()
         except BaseException:
             self._network.close()
             raise
@@ -166,7 +170,7 @@ class PeftTrainer:
             "" if draw.dropped else self._samples[number].caption for draw, number in zip(draws, batch, strict=True)
         ]
         noisy, target = self._noised(clean, noise.to(self._device), timesteps)
-        predicted = self._predict(noisy, timesteps, self._embed(captions, fresh=fresh))
+        predicted = self._predict(noisy, timesteps, self._words.told(captions, fresh=fresh))
         weights = [loss_weight(spec, float(self._alphas[draw.timestep]), self._prediction) for draw in draws]
         errors = ((predicted - target) ** 2).mean(dim=(1, 2, 3))
         return (errors * torch.tensor(weights, device=self._device)).mean()
@@ -184,8 +188,8 @@ class PeftTrainer:
         prompts = [spec.prior_prompts[draw.prompt] for draw in draws]
         noisy, _ = self._noised(clean, noise, timesteps)
         with torch.no_grad(), self._network.off():
-            wanted = self._predict(noisy, timesteps, self._embed(prompts, fresh=True))
-        return ((self._predict(noisy, timesteps, self._embed(prompts)) - wanted) ** 2).mean()
+            wanted = self._predict(noisy, timesteps, self._words.told(prompts, fresh=True))
+        return ((self._predict(noisy, timesteps, self._words.told(prompts)) - wanted) ** 2).mean()
 
     def _noised(
         self, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
@@ -195,51 +199,30 @@ class PeftTrainer:
         noisy = signal * clean + rest * noise
         return noisy, noise if self._prediction == "epsilon" else signal * noise - rest * clean
 
-    def _predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    def _predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, words: Conditioning) -> torch.Tensor:
+        if words.pooled is not None:
+            # A data set's pictures are what they are: nothing tells how large they were, or what was cut off.
+            factor, (rows, _, height, width) = self._pipe.vae_scale_factor, noisy.shape
+            words = replace(words, time_ids=time_ids(noisy, (height * factor, width * factor), rows))
         with self._autocast():
-            output: torch.Tensor = self._pipe.unet(noisy, timesteps.to(self._device), words, return_dict=False)[0]
+            output: torch.Tensor = self._pipe.unet(
+                noisy, timesteps.to(self._device), **told([words]), return_dict=False
+            )[0]
         return output.float()
-
-    def _embed(self, captions: Sequence[str], *, fresh: bool = False) -> torch.Tensor:
-        if not fresh and self._words:
-            return torch.stack([self._words[caption] for caption in captions])
-        with self._autocast():
-            tokens = torch.stack([self._tokens[caption] for caption in captions])
-            output: torch.Tensor = self._pipe.text_encoder(tokens)[0]
-        return output.float()
-
-    @torch.no_grad()
-    def _embed_once(self) -> dict[str, torch.Tensor]:
-        """Embeddings of every text, when the text encoder does not learn."""
-        if self._spec.text_encoder:
-            return {}
-        return {text: self._embed([text], fresh=True)[0] for text in self._tokens}
-
-    def _tokenised(self, texts: Sequence[str]) -> torch.Tensor:
-        tokenizer = self._pipe.tokenizer
-        found = tokenizer(
-            list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
-            return_tensors="pt",
-        )  # fmt: skip
-        tokens: torch.Tensor = found.input_ids.to(self._device)
-        return tokens
 
     @torch.no_grad()
     def _encode(self, pictures: Pictures) -> list[torch.Tensor]:
-        vae = self._pipe.vae
         latents = []
         for number in range(len(pictures.index.samples)):
             pixels = torch.from_numpy(pictures.pixels(number).copy()).to(self._device)
             scaled = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
-            latents.append(vae.encode(scaled).latent_dist.mode()[0] * vae.config.scaling_factor)
+            latents.append(encoded(self._pipe, scaled)[0])
         return latents
 
     def _make_optimiser(self) -> torch.optim.AdamW:
         spec = self._spec
-        rates = {
-            "unet": spec.learning_rate_nano,
-            "text_encoder": spec.text_learning_rate_nano or spec.learning_rate_nano,
-        }
+        text = spec.text_learning_rate_nano or spec.learning_rate_nano
+        rates = {"unet": spec.learning_rate_nano, **dict.fromkeys(text_encoders(self._pipe), text)}
         groups = [
             {"params": found, "lr": rate / 1e9, "initial": rate / 1e9}
             for part, rate in rates.items()

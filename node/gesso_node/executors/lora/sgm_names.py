@@ -6,6 +6,10 @@ For Stable Diffusion 1 and 2 kohya's files name layers as diffusers does; for XL
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+from gesso.diffusers_layout import SDXL, check_index
+from gesso_node.executors.folder import read_json
 
 _OUTER = {
     "conv_in": "input_blocks.0.0",
@@ -50,3 +54,14 @@ def sgm_name(module: str, layers: int) -> str:
 
 def _inner(kind: str, rest: str) -> str:
     return _INNER.get(rest, rest) if kind == "resnets" else rest
+
+
+def layers_in(folder: Path | None) -> int | None:
+    """Residual layers a level of the XL base in `folder`; None where kohya's names are diffusers', and for no folder.
+
+    Raises ModelInvalid for a folder that is no base.
+    """
+    if folder is None or check_index(read_json(folder / "model_index.json")) is not SDXL:
+        return None
+    layers = read_json(folder / "unet" / "config.json").get("layers_per_block", 2)
+    return layers if isinstance(layers, int) else None
