@@ -347,6 +347,8 @@ async def _build(
         transport=transport,
         addresses=addresses,
         blobs=blobs,
+        local=local,
+        remotes=remotes,
         relays=relays,
         executor=executor,
         models=models,

@@ -19,6 +19,7 @@ from gesso.blobs import BlobStore, LayeredBlobs, LocalBlobs
 from gesso_node.auditing.ask import Asker
 from gesso_node.auditing.assignment import Assignment, RunAssignment
 from gesso_node.auditing.inspect import CannotRunError, Files, Inspector, Redone, inspect
+from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.executors.child import ChildExecutor
 from gesso_node.executors.fake import FakeExecutor
@@ -69,7 +70,8 @@ class OwnReplayer:
             return subject.seed
 
         asker = Asker(subject.filing.node, self._blobs, None, None, ())
-        work = TrainingWork(task, asker, bench, seed, self._blobs, self._folder / subject.run.task.hex())
+        shelf = Shelf(self._folder, self._blobs, budget_bytes=MODEL_BYTES)
+        work = TrainingWork(task, asker, bench, seed, self._blobs, shelf)
         try:
             await work.ready(seconds=DEADLINE_S)
             finding = await work.examine(await work.taken(blob, data), None, strict=False, seconds=DEADLINE_S)

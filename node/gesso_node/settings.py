@@ -127,6 +127,8 @@ class AuditSection(_Section):
     """Appeal against a verdict that our own strict re-run contradicts; costs three challenge bonds when it is lost."""
     withdraw_at: Wei = Wei(10**18)
     """Move earned fees from the arbiter into the wallet when there are so many; 0: never."""
+    disk_budget_bytes: int = Field(default=60 * 10**9, ge=10**6)
+    """Disk for the states of trainings that are audited, and a quarter of it for evidence of cases that are over."""
     auditor_cheat: Literal["lazy", "always-flag", "collude", "copy", "alarm"] | None = None
     """Cheat as an auditor; for tests of audits. It costs stake."""
 

@@ -69,6 +69,11 @@ class Traces:
         await anyio.to_thread.run_sync(self._mark, self.path(task))
         await self.prune()
 
+    def unreleased(self) -> list[Path]:
+        """Folders of traces that somebody may still demand. Blocks."""
+        kept = self._folder.iterdir() if self._folder.is_dir() else ()
+        return [folder for folder in kept if folder.is_dir() and not (folder / RELEASED).exists()]
+
     async def prune(self) -> int:
         """Remove what is too old or too much; returns the bytes that are left. Called at the start and on release."""
         async with self._turn:

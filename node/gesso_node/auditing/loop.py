@@ -248,7 +248,7 @@ class Auditing:
             if entry.closed is None:
                 await self._records.change_vote(entry, "vote-closed", closed=why, closed_at=now)
         self._auditor.forget(case.task)
-        self._works.forget(case.task)
+        await self._works.over(case.task)
         await self._records.forget_oldest()
 
     # Doing

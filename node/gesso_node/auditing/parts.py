@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import anyio.to_thread
 import httpx
 import structlog
 from anyio.abc import TaskGroup
 
-from gesso.blobs import BlobStore
+from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain
 from gesso.transport.port import Transport
 from gesso_node.addresses import Addresses
@@ -25,6 +23,7 @@ from gesso_node.auditing.loop import Auditing
 from gesso_node.auditing.pictures import Examiner
 from gesso_node.auditing.record import AuditRecords
 from gesso_node.auditing.sending import Sending
+from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.watch import Watch
 from gesso_node.auditing.works import Works
 from gesso_node.catalogue import Catalogue
@@ -92,6 +91,8 @@ async def open_auditing(
     transport: Transport | None,
     addresses: Addresses | None,
     blobs: BlobStore,
+    local: LocalBlobs | None,
+    remotes: Sequence[BlobStore],
     relays: Sequence[httpx.AsyncClient],
     executor: Executor,
     models: ModelCache,
@@ -110,8 +111,9 @@ async def open_auditing(
     asker = Asker(chain.address, blobs, transport, addresses, relays)
     examiner = Examiner(asker, Inspector(executor, models, needs_model=executor.name != "fake"))
     watch = Watch(chain, arbiter, journal, records, chain.address)
-    folder = settings.data_dir.absolute() / "audits"
-    await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))  # of an earlier life
+    data, budget = settings.data_dir.absolute(), settings.audits.disk_budget_bytes
+    shelf = Shelf(data / "audits", blobs, budget_bytes=budget, evidence=data / "evidence", local=local, remotes=remotes)
+    await shelf.open()
 
     def sending(start: Callable[[Case, str, Callable[[], Awaitable[None]]], None]) -> Sending:
         return Sending(arbiter, records, metrics, chain.address, start, cheat=cheat)
@@ -123,7 +125,7 @@ async def open_auditing(
         watch=watch,
         auditor=Auditor(records, chain.now, cheat=cheat),
         juror=Juror(records, chain.now),
-        works=Works(chain, blobs, catalogue, asker, examiner, bench, folder),
+        works=Works(chain, blobs, catalogue, asker, examiner, bench, shelf),
         sending=sending,
         tasks=tasks,
         me=chain.address,

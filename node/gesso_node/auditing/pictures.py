@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import anyio
 import anyio.to_thread
 
-from gesso.blobs import BlobStore
 from gesso_node.auditing.ask import Asker, Opened, Phase
 from gesso_node.auditing.assignment import Assignment
 from gesso_node.auditing.inspect import MAX_RECHECKS, Files, Ground, Inspector, Place, Redone, inspect
+from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.work import NO_PROJECTION, STORE_S, Finding
 from gesso_protocol.audit.limits import shipped_limits
 from gesso_protocol.audit.verdict import Inspection, Verdict, judge
@@ -126,11 +126,11 @@ class Worked:
 class PictureWork:
     """One picture task to audit or to judge; see `work.Work`."""
 
-    def __init__(self, assignment: Assignment, asker: Asker, examiner: Examiner, blobs: BlobStore) -> None:
+    def __init__(self, assignment: Assignment, asker: Asker, examiner: Examiner, shelf: Shelf) -> None:
         self.assignment = assignment
         self._asker = asker
         self._examiner = examiner
-        self._blobs = blobs
+        self._shelf = shelf
 
     @property
     def challenge(self) -> bytes:
@@ -169,7 +169,7 @@ class PictureWork:
 
     async def publish(self, opened: Opened) -> None:
         with anyio.move_on_after(STORE_S):
-            await self._blobs.put(opened.data, expect=opened.blob)  # ours has it when a slow one is left
+            await self._shelf.publish(self.assignment.task, opened.blob, opened.data)
 
     def forget(self) -> None:
         return None

@@ -20,6 +20,7 @@ from gesso_node.auditing.assignment import RunAssignment
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.run_checks import adapter_fault, fault_in, own_state, shapes_of, start_fault
 from gesso_node.auditing.run_files import RunFiles
+from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.work import NO_PROJECTION, STORE_S, Finding
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE
 from gesso_node.executors.lora.port import Rerun, Revisited, RevisitJob, TrainingInputs
@@ -34,6 +35,7 @@ from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.result import ResultManifest
 from gesso_protocol.trace import LeafKind, Slot
 from gesso_protocol.training.audit import (
+    MAX_SEGMENTS,
     Outcome,
     SegmentReport,
     Weights,
@@ -95,16 +97,18 @@ class TrainingWork:
         bench: RunBench,
         seed: Callable[[], Awaitable[bytes]],
         blobs: BlobStore,
-        folder: Path,
+        shelf: Shelf,
     ) -> None:
         self.assignment = assignment
         self._asker = asker
         self._bench = bench
         self._seed = seed
         self._blobs = blobs
-        self._folder = folder
-        self._files = RunFiles(asker, assignment.filing.node, folder / "opened")
+        self._shelf = shelf
+        self._folder = shelf.path(assignment.task)
+        self._files = RunFiles(asker, assignment.filing.node, self._folder / "opened")
         self._begun: Begun | None = None
+        self._needs = _given(assignment)
 
     @property
     def challenge(self) -> bytes:
@@ -117,9 +121,11 @@ class TrainingWork:
     async def ready(self, *, seconds: float) -> None:
         if self._begun is None:
             task, folder = self.assignment, self._folder / "begun"
+            self._shelf.hold(task.task, self._needs)
             inputs = await self._bench.inputs(task.spec, task.manifest, await self._seed(), folder)
             done = await self._revisited(RevisitJob(inputs, begin=True, deadline_s=seconds), "begun")
             assert done.begun is not None
+            self._hold(done.begun.stat().st_size)
             state = await anyio.to_thread.run_sync(_prescribed, done.begun, inputs)
             self._begun = Begun(inputs, state, done.begun.stat().st_size, done.profile.get("key", ""))
 
@@ -177,13 +183,24 @@ class TrainingWork:
         return Finding(verdict, None if own.wrong else own.projection, facts.profile, opened.blob)
 
     async def publish(self, opened: OpenedRun) -> None:
+        task = self.assignment.task
         with anyio.move_on_after(STORE_S):
-            await self._blobs.put(opened.data, expect=opened.blob)
+            await self._shelf.publish(task, opened.blob, opened.data)
             for slot, path in opened.files.items():
-                await self._blobs.put(path, expect=opened.openings.file(slot)[0])
+                await self._shelf.publish(task, opened.openings.file(slot)[0], path)
 
     def forget(self) -> None:
-        RunFiles(self._asker, self.assignment.filing.node, self._folder).clear()
+        self._shelf.clear(self.assignment.task)
+
+    def _hold(self, state: int) -> None:
+        """Room for all states that the case comes to: bounded by our own start of the run, which has the same shapes.
+        Raises CannotRunError, and leaves nothing."""
+        self._needs = most_held(state) + _given(self.assignment)
+        try:
+            self._shelf.hold(self.assignment.task, self._needs)
+        except CannotRunError:
+            self._shelf.clear(self.assignment.task)
+            raise
 
     @property
     def _ground(self) -> Begun:
@@ -350,6 +367,18 @@ class TrainingWork:
 
 
 _FILE = Slot(LeafKind.FILE)
+_STATES = 3 + 4 * MAX_SEGMENTS
+"""Our start, the run's first and last; and of each checked segment start and end, and ours, strict too."""
+_ADAPTERS = 2
+
+
+def most_held(state: int) -> int:
+    """Bytes of all files of a case whose states have `state` bytes."""
+    return _STATES * (state + HEADER_ROOM_BYTES) + _ADAPTERS * (state + NOTES_ROOM_BYTES)
+
+
+def _given(task: RunAssignment) -> int:
+    return 0 if task.spec.resume is None else task.spec.resume.size
 
 
 def _left(until: float) -> float:

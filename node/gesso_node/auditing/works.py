@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -16,6 +15,7 @@ from gesso_node.auditing.assignment import Assignment, RunAssignment
 from gesso_node.auditing.case import Case
 from gesso_node.auditing.nothing import NothingWork
 from gesso_node.auditing.pictures import Examiner, PictureWork
+from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.auditing.work import Work
 from gesso_node.catalogue import Catalogue
@@ -54,7 +54,7 @@ class TooManyCasesError(GessoError):
 
 
 class Works:
-    """Makes the work of each case, and keeps it while the case is open. `folder` is for what trainings need on disk."""
+    """Makes the work of each case, and keeps it while the case is open. `shelf` is what they have on disk."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Works:
         asker: Asker,
         examiner: Examiner,
         bench: RunBench,
-        folder: Path,
+        shelf: Shelf,
     ) -> None:
         self._chain = chain
         self._blobs = blobs
@@ -72,7 +72,7 @@ class Works:
         self._asker = asker
         self._examiner = examiner
         self._bench = bench
-        self._folder = folder
+        self._shelf = shelf
         self._kept: OrderedDict[TaskId, tuple[Case, Work[Any, Any]]] = OrderedDict()
 
     @staticmethod
@@ -109,10 +109,15 @@ class Works:
         return made
 
     def forget(self, task: TaskId) -> None:
-        """The case is over."""
+        """We have nothing to do in the case any more."""
         kept = self._kept.pop(task, None)
         if kept is not None:
             kept[1].forget()
+
+    async def over(self, task: TaskId) -> None:
+        """The case is over for everybody: what we published for it may go too."""
+        self.forget(task)
+        await self._shelf.over(task)
 
     @property
     def _is_full(self) -> bool:
@@ -133,7 +138,7 @@ class Works:
             return None
         if isinstance(spec, TextToImage):
             drawn = Assignment(run, case.filing, spec, manifest, view.challenge, view.rules)
-            return PictureWork(drawn, self._asker, self._examiner, self._blobs)
+            return PictureWork(drawn, self._asker, self._examiner, self._shelf)
         claimed_at = case.claimed_at
         if claimed_at is None:
             log.warning("auditing.claim-unseen", task=case.task.short)
@@ -147,7 +152,7 @@ class Works:
         learnt = RunAssignment(run, case.filing, spec, manifest, view.challenge, view.rules, share, late)
         if share.bps == 0:
             return NothingWork(learnt)
-        return TrainingWork(learnt, self._asker, self._bench, seed, self._blobs, self._folder / case.task.hex())
+        return TrainingWork(learnt, self._asker, self._bench, seed, self._blobs, self._shelf)
 
 
 def _seated(case: Case) -> bool:

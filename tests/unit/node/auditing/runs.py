@@ -20,6 +20,7 @@ from gesso.runseed import seed_of_run
 from gesso.training import put_bundle
 from gesso_node.auditing.ask import Asker, NotOpenedError, Phase, Wanted
 from gesso_node.auditing.assignment import RunAssignment
+from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.checkpoints import CheckpointSharer
 from gesso_node.executors.fake import FakeEngine, FakeFaults
@@ -125,7 +126,8 @@ class Run:
     ) -> TrainingWork:
         """A fresh auditor's or juror's."""
         folder = self.folder / f"work-{len(list(self.folder.iterdir()))}"
-        return TrainingWork(assignment, Told(self.blobs, answers, result), self.bench, self.seed, self.blobs, folder)
+        shelf = Shelf(folder, self.blobs, budget_bytes=1 << 30)
+        return TrainingWork(assignment, Told(self.blobs, answers, result), self.bench, self.seed, self.blobs, shelf)
 
 
 async def train(

@@ -16,6 +16,7 @@ from gesso_node.auditing.auditor import NO_PROJECTION, Auditor
 from gesso_node.auditing.case import Case
 from gesso_node.auditing.pictures import Examiner, PictureWork
 from gesso_node.auditing.record import AuditEntry
+from gesso_node.auditing.shelf import Shelf
 from gesso_protocol.audit.bundle import Bundle, Form, Leaf
 from gesso_protocol.audit.challenge import input_slots
 from gesso_protocol.audit.verdict import Decision
@@ -112,7 +113,8 @@ def audit_of(records: Records, now: list[int]) -> Auditor:
 
 
 def work_of(folder: Path, asker: Asker, assignment: Assignment) -> PictureWork:
-    return PictureWork(assignment, asker, Examiner(asker, inspector(folder)), LocalBlobs(folder / "blobs"))
+    shelf = Shelf(folder / "cases", LocalBlobs(folder / "blobs"), budget_bytes=1 << 30)
+    return PictureWork(assignment, asker, Examiner(asker, inspector(folder)), shelf)
 
 
 def case_of(assignment: Assignment) -> Case:

@@ -340,7 +340,7 @@ async def test_a_checkpoint_is_read_and_stored_once_however_often_it_is_asked_fo
 
 def had(folder: Path, names: str) -> list[Path]:
     """What lies where a work keeps files that were opened."""
-    return list(folder.glob(f"work-*/opened/{names}"))
+    return list(folder.glob(f"work-*/*/opened/{names}"))
 
 
 async def test_a_file_that_was_not_checked_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

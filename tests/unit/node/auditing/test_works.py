@@ -15,6 +15,7 @@ from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.loop import Auditing
 from gesso_node.auditing.nothing import NothingWork
 from gesso_node.auditing.record import AuditEntry, VoteEntry
+from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.auditing.work import NO_PROJECTION
 from gesso_node.auditing.works import TooManyCasesError, Works
@@ -135,7 +136,9 @@ async def test_nobody_takes_a_seat_for_a_part_of_nothing_and_a_juror_finds_no_fa
 
     chain.done_of = done_of
     nothing = cast(Any, None)
-    found = Works(cast(Any, chain), run.blobs, nothing, nothing, nothing, run.bench, tmp_path)
+    found = Works(
+        cast(Any, chain), run.blobs, nothing, nothing, nothing, run.bench, Shelf(tmp_path, run.blobs, budget_bytes=1)
+    )
     one = Case(run.assignment.task, run.assignment.filing, 200, 0, 0, 0, 0, nothing, claimed_at=100)
     view = cast(Any, SimpleNamespace(challenge=bytes(32), rules=AuditRules()))
     work = await found._made(one, view, run.assignment.spec, MODEL)
