@@ -15,6 +15,7 @@ from gesso.chain.reverts import reverted
 from gesso_protocol.errors import ChainError, GasMissing, GessoError, Unreachable
 
 LATEST = "latest"
+MAX_SMALL = 2**53
 _REVERT_CODE = 3
 _READS = ("eth_get", "eth_call", "eth_estimate", "eth_block", "eth_chain", "eth_fee")
 
@@ -116,7 +117,10 @@ class Rpc:
         """A block's header, or None when the chain has no such block."""
         found = await self.request("eth_getBlockByNumber", tag(block), False)
         with readable("a block"):
-            return None if found is None else _header(found)
+            header = None if found is None else _header(found)
+        if header is not None and isinstance(block, int) and header.number != block:
+            raise ChainError(f"the chain answered block {header.number} for block {block}")
+        return header
 
     async def latest(self) -> Header:
         found = await self.header()
@@ -177,7 +181,11 @@ class Rpc:
         if not isinstance(found, list):
             raise ChainError("the chain answered logs that cannot be read")
         with readable("logs"):
-            return [raw_log(entry) for entry in found if not entry.get("removed")]
+            read = [raw_log(entry) for entry in found if not entry.get("removed")]
+        wrong = (log.block_hash != block_hash if block_hash else not first <= log.block <= last for log in read)
+        if any(wrong) or len({(log.block_hash, log.index) for log in read}) != len(read):
+            raise ChainError("the chain answered logs of other blocks than it was asked for, or one twice")
+        return read
 
 
 @contextmanager
@@ -211,24 +219,39 @@ def tag(block: int | str) -> str:
     return block if isinstance(block, str) else hex(block)
 
 
+def small(value: Any) -> int:
+    """A count of blocks, seconds or logs: a quantity that every store has room for."""
+    found = number(value)
+    if found > MAX_SMALL:
+        raise ChainError("the chain answered a number that no block, time or log has")
+    return found
+
+
+def name_of(value: Any) -> str:
+    """A block's or transaction's hash, in lower case."""
+    if len(octets(value)) != 32:
+        raise ChainError("the chain answered a hash that is none")
+    return str(value).lower()
+
+
 def raw_log(entry: Mapping[str, Any]) -> RawLog:
     return RawLog(
         address=str(entry["address"]).lower(),
         topics=tuple(octets(topic) for topic in entry["topics"]),
         data=octets(entry["data"]),
-        block=number(entry["blockNumber"]),
-        block_hash=str(entry["blockHash"]),
-        index=number(entry["logIndex"]),
-        tx_hash=str(entry["transactionHash"]),
+        block=small(entry["blockNumber"]),
+        block_hash=name_of(entry["blockHash"]),
+        index=small(entry["logIndex"]),
+        tx_hash=name_of(entry["transactionHash"]),
     )
 
 
 def _header(found: Mapping[str, Any]) -> Header:
     return Header(
-        number=number(found["number"]),
-        hash=str(found["hash"]),
-        parent=str(found["parentHash"]),
-        timestamp=number(found["timestamp"]),
+        number=small(found["number"]),
+        hash=name_of(found["hash"]),
+        parent=name_of(found["parentHash"]),
+        timestamp=small(found["timestamp"]),
         base_fee=number(found.get("baseFeePerGas") or "0x0"),
     )
 
@@ -241,7 +264,7 @@ def _sent(found: Mapping[str, Any]) -> Sent:
         nonce=number(found["nonce"]),
         gas=number(found["gas"]),
         most=number(found.get("maxFeePerGas") or found["gasPrice"]),
-        block=None if found["blockNumber"] is None else number(found["blockNumber"]),
+        block=None if found["blockNumber"] is None else small(found["blockNumber"]),
     )
 
 

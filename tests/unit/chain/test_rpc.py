@@ -92,3 +92,56 @@ async def test_no_permit_is_signed_for_another_token_or_chain(chain: int, contra
         permits = Permits(rpc, TOKEN, 1)
         with pytest.raises(GessoError, match="another"):
             await permits.sign(Wallet.from_key(b"\x01" * 32), B, 5, 100)
+
+
+HASH = "0x" + "02" * 32
+LOG = {"address": A, "topics": [], "data": "0x", "blockNumber": "0x1", "blockHash": HEADER["hash"], "logIndex": "0x0",
+       "transactionHash": HASH}  # fmt: skip
+ABSURD_HEADERS: list[dict[str, Any]] = [
+    {"number": hex(2**200)}, {"number": "-0x1"}, {"number": "0x-1"}, {"number": 1}, {"timestamp": hex(2**64)},
+    {"timestamp": None}, {"hash": None}, {"hash": "0x01"}, {"hash": 7}, {"parentHash": "0x" + "zz" * 32},
+    {"number": "0x7"},
+]  # fmt: skip
+ABSURD_LOGS: list[Any] = [
+    {"blockNumber": hex(2**200)}, {"blockNumber": "0x2"}, {"blockNumber": None}, {"logIndex": hex(2**64)},
+    {"blockHash": "latest"}, {"transactionHash": None}, {"topics": "0x"}, {"topics": [7]}, {"data": "0x0"},
+    {"topics": None}, {"address": None, "data": 5},
+]  # fmt: skip
+
+
+def headed(**changed: Any) -> Callable[[str], bytes]:
+    return lambda method: result({**HEADER, **changed} if method == "eth_getBlockByNumber" else [])
+
+
+@pytest.mark.parametrize("changed", ABSURD_HEADERS, ids=repr)
+async def test_an_absurd_header_is_a_typed_error(changed: dict[str, Any]) -> None:
+    async with endpoint(headed(**changed)) as rpc:
+        with pytest.raises(ChainError):
+            await rpc.header(1)
+
+
+@pytest.mark.parametrize("changed", ABSURD_LOGS, ids=repr)
+async def test_absurd_logs_are_a_typed_error(changed: dict[str, Any]) -> None:
+    async with endpoint(lambda _: result([LOG, {**LOG, "logIndex": "0x1", **changed}])) as rpc:
+        with pytest.raises(ChainError):
+            await rpc.logs([A], first=0, last=1)
+
+
+async def test_logs_of_another_block_or_twice_are_a_typed_error() -> None:
+    async with endpoint(lambda _: result([LOG])) as rpc:
+        with pytest.raises(ChainError, match="other blocks"):
+            await rpc.logs([A], block_hash=HASH)
+        assert len(await rpc.logs([A], block_hash=HEADER["hash"])) == 1
+        assert len(await rpc.logs([A], first=1, last=1)) == 1
+    async with endpoint(lambda _: result([LOG, LOG])) as rpc:
+        with pytest.raises(ChainError, match="twice"):
+            await rpc.logs([A], first=1, last=1)
+
+
+async def test_hashes_are_read_in_whatever_case_they_come() -> None:
+    """A cursor keeps them in lower case: an endpoint of another taste is no fork, and ends no reader."""
+    decoder = EventDecoder(ContractAddresses(task_board=A, node_registry=B, marketplace=C, token=TOKEN))
+    async with endpoint(headed(hash="0x" + "AB" * 32)) as rpc:
+        page = await EventReader(rpc, decoder, max_range=10).read(Cursor.before(0))
+    assert page is not None
+    assert page.cursor.trail[0].hash == "0x" + "ab" * 32
