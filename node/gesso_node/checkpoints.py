@@ -17,7 +17,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from gesso.blobs import BlobStore, LocalBlobs
-from gesso_node.journal import Journal
+from gesso_node.journal import Journal, JournalFailedError
 from gesso_node.progress import ProgressSender
 from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import BlobRef, TaskId
@@ -190,7 +190,10 @@ class CheckpointSharer:
     async def _write_down(self) -> None:
         if self._journal is not None:
             told = {str(task): ([str(ref) for ref in one.refs], one.until) for task, one in self._shared.items()}
-            await self._journal.set_note(_NOTE, _STORED.dump_json(told).decode())
+            try:
+                await self._journal.set_note(_NOTE, _STORED.dump_json(told).decode())
+            except JournalFailedError as error:  # it is written down with the next change; sharing goes on
+                log.warning("checkpoints.not-written-down", reason=error.message)
 
     def _drop(self, ref: BlobRef | None) -> None:
         """Remove a blob, unless it is one of those that are still to be found here."""

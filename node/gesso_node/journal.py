@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from gesso_protocol.encoding import Document
-from gesso_protocol.errors import ConfigError
+from gesso_protocol.errors import ConfigError, GessoError
 from gesso_protocol.ids import BlobRef, Root, TaskId
 from gesso_protocol.lifecycle import Why
 from gesso_protocol.money import BPS, Wei
@@ -114,6 +114,8 @@ MIGRATIONS = (
     """,
     "ALTER TABLE task ADD COLUMN done_bps INTEGER NOT NULL DEFAULT 10000;",
 )
+BUSY_MS = 5000
+"""So long another process may hold the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,17 @@ _READ: dict[str, Callable[[Any], Any]] = {
 }
 
 
+class JournalFailedError(GessoError):
+    """The journal cannot be read or written now. What could not be written down was not done either."""
+
+    code = "journal-failed"
+    default_message = "the journal cannot be used"
+    default_hint = "see that the disk has room and works, and that no other process has the file; it is tried again"
+
+
 class Journal:
-    """One SQLite file. An async context manager; safe to use from several tasks of one event loop."""
+    """One SQLite file. An async context manager; safe to use from several tasks of one event loop. Everything raises
+    JournalFailedError when the disk is full or broken, or somebody else holds the file."""
 
     def __init__(self, path: Path, *, on_write: WriteHook | None = None) -> None:
         self._path = path
@@ -296,7 +307,7 @@ class Journal:
         self._connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level="IMMEDIATE")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA busy_timeout = 5000")
+        self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
             raise ConfigError(f"{self._path.name} was written by a newer gesso", hint="update gesso on this machine")
@@ -304,7 +315,10 @@ class Journal:
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await anyio.to_thread.run_sync(work, limiter=self._thread)
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._thread)
+        except sqlite3.Error as error:
+            raise JournalFailedError(f"{self._path.name} cannot be used: {error}") from error
 
 
 _INSERT = f"INSERT OR IGNORE INTO task ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608

@@ -18,7 +18,7 @@ from gesso.blobs import BlobStore
 from gesso.chain import Chain, revert_name
 from gesso_node.book import Book, Known, write_down
 from gesso_node.intake import Intake
-from gesso_node.journal import Entry, Journal
+from gesso_node.journal import Entry, Journal, JournalFailedError
 from gesso_node.metrics import Metrics
 from gesso_node.observe import Observer
 from gesso_node.policy import Policy
@@ -117,21 +117,22 @@ class Reconciler:
     # The loop
 
     async def forever(self, tick_s: float) -> None:
-        """Until cancelled. An endpoint that is away only slows it down."""
+        """Until cancelled. An endpoint that is away, or a full disk, only slows it down."""
         pause_s = tick_s
         while True:
             self._wake = anyio.Event()
             try:
                 await self.once(await self._chain.now())
                 pause_s = tick_s
-            except (Unreachable, ChainError) as error:
+            except (Unreachable, ChainError, JournalFailedError) as error:
                 pause_s = min(max(pause_s * 2, 0.5), MAX_PAUSE_S)
-                log.warning("reconcile.chain-away", code=error.code, reason=error.message, pause_s=pause_s)
+                log.warning("reconcile.held-up", code=error.code, reason=error.message, pause_s=pause_s)
             with anyio.move_on_after(pause_s):
                 await self._wake.wait()
 
     async def once(self, now: int) -> None:
-        """One pass at chain second `now`. Raises Unreachable, ChainError; a pass that failed is simply done again."""
+        """One pass at chain second `now`; one that failed is simply done again. Raises Unreachable, ChainError,
+        JournalFailedError."""
         self._now = now
         await self._observer.pull(now)
         due: list[Known] = []
@@ -285,7 +286,10 @@ class Reconciler:
     async def _acted(self, known: Known, action: NodeAction, now: int) -> None:
         try:
             await self._act(known, action, now)
-        except OSError as error:  # a full disk, say: this task waits for better times, the others go on
+        except (
+            OSError,
+            JournalFailedError,
+        ) as error:  # a full disk, say: others go on
             log.warning("reconcile.not-done", task=known.task.short, action=type(action).__name__, reason=str(error))
             known.not_before = now + 1
 

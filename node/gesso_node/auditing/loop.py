@@ -25,6 +25,7 @@ from gesso_node.auditing.silence import fair_s
 from gesso_node.auditing.watch import Watch
 from gesso_node.auditing.work import Work
 from gesso_node.auditing.works import SpecAwayError, TooManyCasesError, Works
+from gesso_node.journal import JournalFailedError
 from gesso_protocol.audit import disputes, lifecycle
 from gesso_protocol.audit.disputes import DisputeView, may_appeal
 from gesso_protocol.audit.lifecycle import AuditView, LeaveWhy
@@ -106,16 +107,16 @@ class Auditing:
         await self._watch.restore()
 
     async def forever(self, tick_s: float) -> None:
-        """Until cancelled. An endpoint that is away only slows it down."""
+        """Until cancelled. An endpoint that is away, or a full disk, only slows it down."""
         pause_s = tick_s
         while True:
             self._wake = anyio.Event()
             try:
                 await self.once(await self._chain.now())
                 pause_s = tick_s
-            except (Unreachable, ChainError) as error:
+            except (Unreachable, ChainError, JournalFailedError) as error:
                 pause_s = min(max(pause_s * 2, 0.5), MAX_PAUSE_S)
-                log.warning("auditing.chain-away", code=error.code, reason=error.message, pause_s=pause_s)
+                log.warning("auditing.held-up", code=error.code, reason=error.message, pause_s=pause_s)
             with anyio.move_on_after(pause_s):
                 await self._wake.wait()
 

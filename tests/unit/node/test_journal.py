@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gesso_node.journal import MIGRATIONS, Entry, Journal
+from gesso_node.journal import MIGRATIONS, Entry, Journal, JournalFailedError
 from gesso_protocol.errors import ConfigError
 from gesso_protocol.ids import Root, TaskId
 from gesso_protocol.lifecycle import Why
@@ -108,3 +108,46 @@ async def test_an_interrupted_migration_starts_over(tmp_path: Path) -> None:
     async with Journal(path) as journal:
         await journal.add(entry())
         assert len(await journal.open_entries()) == 1
+
+
+async def test_a_full_disk_is_a_typed_error_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    async with Journal(path) as journal:
+        await journal.add(entry())
+        (pages,) = (await journal.select("PRAGMA page_count"))[0]
+        await journal.select(f"PRAGMA max_page_count = {pages}")
+
+        async def fill() -> None:
+            for number in range(100):
+                await journal.set_note(f"note {number}", "x" * 2000)
+
+        with pytest.raises(JournalFailedError, match="full"):
+            await fill()
+        assert await journal.entry(entry().task) == entry()
+        kept = [await journal.note(f"note {number}") for number in range(100)]
+        assert kept == [*[kept[0]] * (100 - kept.count(None)), *[None] * kept.count(None)]
+        await journal.select("PRAGMA max_page_count = 1000000")
+        await journal.set_note("after", "it")
+    async with Journal(path) as journal:
+        assert await journal.note("after") == "it"
+
+
+async def test_a_journal_that_somebody_else_holds_is_a_typed_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gesso_node.journal.BUSY_MS", 10)
+    async with Journal(tmp_path / "journal.sqlite") as journal:
+        other = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalFailedError, match="locked"):
+            await journal.add(entry())
+        other.execute("ROLLBACK")
+        other.close()
+        await journal.add(entry())
+        assert await journal.entry(entry().task) == entry()
+
+
+async def test_a_file_that_is_no_journal_is_a_typed_error(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(JournalFailedError):
+        await Journal(tmp_path / "journal.sqlite").__aenter__()

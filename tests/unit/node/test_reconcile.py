@@ -10,6 +10,7 @@ import pytest
 
 from gesso.chain import events as on_chain
 from gesso_node.executors.fake import FakeFaults
+from gesso_node.journal import JournalFailedError
 from gesso_protocol.errors import Unreachable
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.result import ResultManifest, result_root
@@ -324,3 +325,29 @@ async def test_draining_takes_nothing_new(world: World) -> None:
     for _ in range(4):
         await world.turn()
     assert world.board.attempts == []
+
+
+async def test_a_journal_on_a_full_disk_holds_the_node_up_and_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, refused = await world.add_node(), 0
+    terms = await world.submit()
+    await world.until(lambda: world.board.state(terms) is TaskState.COMMITTED)
+    world.board.mine(60)
+
+    async def full(*_: object) -> None:
+        nonlocal refused
+        refused += 1
+        raise JournalFailedError("journal.sqlite cannot be used: database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node._journal, "_write", full)
+        async with anyio.create_task_group() as group:
+            group.start_soon(node._reconciler.forever, 0.01)
+            with anyio.fail_after(20):
+                while refused < 2:
+                    node._reconciler.wake()
+                    await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+    assert not oks(world, "settle")  # nothing is done that was not written down
+    await world.until(lambda: settled(world, terms))
