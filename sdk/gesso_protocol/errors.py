@@ -22,7 +22,8 @@
     │   └── BlobMissing                7   nobody has these bytes
     ├── BlobError                      5
     │   ├── BlobCorrupt                5   bytes do not hash to their name
-    │   └── BlobTooLarge               5   more bytes than allowed
+    │   ├── BlobTooLarge               5   more bytes than allowed
+    │   └── DiskFull                   5   our own disk has no room for it
     ├── ChainError                     7
     │   ├── ChainReverted              5   a contract said no, by name
     │   └── NonceConflict              7   two senders share one wallet
@@ -253,6 +254,14 @@ class BlobTooLarge(BlobError):
     code = "blob-too-large"
     default_message = "the blob is larger than allowed"
     default_hint = "raise the limit on purpose, or refuse the blob"
+
+
+class DiskFull(BlobError):
+    """There is no room on this machine's own disk; whoever is asked for the blob, it cannot be kept."""
+
+    code = "disk-full"
+    default_message = "this disk has no room for it"
+    default_hint = "make room, or name a folder on another disk in the settings"
 
 
 class ChainError(GessoError):

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
+import structlog
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from gesso_protocol.errors import ConfigError
+from gesso_protocol.errors import ConfigError, GessoError
 
 _WORK_S = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class IndexAwayError(GessoError):
+    """The database does not answer, or cannot take more: its disk may be full."""
+
+    code = "index-away"
+    default_message = "the relay's database cannot be used now"
+    default_hint = "try again later; its operator finds the reason in the log"
 
 
 class Database:
@@ -34,16 +43,29 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection to ask with."""
-        with anyio.fail_after(_WORK_S, shield=True):
+        with _typed(), anyio.fail_after(_WORK_S, shield=True):
             async with self._engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: all of it is kept, or nothing when the block raises."""
-        with anyio.fail_after(_WORK_S, shield=True):
+        with _typed(), anyio.fail_after(_WORK_S, shield=True):
             async with self._engine.begin() as connection:
                 yield connection
+
+
+@contextmanager
+def _typed() -> Iterator[None]:
+    """Failures of the database become IndexAwayError; that a row is there already is the writer's to see."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (DBAPIError, TimeoutError) as error:
+        log = structlog.get_logger("gesso.relay.index")
+        log.warning("index.away", kind=type(error).__name__, reason=str(error)[:200])
+        raise IndexAwayError from error
 
 
 @asynccontextmanager

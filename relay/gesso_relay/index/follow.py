@@ -81,7 +81,7 @@ class Follower:
             except GessoError as error:
                 more = False
                 self._failed(error.code, error.message)
-            except (SQLAlchemyError, TimeoutError) as error:
+            except SQLAlchemyError as error:
                 more = False
                 self._failed("database", type(error).__name__)
             if not more:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gesso.blobs.port import DEFAULT_MAX_BYTES, BlobSource, BlobStore, OnProgress
-from gesso_protocol.errors import BlobMissing, BlobTooLarge, ConfigError, GessoError, Unreachable
+from gesso_protocol.errors import BlobMissing, BlobTooLarge, ConfigError, DiskFull, GessoError, Unreachable
 from gesso_protocol.ids import BlobRef
 
 T = TypeVar("T")
@@ -81,6 +81,8 @@ class LayeredBlobs:
         for store in self._stores():
             try:
                 return await ask(store)
+            except DiskFull:
+                raise  # no other store makes room on our own disk
             except BlobMissing as error:
                 self._skip(store, error)
             except GessoError as error:

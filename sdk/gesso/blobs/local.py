@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from gesso.blobs.disk import disk_room
 from gesso.blobs.hashing import Digester, pieces
 from gesso.blobs.partial import Partial
 from gesso.blobs.port import CHUNK_BYTES, DEFAULT_MAX_BYTES, BlobSource, OnProgress
@@ -40,24 +41,24 @@ class LocalBlobs:
         unfinished = self._incoming / secrets.token_hex(16)
         digester = Digester(self._max_bytes)
         try:
-            async with await anyio.open_file(unfinished, "xb") as file:
-                async for piece in pieces(source):
-                    await to_thread.run_sync(digester.update, piece)
-                    await file.write(piece)
-                await file.flush()
-                await to_thread.run_sync(os.fsync, file.wrapped.fileno())
-            ref, chunks = digester.finish()
-            if expect is not None and ref != expect:
-                raise BlobCorrupt(f"the content is {ref.short}, not {expect.short}")
-            await to_thread.run_sync(self._keep, unfinished, ref, chunks)
+            with disk_room():
+                async with await anyio.open_file(unfinished, "xb") as file:
+                    async for piece in pieces(source):
+                        await to_thread.run_sync(digester.update, piece)
+                        await file.write(piece)
+                    await file.flush()
+                    await to_thread.run_sync(os.fsync, file.wrapped.fileno())
+                ref, chunks = digester.finish()
+                if expect is not None and ref != expect:
+                    raise BlobCorrupt(f"the content is {ref.short}, not {expect.short}")
+                await to_thread.run_sync(self._keep, unfinished, ref, chunks)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                unfinished.unlink()
+            unfinished.unlink(missing_ok=True)
         return ref
 
     async def link(self, path: Path, *, first: Callable[[BlobRef], None] = lambda _: None) -> BlobRef:
         """Keep a file that nobody changes any more, sharing its bytes where the file system can. `first` hears its name
-        before it is here, if it was not already. Raises BlobTooLarge."""
+        before it is here, if it was not already. Raises BlobTooLarge, DiskFull."""
         ref, chunks = await to_thread.run_sync(self._digest_file, path)
         if await self.has(ref):
             return ref
@@ -67,7 +68,11 @@ class LocalBlobs:
             await to_thread.run_sync(os.link, path, unfinished)
         except OSError:
             return await self.put(path, expect=ref)
-        await to_thread.run_sync(self._keep, unfinished, ref, chunks)
+        try:
+            with disk_room():
+                await to_thread.run_sync(self._keep, unfinished, ref, chunks)
+        finally:
+            unfinished.unlink(missing_ok=True)
         return ref
 
     async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
@@ -167,8 +172,11 @@ class LocalBlobs:
             return
         listed.parent.mkdir(parents=True, exist_ok=True)
         draft = self._incoming / secrets.token_hex(16)
-        draft.write_bytes(data)
-        draft.replace(listed)
+        try:
+            draft.write_bytes(data)
+            draft.replace(listed)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _keep(self, unfinished: Path, ref: BlobRef, chunks: BlobManifest) -> None:
         self._keep_list(ref, chunks)

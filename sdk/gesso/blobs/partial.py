@@ -15,6 +15,7 @@ from types import TracebackType
 
 from blake3 import blake3
 
+from gesso.blobs.disk import disk_room
 from gesso.blobs.port import CHUNK_BYTES
 from gesso_protocol.errors import BlobCorrupt
 from gesso_protocol.ids import BlobRef
@@ -47,7 +48,7 @@ class Partial:
         return self.verified == self.size
 
     def write(self, piece: bytes) -> None:
-        """Take the next bytes; a chunk reaches the file only when it is whole and right. Raises BlobCorrupt."""
+        """Take the next bytes; a chunk reaches the file only when whole and right. Raises BlobCorrupt, DiskFull."""
         if self.wanted + len(piece) > self.size:
             raise BlobCorrupt(f"{self._ref.short}: more bytes came than the {self.size} that were declared")
         self._pending += piece
@@ -75,8 +76,9 @@ class Partial:
         if not self.complete or self._whole.digest() != bytes(self._ref):
             self.restart()
             raise BlobCorrupt(f"{self._ref.short}: the content that came has another hash")
-        os.fsync(self._fd)
-        self._path.replace(self._dest)
+        with disk_room():
+            os.fsync(self._fd)
+            self._path.replace(self._dest)
         self._moved = True
 
     def __enter__(self) -> Partial:
@@ -110,8 +112,14 @@ class Partial:
         if not self._chunk_is_right(chunk):
             raise BlobCorrupt(f"{self._ref.short}: chunk {self.verified // CHUNK_BYTES} has another hash")
         view = memoryview(chunk)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            with disk_room():
+                while view:
+                    view = view[os.write(self._fd, view) :]
+        except BaseException:  # what was written of it must not stand before what comes next
+            os.ftruncate(self._fd, self.verified)
+            os.lseek(self._fd, self.verified, os.SEEK_SET)
+            raise
         self._whole.update(chunk)
         self.verified += len(chunk)
 

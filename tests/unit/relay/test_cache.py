@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
 from gesso_protocol.errors import BlobCorrupt, BlobTooLarge
 from gesso_protocol.ids import BlobRef
@@ -280,3 +282,33 @@ async def test_a_blob_that_somebody_proved_is_not_another_s_to_remove(tmp_path: 
     with cache.unproved(ref):
         await cache.put(ref, len(data), one(data))
     assert cache.path(ref) is None
+
+
+async def test_a_relay_whose_disk_is_full_says_so_and_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with running(tmp_path) as relay:
+        path = f"/v1/blobs/{BlobRef.of(b'more').value.hex()}"
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            reply = await relay.client.put(path, content=b"more")
+            assert (reply.status_code, reply.json()["code"]) == (507, "disk-full")
+            assert (await relay.client.get(path)).status_code == 404
+        assert relay.relay._cache.used_bytes == relay.relay._cache._arrived == relay.relay._cache._promised == 0
+        assert (await relay.client.put(path, content=b"more")).status_code == 201
+
+
+async def test_a_database_that_fails_is_a_typed_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path) as relay:
+        await relay.indexed()
+        engine = relay.relay._queries._database._engine
+        with monkeypatch.context() as patch:
+
+            def broken(*_: object, **__: object) -> None:
+                raise OperationalError("SELECT", {}, Exception("database or disk is full"))
+
+            patch.setattr(type(engine), "connect", broken)
+            told = await relay.json("/v1/tasks", 502)
+        assert told["code"] == "index-away"
+        await relay.json("/v1/tasks")
