@@ -20,6 +20,8 @@ Sort: TypeAlias = Literal["new", "use", "price"]
 SORTS: tuple[Sort, ...] = ("new", "use", "price")
 MAX_WORDS = 8
 MAX_TEXT_CHARS = 100
+MAX_INT, MAX_BIGINT = 2**31 - 1, 2**63 - 1
+"""What databases take for a column of this kind."""
 _BEFORE = re.compile(r"(?:([0-9]{1,18})-)?([0-9]{1,19})\Z")
 _COLUMN, _CARD = tables.models.c, tables.cards.c
 
@@ -144,10 +146,13 @@ def _after(sort: Sort, before: str) -> ColumnElement[bool]:
     parts = _BEFORE.match(before)
     if parts is None or (parts[1] is None) is not (sort == "new"):
         raise UsageError("before is the `next` of a page of this order")
-    older = _COLUMN.position < int(parts[2])
+    position, value = int(parts[2]), int(parts[1] or 0)
+    if position > MAX_BIGINT or value > (MAX_INT if sort == "price" else MAX_BIGINT):
+        raise UsageError("before is the `next` of a page of this order")
+    older = _COLUMN.position < position
     if sort == "new":
         return older
-    value, column = int(parts[1]), _COLUMN.uses if sort == "use" else _COLUMN.price_bps
+    column = _COLUMN.uses if sort == "use" else _COLUMN.price_bps
     further = column < value if sort == "use" else column > value
     return or_(further, and_(column == value, older))
 

@@ -48,8 +48,8 @@ class ModelRoutes:
 def search_of(request: web.Request) -> Search:
     """What the parameters of a request look for. Raises UsageError."""
     text = request.query.get("text", "")
-    if len(text) > MAX_TEXT_CHARS:
-        raise UsageError(f"text has at most {MAX_TEXT_CHARS} characters")
+    if len(text) > MAX_TEXT_CHARS or "\0" in text:  # which PostgreSQL takes in no text
+        raise UsageError(f"text has at most {MAX_TEXT_CHARS} characters, none of them zero")
     base = params.number(request, "base", low=1, high=2**63 - 1)
     return Search(
         text=text,
