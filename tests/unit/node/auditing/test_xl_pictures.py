@@ -76,7 +76,9 @@ def look(model: Path) -> Inspector:
 
 
 async def sold_by(folder: Path, model: Path, cheat: str | None = None, **fields: Any) -> Sold:
-    spec = SPEC.model_copy(update={"steps": STEPS, "scheduler": "euler", "negative_prompt": "fog", **fields})
+    spec = SPEC.model_copy(
+        update={"steps": STEPS, "scheduler": "euler", "width": 96, "negative_prompt": "fog", **fields}
+    )
     return await sell(folder, spec=spec, executor=cast(Executor, Here(cheat)), model_dir=model)
 
 
