@@ -120,7 +120,9 @@ def print_verdict(out: Output, state: StackState, verdict: Verdict) -> None:
         lost = f", loses {format_amount(juror.lost)}" if juror.lost else ""
         who = names.get(juror.juror, juror.juror.short)
         out.say(f"juror     {who:<10} {juror.found or 'silent'}{lost}")
-    out.say(f"verdict   {facts.status.upper()}: {votes_text(facts)} {out.mark(verdict.caught)}")
+    status = facts.status.upper()
+    said = out.alarm(status) if verdict.caught else status
+    out.say(f"verdict   {said}: {votes_text(facts)} {out.mark(verdict.caught)}")
     if facts.slashed:
         parts = {"burned": facts.burned, "requester": facts.to_requester, "audit pool": facts.to_pool}
         where = " + ".join(f"{format_amount(part)} {name}" for name, part in parts.items())

@@ -5,6 +5,7 @@ Where it is audited, the audit has a line of its own, and so has a dispute: audi
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, Ballot, Di
 from gesso_protocol.ids import Address
 from gesso_protocol.money import format_amount
 
+_AGAINST = re.compile(r"FLAGS it|got no openings|disputed|: bad\b|GUILTY|slashed [0-9.]+|failed: .*|loses [0-9.]+")
 _BAR_CELLS = 16
 _CIRCUMSTANCE = {"at_ms", "gas_used", "preview", "tx"}
 _VERDICTS = {AuditVerdict.PASS: "passes it", AuditVerdict.FLAG: "FLAGS it", AuditVerdict.WITHHELD: "got no openings"}
@@ -123,7 +125,7 @@ class TaskLine:
             self._break_line()
             self._stages = [] if tail else parts[-1:]
             parts = parts[-1:]
-        self._out.redraw(" ─ ".join(parts))
+        self._out.redraw(_AGAINST.sub(lambda found: self._out.alarm(found[0]), " ─ ".join(parts)))
         self._open = True
 
     def _break_line(self) -> None:

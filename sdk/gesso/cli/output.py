@@ -92,6 +92,10 @@ class Output:
         """Quiet text on a terminal, plain text elsewhere."""
         return self._style(_DIM, text)
 
+    def alarm(self, text: str) -> str:
+        """What speaks against somebody: red on a terminal."""
+        return self._style(_RED, text)
+
     def mark(self, fine: bool) -> str:
         """A tick or a cross."""
         return self._style(_GREEN, "✓") if fine else self._style(_RED, "✗")

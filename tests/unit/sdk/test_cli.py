@@ -231,6 +231,20 @@ def test_a_dispute_is_told_from_the_pick_to_the_refund() -> None:
     ]  # fmt: skip
 
 
+def test_what_speaks_against_a_node_is_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    err = Terminal()
+    line = TaskLine(Output("human", stdout=io.StringIO(), stderr=err))
+    line.show(events.VoteRevealed(task=TASK, at_ms=1, juror=ZERO_ADDRESS, level=0, vote=2))
+    line.show(events.DisputeTallied(task=TASK, at_ms=1, level=0, outcome=DisputeOutcome.GUILTY, appeal_by=99))
+    assert err.getvalue().endswith(f"juror {ZERO_ADDRESS.short}\x1b[31m: bad\x1b[0m ─ \x1b[31mGUILTY\x1b[0m")
+
+
 def test_a_line_that_would_wrap_goes_on_in_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     sink, _, err = output()
     monkeypatch.setattr(Output, "live", True)
