@@ -182,7 +182,7 @@ class Stack:
         relay_url = f"http://127.0.0.1:{ports.relay}"
         details["relay"] = await self._start_relay(chain, ports, relay_url, actors)
         bootstrap = tuple(str(address) for address in details["relay"].get("bootstrap", ()))
-        say(f"relay      {relay_url}")
+        say(f"relay      {relay_url}, with pages for a browser")
         executor, model = await self._publish(settings, chain, cast.publisher, relay_url)
         say(f"model      {model} on the marketplace, runs on the {executor} executor")
         for at, name in enumerate(names):
