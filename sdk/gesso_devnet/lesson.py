@@ -92,9 +92,11 @@ async def give_lesson(stack: Stack, state: StackState, output: Path, out: Output
     async with Chain.open(chain_settings) as chain:
         before = await ledger.take(chain, everyone)
         out.say(f"\n{PHOTOS} pictures of things in a colour that {state.model} has never seen, called {WORD!r}")
+        out.say(f"first {len(PROMPTS)} prompts as the base draws them, to compare with …")
         async with AsyncClient(_settings(alice)) as client:
             plain = await _draw(client, loras=())
         await _type_all(alice, bob, state, out)
+        out.say("\nand the same prompts with what she sells …")
         async with AsyncClient(_settings(alice)) as client:
             taught = await _draw(client, loras=(f"{LISTED}@1",))
             tasks = await _settled(client)
