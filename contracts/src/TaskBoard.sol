@@ -188,15 +188,11 @@ contract TaskBoard is Accounts {
     }
 
     /// @inheritdoc ITaskBoard
-    function hold(Terms calldata terms)
-        external
-        returns (uint24 index, address node, uint184 commitment, uint40 committedAt)
-    {
+    function hold(Terms calldata terms) external returns (uint24 index, uint184 commitment, uint40 committedAt) {
         if (msg.sender != arbiter) revert NotArbiter(msg.sender);
         bytes32 taskId = taskIdOf(terms);
         TaskWord task = _expect(taskId, TaskState.Committed);
         (index, commitment, committedAt) = (task.index(), task.commitment(), task.since());
-        node = nodeAt[index];
         uint40 closes = committedAt + _challengeWindow;
         if (block.timestamp >= closes) revert WindowClosed(taskId, closes);
         _tasks[taskId] = packTask(TaskState.Held, block.timestamp, task.kept());

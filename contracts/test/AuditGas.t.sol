@@ -61,7 +61,7 @@ abstract contract AuditGas is AuditFixture {
     }
 
     /// @dev The second seat reads the terms only; zeros are cheaper.
-    function commitJoining(address auditor, Filing memory filing, bytes32[4] memory projection) private {
+    function commitJoining(address auditor, Filing memory filing, bytes32 projection) private {
         (bytes32 value, uint64 round) = court.challengeOf(filing);
         Filing memory bare;
         bare.terms = filing.terms;
@@ -72,9 +72,8 @@ abstract contract AuditGas is AuditFixture {
     }
 
     /// @dev What another honest auditor gets: a little off in every number.
-    function near() private pure returns (bytes32[4] memory projection) {
-        projection = noise(1);
-        projection[0] = bytes32(uint256(projection[0]) ^ (uint256(0x00010001000100010001) << 176));
+    function near() private pure returns (bytes32 projection) {
+        projection = bytes32(uint256(noise(1)) ^ (uint256(0x00010001000100010001) << 176));
     }
 
     function test_Dispute() public {

@@ -80,7 +80,7 @@ class LiveChain:
         seed = await arbiter.listen(await drawing_round(arbiter, record))
         if seed is None:
             return None
-        rules, found = await arbiter.rules(), challenge(seed, task, node, *roots)
+        rules, found = await arbiter.rules(), challenge(seed, task, *roots)
         audited = record.state is TaskState.HELD
         if not audited:
             audited = picked(found, terms.audit, int(terms.fee), await arbiter.passed_of(node), rules)

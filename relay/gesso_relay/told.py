@@ -44,7 +44,7 @@ def _typed(kind: type[Any], name: str, value: Json) -> Any:
     if name == "evidence":
         return None if value is None else BlobRef.parse(str(value))
     if name == "projection":
-        return struct.unpack(">64h", bytes.fromhex(str(value)))
+        return struct.unpack(">16h", bytes.fromhex(str(value)))
     return _spoken(kind, name, value)
 
 

@@ -207,10 +207,11 @@ class Expired(_Event):
 
 
 class AuditOpened(_Event):
-    """The beacon picked the task: auditors commit to what they computed until `commit_by` (chain seconds)."""
+    """The beacon picked the task, `auditor` took the first seat; others commit to what they computed until `commit_by`
+    (chain seconds)."""
 
     kind: Literal["audit-opened"] = "audit-opened"
-    node: Address
+    auditor: Address
     challenge: Hex32
     round: Round
     commit_by: Seconds
@@ -218,7 +219,7 @@ class AuditOpened(_Event):
 
 
 class AuditCommitted(_Event):
-    """An auditor took a seat and bound itself to its own outputs before it saw the node's."""
+    """An auditor took another seat and bound itself to its own outputs before it saw the node's."""
 
     kind: Literal["audit-committed"] = "audit-committed"
     auditor: Address
@@ -233,7 +234,7 @@ class AuditRevealed(_Event):
     verdict: Annotated[AuditVerdict, Field(strict=False)]
     evidence: BlobRef | None = None
     profile: Hex32
-    projection: Annotated[tuple[Int16, ...], Field(min_length=64, max_length=64, strict=False)]
+    projection: Annotated[tuple[Int16, ...], Field(min_length=16, max_length=16, strict=False)]
     tx: TxHash | None = None
 
 

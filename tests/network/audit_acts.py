@@ -9,7 +9,7 @@ import anyio
 from network_acts import PATIENCE_S, until_state
 
 from gesso.chain.arbiter import Arbiter, AuditRecord, DisputeRecord, Filing
-from gesso.chain.audit_events import AuditClosed, AuditCommitted, AuditRevealed
+from gesso.chain.audit_events import AuditClosed, AuditCommitted, AuditOpened, AuditRevealed
 from gesso.chain.cursor import Cursor
 from gesso.chain.deploy import DeploySettings
 from gesso.chain.events import ContractEvent, TaskCommitted, TaskSubmitted
@@ -92,7 +92,8 @@ async def until_sealed(net: Devnet, task: TaskId, seats: int) -> tuple[Address, 
 
     async def look() -> tuple[Address, ...]:
         events = await happened(net)
-        return tuple(event.auditor for event in events if isinstance(event, AuditCommitted) and event.task == task)
+        seated = AuditOpened | AuditCommitted
+        return tuple(event.auditor for event in events if isinstance(event, seated) and event.task == task)
 
     return await poll(look, lambda seen: len(seen) >= seats)
 

@@ -48,5 +48,5 @@ async def test_an_audit_is_drawn_by_a_round_of_drand(monkeypatch: pytest.MonkeyP
         assert set(asked) == {2 * fixed.round}
         (opened,) = (event for event in told if isinstance(event, AuditOpened))
         filing = await filing_of(net, task)
-        assert opened.challenge == challenge(fixed.seed, task, filing.node, filing.result_root, filing.trace_root)
+        assert opened.challenge == challenge(fixed.seed, task, filing.result_root, filing.trace_root)
         assert await net.balanced()

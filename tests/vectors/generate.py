@@ -258,9 +258,9 @@ def audit_rows() -> list[dict[str, Any]]:
     rules = AuditRules()
     rows = []
     for index in range(24):
-        seed, task, node = made_up("beacon", index), TaskId(made_up("task", index)), address("node", index)
+        seed, task = made_up("beacon", index), TaskId(made_up("task", index))
         roots = Root(made_up("result", index)), Root(made_up("trace", index))
-        value = audit.challenge(seed, task, node, *roots)
+        value = audit.challenge(seed, task, *roots)
         mode, passed = AuditMode((0, 0, 0, 1, 0, 2)[index % 6]), (0, 99, 100, 999, 1000, 2**32 - 1)[index % 6]
         fee = (1, int(rules.large_fee) - 1, int(rules.large_fee), 0)[index % 4]
         wallet, weight, total = address("auditor", index), (1, 3, 10, 40)[index % 4], (1, 7, 100, 2**32)[index // 6]
@@ -278,7 +278,6 @@ def audit_rows() -> list[dict[str, Any]]:
             {
                 "seed": hexed(seed),
                 "taskId": hexed(task.value),
-                "node": str(node),
                 "resultRoot": hexed(roots[0].value),
                 "traceRoot": hexed(roots[1].value),
                 "challenge": hexed(value),
@@ -327,7 +326,7 @@ def made_up_outputs(index: int) -> list[bytes]:
 
 def projection_of(challenge: bytes, index: int) -> bytes:
     outputs = [tensor(data, (1, 6)) for data in made_up_outputs(index)]
-    return b"".join(pack(project(challenge, outputs)))
+    return pack(project(challenge, outputs))
 
 
 def documents() -> list[Document]:

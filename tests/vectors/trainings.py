@@ -83,7 +83,7 @@ def training_rows() -> list[dict[str, Any]]:
                 "traceRoot": hexed(trace_root(tree).value),
                 "openings": hexed(RunOpenings.encode(leaves, tree, layout)),
                 "update": hexed(update.astype("<f4").tobytes()),
-                "sealed": hexed(b"".join(pack(fingerprint(drawn, spec, [(zeros, ends)])))),
+                "sealed": hexed(pack(fingerprint(drawn, spec, [(zeros, ends)]))),
             }
         )
     return rows

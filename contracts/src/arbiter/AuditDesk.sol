@@ -17,7 +17,6 @@ import {AuditRate} from "../libraries/AuditRate.sol";
 import {AuditWord, differ, openAudit} from "../libraries/AuditWord.sol";
 import {Sortition} from "../libraries/Sortition.sol";
 import {TaskHash} from "../libraries/TaskHash.sol";
-import {commitmentOfRoots} from "../libraries/TaskWord.sol";
 import {Purse} from "./Purse.sol";
 
 // Board and registry are fixed contracts of this project without hooks; what moves tokens stands under a transient guard.
@@ -65,38 +64,38 @@ abstract contract AuditDesk is Purse {
             bytes32 drawn = _challengeFrom(_seedOf(round), taskId, filing);
             if (!_picks(drawn, filing.terms, node)) revert NotPicked(taskId);
             audit = openAudit(round, AuditPhase.Open, drawn, node);
-            emit AuditOpened(taskId, filing.node, drawn, round, _startOf(round) + _auditCommitWindow);
+            emit AuditOpened(taskId, msg.sender, drawn, round, _startOf(round) + _auditCommitWindow);
         } else {
             if (audit.phase() != AuditPhase.Open) revert UnexpectedAuditPhase(taskId, audit.phase());
             if (audit.full(_auditorSeats)) revert SeatsTaken(taskId);
             uint40 closes = _startOf(round) + _auditCommitWindow;
             if (block.timestamp > closes) revert TooLate(taskId, closes);
+            emit AuditCommitted(taskId, msg.sender);
         }
         if (msg.sender == filing.terms.requester) revert NotEligible(msg.sender);
         uint24 number = _draw(audit.kept(1), taskId, round, _auditorSeats, _auditStep);
         if (number == audit.audited() || number == audit.auditor(0)) revert NotEligible(msg.sender);
         _audits[taskId] = audit.withAuditor(seat, number, commitment);
-        emit AuditCommitted(taskId, msg.sender);
     }
 
     /// @inheritdoc IArbiter
     function revealAudit(
         bytes32 taskId,
         uint8 verdict,
-        bytes32[4] calldata projection,
+        bytes32 projection,
         bytes32 salt,
         bytes32 evidence,
         bytes32 profile
     ) external nonReentrant {
         if (verdict == 0 || verdict > uint8(type(AuditVerdict).max)) revert MeaningUnknown(verdict);
         AuditWord audit = _expectOpen(taskId);
-        bytes32 opened = keccak256(abi.encode(taskId, msg.sender, keccak256(abi.encode(projection)), salt));
+        bytes32 opened = keccak256(abi.encode(taskId, msg.sender, projection, salt));
         uint256 seat = _seatOf(audit, uint80(uint256(opened)));
         if (!audit.full(_auditorSeats)) {
             uint40 closes = _startOf(audit.round()) + _auditCommitWindow;
             if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
         }
-        audit = audit.withReveal(seat, verdict, uint80(uint256(projection[0]) >> 176));
+        audit = audit.withReveal(seat, verdict, uint80(uint256(projection) >> 176));
         if (verdict != uint8(AuditVerdict.Pass) && _profiles[taskId] == bytes32(0)) _profiles[taskId] = profile;
         emit AuditRevealed(taskId, msg.sender, verdict, evidence, profile, projection);
         if (_silent(audit, 1 - seat) || _contested(audit)) _audits[taskId] = audit;
@@ -164,7 +163,8 @@ abstract contract AuditDesk is Purse {
     function challengeOf(Filing calldata filing) public view returns (bytes32 value, uint64 round) {
         bytes32 taskId = _idOf(filing.terms);
         round = _audits[taskId].round();
-        (uint8 state,, uint40 since,) = _recordOf(taskId, filing);
+        (uint8 state,, uint40 since, uint184 commitment) = board.recordOf(taskId);
+        _match(taskId, filing, commitment);
         if (round == 0 && state == uint8(TaskState.Committed)) round = _roundAfter(since);
         bytes32 seed = round == 0 ? bytes32(0) : beacon.seedOf(round);
         if (seed != 0) value = _challengeFrom(seed, taskId, filing);
@@ -173,7 +173,8 @@ abstract contract AuditDesk is Purse {
     /// @inheritdoc IArbiter
     function picked(Filing calldata filing) external view returns (bool) {
         (bytes32 value,) = challengeOf(filing);
-        return value != 0 && _picks(value, filing.terms, board.indexOf(filing.node));
+        (, address node,,) = board.recordOf(_idOf(filing.terms));
+        return value != 0 && _picks(value, filing.terms, board.indexOf(node));
     }
 
     /// @inheritdoc IArbiter
@@ -262,31 +263,19 @@ abstract contract AuditDesk is Purse {
     /// @return number The node's.
     /// @return round The task's audit round.
     function _hold(bytes32 taskId, Filing calldata filing) private returns (uint24 number, uint64 round) {
-        address node;
         uint184 commitment;
         uint40 committedAt;
-        (number, node, commitment, committedAt) = board.hold(filing.terms);
-        _match(taskId, filing, node, commitment);
+        (number, commitment, committedAt) = board.hold(filing.terms);
+        _match(taskId, filing, commitment);
         round = _roundAfter(committedAt);
     }
 
-    function _recordOf(bytes32 taskId, Filing calldata filing)
-        private
-        view
-        returns (uint8 state, address node, uint40 since, uint184 commitment)
-    {
-        (state, node, since, commitment) = board.recordOf(taskId);
-        _match(taskId, filing, node, commitment);
-    }
-
-    function _match(bytes32 taskId, Filing calldata filing, address node, uint184 commitment) private pure {
-        if (node != filing.node || commitment != commitmentOfRoots(filing.resultRoot, filing.traceRoot)) {
-            revert FilingMismatch(taskId);
-        }
+    function _match(bytes32 taskId, Filing calldata filing, uint184 commitment) private pure {
+        if (commitment == 0 || commitment != filing.commitment) revert FilingMismatch(taskId);
     }
 
     function _challengeFrom(bytes32 seed, bytes32 taskId, Filing calldata filing) private pure returns (bytes32) {
-        return keccak256(abi.encode(seed, taskId, filing.node, filing.resultRoot, filing.traceRoot));
+        return keccak256(abi.encode(seed, taskId, filing.commitment));
     }
 
     function _picks(bytes32 drawn, Terms calldata terms, uint24 node) private view returns (bool) {

@@ -5,14 +5,11 @@ import {Terms} from "./ITaskBoard.sol";
 
 /// @notice A committed task as its log published it. Callers pass it with every step; the board's word proves it.
 /// @param terms Terms of the task.
-/// @param node Who committed.
-/// @param resultRoot As committed.
-/// @param traceRoot As committed.
+/// @param commitment What the board keeps of the committed roots: uint184(uint256(keccak256(abi.encode(resultRoot, traceRoot)))).
+/// A trace binds its node, and a task has one commit, so this says who as well as what.
 struct Filing {
     Terms terms;
-    address node;
-    bytes32 resultRoot;
-    bytes32 traceRoot;
+    uint184 commitment;
 }
 
 /// @notice Where an audit stands. `Open` takes commitments and reveals, `Disputed` is before the jurors.
@@ -208,7 +205,7 @@ struct DisputeView {
 /// @notice Audits of committed tasks, disputes before jurors, penalties, and the pool that pays for all of it.
 ///
 /// A task's audit round is `beacon.roundAt(second of the commit) + 1`, so its seed is unknown when the board takes the
-/// roots. `challenge = keccak256(abi.encode(seed, taskId, node, resultRoot, traceRoot))` decides whether the task is
+/// roots. `challenge = keccak256(abi.encode(seed, taskId, commitment))` decides whether the task is
 /// audited, by whom, and (off chain) which steps. Auditors commit to a projection of their own outputs before they see
 /// the node's, then reveal. Agreement pays the node; a flag, a disagreement, or the requester's bond brings the task
 /// before jurors, drawn by a later round. The losing side may appeal once.
@@ -220,24 +217,27 @@ struct DisputeView {
 interface IArbiter {
     // ------------------------------------------------------------------ events
 
-    /// @notice A task was picked and held; auditors may take seats until `commitBy`.
-    event AuditOpened(bytes32 indexed taskId, address indexed node, bytes32 challenge, uint64 round, uint40 commitBy);
+    /// @notice A task was picked and held; `auditor` took the first seat and is bound to a projection. Others may take
+    /// theirs until `commitBy`.
+    event AuditOpened(
+        bytes32 indexed taskId, address indexed auditor, bytes32 challenge, uint64 round, uint40 commitBy
+    );
 
-    /// @notice An auditor took a seat and is bound to a projection.
+    /// @notice An auditor took another seat and is bound to a projection.
     event AuditCommitted(bytes32 indexed taskId, address indexed auditor);
 
     /// @notice An auditor's word.
     /// @param verdict An `AuditVerdict`.
     /// @param evidence BLAKE3 reference of the openings it judged; zero when they were withheld.
     /// @param profile Compute profile of the node's run; the brake counts by it.
-    /// @param projection 64 numbers of 16 bits, big end first.
+    /// @param projection 16 numbers of 16 bits, big end first.
     event AuditRevealed(
         bytes32 indexed taskId,
         address indexed auditor,
         uint8 verdict,
         bytes32 evidence,
         bytes32 profile,
-        bytes32[4] projection
+        bytes32 projection
     );
 
     /// @notice An audit is over; `outcome` is an `AuditOutcome`.
@@ -286,7 +286,7 @@ interface IArbiter {
 
     // ------------------------------------------------------------------ errors
 
-    /// @notice Thrown when roots or node are not those that the board knows.
+    /// @notice Thrown when the committed roots are not those that the board knows.
     error FilingMismatch(bytes32 taskId);
 
     /// @notice Thrown while the beacon has not yielded the round.
@@ -360,24 +360,23 @@ interface IArbiter {
     /// first commitment must fall into the board's challenge window, all into `auditCommitWindow` from the round's start.
     /// Eighty bits of the commitment are kept: opening it to numbers learnt later takes a second preimage. Of the second
     /// auditor's filing only the terms are read; the rest may be zero, which is cheaper.
-    /// @param commitment keccak256(abi.encode(taskId, caller, keccak256(abi.encode(projection)), salt)); a fresh random
-    /// salt keeps others from testing guesses.
+    /// @param commitment keccak256(abi.encode(taskId, caller, projection, salt)); a fresh random salt keeps others from
+    /// testing guesses.
     function commitAudit(Filing calldata filing, bytes32 commitment) external;
 
     /// @notice Reveals verdict and projection, once all seats are taken or `auditCommitWindow` is over. The last
     /// auditor to reveal closes the audit in the same call, unless it is contested: then anyone may, at once.
-    /// @dev A late reveal counts until somebody has closed the audit. The first five of the 64 numbers are compared
+    /// @dev A late reveal counts until somebody has closed the audit. The first five of the 16 numbers are compared
     /// between auditors on chain; jurors compare all of them from the logs.
     /// @param verdict An `AuditVerdict` other than None.
-    /// @param projection 64 signed numbers of 16 bits: projection[0] holds the first sixteen, the very first in its
-    /// highest bits.
+    /// @param projection 16 signed numbers of 16 bits, the first in the highest bits.
     /// @param salt As committed.
     /// @param evidence BLAKE3 reference of the openings bundle; zero when the openings were withheld.
     /// @param profile keccak256 of the compute profile's key.
     function revealAudit(
         bytes32 taskId,
         uint8 verdict,
-        bytes32[4] calldata projection,
+        bytes32 projection,
         bytes32 salt,
         bytes32 evidence,
         bytes32 profile

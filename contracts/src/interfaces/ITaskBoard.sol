@@ -277,13 +277,10 @@ interface ITaskBoard {
 
     /// @notice Stops a committed task from settling. Arbiter only, within the challenge window, once a task. The audit
     /// fee, if one was paid, is the arbiter's from now on.
-    /// @return index Number of the node.
-    /// @return node Who committed.
+    /// @return index Number of the node that committed.
     /// @return commitment As `commitmentOf`.
     /// @return committedAt Second of the commit.
-    function hold(Terms calldata terms)
-        external
-        returns (uint24 index, address node, uint184 commitment, uint40 committedAt);
+    function hold(Terms calldata terms) external returns (uint24 index, uint184 commitment, uint40 committedAt);
 
     /// @notice Decides a held task. Upheld: committed again, past its challenge window, so that anyone may settle it at
     /// once and nobody may hold it again. Otherwise, or after the hold window: refunded. Arbiter only.

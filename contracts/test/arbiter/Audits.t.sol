@@ -12,6 +12,7 @@ import {
 } from "../../src/interfaces/IArbiter.sol";
 import {AuditMode, ITaskBoard, TaskState} from "../../src/interfaces/ITaskBoard.sol";
 import {BlockBeacon} from "../../src/BlockBeacon.sol";
+import {commitmentOfRoots} from "../../src/libraries/TaskWord.sol";
 import {AuditFixture} from "../base/AuditFixture.sol";
 
 /// @dev Audits up to their end or to a dispute.
@@ -32,12 +33,12 @@ contract AuditsTest is AuditFixture {
         court.commitAudit(filing, RESULT);
     }
 
-    function test_ChallengeBindsSeedTaskNodeAndRoots() public {
+    function test_ChallengeBindsSeedTaskAndRoots() public {
         Filing memory filing = filed();
         bytes32 value = pokeFor(filing);
         (, uint64 round) = court.challengeOf(filing);
         bytes32 seed = beacon.seedOf(round);
-        vm.assertEq(value, keccak256(abi.encode(seed, idOf(filing), worker(), RESULT, TRACE)));
+        vm.assertEq(value, keccak256(abi.encode(seed, idOf(filing), commitmentOfRoots(RESULT, TRACE))));
         vm.assertTrue(court.picked(filing));
     }
 
@@ -47,9 +48,7 @@ contract AuditsTest is AuditFixture {
         (, uint64 round) = court.challengeOf(filing);
         waitForSeat(uint80(uint256(value)), idOf(filing), round, nodeAt(1), 2, 2);
         vm.expectEmit(address(court));
-        emit IArbiter.AuditOpened(idOf(filing), worker(), value, round, beacon.startOf(round) + AUDIT_COMMIT);
-        vm.expectEmit(address(court));
-        emit IArbiter.AuditCommitted(idOf(filing), nodeAt(1));
+        emit IArbiter.AuditOpened(idOf(filing), nodeAt(1), value, round, beacon.startOf(round) + AUDIT_COMMIT);
         vm.prank(nodeAt(1));
         court.commitAudit(filing, RESULT);
         assertState(filing.terms, TaskState.Held);
@@ -75,9 +74,9 @@ contract AuditsTest is AuditFixture {
     function test_RevertWhen_TheFilingIsNotWhatWasCommitted() public {
         Filing memory filing = filed();
         pokeFor(filing);
-        filing.traceRoot = RESULT;
+        filing.commitment = commitmentOfRoots(TRACE, RESULT);
         refuse(nodeAt(1), filing, abi.encodeWithSelector(IArbiter.FilingMismatch.selector, idOf(filing)));
-        (filing.traceRoot, filing.node) = (TRACE, nodeAt(3));
+        filing.commitment = 0;
         refuse(nodeAt(1), filing, abi.encodeWithSelector(IArbiter.FilingMismatch.selector, idOf(filing)));
     }
 
@@ -94,6 +93,8 @@ contract AuditsTest is AuditFixture {
         refuse(carol, bare, abi.encodeWithSelector(IArbiter.NotEligible.selector, carol));
         waitForSeat(uint80(uint256(value)), idOf(filing), round, nodeAt(2), 2, 2);
         bytes32 commitment = sealOf(idOf(filing), nodeAt(2), noise(1));
+        vm.expectEmit(address(court));
+        emit IArbiter.AuditCommitted(idOf(filing), nodeAt(2));
         vm.prank(nodeAt(2));
         court.commitAudit(bare, commitment);
         AuditView memory audit = court.auditOf(idOf(filing));
@@ -299,7 +300,6 @@ contract AuditsTest is AuditFixture {
 
     /// @dev Two auditors agree exactly when none of the first five numbers is further apart than the tolerance.
     function testFuzz_ProjectionsAreCompared(int16[5] memory left, int16[5] memory gaps, bool wide) public {
-        (bytes32[4] memory first, bytes32[4] memory second) = (noise(1), noise(2));
         bool apart;
         uint256 mine;
         uint256 theirs;
@@ -312,10 +312,8 @@ contract AuditsTest is AuditFixture {
             mine = (mine << 16) | uint16(left[i]);
             theirs = (theirs << 16) | uint16(int16(other));
         }
-        first[0] = bytes32(mine << 176);
-        second[0] = bytes32((theirs << 176) | 12_345);
         Filing memory filing = filed();
-        audited(filing, PASS, PASS, first, second);
+        audited(filing, PASS, PASS, bytes32(mine << 176), bytes32((theirs << 176) | 12_345));
         assertPhase(filing, apart ? AuditPhase.Disputed : AuditPhase.None);
     }
 
@@ -423,7 +421,7 @@ contract AuditsTest is AuditFixture {
         court.commitAudit(filing, RESULT);
     }
 
-    function mismatch(address who, Filing memory filing, bytes32[4] memory projection, bytes32 salt) private {
+    function mismatch(address who, Filing memory filing, bytes32 projection, bytes32 salt) private {
         bytes32 id = idOf(filing);
         vm.expectRevert(abi.encodeWithSelector(IArbiter.CommitmentMismatch.selector, who));
         vm.prank(who);

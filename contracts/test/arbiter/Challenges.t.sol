@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {AuditPhase, DisputePhase, Filing, IArbiter} from "../../src/interfaces/IArbiter.sol";
 import {AuditMode, ITaskBoard, TaskState} from "../../src/interfaces/ITaskBoard.sol";
+import {commitmentOfRoots} from "../../src/libraries/TaskWord.sol";
 import {DisputeFixture} from "../base/DisputeFixture.sol";
 
 /// @dev Disputes that the requester brings: who may, when, and what becomes of the bond.
@@ -69,11 +70,11 @@ contract ChallengesTest is DisputeFixture {
 
     function test_RevertWhen_ChallengedTooLateOrWithWrongRoots() public {
         Filing memory filing = filed(AuditMode.None);
-        filing.resultRoot = TRACE;
+        filing.commitment = commitmentOfRoots(TRACE, TRACE);
         vm.expectRevert(abi.encodeWithSelector(IArbiter.FilingMismatch.selector, idOf(filing)));
         vm.prank(carol);
         court.challenge(filing);
-        filing.resultRoot = RESULT;
+        filing.commitment = commitmentOfRoots(RESULT, TRACE);
         uint40 closes = uint40(vm.getBlockTimestamp() + CHALLENGE);
         vm.warp(closes);
         vm.expectRevert(abi.encodeWithSelector(ITaskBoard.WindowClosed.selector, idOf(filing), closes));

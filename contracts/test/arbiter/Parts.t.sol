@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {DisputeOutcome, Filing} from "../../src/interfaces/IArbiter.sol";
 import {AuditMode, TaskState, Terms} from "../../src/interfaces/ITaskBoard.sol";
+import {commitmentOfRoots} from "../../src/libraries/TaskWord.sol";
 import {AuditFixture} from "../base/AuditFixture.sol";
 
 /// @dev Audits and disputes of a training that ended early: the share outlives them, and guilt costs by the whole fee.
@@ -64,7 +65,7 @@ contract AuditedPartsTest is AuditFixture {
         Terms memory terms = trainingOf(carol, model);
         (terms.audit, terms.fee) = (uint8(AuditMode.Always), fee);
         commitPartOf(terms, worker(), QUARTER);
-        return Filing(terms, worker(), RESULT, TRACE);
+        return Filing(terms, commitmentOfRoots(RESULT, TRACE));
     }
 
     function judged(Filing memory filing, uint8 second, uint8 vote) private {

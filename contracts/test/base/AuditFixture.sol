@@ -18,6 +18,7 @@ import {
 import {RegistryRules} from "../../src/interfaces/INodeRegistry.sol";
 import {AuditMode, BoardRules, Terms} from "../../src/interfaces/ITaskBoard.sol";
 import {Sortition} from "../../src/libraries/Sortition.sol";
+import {commitmentOfRoots} from "../../src/libraries/TaskWord.sol";
 import {Fixture} from "./Fixture.sol";
 
 /// @dev A network with an arbiter: node 0 works, all others audit and judge. Steps of an audit as one-liners.
@@ -153,7 +154,7 @@ abstract contract AuditFixture is Fixture {
         board.claim(terms);
         vm.prank(worker());
         board.commit(terms, RESULT, TRACE);
-        return Filing(terms, worker(), RESULT, TRACE);
+        return Filing(terms, commitmentOfRoots(RESULT, TRACE));
     }
 
     function worker() internal pure returns (address) {
@@ -179,22 +180,20 @@ abstract contract AuditFixture is Fixture {
         (value,) = court.challengeOf(filing);
     }
 
-    function noise(uint256 seed) internal pure returns (bytes32[4] memory projection) {
-        for (uint256 i; i < 4; ++i) {
-            projection[i] = keccak256(abi.encode("projection", seed, i));
-        }
+    function noise(uint256 seed) internal pure returns (bytes32 projection) {
+        return keccak256(abi.encode("projection", seed));
     }
 
     function saltOf(address who) internal pure returns (bytes32) {
         return keccak256(abi.encode("salt", who));
     }
 
-    function sealOf(bytes32 taskId, address auditor, bytes32[4] memory projection) internal pure returns (bytes32) {
-        return keccak256(abi.encode(taskId, auditor, keccak256(abi.encode(projection)), saltOf(auditor)));
+    function sealOf(bytes32 taskId, address auditor, bytes32 projection) internal pure returns (bytes32) {
+        return keccak256(abi.encode(taskId, auditor, projection, saltOf(auditor)));
     }
 
     /// @dev Waits until `auditor` is drawn, and takes a seat for it.
-    function commitAs(address auditor, Filing memory filing, bytes32[4] memory projection) internal {
+    function commitAs(address auditor, Filing memory filing, bytes32 projection) internal {
         bytes32 taskId = idOf(filing);
         (bytes32 value, uint64 round) = court.challengeOf(filing);
         waitForSeat(uint80(uint256(value)), taskId, round, auditor, court.params().auditorSeats, 2);
@@ -202,7 +201,7 @@ abstract contract AuditFixture is Fixture {
         court.commitAudit(filing, sealOf(taskId, auditor, projection));
     }
 
-    function revealAs(address auditor, Filing memory filing, uint8 verdict, bytes32[4] memory projection) internal {
+    function revealAs(address auditor, Filing memory filing, uint8 verdict, bytes32 projection) internal {
         // Computed here: a call of the board's would be what an expected revert is expected of.
         bytes32 taskId = keccak256(abi.encode(block.chainid, address(board), filing.terms));
         vm.prank(auditor);
@@ -214,13 +213,7 @@ abstract contract AuditFixture is Fixture {
         audited(filing, first, second, noise(1), noise(1));
     }
 
-    function audited(
-        Filing memory filing,
-        uint8 first,
-        uint8 second,
-        bytes32[4] memory projection,
-        bytes32[4] memory other
-    ) internal {
+    function audited(Filing memory filing, uint8 first, uint8 second, bytes32 projection, bytes32 other) internal {
         pokeFor(filing);
         commitAs(nodeAt(1), filing, projection);
         commitAs(nodeAt(2), filing, other);
@@ -228,13 +221,7 @@ abstract contract AuditFixture is Fixture {
     }
 
     /// @dev Nodes 1 and 2 reveal; what they contest goes before jurors.
-    function revealedBoth(
-        Filing memory filing,
-        uint8 first,
-        uint8 second,
-        bytes32[4] memory projection,
-        bytes32[4] memory other
-    ) internal {
+    function revealedBoth(Filing memory filing, uint8 first, uint8 second, bytes32 projection, bytes32 other) internal {
         revealAs(nodeAt(1), filing, first, projection);
         revealAs(nodeAt(2), filing, second, other);
         if (court.auditOf(idOf(filing)).phase == AuditPhase.Open) court.closeAudit(filing);

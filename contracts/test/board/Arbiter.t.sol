@@ -75,9 +75,9 @@ contract ArbiterTest is Fixture {
         vm.assertEq(board.commitmentOf(id), wanted);
         skip(1);
         vm.prank(arbiter);
-        (uint24 index, address who, uint184 commitment, uint40 committedAt) = board.hold(terms);
+        (uint24 index, uint184 commitment, uint40 committedAt) = board.hold(terms);
         vm.assertEq(index, 1);
-        vm.assertEq(who, node);
+        vm.assertEq(board.nodeAt(index), node);
         vm.assertEq(commitment, wanted);
         vm.assertEq(committedAt, at);
         vm.prank(arbiter);

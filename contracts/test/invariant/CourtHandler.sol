@@ -15,6 +15,7 @@ import {
     IArbiter
 } from "../../src/interfaces/IArbiter.sol";
 import {AuditMode, TaskState, Terms} from "../../src/interfaces/ITaskBoard.sol";
+import {commitmentOfRoots} from "../../src/libraries/TaskWord.sol";
 import {AuditFixture} from "../base/AuditFixture.sol";
 
 /// @dev Hostile actors around audits: nodes that vanish, auditors that guess, flag at will or never reveal, jurors that vote
@@ -64,7 +65,8 @@ contract CourtHandler is AuditFixture {
         catch {
             return;
         }
-        _filings.push(Filing(terms, node, keccak256(abi.encode(seed)), keccak256(abi.encode(fee))));
+        (bytes32 result, bytes32 trace) = (keccak256(abi.encode(seed)), keccak256(abi.encode(fee)));
+        _filings.push(Filing(terms, commitmentOfRoots(result, trace)));
         if (board.weightOf(node) == 0) return;
         waitForTurn(terms, node);
         vm.prank(node);
@@ -76,8 +78,8 @@ contract CourtHandler is AuditFixture {
         Filing memory filing = _filings[_filings.length - 1];
         vm.prank(node);
         // Trainings end early, and a part goes through audits and disputes like a whole.
-        if (terms.kind == 1) board.commit(terms, filing.resultRoot, filing.traceRoot);
-        else board.commitPart(terms, filing.resultRoot, filing.traceRoot, uint16((seed >> 40) % 10_000));
+        if (terms.kind == 1) board.commit(terms, result, trace);
+        else board.commitPart(terms, result, trace, uint16((seed >> 40) % 10_000));
         (bytes32 value, uint64 round) = court.challengeOf(filing);
         vm.assertEq(value, bytes32(0), "the challenge was known when the root was accepted");
         vm.assertTrue(beacon.startOf(round) > vm.getBlockTimestamp(), "the round had begun");
@@ -346,7 +348,7 @@ contract CourtHandler is AuditFixture {
     // ------------------------------------------------------------------ internals
 
     /// @dev Most auditors run the step; one in eight makes numbers up.
-    function projectionOf(bytes32 id, address node) private pure returns (bytes32[4] memory) {
+    function projectionOf(bytes32 id, address node) private pure returns (bytes32) {
         return noise(uint256(keccak256(abi.encode(id, node))) % 8 == 0 ? uint256(uint160(node)) : 1);
     }
 

@@ -19,7 +19,7 @@ LOOKING = frozenset({"inspect", "judge", "review"})
 
 @dataclass(frozen=True, slots=True)
 class Revealed:
-    """What an auditor revealed: its word, where its evidence is, and its projection (128 bytes)."""
+    """What an auditor revealed: its word, where its evidence is, and its projection (32 bytes)."""
 
     verdict: AuditVerdict
     evidence: BlobRef | None

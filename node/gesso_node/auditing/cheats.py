@@ -33,12 +33,12 @@ class AuditorCheat:
         return self.name == "copy"
 
     def projection(self, challenge: bytes) -> bytes | None:
-        """128 bytes to seal instead of a computed projection; None for who computes it."""
+        """32 bytes to seal instead of a computed projection; None for who computes it."""
         if not self.blind:
             return None
         seed = b"agreed" + challenge if self.name == "collude" else secrets.token_bytes(32)
-        draws = struct.unpack(">64H", hashlib.shake_256(seed).digest(128))
-        return struct.pack(">64h", *(draw % (2 * SPREAD) - SPREAD for draw in draws))
+        draws = struct.unpack(">16H", hashlib.shake_256(seed).digest(32))
+        return struct.pack(">16h", *(draw % (2 * SPREAD) - SPREAD for draw in draws))
 
     def verdict(self, honest: AuditVerdict) -> AuditVerdict:
         """What it says, whatever it found."""

@@ -79,7 +79,7 @@ class Redone:
 
     def projection(self, challenge: bytes, checks: Sequence[Place]) -> bytes:
         """128 bytes as they go on chain. Raises EncodingInvalid when nothing was computed."""
-        return b"".join(pack(project(challenge, outputs_of([self.outputs[place] for place in checks]))))
+        return pack(project(challenge, outputs_of([self.outputs[place] for place in checks])))
 
 
 class Inspector:

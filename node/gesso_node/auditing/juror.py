@@ -79,14 +79,14 @@ class Juror:
         seats = () if case.audit is None else case.audit.auditors
         if finding.projection is None:
             return (False, False)
-        ours = _numbers(finding.projection)
+        ours = unpack(finding.projection)
         verdicts = [self._is_wrong(case, auditor, ours, work.tolerance) for auditor in seats]
         first, second = (*verdicts, False, False)[:2]
         return first, second
 
     def _is_wrong(self, case: Case, auditor: Address, ours: tuple[int, ...], tolerance: int) -> bool:
         told = case.revealed.get(auditor)
-        return told is not None and projection_wrong(differ(ours, _numbers(told.projection)), tolerance, told.verdict)
+        return told is not None and projection_wrong(differ(ours, unpack(told.projection)), tolerance, told.verdict)
 
     async def _voted(self, case: Case, entry: VoteEntry, vote: Vote, reasons: str) -> None:
         log.info("dispute.reviewed", task=case.task.short, level=entry.level, vote=vote.ballot.name.lower(),
@@ -102,7 +102,3 @@ class Juror:
             case.votes[entry.level] = await self._records.change_vote(entry, "vote-failure", closed=UNABLE)
             return
         case.votes[entry.level] = await self._records.change_vote(entry, "vote-failure", failures=entry.failures + 1)
-
-
-def _numbers(packed: bytes) -> tuple[int, ...]:
-    return unpack([packed[at : at + 32] for at in range(0, 128, 32)])

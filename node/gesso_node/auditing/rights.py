@@ -112,7 +112,7 @@ class Rights:
         if seed is None:
             # A hold without a seed is a requester's challenge that came first: the jury needs everything.
             return ALL if record.state is TaskState.HELD else NOT_YET
-        drawn = challenge(seed, task, self._me, *roots)
+        drawn = challenge(seed, task, *roots)
         if await self._outputs_are_free(arbiter, record, terms, drawn):
             return replace(ALL, challenge=drawn)
         if phase == "outputs":

@@ -71,11 +71,10 @@ class Sending:
             case.not_before = now + 1
             return
         salt, packed = entry.salt, self._told_projection(case, entry)
-        words = (packed[:32], packed[32:64], packed[64:96], packed[96:])
         profile = profile_id(entry.profile)
 
         async def send() -> None:
-            await self._arbiter.reveal_audit(case.task, verdict, words, salt, evidence=entry.evidence, profile=profile)
+            await self._arbiter.reveal_audit(case.task, verdict, packed, salt, evidence=entry.evidence, profile=profile)
 
         await self._audit(case, entry, "reveal", now, send)
 

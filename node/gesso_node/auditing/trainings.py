@@ -412,7 +412,7 @@ def _packed(task: RunAssignment, parts: tuple[tuple[Segment, Path], ...], done: 
         start = read_state(path).weights
         # A segment that runs away has no update; it counts as zeros, as an output that is no number does.
         updates.append((start, start if part.state is None else own_state(part.state).weights))
-    return b"".join(pack(fingerprint(task.challenge, task.spec, updates)))
+    return pack(fingerprint(task.challenge, task.spec, updates))
 
 
 def _named(what: str, fault: str) -> str:

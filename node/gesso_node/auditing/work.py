@@ -13,12 +13,12 @@ from gesso_protocol.ids import BlobRef
 
 STORE_S = 20.0
 """Stores that are slower are passed over: an auditor that waits for them misses its reveal."""
-NO_PROJECTION = b"".join(pack(NOTHING))
+NO_PROJECTION = pack(NOTHING)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What looking at everything came to. `projection`: our own 128 bytes, None when nothing could be computed.
+    """What looking at everything came to. `projection`: our own 32 bytes, None when nothing could be computed.
     `profile` is the key that the node committed, if readable; `evidence` the openings that were looked at."""
 
     verdict: Verdict

@@ -30,7 +30,7 @@ def _told(event: object) -> Document | None:
     match event:
         case on_chain.AuditOpened():
             return {
-                "node": str(event.node), "challenge": f"0x{event.challenge.hex()}", "round": event.round,
+                "auditor": str(event.auditor), "challenge": f"0x{event.challenge.hex()}", "round": event.round,
                 "commit_by": event.commit_by,
             }  # fmt: skip
         case on_chain.AuditCommitted():

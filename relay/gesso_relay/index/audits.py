@@ -1,6 +1,7 @@
 """Pure: the arbiter's events about one task, in order, make the document of its audit.
 
-An audit begins where the arbiter opens it, or with a dispute that the requester brought without one.
+An audit begins where the arbiter opens it, or with a dispute that the requester brought without one. Whose work
+it is about stands in the task's events.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def advance_audit(document: Document | None, entry: Entry) -> Document | None:
     document = {**document, "changed_at": entry.at, "transactions": [*transactions, entry.tx]}
     match entry.name:
         case "audit-opened":
-            return {**document, **data, "state": "open"}
+            drawn = {name: data[name] for name in ("challenge", "round", "commit_by")}
+            return {**_seat(document, "auditors", data["auditor"], 0, {}), **drawn, "state": "open"}
         case "audit-committed":
             return _seat(document, "auditors", data["auditor"], 0, {})
         case "audit-revealed":

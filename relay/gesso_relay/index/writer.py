@@ -98,6 +98,8 @@ class Writer:
         before = await listings.task_row(db, key) if subject == "task" else None
         old = (await db.execute(select(table).where(table.c.key == key))).first() if subject == "model" else None
         await db.execute(delete(table).where(table.c.key == key))
+        if document is not None and subject == "audit":
+            document = {**document, "node": await self._worker(db, key)}
         if document is not None:
             first = next(entry for entry in events if entry.name in _BEGINNINGS)
             values = {"key": key, "position": first.position, "document": document}
@@ -111,6 +113,13 @@ class Writer:
             await listings.task_changed(db, before, await listings.task_row(db, key))
         if subject == "audit":
             await self._seat(db, key, document, events)
+
+    async def _worker(self, db: AsyncConnection, task: str) -> str | None:
+        """Who committed the task: an audit's own events do not say it again."""
+        entries = tables.entries
+        of = (entries.c.subject == "task") & (entries.c.key == task) & (entries.c.name == "committed")
+        found = await db.scalar(select(entries.c.data).where(of).order_by(entries.c.position.desc()).limit(1))
+        return None if found is None else str(found["node"])
 
     async def _advance(self, db: AsyncConnection, key: str, fresh: Sequence[Entry]) -> bool:
         """A known listing, moved on by its new events: it has one for every settlement, too many to read again."""

@@ -26,7 +26,7 @@ async def read_draw(
     seed = await arbiter.listen(await arbiter.round_at(committed_at) + 1)
     if seed is None:
         return Draw(rate_bps=rate, picked=None)
-    drawn = challenge(seed, task, filing.node, filing.result_root, filing.trace_root)
+    drawn = challenge(seed, task, filing.result_root, filing.trace_root)
     fee = int(filing.terms.fee)
     chosen = picked(drawn, filing.terms.audit, fee, passed, rules)
     steps = checked_steps(drawn, spec, large=fee >= rules.large_fee)

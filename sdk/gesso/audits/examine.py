@@ -98,7 +98,7 @@ async def _drawn(ports: Ports, task: TaskId, filing: Filing, past: Sequence[Even
         return None
     committed_at = done.settle_after - (await ports.chain.params()).challenge_window_s
     seed = await arbiter.listen(await arbiter.round_at(committed_at) + 1)
-    return None if seed is None else challenge(seed, task, filing.node, filing.result_root, filing.trace_root)
+    return None if seed is None else challenge(seed, task, filing.result_root, filing.trace_root)
 
 
 async def public_files(ports: Ports, subject: Subject) -> Files:

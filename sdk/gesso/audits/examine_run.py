@@ -118,7 +118,7 @@ async def _drawn(
     if arbiter is None:
         return None
     seed = await arbiter.seed_of(await arbiter.round_at(committed_at) + 1)
-    return None if seed is None else challenge(seed, done.task, filing.node, filing.result_root, filing.trace_root)
+    return None if seed is None else challenge(seed, done.task, filing.result_root, filing.trace_root)
 
 
 async def _openings(

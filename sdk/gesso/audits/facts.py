@@ -130,7 +130,7 @@ def _undrawn(asked: AuditChoice, draw: Draw | None, ended: bool) -> Status:
 def _after(facts: AuditFacts, event: events.Event) -> AuditFacts:
     match event:
         case events.AuditOpened():
-            return facts.model_copy(update={"status": "open"})
+            return _auditor(facts.model_copy(update={"status": "open"}), event.auditor, {})
         case events.AuditCommitted():
             return _auditor(facts, event.auditor, {})
         case events.AuditRevealed():

@@ -25,5 +25,5 @@ def told(found: Happened, at_ms: int) -> events.Event | None:
 
 def _plain(name: str, value: Any) -> Any:
     if name == "projection":
-        return struct.unpack(">64h", value)
+        return struct.unpack(">16h", value)
     return f"0x{value.hex()}" if isinstance(value, bytes) else value

@@ -14,6 +14,7 @@ from gesso.chain.drand import DrandServers
 from gesso.chain.records import TxReceipt
 from gesso.chain.sender import Mined
 from gesso_contracts import ARBITER
+from gesso_protocol.audit.challenge import commitment_of
 from gesso_protocol.audit.disputes import DisputePhase
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.outcomes import AuditVerdict, DisputeOutcome
@@ -32,7 +33,7 @@ VERDICT_LEAST_GAS = 900_000
 
 @dataclass(frozen=True, slots=True)
 class Filing:
-    """A committed task as its log published it; passed back with each call and proved by the board's commitment."""
+    """A committed task as its log published it; the contract is told what the board keeps of its roots."""
 
     terms: Terms
     node: Address
@@ -41,11 +42,11 @@ class Filing:
 
     def as_tuple(self) -> tuple[object, ...]:
         """In the order of the Solidity struct."""
-        return (self.terms.as_tuple(), str(self.node), self.result_root.value, self.trace_root.value)
+        return (self.terms.as_tuple(), commitment_of(self.result_root, self.trace_root))
 
     def terms_only(self) -> tuple[object, ...]:
         """The same for calls that read nothing but the terms: zeros cost less."""
-        return (self.terms.as_tuple(), NOBODY, NOTHING, NOTHING)
+        return (self.terms.as_tuple(), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Arbiter(Beacon):
         self,
         task: TaskId,
         verdict: AuditVerdict,
-        projection: tuple[bytes, bytes, bytes, bytes],
+        projection: bytes,
         salt: bytes,
         *,
         evidence: BlobRef | None,

@@ -17,24 +17,26 @@ MaybeBlob = Annotated[BlobRef | None, BeforeValidator(lambda value: None if valu
 
 
 class AuditOpened(Happened):
-    """The task is held; auditors may take seats up to and including chain second `commit_by`."""
+    """The task is held, `auditor` has the first seat; others may take theirs up to second `commit_by`, included."""
 
     kind: Literal["audit-opened"] = "audit-opened"
     task: TaskId
-    node: Address
+    auditor: Address
     challenge: Word
     round: int
     commit_by: int
 
 
 class AuditCommitted(Happened):
+    """Another seat than the first was taken."""
+
     kind: Literal["audit-committed"] = "audit-committed"
     task: TaskId
     auditor: Address
 
 
 class AuditRevealed(Happened):
-    """`projection` is 128 bytes as packed on chain; `evidence` is None when the openings were withheld."""
+    """`projection` is 32 bytes as packed on chain; `evidence` is None when the openings were withheld."""
 
     kind: Literal["audit-revealed"] = "audit-revealed"
     task: TaskId
@@ -42,7 +44,7 @@ class AuditRevealed(Happened):
     verdict: AuditVerdict
     evidence: MaybeBlob
     profile: Word
-    projection: Annotated[bytes, Field(min_length=128, max_length=128)]
+    projection: Word
 
 
 class AuditClosed(Happened):
@@ -194,7 +196,7 @@ def _same(*names: str) -> dict[str, str]:
 
 
 KINDS: dict[str, tuple[type[Any], dict[str, str]]] = {
-    "AuditOpened": (AuditOpened, _TASK | _same("node", "challenge", "round") | {"commitBy": "commit_by"}),
+    "AuditOpened": (AuditOpened, _AUDITOR | _same("challenge", "round") | {"commitBy": "commit_by"}),
     "AuditCommitted": (AuditCommitted, _AUDITOR),
     "AuditRevealed": (AuditRevealed, _AUDITOR | _same("verdict", "evidence", "profile", "projection")),
     "AuditClosed": (AuditClosed, _TASK | _same("outcome")),

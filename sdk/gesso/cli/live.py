@@ -177,9 +177,9 @@ def describe_audit(event: events.Event) -> str | None:
     """The same for what auditors, jurors and the arbiter do."""
     match event:
         case events.AuditOpened():
-            return "audit: picked"
+            return f"audit: picked, {event.auditor.short} checks it"
         case events.AuditCommitted():
-            return f"{event.auditor.short} checks it"
+            return f"{event.auditor.short} checks it too"
         case events.AuditRevealed():
             return f"{event.auditor.short} {_VERDICTS[event.verdict]}"
         case events.AuditClosed():

@@ -22,11 +22,16 @@ _STEPS = b"gesso/audit/1/steps"
 _MAX_TRANSITIONS = 16 * 1000
 
 
-def challenge(seed: bytes, task: TaskId, node: Address, result_root: Root, trace_root: Root) -> bytes:
-    """keccak256(abi.encode(seed, task, node, resultRoot, traceRoot)); 32 bytes from which all else is drawn."""
+def challenge(seed: bytes, task: TaskId, result_root: Root, trace_root: Root) -> bytes:
+    """keccak256(abi.encode(seed, task, commitment of the roots)); 32 bytes from which all else is drawn."""
     if len(seed) != 32 or seed == bytes(32):
         raise EncodingInvalid("a beacon's seed has 32 bytes that are not all zero")
-    return keccak256(seed + task.value + word(int(node, 16)) + result_root.value + trace_root.value)
+    return keccak256(seed + task.value + word(commitment_of(result_root, trace_root)))
+
+
+def commitment_of(result_root: Root, trace_root: Root) -> int:
+    """uint184(uint256(keccak256(abi.encode(resultRoot, traceRoot)))): what the board's word keeps of two roots."""
+    return int.from_bytes(keccak256(result_root.value + trace_root.value)[9:], "big")
 
 
 def rate_bps(passed: int, rules: AuditRules) -> int:
@@ -116,11 +121,11 @@ def may_judge(
     return since is not None and elapsed_s >= since
 
 
-def audit_commitment(task: TaskId, auditor: Address, projection_words: bytes, salt: bytes) -> bytes:
-    """keccak256(abi.encode(task, auditor, keccak256(projection), salt)); the projection is its 128 packed bytes."""
-    if len(projection_words) != 128 or len(salt) != 32:
-        raise EncodingInvalid("a packed projection has 128 bytes and a salt 32")
-    return keccak256(task.value + word(int(auditor, 16)) + keccak256(projection_words) + salt)
+def audit_commitment(task: TaskId, auditor: Address, projection: bytes, salt: bytes) -> bytes:
+    """keccak256(abi.encode(task, auditor, projection, salt)); the projection is its 32 packed bytes."""
+    if len(projection) != 32 or len(salt) != 32:
+        raise EncodingInvalid("a packed projection has 32 bytes, and so has a salt")
+    return keccak256(task.value + word(int(auditor, 16)) + projection + salt)
 
 
 def vote_commitment(task: TaskId, level: int, juror: Address, vote: int, salt: bytes) -> bytes:

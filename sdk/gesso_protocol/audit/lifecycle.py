@@ -59,7 +59,7 @@ class AuditView:
         """The 32 bytes from which all is drawn; None until the beacon has spoken."""
         if self.seed is None:
             return None
-        return challenge(self.seed, self.task_id, self.node, self.result_root, self.trace_root)
+        return challenge(self.seed, self.task_id, self.result_root, self.trace_root)
 
     @property
     def picked(self) -> bool | None:

@@ -1,4 +1,4 @@
-"""The fingerprint of what an auditor computed: 64 signed sums that can be compared on chain.
+"""The fingerprint of what an auditor computed: 16 signed sums that can be compared on chain.
 
 All outputs of the checked steps are brought to one length, joined and divided by the root of their number, so the
 joined vector has length 1. Row r of a sign matrix drawn by the challenge sums it with random signs; a row's sum has
@@ -18,7 +18,7 @@ import numpy as np
 from gesso_protocol.audit.compare import Branches, Tensor
 from gesso_protocol.errors import EncodingInvalid
 
-ROWS = 64
+ROWS = 16
 SCALE = 4096
 PACKED_BYTES = 2 * ROWS
 MAX_VALUES = 1 << 24
@@ -27,7 +27,7 @@ NOTHING = (0,) * ROWS
 
 
 def project(challenge: bytes, outputs: Sequence[Tensor]) -> tuple[int, ...]:
-    """64 int16 of the outputs in order (cond, uncond of each checked step). Raises `EncodingInvalid` for none at all.
+    """16 int16 of the outputs in order (cond, uncond of each checked step). Raises `EncodingInvalid` for none at all.
 
     Signs: SHAKE-256 of "gesso/audit/1/projection" and the challenge; row r is bytes r*n to (r+1)*n, n = ceil(values/8),
     lowest bit first, 1 is minus. An output that is zero or not finite counts as zeros.
@@ -54,19 +54,18 @@ def differ(one: Sequence[int], other: Sequence[int]) -> int:
     return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
-def pack(projection: Sequence[int]) -> tuple[bytes, bytes, bytes, bytes]:
-    """Four 32-byte words of sixteen int16 each, big-endian, row 0 in the highest bits of word 0."""
+def pack(projection: Sequence[int]) -> bytes:
+    """A word of 32 bytes: sixteen int16, big-endian, row 0 in the highest bits."""
     if len(projection) != ROWS or not all(-(2**15) <= value < 2**15 for value in projection):
         raise EncodingInvalid(f"a projection has {ROWS} rows of 16 bits")
-    data = struct.pack(f">{ROWS}h", *projection)
-    return data[:32], data[32:64], data[64:96], data[96:]
+    return struct.pack(f">{ROWS}h", *projection)
 
 
-def unpack(words: Sequence[bytes]) -> tuple[int, ...]:
+def unpack(packed: bytes) -> tuple[int, ...]:
     """What `pack` packed; raises `EncodingInvalid`."""
-    if len(words) != 4 or any(len(word) != 32 for word in words):
-        raise EncodingInvalid("a packed projection has four words of 32 bytes")
-    return struct.unpack(f">{ROWS}h", b"".join(words))
+    if len(packed) != PACKED_BYTES:
+        raise EncodingInvalid(f"a packed projection has {PACKED_BYTES} bytes")
+    return struct.unpack(f">{ROWS}h", packed)
 
 
 def _to_unit(output: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ stays below a third of the limit; the weakest known cheat is seventy times above
 held to a limit as well (`moments`): the next segment is re-run from the node's own. bf16 cannot be told from a base
 in int8, so bf16 runs are only loosely checked and are labelled so.
 
-What an auditor seals before it sees the node's ends is a fingerprint of its own updates, 64 numbers as for pictures.
+What an auditor seals before it sees the node's ends is a fingerprint of its own updates, 16 numbers as for pictures.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def gate_draws(spec: TrainLora) -> tuple[int, ...]:
 
 
 def fingerprint(challenge: bytes, spec: TrainLora, updates: Sequence[tuple[Weights, Weights]]) -> tuple[int, ...]:
-    """64 int16 of what the checked segments learnt: (start, end) of each, in order. Raises `EncodingInvalid` for none.
+    """16 int16 of what the checked segments learnt: (start, end) of each, in order. Raises `EncodingInvalid` for none.
 
     An update is end - start of every parameter, sorted by name and joined; then as in `projection.project`.
     """

@@ -41,11 +41,11 @@ EVENTS: list[Event] = [
     events.Settled(task=TASK, at_ms=1, node=NODE, paid=Wei(5), royalty=Wei(1), royalty_to=NODE, protocol_fee=Wei(1)),
     events.Cancelled(task=TASK, at_ms=1, refund=Wei(7)),
     events.Expired(task=TASK, at_ms=1, refund=Wei(7), node=NODE),
-    events.AuditOpened(task=TASK, at_ms=1, node=NODE, challenge=TX, round=7, commit_by=9, tx=TX),
+    events.AuditOpened(task=TASK, at_ms=1, auditor=NODE, challenge=TX, round=7, commit_by=9, tx=TX),
     events.AuditCommitted(task=TASK, at_ms=1, auditor=NODE),
     events.AuditRevealed(
         task=TASK, at_ms=1, auditor=NODE, verdict=AuditVerdict.FLAG, evidence=BlobRef(bytes(32)), profile=TX,
-        projection=(-(2**15), 2**15 - 1) * 32,
+        projection=(-(2**15), 2**15 - 1) * 8,
     ),
     events.AuditClosed(task=TASK, at_ms=1, outcome=AuditOutcome.DISPUTED),
     events.DisputeOpened(task=TASK, at_ms=1, by=NODE, level=0, round=8),

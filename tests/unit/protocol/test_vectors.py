@@ -248,7 +248,7 @@ def test_audits_of_trainings_by_hand() -> None:
         assert places == [(0, 0, 2), (1, 2, 0), *((2 * number + 2, 1, 1000) for number in chosen)]
 
         update = np.frombuffer(raw(row["update"]), "<f4").astype(np.float64)
-        signs = hashlib.shake_256(b"gesso/audit/1/projection" + drawn).digest(64 * 16)
-        bits = np.unpackbits(np.frombuffer(signs, np.uint8), bitorder="little").reshape(64, 128)
+        signs = hashlib.shake_256(b"gesso/audit/1/projection" + drawn).digest(16 * 16)
+        bits = np.unpackbits(np.frombuffer(signs, np.uint8), bitorder="little").reshape(16, 128)
         sums = 4096 * ((1 - 2 * bits.astype(np.float64)) @ (update / np.linalg.norm(update)))
         assert np.abs(np.frombuffer(raw(row["sealed"]), ">i2") - sums).max() <= 0.5 + 1e-9

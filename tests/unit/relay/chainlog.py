@@ -75,7 +75,7 @@ def royalty(block: int, number: int, amount: int = 3, *, index: int = 0, fork: i
 def audited(block: int, number: int, turn: int, *, index: int = 0, fork: int = 0) -> Entry:
     """The event of an audit's life at this turn; turns go round."""
     data: tuple[tuple[str, Document], ...] = (
-        ("audit-opened", {"node": BOB, "challenge": "0x07", "round": 3, "commit_by": 9}),
+        ("audit-opened", {"auditor": BOB, "challenge": "0x07", "round": 3, "commit_by": 9}),
         ("audit-committed", {"auditor": ALICE}),
         ("audit-revealed", {"auditor": ALICE, "said": "flag", "evidence": None, "profile": "0x05", "projection": ""}),
         ("audit-closed", {"outcome": "disputed"}),

@@ -200,14 +200,14 @@ def opened(nonce: int) -> list[ContractEvent]:
     at: dict[str, Any] = {"task": task_of(nonce), **NOWHERE}
     return [
         on_chain.TaskHeld(**at, release_at=GENESIS_S + 500),
-        audits.AuditOpened(**at, node=NODE, challenge=b"\x07" * 32, round=3, commit_by=GENESIS_S + 60),
-        *(audits.AuditCommitted(**at, auditor=auditor) for auditor in AUDITORS),
+        audits.AuditOpened(**at, auditor=AUDITORS[0], challenge=b"\x07" * 32, round=3, commit_by=GENESIS_S + 60),
+        *(audits.AuditCommitted(**at, auditor=auditor) for auditor in AUDITORS[1:]),
     ]
 
 
 def revealed(nonce: int, auditor: Address, verdict: AuditVerdict) -> ContractEvent:
     at: dict[str, Any] = {"task": task_of(nonce), **NOWHERE}
-    said = {"verdict": verdict, "evidence": EVIDENCE, "profile": b"\x05" * 32, "projection": b"\xff\xfe" * 64}
+    said = {"verdict": verdict, "evidence": EVIDENCE, "profile": b"\x05" * 32, "projection": b"\xff\xfe" * 16}
     return audits.AuditRevealed(**at, auditor=auditor, **said)
 
 
@@ -216,7 +216,7 @@ def passed(nonce: int) -> list[ContractEvent]:
     at: dict[str, Any] = {"task": task_of(nonce), **NOWHERE}
     return [
         *opened(nonce),
-        *(revealed(nonce, auditor, AuditVerdict.PASS) for auditor in AUDITORS),
+        *(revealed(nonce, auditor, AuditVerdict.PASS) for auditor in AUDITORS[1:]),
         on_chain.TaskRuled(**at, upheld=True),
         audits.AuditClosed(**at, outcome=AuditOutcome.PASSED),
     ]

@@ -29,7 +29,7 @@ AT: dict[str, Any] = {"task": TASK, "at_ms": 1}
 HEX = "0x" + "05" * 32
 PICKED = Draw(rate_bps=500, picked=True, steps=((0, 6), (0, 18)))
 
-opened = events.AuditOpened(**AT, node=NODE, challenge=HEX, round=4, commit_by=9)
+opened = events.AuditOpened(**AT, auditor=ONE, challenge=HEX, round=4, commit_by=9)
 committed = events.Committed(**AT, node=NODE, result_root=Root(bytes(32)), trace_root=Root(bytes(32)), settle_after=100)
 settled = events.Settled(**AT, node=NODE, paid=Wei(9))
 expired = events.Expired(**AT, refund=Wei(10), node=NODE)
@@ -38,12 +38,13 @@ expired = events.Expired(**AT, refund=Wei(10), node=NODE)
 def revealed(who: Address, verdict: AuditVerdict) -> events.AuditRevealed:
     evidence = None if verdict is AuditVerdict.WITHHELD else EVIDENCE
     return events.AuditRevealed(
-        **AT, auditor=who, verdict=verdict, evidence=evidence, profile=HEX, projection=(0,) * 64
+        **AT, auditor=who, verdict=verdict, evidence=evidence, profile=HEX, projection=(0,) * 16
     )
 
 
-def seats(*who: Address) -> list[events.Event]:
-    return [opened, *(events.AuditCommitted(**AT, auditor=auditor) for auditor in who)]
+def seats(first: Address, *others: Address) -> list[events.Event]:
+    start = opened.model_copy(update={"auditor": first})
+    return [start, *(events.AuditCommitted(**AT, auditor=auditor) for auditor in others)]
 
 
 def dispute(votes: tuple[int, ...], outcome: DisputeOutcome, level: int = 0, slashed: int = 0) -> list[events.Event]:
@@ -182,13 +183,13 @@ def test_the_chains_words_become_the_requesters() -> None:
     seen = told(
         on_chain.AuditRevealed(
             **bound, auditor=ONE, verdict=AuditVerdict.FLAG, evidence=EVIDENCE, profile=b"\x05" * 32,
-            projection=b"\xff\xfe" * 64,
+            projection=b"\xff\xfe" * 16,
         ),
         1,
     )  # fmt: skip
     assert isinstance(seen, events.AuditRevealed)
     assert (seen.projection[:2], seen.profile, seen.tx) == ((-2, -2), HEX, PLACE["tx_hash"])
-    drawn = told(on_chain.AuditOpened(**bound, node=NODE, challenge=b"\x05" * 32, round=4, commit_by=9), 1)
+    drawn = told(on_chain.AuditOpened(**bound, auditor=ONE, challenge=b"\x05" * 32, round=4, commit_by=9), 1)
     assert drawn == opened.model_copy(update={"tx": PLACE["tx_hash"]})
     assert told(on_chain.Collected(amount=Wei(1), **PLACE), 1) is None
 

@@ -211,10 +211,10 @@ def test_a_dispute_is_told_from_the_pick_to_the_refund() -> None:
     zero, who = ZERO_ADDRESS, ZERO_ADDRESS.short
     task: dict[str, Any] = {"task": TASK, "at_ms": 1}
     story: list[events.Event] = [
-        events.AuditOpened(**task, node=zero, challenge="0x" + "01" * 32, round=4, commit_by=9),
+        events.AuditOpened(**task, auditor=zero, challenge="0x" + "01" * 32, round=4, commit_by=9),
         events.AuditCommitted(**task, auditor=zero),
         events.AuditRevealed(
-            **task, auditor=zero, verdict=AuditVerdict.FLAG, profile="0x" + "02" * 32, projection=(0,) * 64
+            **task, auditor=zero, verdict=AuditVerdict.FLAG, profile="0x" + "02" * 32, projection=(0,) * 16
         ),
         events.AuditClosed(**task, outcome=AuditOutcome.DISPUTED),
         events.DisputeOpened(**task, by=zero, level=0, round=8),
@@ -226,7 +226,8 @@ def test_a_dispute_is_told_from_the_pick_to_the_refund() -> None:
     for event in story:
         line.show(event)
     assert err.getvalue().splitlines() == [
-        "audit: picked", f"{who} checks it", f"{who} FLAGS it", "disputed", f"dispute: brought by {who}",
+        f"audit: picked, {who} checks it", f"{who} checks it too", f"{who} FLAGS it", "disputed",
+        f"dispute: brought by {who}",
         f"juror {who}: bad", "GUILTY", "fee refunded", "slashed 10",
     ]  # fmt: skip
 

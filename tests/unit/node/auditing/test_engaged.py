@@ -24,7 +24,7 @@ from .traces import NODE, REQUESTER
 
 pytestmark = pytest.mark.anyio
 ME = REQUESTER
-SEALED = AuditEntry(TaskId(b"\x07" * 32), NODE, bytes(32), 0, salt=bytes(32), projection=bytes(128))
+SEALED = AuditEntry(TaskId(b"\x07" * 32), NODE, bytes(32), 0, salt=bytes(32), projection=bytes(32))
 
 
 def case(**changes: Any) -> Case:

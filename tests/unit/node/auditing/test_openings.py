@@ -87,7 +87,7 @@ class Stand:
 
     @property
     def drawn(self) -> bytes:
-        return challenge(SEED, TASK, NODE, RESULT, trace_root(self.own.run.own.tree))
+        return challenge(SEED, TASK, RESULT, trace_root(self.own.run.own.tree))
 
     def at(self, slots: Iterable[Slot]) -> tuple[int, ...]:
         return tuple(self.own.run.own.trace.layout.position(slot) for slot in slots)

@@ -59,7 +59,7 @@ async def test_nothing_is_opened_before_the_beacon_speaks(sold: Sold) -> None:
 
 async def test_inputs_are_those_of_the_drawn_steps_and_nothing_more(sold: Sold) -> None:
     filing = sold.assignment.filing
-    drawn = challenge(SEED, sold.assignment.task, NODE, filing.result_root, filing.trace_root)
+    drawn = challenge(SEED, sold.assignment.task, filing.result_root, filing.trace_root)
     right = await ask(seeded(), sold, "inputs")
     assert right == Right("ok", input_slots(steps_to_check(drawn, 1, SPEC.steps, checks_of(1, SPEC.steps))))
     assert right.slots is not None

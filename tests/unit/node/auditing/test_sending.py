@@ -69,7 +69,7 @@ class Stage:
     started: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        entry = AuditEntry(TASK, NODE, bytes(32), 0, salt=bytes(32), projection=bytes(128))
+        entry = AuditEntry(TASK, NODE, bytes(32), 0, salt=bytes(32), projection=bytes(32))
         filing = cast(Filing, None)
         self.case = Case(TASK, filing, 0, 0, 0, ROUND, 0, None, entry=entry)  # type: ignore[arg-type]
         self.case.votes[0] = VoteEntry(TASK, 0, JURY_ROUND, 0, salt=bytes(32), vote=Vote(Ballot.GOOD))

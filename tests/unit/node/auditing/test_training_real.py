@@ -53,8 +53,4 @@ async def test_unlike_kernels_agree_and_the_least_cheat_does_not(cheat: str | No
     assert (finding.verdict.decision, vote(juror.verdict)) == (Decision.PASS, Ballot.GOOD), finding.verdict
     assert finding.verdict.max_error_of_limit <= 1 / 3
     assert juror.projection is not None
-    assert differ(_numbers(own.projection), _numbers(juror.projection)) <= 16
-
-
-def _numbers(packed: bytes) -> tuple[int, ...]:
-    return unpack([packed[at : at + 32] for at in range(0, 128, 32)])
+    assert differ(unpack(own.projection), unpack(juror.projection)) <= 16

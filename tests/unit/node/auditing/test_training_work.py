@@ -78,7 +78,7 @@ async def test_an_honest_training_passes_before_auditor_and_juror(tmp_path: Path
         juror = await judged(run)
         assert vote(juror.verdict) is Ballot.GOOD
         assert juror.projection is not None
-        assert differ(_numbers(juror.projection), _numbers(sealed)) <= 1
+        assert differ(unpack(juror.projection), unpack(sealed)) <= 1
 
 
 async def test_a_run_that_goes_on_from_a_lora_and_one_of_a_single_segment_pass_too(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ async def test_a_loosely_checked_run_is_flagged_and_never_slashed(tmp_path: Path
     sealed, finding = await audited(honest)
     assert finding.verdict.decision is Decision.PASS
     assert "loosely" in str(finding.verdict.reasons[0])
-    assert max(map(abs, _numbers(sealed))) < 400, "fingerprints of loose runs are coarse"
+    assert max(map(abs, unpack(sealed))) < 400, "fingerprints of loose runs are coarse"
     cheat = await train(tmp_path / "cheat", cheat="own-order", checkpoint_every=25)
     verdict = (await judged(cheat)).verdict
     assert (verdict.decision, verdict.slashable) == (Decision.FLAG, False)
@@ -148,7 +148,7 @@ async def test_one_who_did_not_compute_seals_something_else(tmp_path: Path) -> N
     run = await train(tmp_path)
     sealed, _ = await audited(run)
     other = replace(run, assignment=replace(run.assignment, challenge=bytes(32)))
-    assert differ(_numbers(sealed), _numbers((await audited(other))[0])) > run.assignment.rules.projection_tolerance
+    assert differ(unpack(sealed), unpack((await audited(other))[0])) > run.assignment.rules.projection_tolerance
 
 
 # Openings of a node that would rather see its auditor fall over
@@ -487,7 +487,3 @@ async def test_the_result_hands_over_what_the_trace_ends_with(tmp_path: Path) ->
         _, finding = await audited(run, result=result)
         assert words in str(finding.verdict.reasons[0])
         assert finding.verdict.slashable
-
-
-def _numbers(packed: bytes) -> tuple[int, ...]:
-    return unpack([packed[at : at + 32] for at in range(0, 128, 32)])

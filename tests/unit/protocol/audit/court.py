@@ -116,7 +116,7 @@ class Court:
         view = self.view()
         require(view.seed is not None and self.state in (TaskState.COMMITTED, TaskState.HELD))
         assert view.seed is not None
-        drawn = challenge(view.seed, self.task, NODE, Root(bytes(32)), Root(bytes(32)))
+        drawn = challenge(view.seed, self.task, Root(bytes(32)), Root(bytes(32)))
         if self.phase is AuditPhase.NONE:
             require(self.now < START + CHALLENGE_WINDOW and picked(drawn, self.mode, 1, 0, RULES))
         else:

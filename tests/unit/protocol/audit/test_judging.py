@@ -111,15 +111,15 @@ def test_a_projection_ignores_scale_and_survives_nonsense() -> None:
     assert outputs_of([Branches(output, output), Branches(output)]) == (output, output, output)
 
 
-@given(values=st.lists(st.integers(-(2**15), 2**15 - 1), min_size=64, max_size=64))
+@given(values=st.lists(st.integers(-(2**15), 2**15 - 1), min_size=16, max_size=16))
 def test_projections_pack(values: list[int]) -> None:
-    words = pack(values)
-    assert [len(word) for word in words] == [32] * 4
-    assert unpack(words) == tuple(values)
-    assert int.from_bytes(words[0][:2], "big", signed=True) == values[0]
+    packed = pack(values)
+    assert len(packed) == 32
+    assert unpack(packed) == tuple(values)
+    assert int.from_bytes(packed[:2], "big", signed=True) == values[0]
 
 
-@pytest.mark.parametrize("bad", [(0,) * 63, (2**15,) + (0,) * 63, (-(2**15) - 1,) + (0,) * 63])
+@pytest.mark.parametrize("bad", [(0,) * 15, (2**15,) + (0,) * 15, (-(2**15) - 1,) + (0,) * 15])
 def test_what_does_not_pack(bad: tuple[int, ...]) -> None:
     with pytest.raises(EncodingInvalid):
         pack(bad)
