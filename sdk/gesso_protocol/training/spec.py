@@ -23,6 +23,8 @@ from gesso_protocol.ids import BlobRef
 from gesso_protocol.training.checkpoint import Resume
 
 MAX_CHECKPOINTS = 1_000
+MAX_UNPROVEN_STEPS = 100
+"""Between two checkpoints: a run whose numbers break before its first one pays its node nothing."""
 MAX_SEGMENT_STEPS = 20
 MAX_RANK = 128
 MAX_SAMPLES = 200
@@ -79,7 +81,7 @@ class TrainLora(Document):
     """Weight of staying close to the base model on `prior_prompts`; 0 switches it off."""
     prior_prompts: Annotated[tuple[Prompt, ...], Field(max_length=256, strict=False)] = ()
     seed: Seed = 0
-    checkpoint_every: Annotated[int, Field(ge=1, le=1000)] = 20
+    checkpoint_every: Annotated[int, Field(ge=1, le=MAX_UNPROVEN_STEPS)] = 20
     sample_prompts: Annotated[tuple[Prompt, ...], Field(max_length=4, strict=False)] = ()
     sample_every: Annotated[int, Field(ge=0, le=MAX_TRAINING_STEPS)] = 0
     """Draw the sample prompts every so many steps, and at the end; 0: only at the end."""

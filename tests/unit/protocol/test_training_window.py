@@ -49,7 +49,7 @@ def test_a_picture_s_window_holds_it_at_that_pace_too(side: int, steps: int, cou
 
 
 def test_no_window_is_longer_than_a_day_however_large_the_work() -> None:
-    spec = make_training("sdxl@1", dataset=BlobRef(bytes(32)), steps=MAX_TRAINING_STEPS, checkpoint_every=1000)
+    spec = make_training("sdxl@1", dataset=BlobRef(bytes(32)), steps=MAX_TRAINING_STEPS, checkpoint_every=100)
     assert window_for(spec.changed(sample_every=0)) == LONGEST_WINDOW_S < window_needed(spec)
 
 
