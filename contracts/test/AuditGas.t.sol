@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {ArbiterRules, Filing} from "../src/interfaces/IArbiter.sol";
+import {ArbiterRules, Filing, Reveal} from "../src/interfaces/IArbiter.sol";
 import {AuditMode} from "../src/interfaces/ITaskBoard.sol";
 import {AuditFixture} from "./base/AuditFixture.sol";
 
@@ -58,6 +58,47 @@ abstract contract AuditGas is AuditFixture {
         sum += vm.snapshotGasLastCall(group(), "reveal_audit_last");
         vm.assertTrue(board.commitmentOf(taskId) != 0);
         vm.assertLe(sum, GOAL, "a passing audit must stay within the gas goal");
+    }
+
+    /// @dev An auditor of four tasks of unlike nodes, beside another auditor in each, reveals them in one call: where it comes
+    /// first, and where it comes last.
+    function test_RevealsTogether() public {
+        for (uint256 i; i < 2; ++i) {
+            Filing[] memory filings = crowd();
+            // Once before it counts, so that everybody has been paid, and every node has passed.
+            if (i == 0) revealOthers(filings);
+            revealMine(filings);
+            if (i == 1) vm.snapshotGasLastCall(group(), "reveal_four_first");
+        }
+        Filing[] memory later = crowd();
+        revealOthers(later);
+        revealMine(later);
+        vm.snapshotGasLastCall(group(), "reveal_four_last");
+    }
+
+    function revealOthers(Filing[] memory filings) private {
+        for (uint256 i; i < 4; ++i) {
+            revealAs(nodeAt(2 + i), filings[i], PASS, near());
+        }
+    }
+
+    function crowd() private returns (Filing[] memory filings) {
+        filings = new Filing[](4);
+        for (uint256 i; i < 4; ++i) {
+            filings[i] = filedBy(nodeAt(6 + i));
+            pokeFor(filings[i]);
+            commitAs(nodeAt(1), filings[i], noise(1));
+            commitJoining(nodeAt(2 + i), filings[i], near());
+        }
+    }
+
+    function revealMine(Filing[] memory filings) private {
+        Reveal[] memory mine = new Reveal[](4);
+        for (uint256 i; i < 4; ++i) {
+            mine[i] = Reveal(idOf(filings[i]), PASS, noise(1), saltOf(nodeAt(1)), EVIDENCE, PROFILE);
+        }
+        vm.prank(nodeAt(1));
+        court.revealAudits(mine);
     }
 
     /// @dev The second seat reads the terms only; zeros are cheaper.

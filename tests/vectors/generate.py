@@ -299,6 +299,7 @@ def audit_rows() -> list[dict[str, Any]]:
                 "auditorFrom": audit.seat_at(
                     value, task, wallet, weight, total, rules.auditor_seats, rules.audit_step_s
                 ),
+                "byLot": audit.by_lot(value, task, wallet, weight, total, rules),
                 "level": level,
                 "juryEntropy": hexed(entropy),
                 "jurySeats": rules.seats(level),

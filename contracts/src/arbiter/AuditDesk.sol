@@ -9,7 +9,8 @@ import {
     CreditReason,
     Filing,
     IArbiter,
-    PenaltyReason
+    PenaltyReason,
+    Reveal
 } from "../interfaces/IArbiter.sol";
 import {IBeacon} from "../interfaces/IBeacon.sol";
 import {AuditMode, TaskState, Terms} from "../interfaces/ITaskBoard.sol";
@@ -73,33 +74,16 @@ abstract contract AuditDesk is Purse {
             emit AuditCommitted(taskId, msg.sender);
         }
         if (msg.sender == filing.terms.requester) revert NotEligible(msg.sender);
-        uint24 number = _draw(audit.kept(1), taskId, round, _auditorSeats, _auditStep);
+        (uint24 number, bool byLot) = _draw(audit.kept(1), taskId, round, _auditorSeats, _auditStep);
         if (number == audit.audited() || number == audit.auditor(0)) revert NotEligible(msg.sender);
-        _audits[taskId] = audit.withAuditor(seat, number, commitment);
+        _audits[taskId] = audit.withAuditor(seat, number, commitment, byLot);
     }
 
     /// @inheritdoc IArbiter
-    function revealAudit(
-        bytes32 taskId,
-        uint8 verdict,
-        bytes32 projection,
-        bytes32 salt,
-        bytes32 evidence,
-        bytes32 profile
-    ) external nonReentrant {
-        if (verdict == 0 || verdict > uint8(type(AuditVerdict).max)) revert MeaningUnknown(verdict);
-        AuditWord audit = _expectOpen(taskId);
-        bytes32 opened = keccak256(abi.encode(taskId, msg.sender, projection, salt));
-        uint256 seat = _seatOf(audit, uint80(uint256(opened)));
-        if (!audit.full(_auditorSeats)) {
-            uint40 closes = _startOf(audit.round()) + _auditCommitWindow;
-            if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
+    function revealAudits(Reveal[] calldata reveals) external nonReentrant {
+        for (uint256 i; i < reveals.length; ++i) {
+            _reveal(reveals[i]);
         }
-        audit = audit.withReveal(seat, verdict, uint80(uint256(projection) >> 176));
-        if (verdict != uint8(AuditVerdict.Pass) && _profiles[taskId] == bytes32(0)) _profiles[taskId] = profile;
-        emit AuditRevealed(taskId, msg.sender, verdict, evidence, profile, projection);
-        if (_silent(audit, 1 - seat) || _contested(audit)) _audits[taskId] = audit;
-        else _conclude(taskId, audit, seat);
     }
 
     /// @inheritdoc IArbiter
@@ -215,23 +199,42 @@ abstract contract AuditDesk is Purse {
 
     /// @dev Reverts unless the caller has weight and a seed draws it by now.
     /// @return number The caller's number at the board.
+    /// @return byLot Whether it was among the first to be drawn, see `lotDoublings`.
     function _draw(uint80 seed, bytes32 taskId, uint64 round, uint256 seats, uint256 step)
         internal
         view
-        returns (uint24 number)
+        returns (uint24 number, bool byLot)
     {
         uint32 weight;
         uint64 total;
         (weight, total, number) = board.seatOf(msg.sender);
         if (weight == 0) revert NotEligible(msg.sender);
         uint256 share = weight * seats;
+        if (share > total) share = total;
         uint256 score = Sortition.score(seed, taskId, msg.sender);
-        uint256 limit =
-            Sortition.threshold(total, share < total ? share : total, block.timestamp - _startOf(round), step);
+        uint256 limit = Sortition.threshold(total, share, block.timestamp - _startOf(round), step);
         if (score > limit) revert SortitionNotReached(score, limit);
+        byLot = score <= Sortition.threshold(total, share, _lotDoublings, 1);
     }
 
     // ------------------------------------------------------------------ internals
+
+    function _reveal(Reveal calldata told) private {
+        (bytes32 taskId, uint8 verdict) = (told.taskId, told.verdict);
+        if (verdict == 0 || verdict > uint8(type(AuditVerdict).max)) revert MeaningUnknown(verdict);
+        AuditWord audit = _expectOpen(taskId);
+        bytes32 opened = keccak256(abi.encode(taskId, msg.sender, told.projection, told.salt));
+        uint256 seat = _seatOf(audit, uint80(uint256(opened)));
+        if (!audit.full(_auditorSeats)) {
+            uint40 closes = _startOf(audit.round()) + _auditCommitWindow;
+            if (block.timestamp <= closes) revert TooEarly(taskId, closes + 1);
+        }
+        audit = audit.withReveal(seat, verdict, uint80(uint256(told.projection) >> 176));
+        if (verdict != uint8(AuditVerdict.Pass) && _profiles[taskId] == bytes32(0)) _profiles[taskId] = told.profile;
+        emit AuditRevealed(taskId, msg.sender, verdict, told.evidence, told.profile, told.projection);
+        if (_silent(audit, 1 - seat) || _contested(audit)) _audits[taskId] = audit;
+        else _conclude(taskId, audit, seat);
+    }
 
     /// @dev Whether what was said has to go before jurors: a flag, a disagreement, or the requester's bond.
     function _contested(AuditWord audit) private view returns (bool) {

@@ -230,7 +230,8 @@ abstract contract Court is AuditDesk {
 
     function _drawJuror(bytes32 taskId, DisputeWord word, uint256 level, uint256 seats) private view returns (uint24) {
         bytes32 drawn = keccak256(abi.encode(_seedOf(word.round()), taskId, level));
-        return _draw(uint80(uint256(drawn)), taskId, word.round(), seats, _juryStep);
+        (uint24 number,) = _draw(uint80(uint256(drawn)), taskId, word.round(), seats, _juryStep);
+        return number;
     }
 
     /// @dev Takes the penalty and splits it. Being found guilty, or being left in doubt, starts vetting anew.
@@ -296,9 +297,8 @@ abstract contract Court is AuditDesk {
                     _payFee(auditor, _auditorFee, CreditReason.AuditorFee);
                 }
             } else if (idle || !braked) {
-                uint256 amount = _auditorPenalty;
-                bool both = !passed && audit.verdict(1 - seat) == verdict;
-                if (!idle && (both || verdict == AuditVerdict.Withheld)) amount = _alarmPrice(taskId, word, both);
+                bool both = audit.verdict(1 - seat) > AuditVerdict.Pass;
+                uint256 amount = idle || passed ? _auditorPenalty : _alarmPrice(taskId, word, both);
                 PenaltyReason reason = idle ? PenaltyReason.WrongProjection : PenaltyReason.WrongVerdict;
                 _penaliseAuditor(taskId, auditor, uint96(amount), reason);
             }
@@ -312,10 +312,10 @@ abstract contract Court is AuditDesk {
         return !_paysNode(outcome);
     }
 
-    /// @dev What an auditor pays that got no openings of good work, or flagged it as the other one did; at most the penalty.
-    /// Nobody can witness whether the node or the auditor was silent, nor whether two that worked apart are wrong or a jury
-    /// that did not look: so this is no punishment but the juries' pay, shared by two who say the same. A second jury that
-    /// accusers called is paid by the bond that they lost; the bond of a node that was right goes back.
+    /// @dev What an auditor pays that accused good work; at most the penalty. Nobody can witness whether the node or the auditor
+    /// was silent, nor whether a flag is wrong or a jury that did not look: so this is no punishment but the juries' pay,
+    /// shared by two accusers. A second jury that accusers called is paid by the bond that they lost; the bond of a node that
+    /// was right goes back.
     function _alarmPrice(bytes32 taskId, DisputeWord word, bool both) private view returns (uint256 price) {
         uint256 seats = word.count(SEATS);
         if (word.level() != 0) {

@@ -18,6 +18,7 @@ abstract contract Rulebook is IArbiter {
     uint96 internal immutable _largeFee;
     uint8 internal immutable _auditorSeats;
     uint32 internal immutable _auditStep;
+    uint8 internal immutable _lotDoublings;
     uint32 internal immutable _auditCommitWindow;
     uint32 internal immutable _auditRevealWindow;
     uint16 internal immutable _projectionTolerance;
@@ -52,6 +53,7 @@ abstract contract Rulebook is IArbiter {
         _largeFee = rules.largeFee;
         _auditorSeats = rules.auditorSeats;
         _auditStep = rules.auditStep;
+        _lotDoublings = rules.lotDoublings;
         _auditCommitWindow = rules.auditCommitWindow;
         _auditRevealWindow = rules.auditRevealWindow;
         _projectionTolerance = rules.projectionTolerance;
@@ -87,6 +89,7 @@ abstract contract Rulebook is IArbiter {
         rules.largeFee = _largeFee;
         rules.auditorSeats = _auditorSeats;
         rules.auditStep = _auditStep;
+        rules.lotDoublings = _lotDoublings;
         rules.auditCommitWindow = _auditCommitWindow;
         rules.auditRevealWindow = _auditRevealWindow;
         rules.projectionTolerance = _projectionTolerance;

@@ -12,6 +12,21 @@ struct Filing {
     uint184 commitment;
 }
 
+/// @notice What an auditor says of one task, see `revealAudits`.
+/// @param verdict An `AuditVerdict` other than None.
+/// @param projection 16 signed numbers of 16 bits, the first in the highest bits.
+/// @param salt As committed.
+/// @param evidence BLAKE3 reference of the openings bundle; zero when the openings were withheld.
+/// @param profile keccak256 of the compute profile's key.
+struct Reveal {
+    bytes32 taskId;
+    uint8 verdict;
+    bytes32 projection;
+    bytes32 salt;
+    bytes32 evidence;
+    bytes32 profile;
+}
+
 /// @notice Where an audit stands. `Open` takes commitments and reveals, `Disputed` is before the jurors.
 enum AuditPhase {
     None,
@@ -20,9 +35,9 @@ enum AuditPhase {
     Closed
 }
 
-/// @notice What an auditor says. `Withheld` means that the node opened nothing in time, and counts as a flag. Where jurors
-/// find the work good nobody knows who was silent: the auditors that said it pay what the first jury earns, no more. It
-/// earns a fee only where jurors find the node guilty.
+/// @notice What an auditor says. `Withheld` means that the node opened nothing in time, and counts as a flag, but earns a fee
+/// only where jurors find the node guilty. Where they find the work good, nobody knows who was silent, nor whether they
+/// looked: auditors that accused it pay what the first jury earns, no more.
 enum AuditVerdict {
     None,
     Pass,
@@ -47,8 +62,8 @@ enum DisputePhase {
 }
 
 /// @notice What the jurors found. The last three have no quorum for either side, and slash nobody but jurors that kept
-/// silent. Doubt takes more than one voice: both auditors accuse the node, or half of a quorum votes against it, and never
-/// one vote alone.
+/// silent. Doubt takes more than one voice: both auditors accuse the node and hold their seats by lot, or half of a quorum
+/// votes against it, and never one vote alone.
 ///
 /// | outcome | work | node | challenger's bond | jurors that voted |
 /// |---|---|---|---|---|
@@ -95,14 +110,17 @@ enum PenaltyReason {
 /// @param largeFee Fees from here on are always audited.
 /// @param auditorSeats Auditors of an audit: 1 or 2.
 /// @param auditStep Seconds in which the threshold of auditors doubles.
+/// @param lotDoublings A seat is held by lot if its score is within the threshold after so many doublings. Who holds one only
+/// because nobody else came has a voice like others, but two of them alone leave no work in doubt: the two may be one person,
+/// and the work of a kind that it alone can run.
 /// @param auditCommitWindow Seconds from the start of the audit round in which seats may be taken; at least the board's
 /// challenge window and `grace`, because the first auditor may come as late as that.
 /// @param auditRevealWindow Seconds after that in which auditors owe their reveal.
 /// @param projectionTolerance Largest difference of two honest auditors' projections in any compared number.
 /// @param auditorFee What an auditor earns.
 /// @param auditorPenalty What an auditor loses for a missing reveal, a wrong verdict or a wrong projection; at least what
-/// `jurors` earn, so that no false alarm pays those who sit in the jury. A wrong "withheld", or a flag that both auditors
-/// raised, costs what jurors earn instead (a second jury only if the node called it), shared if both said the same.
+/// `jurors` earn, so that no false alarm pays those who sit in the jury. To accuse good work costs what jurors earn instead (a
+/// second jury only if the node called it), shared if both did.
 /// @param jurors Seats of the first level, 2 to 40.
 /// @param quorum Votes that decide the first level: more than half of the seats, at least 2.
 /// @param appealJurors Seats of the second level, 2 to 40.
@@ -130,6 +148,7 @@ struct ArbiterRules {
     uint96 largeFee;
     uint8 auditorSeats;
     uint32 auditStep;
+    uint8 lotDoublings;
     uint32 auditCommitWindow;
     uint32 auditRevealWindow;
     uint16 projectionTolerance;
@@ -364,23 +383,12 @@ interface IArbiter {
     /// testing guesses.
     function commitAudit(Filing calldata filing, bytes32 commitment) external;
 
-    /// @notice Reveals verdict and projection, once all seats are taken or `auditCommitWindow` is over. The last
-    /// auditor to reveal closes the audit in the same call, unless it is contested: then anyone may, at once.
+    /// @notice Reveals verdicts and projections, each once all seats are taken or `auditCommitWindow` is over. The last
+    /// auditor to reveal closes the audit in the same call, unless it is contested: then anyone may, at once. Several audits
+    /// in one call share its cost; one that is refused refuses all.
     /// @dev A late reveal counts until somebody has closed the audit. The first five of the 16 numbers are compared
     /// between auditors on chain; jurors compare all of them from the logs.
-    /// @param verdict An `AuditVerdict` other than None.
-    /// @param projection 16 signed numbers of 16 bits, the first in the highest bits.
-    /// @param salt As committed.
-    /// @param evidence BLAKE3 reference of the openings bundle; zero when the openings were withheld.
-    /// @param profile keccak256 of the compute profile's key.
-    function revealAudit(
-        bytes32 taskId,
-        uint8 verdict,
-        bytes32 projection,
-        bytes32 salt,
-        bytes32 evidence,
-        bytes32 profile
-    ) external;
+    function revealAudits(Reveal[] calldata reveals) external;
 
     /// @notice Ends an audit whose auditors have all revealed, or whose reveal window is over; what was revealed decides, and
     /// missing reveals cost stake. Anyone may call.

@@ -3,8 +3,8 @@ pragma solidity 0.8.37;
 
 import {AuditPhase, AuditVerdict} from "../interfaces/IArbiter.sol";
 
-/// @notice All that the arbiter stores of an audit, in one word: beacon round (32 bits), 8 unused, whether the second seat is
-/// taken (1), challenged (1), two verdicts (2 each), phase (2), the numbers of two auditors (24 each), and for each of them
+/// @notice All that the arbiter stores of an audit, in one word: beacon round (32 bits), 6 unused, whether the seats are held
+/// by lot (2), whether the second is taken (1), challenged (1), two verdicts (2 each), phase (2), the numbers of two auditors (24 each), and for each of them
 /// 80 bits: of its commitment until it reveals, and then the first five numbers of its projection. While the second seat is
 /// free, its places hold what the next auditor's call needs to know: the audited node's number, and the 80 bits of the
 /// challenge that draw auditors. That spares it the board's record, the beacon and the roots.
@@ -30,6 +30,7 @@ using {
 } for AuditWord global;
 
 uint256 constant ROUND_AT = 224;
+uint256 constant BY_LOT_AT = 216;
 uint256 constant SECOND_TAKEN = 1 << 215;
 uint256 constant CHALLENGED_AT = 214;
 uint256 constant VERDICT_AT = 210;
@@ -86,10 +87,11 @@ function kept(AuditWord word, uint256 seat) pure returns (uint80) {
     }
 }
 
-/// @dev Whether both auditors flagged or called the openings withheld: two parties, where one might lie. The higher bit
-/// of a verdict says so.
+/// @dev Whether both auditors flagged or called the openings withheld, and chance seated both: two parties, where one might
+/// lie. The higher bit of a verdict says so.
 function accused(AuditWord word) pure returns (bool) {
-    return (AuditWord.unwrap(word) >> VERDICT_AT) & 10 == 10;
+    uint256 bits = AuditWord.unwrap(word);
+    return (bits >> VERDICT_AT) & 10 == 10 && (bits >> BY_LOT_AT) & 3 == 3;
 }
 
 function withPhase(AuditWord word, AuditPhase phase_) pure returns (AuditWord) {
@@ -101,11 +103,15 @@ function withChallenge(AuditWord word) pure returns (AuditWord) {
 }
 
 /// @dev For a free seat.
-function withAuditor(AuditWord word, uint256 seat, uint24 number, bytes32 commitment) pure returns (AuditWord) {
+function withAuditor(AuditWord word, uint256 seat, uint24 number, bytes32 commitment, bool byLot)
+    pure
+    returns (AuditWord)
+{
     unchecked {
         uint256 place = AUDITOR_AT + 24 * seat;
         uint256 rest = AuditWord.unwrap(word) & ~(uint256(type(uint24).max) << place);
         uint256 added = (uint256(number) << place) | (seat == 0 ? 0 : SECOND_TAKEN);
+        if (byLot) added |= 1 << (BY_LOT_AT + seat);
         return withKept(AuditWord.wrap(rest), seat, added, uint80(uint256(commitment)));
     }
 }

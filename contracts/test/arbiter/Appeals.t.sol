@@ -22,7 +22,7 @@ contract AppealsTest is DisputeFixture {
         vm.assertEq(stakeOf(worker()), 8 * STAKE);
         vm.assertEq(stakeOf(nodeAt(3)), 2 * STAKE - JUROR_PENALTY, "the final outcome is the measure");
         vm.assertEq(court.creditOf(nodeAt(8)), JUROR_FEE);
-        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - AUDITOR_PENALTY);
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - 10 * JUROR_FEE, "the flagger pays both juries");
         vm.assertEq(board.settle(one(filing.terms)), 1);
     }
 
@@ -159,7 +159,7 @@ contract AppealsTest is DisputeFixture {
         assertState(filing.terms, TaskState.Committed);
         vm.assertEq(stakeOf(worker()), 8 * STAKE);
         vm.assertEq(court.creditOf(carol), 0, "the bond of a lost appeal");
-        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - AUDITOR_PENALTY);
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - 5 * JUROR_FEE, "the bond pays the second jury");
         vm.assertEq(court.creditOf(nodeAt(8)), JUROR_FEE);
         vm.assertEq(stakeOf(nodeAt(12)), 2 * STAKE - JUROR_PENALTY);
     }

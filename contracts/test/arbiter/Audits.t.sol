@@ -425,6 +425,6 @@ contract AuditsTest is AuditFixture {
         bytes32 id = idOf(filing);
         vm.expectRevert(abi.encodeWithSelector(IArbiter.CommitmentMismatch.selector, who));
         vm.prank(who);
-        court.revealAudit(id, PASS, projection, salt, EVIDENCE, PROFILE);
+        court.revealAudits(said(id, PASS, projection, salt));
     }
 }

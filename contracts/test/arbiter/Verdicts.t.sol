@@ -44,27 +44,29 @@ contract VerdictsTest is DisputeFixture {
         assertPhase(filing, DisputePhase.Executed);
     }
 
-    function test_InnocentIsPaidAndFlaggersPenalised() public {
+    /// @dev An honest flagger may stand alone before jurors that did not look: it pays them, and no whole penalty.
+    function test_InnocentIsPaidAndFlaggersPayTheJury() public {
         uint256 pool = funded();
         Filing memory filing = disputed(FLAG, PASS);
         uint8[] memory votes = votesOf(5, GOOD);
         (votes[3], votes[4]) = (BAD, CANNOT_TELL);
         voted(idOf(filing), 3, votes);
+        uint96 price = 5 * JUROR_FEE;
         vm.expectEmit(address(court));
-        emit IArbiter.AuditorPenalised(idOf(filing), nodeAt(1), AUDITOR_PENALTY, uint8(PenaltyReason.WrongVerdict));
+        emit IArbiter.AuditorPenalised(idOf(filing), nodeAt(1), price, uint8(PenaltyReason.WrongVerdict));
         vm.expectEmit(address(court));
         emit IArbiter.JurorPenalised(idOf(filing), nodeAt(6), JUROR_PENALTY, uint8(PenaltyReason.Incoherent));
         executed(filing);
         vm.assertEq(stakeOf(worker()), 8 * STAKE);
         assertState(filing.terms, TaskState.Committed);
         vm.assertEq(board.settle(one(filing.terms)), 1);
-        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - AUDITOR_PENALTY);
+        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - price);
         vm.assertEq(court.creditOf(nodeAt(2)), AUDITOR_FEE);
         vm.assertEq(court.creditOf(nodeAt(5)), JUROR_FEE);
         vm.assertEq(stakeOf(nodeAt(6)), 2 * STAKE - JUROR_PENALTY);
         vm.assertEq(court.creditOf(nodeAt(7)), 0, "cannot tell is not paid");
         vm.assertEq(stakeOf(nodeAt(7)), 2 * STAKE, "cannot tell is not penalised");
-        vm.assertEq(court.pool(), pool + AUDITOR_PENALTY + JUROR_PENALTY - AUDITOR_FEE - 3 * JUROR_FEE);
+        vm.assertEq(court.pool(), pool + price + JUROR_PENALTY - AUDITOR_FEE - 3 * JUROR_FEE);
     }
 
     /// @dev Two auditors pass with unlike numbers: one of them did not run the step, and jurors can say which.
@@ -127,26 +129,21 @@ contract VerdictsTest is DisputeFixture {
         vm.assertEq(court.pool(), pool + 2 * half - 5 * JUROR_FEE);
     }
 
-    function test_AnAlarmBesideAFlagCostsWhatEachOfThemDoes() public {
-        Filing memory filing = disputed(WITHHELD, FLAG);
-        voted(idOf(filing), 3, votesOf(5, GOOD));
-        executed(filing);
-        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - 5 * JUROR_FEE);
-        vm.assertEq(stakeOf(nodeAt(2)), 2 * STAKE - AUDITOR_PENALTY);
-    }
-
-    /// @dev Two that worked apart and saw the same are no lone liar: a jury that says "good" unseen cannot take a penalty of each.
-    function test_TwoFlagsOverGoodWorkShareTheJury() public {
-        uint256 pool = funded();
-        Filing memory filing = disputed(FLAG, FLAG);
-        voted(idOf(filing), 3, votesOf(5, GOOD));
-        executed(filing);
-        uint96 half = (5 * JUROR_FEE + 1) / 2;
-        vm.assertEq(stakeOf(nodeAt(1)), 2 * STAKE - half);
-        vm.assertEq(stakeOf(nodeAt(2)), 2 * STAKE - half);
-        vm.assertEq(court.creditOf(nodeAt(1)), 0);
-        vm.assertEq(court.pool(), pool + 2 * half - 5 * JUROR_FEE, "and the pool loses nothing");
-        vm.assertEq(board.settle(one(filing.terms)), 1);
+    /// @dev Whatever the two say: together they pay the jury, so the pool loses nothing.
+    function test_TwoAccusersOfGoodWorkShareTheJury() public {
+        for (uint256 i; i < 2; ++i) {
+            uint256 pool = funded();
+            Filing memory filing = disputed(i == 0 ? FLAG : WITHHELD, FLAG);
+            (uint256 first, uint256 second) = (stakeOf(nodeAt(1)), stakeOf(nodeAt(2)));
+            voted(idOf(filing), 3, votesOf(5, GOOD));
+            executed(filing);
+            uint96 half = (5 * JUROR_FEE + 1) / 2;
+            vm.assertEq(first - stakeOf(nodeAt(1)), half);
+            vm.assertEq(second - stakeOf(nodeAt(2)), half);
+            vm.assertEq(court.creditOf(nodeAt(1)), 0);
+            vm.assertEq(court.pool(), pool + 2 * half - 5 * JUROR_FEE, "and the pool loses nothing");
+            vm.assertEq(board.settle(one(filing.terms)), 1);
+        }
     }
 
     /// @dev Nor is it cheap to share a flag without the work: the jurors say whose numbers are wrong.

@@ -13,7 +13,8 @@ import {
     DisputePhase,
     DisputeView,
     Filing,
-    IArbiter
+    IArbiter,
+    Reveal
 } from "../../src/interfaces/IArbiter.sol";
 import {RegistryRules} from "../../src/interfaces/INodeRegistry.sol";
 import {AuditMode, BoardRules, Terms} from "../../src/interfaces/ITaskBoard.sol";
@@ -82,6 +83,7 @@ abstract contract AuditFixture is Fixture {
         rules_.largeFee = 100 ether;
         rules_.auditorSeats = 2;
         rules_.auditStep = 2;
+        rules_.lotDoublings = 255;
         rules_.auditCommitWindow = AUDIT_COMMIT;
         rules_.auditRevealWindow = AUDIT_REVEAL;
         rules_.projectionTolerance = TOLERANCE;
@@ -145,14 +147,22 @@ abstract contract AuditFixture is Fixture {
     }
 
     function filed(AuditMode mode, uint96 fee) internal returns (Filing memory filing) {
+        return filedBy(worker(), mode, fee);
+    }
+
+    function filedBy(address node) internal returns (Filing memory) {
+        return filedBy(node, AuditMode.Sampled, FEE);
+    }
+
+    function filedBy(address node, AuditMode mode, uint96 fee) internal returns (Filing memory filing) {
         Terms memory terms = termsOf(carol, model);
         (terms.audit, terms.fee) = (uint8(mode), fee);
         vm.prank(carol);
         board.submit(terms);
-        waitForTurn(terms, worker());
-        vm.prank(worker());
+        waitForTurn(terms, node);
+        vm.prank(node);
         board.claim(terms);
-        vm.prank(worker());
+        vm.prank(node);
         board.commit(terms, RESULT, TRACE);
         return Filing(terms, commitmentOfRoots(RESULT, TRACE));
     }
@@ -205,7 +215,16 @@ abstract contract AuditFixture is Fixture {
         // Computed here: a call of the board's would be what an expected revert is expected of.
         bytes32 taskId = keccak256(abi.encode(block.chainid, address(board), filing.terms));
         vm.prank(auditor);
-        court.revealAudit(taskId, verdict, projection, saltOf(auditor), EVIDENCE, PROFILE);
+        court.revealAudits(said(taskId, verdict, projection, saltOf(auditor)));
+    }
+
+    function said(bytes32 taskId, uint8 verdict, bytes32 projection, bytes32 salt)
+        internal
+        pure
+        returns (Reveal[] memory reveals)
+    {
+        reveals = new Reveal[](1);
+        reveals[0] = Reveal(taskId, verdict, projection, salt, EVIDENCE, PROFILE);
     }
 
     /// @dev An audit by nodes 1 and 2 with these verdicts and the same projection.

@@ -124,7 +124,7 @@ contract CourtHandler is AuditFixture {
             if (auditors[i] == address(0) || gone) continue;
             uint8 verdict = mood < 5 ? PASS : mood < 7 ? FLAG : WITHHELD;
             vm.prank(auditors[i]);
-            try court.revealAudit(id, verdict, projectionOf(id, auditors[i]), saltOf(auditors[i]), EVIDENCE, PROFILE) {
+            try court.revealAudits(said(id, verdict, projectionOf(id, auditors[i]), saltOf(auditors[i]))) {
                 done["reveal"]++;
             } catch {}
         }

@@ -20,6 +20,7 @@ from gesso_node.auditing.case import LOOKING, UNABLE, Case
 from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.nothing import NothingWork
 from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
+from gesso_node.auditing.reveals import spare_s
 from gesso_node.auditing.sending import Sending
 from gesso_node.auditing.silence import fair_s
 from gesso_node.auditing.watch import Watch
@@ -160,7 +161,8 @@ class Auditing:
             case lifecycle.Judge():
                 await self._judge(case, view, now)
             case lifecycle.RevealAudit(verdict):
-                await self._sending.reveal_audit(case, verdict, now)
+                spare = spare_s(view.rules.audit_reveal_window_s, view.reveal_by - now)
+                await self._sending.reveal_audit(case, verdict, now, spare=spare)
             case lifecycle.CloseAudit():
                 await self._sending.close_audit(case, now)
             case lifecycle.Leave(why):

@@ -8,10 +8,11 @@ from typing import Any
 import structlog
 
 from gesso.chain import revert_name
-from gesso.chain.arbiter import Arbiter
+from gesso.chain.arbiter import Arbiter, Reveal
 from gesso_node.auditing.case import Case
 from gesso_node.auditing.cheats import AuditorCheat
 from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
+from gesso_node.auditing.reveals import Reveals
 from gesso_node.metrics import Metrics
 from gesso_protocol.audit.challenge import audit_commitment, profile_id, vote_commitment
 from gesso_protocol.audit.lifecycle import AuditPhase
@@ -47,6 +48,7 @@ class Sending:
         self._me = me
         self._start = start
         self._cheat = cheat
+        self._reveals = Reveals(arbiter)
 
     async def commit_audit(self, case: Case, now: int) -> None:
         """Seal the projection on chain."""
@@ -62,19 +64,19 @@ class Sending:
 
         await self._audit(case, entry, "commit", now, send, round_=case.round)
 
-    async def reveal_audit(self, case: Case, verdict: AuditVerdict, now: int) -> None:
-        """Say the verdict, with the projection and its salt."""
+    async def reveal_audit(self, case: Case, verdict: AuditVerdict, now: int, *, spare: float = 0) -> None:
+        """Say the verdict, with the projection and its salt; within `spare` seconds, so that others may go along."""
         entry = case.entry
         assert entry is not None
         assert entry.salt is not None
         if self._cheat is not None and self._cheat.copies and not set(case.revealed) - {self._me}:
             case.not_before = now + 1
             return
-        salt, packed = entry.salt, self._told_projection(case, entry)
-        profile = profile_id(entry.profile)
+        packed, profile = self._told_projection(case, entry), profile_id(entry.profile)
+        reveal = Reveal(case.task, verdict, packed, entry.salt, entry.evidence, profile)
 
         async def send() -> None:
-            await self._arbiter.reveal_audit(case.task, verdict, packed, salt, evidence=entry.evidence, profile=profile)
+            await self._reveals.send(reveal, spare)
 
         await self._audit(case, entry, "reveal", now, send)
 

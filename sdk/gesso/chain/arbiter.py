@@ -6,7 +6,7 @@ values, InsufficientFunds for a bond that the wallet cannot pay.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gesso.chain.beacon import NOTHING, Beacon, Read, Send
@@ -29,6 +29,8 @@ APPEAL_BONDS = 3
 BURN_ADDRESS = Address("0x000000000000000000000000000000000000dEaD")
 VERDICT_LEAST_GAS = 900_000
 """The last reveal closes the audit and pays in the same call: more than what an earlier estimate saw."""
+VERDICT_MORE_GAS = 150_000
+"""The same of each further reveal in one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,23 @@ class Filing:
     def terms_only(self) -> tuple[object, ...]:
         """The same for calls that read nothing but the terms: zeros cost less."""
         return (self.terms.as_tuple(), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """What an auditor says of one task; `evidence` is None when the openings were withheld."""
+
+    task: TaskId
+    verdict: AuditVerdict
+    projection: bytes
+    salt: bytes
+    evidence: BlobRef | None
+    profile: bytes
+
+    def as_tuple(self) -> tuple[object, ...]:
+        """In the order of the Solidity struct."""
+        proof = NOTHING if self.evidence is None else self.evidence.value
+        return (self.task.value, int(self.verdict), self.projection, self.salt, proof, self.profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +114,11 @@ class Arbiter(Beacon):
         told = filing.terms_only() if joining else filing.as_tuple()
         return _receipt(await self._send(ARBITER, "commitAudit", told, commitment))
 
-    async def reveal_audit(
-        self,
-        task: TaskId,
-        verdict: AuditVerdict,
-        projection: bytes,
-        salt: bytes,
-        *,
-        evidence: BlobRef | None,
-        profile: bytes,
-    ) -> TxReceipt:
-        """Say the verdict; the last one of them closes the audit, unless it is contested."""
-        proof = NOTHING if evidence is None else evidence.value
-        arguments = (task.value, int(verdict), projection, salt, proof, profile)
-        return _receipt(await self._send(ARBITER, "revealAudit", *arguments, least_gas=VERDICT_LEAST_GAS))
+    async def reveal_audits(self, reveals: Sequence[Reveal]) -> TxReceipt:
+        """Say verdicts; the last one of an audit closes it, unless it is contested. One that is refused refuses all."""
+        least_gas = VERDICT_LEAST_GAS + (len(reveals) - 1) * VERDICT_MORE_GAS
+        told = [reveal.as_tuple() for reveal in reveals]
+        return _receipt(await self._send(ARBITER, "revealAudits", told, least_gas=least_gas))
 
     async def close_audit(self, filing: Filing) -> TxReceipt:
         """End an audit that is contested, or whose reveal window is over. Raises ChainReverted TooEarly before that."""

@@ -47,6 +47,8 @@ DEVNET_AUDITS = PRODUCTION_AUDITS.model_copy(
         "auditor_fee": Wei(ONE_TOKEN // 1_000),
         "juror_fee": Wei(ONE_TOKEN // 1_000),
         "audit_step_s": 1,
+        # among a handful of nodes everybody is drawn at once
+        "lot_doublings": 255,
         "audit_commit_window_s": 14,
         "audit_reveal_window_s": 10,
         "jurors": 3,

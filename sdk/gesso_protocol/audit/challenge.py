@@ -105,6 +105,14 @@ def may_audit(
     return since is not None and elapsed_s >= since
 
 
+def by_lot(
+    challenge_: bytes, task: TaskId, wallet: Address, weight: int, total_weight: int, rules: AuditRules
+) -> bool:  # fmt: skip
+    """Whether this auditor's seat is one that chance gave it, whenever it came, and not one that nobody else took."""
+    since = seat_at(challenge_, task, wallet, weight, total_weight, rules.auditor_seats, rules.audit_step_s)
+    return since is not None and since <= rules.lot_doublings * rules.audit_step_s
+
+
 def jury_entropy(seed: bytes, task: TaskId, level: int) -> bytes:
     """keccak256(abi.encode(seed, task, level)): what draws the committee of a dispute."""
     if len(seed) != 32 or level not in (0, 1):

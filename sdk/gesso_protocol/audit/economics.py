@@ -205,14 +205,16 @@ class Bench:
     jurors: int = 21
     quorum: int = 14
     bond: float = 80.0
+    lots: float = 4.0
+    """Seats that the lot gives an audit by expectation: two, and the threshold doubles once (`lot_doublings`)."""
+    audit_fee: float = 0.5
+    """What a requester pays on top of the price to have its task audited for certain."""
     others_can: float = 0.01
     """Chance that work which one juror cannot tell is found bad by the others, who had its model or more time."""
 
     @property
     def alarm(self) -> float:
-        """What an auditor pays that alone calls a jury over openings which that jury then gets: the jury's pay.
-
-        Two who say so, or both flag work that is found good, share it."""
+        """What an auditor pays that alone accuses work which jurors find good: their pay. Two accusers share it."""
         return min(self.jurors * self.juror_fee, self.auditor_penalty)
 
     def alarm_trade(self, seats: float) -> float:
@@ -231,13 +233,14 @@ class Bench:
             "copies the other's seal": fee - self.auditor_fee * honest - lose,
             "always flags": -self.auditor_gas
             - market.audit_cost
-            - market.sticks * (honest * self.auditor_penalty + (1 - honest) * self.alarm / 2),
+            - market.sticks * (honest * self.alarm + (1 - honest) * self.alarm / 2),
             "commits and is silent": -self.auditor_gas / 2 - self.auditor_penalty,
             "always says withheld": -self.auditor_gas - market.sticks * self.alarm,
             "says withheld where jurors cannot tell": -self.auditor_gas,
             "honest, but the node opens to jurors only": -self.auditor_gas
             - market.audit_cost
             - market.sticks * self.alarm,
+            "honest, alone before jurors that did not look": -self.auditor_gas - market.audit_cost - self.alarm,
         }
 
     def unseen(self, wrong: float) -> float:
@@ -273,7 +276,19 @@ class Bench:
             "challenges what jurors cannot tell": -self.bond,
             "the same, friends hold 10% of stake": self.doubted(0.1),
             "the same, friends hold 20% of stake": self.doubted(0.2),
+            "flags what only its friends can run, they hold 10%": self.accused(0.1),
+            "the same, they hold 20%": self.accused(0.2),
         }
+
+    def accused(self, share: float) -> float:
+        """Profit of a task that a requester has audited for certain, of a kind that nobody but its friends can run:
+        both seats are theirs if they wait, but a refund takes two that the lot drew."""
+        return self.drawn(share) * (1.0 + 2 * self.auditor_fee) - self.audit_fee - 2 * self.auditor_gas
+
+    def drawn(self, share: float) -> float:
+        """Chance that the lot draws two wallets or more of a party with this share of stake. Nobody else need come."""
+        mean = self.lots * share
+        return 1 - math.exp(-mean) * (1 + mean)
 
     def doubted(self, share: float) -> float:
         """Profit of a challenge that honest jurors cannot tell, for a requester whose friends are first to a seat."""

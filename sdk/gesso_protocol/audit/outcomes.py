@@ -59,10 +59,11 @@ class Ballot(enum.IntEnum):
 
 
 def first_outcome(*, good: int, bad: int, revealed: int, quorum: int, accusers: int) -> DisputeOutcome:
-    """What the first jury's votes come to. `accusers`: auditors that flagged or called the openings withheld.
+    """What the first jury's votes come to. `accusers`: auditors that flagged or said withheld, and sit by lot.
 
     One voice puts nothing in doubt, an auditor's as little as a juror's: whoever shares it with the requester would
-    have every fee back where jurors cannot tell.
+    have every fee back where jurors cannot tell. So would two wallets of one owner that wait for the seats of work
+    which nobody else can run.
     """
     if bad >= quorum:
         return DisputeOutcome.GUILTY

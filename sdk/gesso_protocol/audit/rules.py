@@ -34,6 +34,8 @@ class AuditRules(Document):
     """So far below the least stake that losing that outweighs any gain at the lowest rate; see `economics.py`."""
     auditor_seats: Annotated[int, Field(ge=1, le=2)] = 2
     audit_step_s: Step = 30
+    lot_doublings: Annotated[int, Field(ge=0, lt=2**8)] = 1
+    """Whose score is within the threshold after so many steps sits by lot; two accusers refund only where both do."""
     audit_commit_window_s: U32 = 2 * HOUR
     """The first seat may be taken until the board's challenge window ends; the second needs the grace after that."""
     audit_reveal_window_s: U32 = HOUR

@@ -33,6 +33,8 @@ class World:
     """Auditors that flag whatever they see."""
     false_flag: float = 0.0
     """Chance that an honest machine flags an honest task."""
+    by_lot: float = 0.6
+    """Chance that both seats are held by lot where half of the nodes can run the task."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,9 @@ def _task(cheat: Cheat, world: World, crowd: _Nodes, rng: np.random.Generator, n
     bad = cheat is not HONEST
     decided = rng.random(count) < market.sticks
     guilty = flagged & decided & bad
-    # a committee that reaches no quorum slashes nobody, and leaves unpaid what both auditors accuse; its own half of a
-    # quorum is left out, which is to a cheat's good
-    unpaid = flagged & (guilty | (~decided & doubted))
+    # a committee that reaches no quorum slashes nobody, and leaves unpaid what two auditors drawn by lot accuse; its
+    # own half of a quorum is left out, which is to a cheat's good
+    unpaid = flagged & (guilty | (~decided & doubted & (rng.random(count) < world.by_lot)))
     fine = np.where(guilty, np.minimum(crowd.stake, np.maximum(market.penalty, 0.05 * crowd.stake)), 0.0)
     crowd.profit += np.where(working, ~unpaid - market.cost * (1 - cheat.saves), 0.0) - fine
     crowd.stake -= fine

@@ -76,6 +76,8 @@ def test_vectors_by_hand(row: dict[str, Any]) -> None:
         step = row["auditStep"] if source is drawn else row["juryStep"]
         assert score <= min(2**256 - 1, start << at // step)
         assert at == 0 or score > start << at // step - 1
+        if source is drawn:
+            assert row["byLot"] == (score <= start << RULES.lot_doublings)
     parts = [raw(row["taskId"]), row["wallet"], raw(row["projection"]), raw(row["salt"])]
     sealed = encode(["bytes32", "address", "bytes32", "bytes32"], parts)
     assert keccak256(sealed) == raw(row["auditCommitment"])
@@ -98,6 +100,7 @@ def test_the_vectors_meet_every_case() -> None:
     assert {row["picked"] for row in found} == {True, False}
     assert {row["rateBps"] for row in found} == {2000, 500, 200}
     assert {row["k"] for row in found} >= {1, 2, 3}
+    assert {row["byLot"] for row in found} == {True, False}
 
 
 @given(seed=words, result=words, trace=words)

@@ -194,9 +194,30 @@ def test_a_false_alarm_pays_its_jury_and_costs_no_more(shipped: DeploySettings) 
     assert all(bench.alarm_trade(seats) < 0 for seats in range(bench.jurors + 1))
 
 
+def test_who_alone_can_run_a_model_gets_no_work_for_nothing() -> None:
+    """Two wallets have both seats for certain where nobody else can look, but the lot draws two of them seldom."""
+    bench, rng = Bench(), np.random.default_rng(6)
+    for share in (0.1, 0.3):
+        drawn = float((rng.poisson(bench.lots * share, 200_000) > 1).mean())
+        assert bench.drawn(share) == pytest.approx(drawn, abs=0.005)
+        assert bench.accused(share) < 0
+    certain = replace(bench, lots=1e9)
+    assert certain.accused(0.1) > 0, "which it would, did every seat count"
+    assert bench.lots == AuditRules().auditor_seats * 2 ** AuditRules().lot_doublings
+
+
+def test_an_honest_flagger_loses_the_jury_and_no_penalty() -> None:
+    """Alone before jurors that voted good unseen; and whoever lies gains nothing by the lower price."""
+    bench = Bench()
+    profits = bench.auditor(MARKET, honest=0.8)
+    assert profits["honest, alone before jurors that did not look"] > -bench.auditor_penalty / 3
+    assert profits["always flags"] < -10
+
+
 def test_shipped_prices_are_those_of_the_closed_forms() -> None:
     rules, bench, price = DeploySettings().audits, Bench(), 0.012
     assert rules is not None
+    assert DeploySettings().audit_fee / TOKEN == pytest.approx(bench.audit_fee * price)
     assert rules.auditor_fee / TOKEN == pytest.approx(bench.auditor_fee * price)
     assert rules.juror_fee / TOKEN == pytest.approx(bench.juror_fee * price)
     assert rules.jurors == bench.jurors
@@ -218,7 +239,7 @@ def test_the_simulation_agrees_with_the_closed_form(name: str) -> None:
 
 
 def test_without_a_quorum_nobody_is_paid_and_nobody_slashed() -> None:
-    world = World(replace(MARKET, sticks=0.5), STEADY)
+    world = World(replace(MARKET, sticks=0.5), STEADY, by_lot=1.0)
     cheated = play(CHEATS[4], world, nodes=200, tasks=150, seed=2)
     assert cheated.unpaid == pytest.approx(2 * cheated.caught, rel=0.2)
     accused = play(HONEST, replace(world, hostile=1.0), nodes=200, tasks=150, seed=2)
