@@ -24,7 +24,7 @@ MAX_BYTES = 32 << 20
 async def learnt(
     evidence: BlobRef, drawn: bytes, spec: TrainLora, run: Run, trace_root: Root, blobs: BlobStore
 ) -> tuple[int, ...] | None:
-    """The node's own 64 numbers, from public openings; None where they would cost too much. Raises what stores raise,
+    """The node's own 16 numbers, from public openings; None where they would cost too much. Raises what stores raise,
     EncodingInvalid, ModelInvalid."""
     data = await blobs.get(evidence, max_bytes=MAX_OPENINGS_BYTES)
     opened = RunOpenings.decode(data, run, spec, trace_root)
