@@ -7,7 +7,7 @@ because the cursor says exactly what has been read.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import anyio
@@ -98,6 +98,8 @@ class Follower:
             return cursor, False
         self.state.at_head = False
         if page.reorged_to is not None:
+            if page.cursor.block < self._start.block:  # nothing of ours is below, and the chain is long
+                page = replace(page, cursor=self._start)
             await self._undo(page)
         else:
             await self._take(page)

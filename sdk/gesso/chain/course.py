@@ -7,6 +7,7 @@ submission is there. Bounded, because anybody may name a task that never was.
 from __future__ import annotations
 
 from gesso.chain.events import ContractEvent, EventDecoder, TaskSubmitted
+from gesso.chain.post import AnswerTooLong
 from gesso.chain.rpc import RawLog, Rpc, RpcRefused
 from gesso_protocol.ids import TaskId
 
@@ -37,7 +38,7 @@ async def logs_up_to(rpc: Rpc, board: str, about: bytes, last: int, reach: int) 
     while True:
         try:
             return reach, await rpc.logs([board], first=max(0, last - reach + 1), last=last, about=about)
-        except RpcRefused:
+        except (RpcRefused, AnswerTooLong):
             if reach == 1:
                 raise
             reach //= 2

@@ -14,6 +14,7 @@ import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
 from gesso.chain.events import ContractEvent, EventDecoder
+from gesso.chain.post import AnswerTooLong
 from gesso.chain.rpc import Header, RawLog, Rpc, RpcRefused
 
 MAX_TRAIL = 80
@@ -150,8 +151,8 @@ class EventReader:
                 return None, []
             try:
                 return before, await self._rpc.logs(self._decoder.addresses, first=first, last=last)
-            except RpcRefused:
-                # Endpoints limit ranges and results, each in its own words: halve until it is accepted.
+            except (RpcRefused, AnswerTooLong):
+                # Endpoints limit ranges and results, each in its own words, and so do we: halve until it is accepted.
                 if last == first:
                     raise
                 last = first + (last - first) // 2

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gesso.chain.cursor import MAX_TRAIL, Cursor, EventReader
+from gesso.chain.post import AnswerTooLong
 from gesso.chain.rpc import Header, RawLog, RpcRefused
+from gesso_protocol.errors import ChainError
 
 
 def walk(steps: list[int]) -> Cursor:
@@ -55,8 +57,9 @@ def test_reading_a_block_again_replaces_its_checkpoint() -> None:
 class ForkingChain:
     """Gives logs of `widest` blocks at most; the chain forks above `fork` while the logs are being read."""
 
-    def __init__(self, widest: int, fork: int | None) -> None:
+    def __init__(self, widest: int, fork: int | None, limit: ChainError | None = None) -> None:
         self.widest, self.fork = widest, fork
+        self.limit = limit or RpcRefused(-32005, "range too large")
         self.asked: list[tuple[int, int]] = []
 
     async def latest(self) -> Header:
@@ -68,7 +71,7 @@ class ForkingChain:
     async def logs(self, _: object, *, first: int = 0, last: int = 0, block_hash: str | None = None) -> list[RawLog]:
         self.asked.append((first, last))
         if last - first + 1 > self.widest:
-            raise RpcRefused(-32005, "range too large")
+            raise self.limit
         self.forked = self.fork
         return []
 
@@ -93,9 +96,11 @@ async def test_a_fork_under_the_query_is_noticed_however_the_range_was_cut(wides
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("limit", [None, AnswerTooLong("too long")], ids=["theirs", "ours"])
 @pytest.mark.parametrize("widest", [100, 40, 20, 3])
-async def test_a_cut_range_ends_at_the_block_that_was_read(widest: int) -> None:
-    chain = ForkingChain(widest, fork=None)
+async def test_a_cut_range_ends_at_the_block_that_was_read(widest: int, limit: ChainError | None) -> None:
+    """Whoever fills blocks with more events than are read at once must not stop the reader there."""
+    chain = ForkingChain(widest, fork=None, limit=limit)
     page = await reader_of(chain).read(Cursor.before(0))
     assert page is not None
     assert page.cursor.block == chain.asked[-1][1]

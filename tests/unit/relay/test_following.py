@@ -7,6 +7,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from gesso.chain.cursor import Cursor, Page
+
 from .fakechain import (
     JURORS,
     FakeChain,
@@ -93,3 +95,24 @@ async def test_a_relay_goes_on_where_it_stopped_and_can_be_rebuilt(tmp_path: Pat
     async with running(tmp_path, chain) as relay:
         await relay.indexed()
         assert await relay.json("/v1/tasks") == kept
+
+
+async def test_a_fork_below_all_that_is_remembered_is_read_again_from_our_contracts_on(tmp_path: Path) -> None:
+    chain = FakeChain(max_range=1)
+    for nonce in range(6):
+        chain.mine([submitted(nonce)])
+    read: list[int] = []
+    real = chain.read
+
+    async def noted(cursor: Cursor) -> Page | None:
+        read.append(cursor.block)
+        return await real(cursor)
+
+    chain.read = noted  # type: ignore[method-assign]
+    async with running(tmp_path, chain, start_block=4) as relay:
+        await relay.indexed()
+        read.clear()
+        chain.blocks = [(9, events) for _, events in chain.blocks]
+        await relay.indexed()
+        assert min(read) == 3
+        assert len((await relay.json("/v1/tasks"))["tasks"]) == 3
