@@ -6,27 +6,27 @@ import asyncio
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal
+from subprocess import PIPE
+from typing import BinaryIO, Literal, Self
 
 import aiohttp
+import anyio
 
 from gesso_devnet.chain.accounts import TestAccount, known_accounts
 from gesso_devnet.chain.anvil import HOW_TO_GET_IT, anvil_command, find_anvil
+from gesso_devnet.chain.nursery import STOP_TIMEOUT_S, Nursery
 from gesso_protocol.errors import ChainError, MissingExtra
 
 ChainKind = Literal["auto", "anvil", "embedded"]
 
 LOCAL_CHAIN_ID = 31_337
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 5.0
 POLL_S = 0.03
 PORT_ATTEMPTS = 3
 
@@ -105,50 +105,73 @@ async def start_chain(
         used = port or _free_port()
         _check_free(used)
         command = chain_command(chosen, port=used, block_time_s=block_time_s, accounts=accounts)
-        with _output(log) as output:
-            child = await asyncio.create_subprocess_exec(
-                *_leashed(chosen, command), stdin=subprocess.PIPE, stdout=output, stderr=output
-            )
+        child = await (_Forked.start(command, log) if chosen == "embedded" else _Spawned.start(command, log))
         try:
             url = f"http://127.0.0.1:{used}"
-            chain_id = await wait_until_up(url, alive=partial(_is_running, child))
+            chain_id = await wait_until_up(url, alive=child.alive)
         except ChainError as error:
-            await _stop(child)
+            await child.stop()
             last_error = error  # most likely somebody took the port in between
             continue
         except BaseException:
-            await _stop(child)
+            await child.stop()
             raise
         try:
             yield RunningChain(chosen, url, chain_id, known_accounts(accounts))
         finally:
-            await _stop(child)
+            await child.stop()
         return
     raise last_error or ChainError("the local chain did not start")
 
 
-def _leashed(kind: ChainKind, command: list[str]) -> list[str]:
-    """The chain must not outlive us, however we end: ours watches its standard input, anvil gets a parent-death
-    signal where the system has the tool for it."""
-    if kind == "embedded":
-        return [*command, "--exit-with-stdin"]
-    leash = shutil.which("setpriv")
-    return [leash, "--pdeathsig", "TERM", "--", *command] if leash else command
+class _Spawned:
+    """anvil. It must not outlive us, however we end: it gets a parent-death signal where the system has the tool."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, command: list[str], log: Path | None) -> Self:
+        leash = shutil.which("setpriv")
+        leashed = [leash, "--pdeathsig", "TERM", "--", *command] if leash else command
+        with _output(log) as output:
+            return cls(await asyncio.create_subprocess_exec(*leashed, stdin=PIPE, stdout=output, stderr=output))
+
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def stop(self) -> None:
+        if not self.alive():
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
 
 
-def _is_running(child: asyncio.subprocess.Process) -> bool:
-    return child.returncode is None
+class _Forked:
+    """Ours, out of this process's nursery."""
 
+    _nursery = Nursery()
 
-async def _stop(child: asyncio.subprocess.Process) -> None:
-    if child.returncode is not None:
-        return
-    child.terminate()
-    try:
-        await asyncio.wait_for(child.wait(), STOP_TIMEOUT_S)
-    except TimeoutError:
-        child.kill()
-        await child.wait()
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    @classmethod
+    async def start(cls, command: list[str], log: Path | None) -> Self:
+        arguments = command[command.index("--host") :]
+        with anyio.CancelScope(shield=True):  # or nobody would know of it
+            pid = await asyncio.to_thread(cls._nursery.start, arguments, log)
+        return cls(pid)
+
+    def alive(self) -> bool:
+        return self._nursery.alive(self._pid)
+
+    async def stop(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await asyncio.to_thread(self._nursery.stop, self._pid)
 
 
 def _output(log: Path | None) -> BinaryIO:
