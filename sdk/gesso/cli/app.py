@@ -8,7 +8,7 @@ from __future__ import annotations
 import keyword
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
@@ -121,6 +121,11 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+def homes() -> Mapping[str, str]:
+    """Nouns whose commands live in other packages, and in which module."""
+    return _HOMES
+
+
 def function_of(verb: str) -> str:
     """The function behind a verb: its name, unless Python has other plans for that word."""
     return f"{verb}_" if keyword.iskeyword(verb) else verb
@@ -131,8 +136,8 @@ def _shown_default(value: object) -> str | None:
     return None if value is None or value is False or value in ("", ()) else str(value)
 
 
-def build() -> App:
-    """The command tree, without importing a single command."""
+def build(without: Collection[str] = ()) -> App:
+    """The command tree, without importing a single command; and without these nouns."""
     app = App(
         name="gesso",
         help="Buy and sell image generation on an open network.",
@@ -143,6 +148,8 @@ def build() -> App:
     for name, about in _TOP.items():
         app.command(f"gesso.cli.{name}:{name}", name=name, help=about)
     for noun, (about, verbs) in _NOUNS.items():
+        if noun in without:
+            continue
         group = App(name=noun, help=about)
         for verb, verb_about in verbs.items():
             group.command(f"{_HOMES.get(noun, f'gesso.cli.{noun}')}:{function_of(verb)}", name=verb, help=verb_about)

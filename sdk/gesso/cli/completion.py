@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Literal
 
@@ -20,9 +21,18 @@ def completion(shell: Literal["bash", "fish", "zsh"], /) -> None:
     shell
         Which shell it is for.
     """
-    from gesso.cli.app import build
+    from gesso.cli.app import build, homes
 
-    # Every command is imported for its options, so whatever their packages lack is said here.
-    sys.stdout.write(build().generate_completion(prog_name="gesso", shell=shell) + "\n")
+    # Every command is imported for its options; what lacks an extra here cannot be used here either.
+    lacking = [noun for noun, home in homes().items() if not _is_whole(home)]
+    sys.stdout.write(build(lacking).generate_completion(prog_name="gesso", shell=shell) + "\n")
     if sys.stdout.isatty():
         sys.stderr.write(f"next: {_WHERE[shell]}\n")
+
+
+def _is_whole(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True

@@ -88,3 +88,10 @@ def test_a_relay_that_lacks_its_extra_says_so() -> None:
     assert shown.returncode == 3, shown.stderr
     assert "Traceback" not in shown.stderr
     assert "pip install 'gesso[relay]'" in shown.stderr
+
+
+def test_a_shell_completes_what_can_be_used() -> None:
+    shown = lightly("from gesso.cli.app import main\nsys.exit(main(['completion', 'bash']))")
+    assert shown.returncode == 0, shown.stderr[-2000:]
+    assert "--max-fee" in shown.stdout
+    assert "--block-time" not in shown.stdout  # of gesso devnet up
