@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,27 @@ class User:
         """Run one command line as this user; its talk goes where ours goes. Returns what it printed on stdout."""
         out.say(f"\n{out.bold(f'{self.name}$')} gesso {shlex.join(words)}")
         command = [sys.executable, "-m", "gesso.cli", *words]
-        environ = {**os.environ, "GESSO_HOME": str(self.home), "GESSO_NETWORK": NETWORK}
+        environ = {**os.environ, "GESSO_HOME": str(self.home), "GESSO_NETWORK": NETWORK, "TMPDIR": str(self.work)}
         with anyio.fail_after(RUN_WINDOW_S):
-            done = await anyio.run_process(command, cwd=self.work, env=environ, stderr=None, check=False)
-        printed = done.stdout.decode(errors="replace")
+            code, printed = await _run(command, self.work, environ)
         for line in printed.splitlines():
             out.say(f"  {line}")
-        if done.returncode:
-            raise TaskFailed(f"`gesso {words[0]}` ended with {done.returncode}", hint="see why: gesso devnet logs")
+        if code:
+            raise TaskFailed(f"`gesso {words[0]}` ended with {code}", hint="see why: gesso devnet logs")
         return printed
+
+
+async def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> tuple[int, str]:
+    """Exit code and what was printed. Nobody is there to answer questions; and when we stop, it does."""
+    nobody = subprocess.DEVNULL
+    async with await anyio.open_process(command, cwd=folder, env=environ, stdin=nobody, stderr=None) as process:
+        assert process.stdout is not None
+        try:
+            printed = b"".join([part async for part in process.stdout])
+            return await process.wait(), printed.decode(errors="replace")
+        except BaseException:
+            process.kill()
+            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gesso.cli.output import Output
 from gesso_protocol import events
@@ -121,10 +121,14 @@ class TaskLine:
     def _draw(self, tail: str) -> None:
         parts = [*self._stages, tail] if tail else self._stages
         if len(" ─ ".join(parts)) >= shutil.get_terminal_size().columns and len(parts) > 1:
-            # A line that wraps cannot be redrawn: what does not fit begins the next one.
+            # A line that wraps cannot be redrawn: what does not fit begins the next one. No old bar stays behind.
+            self._redraw(parts[:-1])
             self._break_line()
             self._stages = [] if tail else parts[-1:]
             parts = parts[-1:]
+        self._redraw(parts)
+
+    def _redraw(self, parts: Sequence[str]) -> None:
         self._out.redraw(_AGAINST.sub(lambda found: self._out.alarm(found[0]), " ─ ".join(parts)))
         self._open = True
 

@@ -254,6 +254,9 @@ def test_a_line_that_would_wrap_goes_on_in_the_next_one(monkeypatch: pytest.Monk
     for number in range(4):
         line.show(events.Claimed(task=TASK, at_ms=1, node=ZERO_ADDRESS, commit_by=number))
         line.show(events.Claimed(task=TASK, at_ms=2, node=ZERO_ADDRESS, commit_by=number))  # heard twice
+    line.show(events.Step(task=TASK, at_ms=1, index=1, total=2))
+    line.show(events.TrainingStep(task=TASK, at_ms=1, index=1, total=20000, loss=0.25))
     line.close()
     drawn = [part.split("\r\x1b[2K")[-1] for part in err.getvalue().split("\n")[:-1]]
-    assert drawn == [f"claimed by {ZERO_ADDRESS.short}"] * 4
+    assert drawn[:4] == [f"claimed by {ZERO_ADDRESS.short}"] * 4
+    assert drawn[4].endswith("step 1/20000 loss 0.2500")
