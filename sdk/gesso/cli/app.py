@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import keyword
 import os
+import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -180,7 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
-    """Entry point of the `gesso` program."""
+    """Entry point of the `gesso` program. Whoever ends it politely has it tidy up, as with Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
 
 
