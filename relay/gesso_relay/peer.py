@@ -149,6 +149,7 @@ class Relay:
                 if relay._gossip is not None:
                     group.start_soon(relay._gossip.run)
                 group.start_soon(relay._cards.run)
+                group.start_soon(relay._presence.run, relay._queries.peer_of)
                 if relay._mirror is not None:
                     group.start_soon(relay._mirror.run)
                 if relay._evidence is not None:

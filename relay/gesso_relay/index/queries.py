@@ -66,6 +66,12 @@ class Queries:
     async def node(self, key: str) -> Document | None:
         return await self._one(select(tables.nodes.c.document).where(tables.nodes.c.key == key))
 
+    async def peer_of(self, wallet: str) -> str | None:
+        """The peer that a node has registered; None for a wallet that is no node."""
+        found = await self.node(wallet)
+        peer = None if found is None else found.get("peer_id")
+        return peer if isinstance(peer, str) else None
+
     async def audit(self, task: str) -> Document | None:
         """The audit of a task, None when there was none."""
         return await self._one(select(tables.audits.c.document).where(tables.audits.c.key == task))

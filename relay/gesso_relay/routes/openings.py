@@ -79,9 +79,8 @@ class OpeningRoutes:
         )
 
     async def _connected(self, transport: Transport, wallet: str) -> PeerId:
-        node = await self._queries.node(wallet)
-        peer = None if node is None else node.get("peer_id")
-        if not isinstance(peer, str):
+        peer = await self._queries.peer_of(wallet)
+        if peer is None:
             raise PeerUnreachable("the node has registered no peer")
         if any(known.peer == peer for known in transport.peers()):
             return PeerId(peer)

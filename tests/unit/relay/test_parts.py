@@ -12,7 +12,7 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso_protocol.errors import ConfigError, RateLimited
+from gesso_protocol.errors import ConfigError, RateLimited, Unreachable
 from gesso_protocol.ids import Address
 from gesso_protocol.messages import NodeAdvert
 from gesso_protocol.policy import Offer
@@ -135,6 +135,38 @@ def test_a_stranger_who_names_a_wallet_does_not_hide_its_node() -> None:
     assert presence.note(PEER, advert(5), 0.0)  # type: ignore[arg-type]
     assert presence.note(stranger, advert(2**53 - 1, stranger), 1.0)  # type: ignore[arg-type]
     assert presence.of(NODE, PEER, 1.0) == advert(5)
+
+
+@pytest.mark.anyio
+async def test_made_up_peers_push_no_registered_node_out() -> None:
+    presence, asked = Presence(max_nodes=4), 0
+
+    async def registered(wallet: str) -> str | None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise Unreachable("the database is away")
+        return PEER if wallet == NODE else None
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(presence.run, registered)
+        for turn in range(2):
+            presence.note(PEER, advert(5 + turn), float(turn))  # type: ignore[arg-type]
+            await anyio.wait_all_tasks_blocked()
+        for letter in "abcdefghijkmnopqrstu":
+            other = f"16U{letter}"
+            presence.note(other, advert(peer=other), 2.0)  # type: ignore[arg-type]
+            await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert presence.of(NODE, PEER, 2.0) == advert(6)
+    assert len(presence) == 5
+
+
+def test_a_clock_that_is_set_right_hides_no_node_for_ever() -> None:
+    presence = Presence()
+    assert presence.note(PEER, advert(2**40), 0.0)  # type: ignore[arg-type]
+    assert not presence.note(PEER, advert(5), 1.0)  # type: ignore[arg-type]
+    assert presence.note(PEER, advert(5), FRESH_S + 1)  # type: ignore[arg-type]
 
 
 def test_presence_is_bounded() -> None:
