@@ -11,10 +11,10 @@ import pytest
 
 from gesso.chain import Chain
 from gesso.chain.abi import function
-from gesso.chain.chain import TASK_BOARD
 from gesso.chain.pending import INTERVAL_BLOCKS
 from gesso.chain.rpc import number
 from gesso.early import is_about_to_claim
+from gesso_contracts import TASK_BOARD
 from gesso_protocol.errors import GessoError
 from gesso_protocol.handover import Handover
 from gesso_protocol.ids import BlobRef, Root
