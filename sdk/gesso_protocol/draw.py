@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.sortition import may_claim_at, score
@@ -16,8 +17,7 @@ MOST_STEPS = 4
 """A node lets others go first for so many steps at most: who has died meanwhile holds nothing up for long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A node's place in a draw: it may claim `after_s` seconds after the submit."""
 
     node: Address

@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 
 import blake3 as _blake3
-from Crypto.Hash import keccak as _keccak
+
+from gesso_protocol import keccak as _keccak
+
+_fastest_keccak = _keccak.fastest()
 
 
 def keccak256(data: bytes) -> bytes:
     """Keccak-256 as Ethereum uses it (not NIST SHA3-256); 32 bytes."""
-    return _keccak.new(digest_bits=256, data=data).digest()
+    return _fastest_keccak(data if type(data) is bytes else bytes(data))
 
 
 def blake3_256(data: bytes | bytearray | memoryview) -> bytes:

@@ -56,7 +56,9 @@ def may_claim_at(score_: int, total_weight: int, weight: int, step_s: int) -> in
     """Seconds after the submit from which `may_claim` holds; None for a node that never may (no weight)."""
     if weight <= 0 or total_weight <= 0 or not 0 <= score_ <= MAX_SCORE:
         return None
-    for doublings in range(257):
-        if may_claim(score_, total_weight, weight, doublings * step_s, step_s):
-            return doublings * step_s
-    return None
+    start = MAX_SCORE // total_weight * weight
+    if start == 0:
+        return None if score_ else 0
+    # The fewest doublings that bring `start` up to the score: at least the difference of their lengths less one.
+    doublings = max(score_.bit_length() - start.bit_length(), 0)
+    return (doublings + (start << doublings < score_)) * step_s
