@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -41,6 +42,9 @@ class AuditMode(enum.IntEnum):
     NONE = 2
 
 
+_AUDIT_MODES = frozenset(AuditMode)
+
+
 class Terms(Document):
     """Who pays how much for which spec, and how long each side may take. Windows are seconds."""
 
@@ -76,7 +80,7 @@ class Terms(Document):
         if len(values) != 9:
             raise EncodingInvalid("terms have nine fields")
         requester, fee, spec, model, kind, claim_window, commit_window, nonce, audit = values
-        if audit not in tuple(AuditMode):
+        if audit not in _AUDIT_MODES:
             raise EncodingInvalid("terms ask for an unknown kind of audit")
         return cls(
             requester=Address(requester),
@@ -91,8 +95,9 @@ class Terms(Document):
         )
 
 
+@lru_cache(maxsize=4096)
 def abi_terms(terms: Terms) -> bytes:
-    """`abi.encode(terms)`: nine 32-byte words."""
+    """`abi.encode(terms)`: nine 32-byte words. Remembered, for every step of a task begins with them."""
     requester, fee, spec, *numbers = terms.as_tuple()
     return b"".join([word(int(requester, 16)), word(fee), spec, *map(word, numbers)])
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from eth_abi.exceptions import DecodingError
 
-from gesso.chain.words import Values, decode, encode
+from gesso.chain.words import Values, decode, encode, reader
 from gesso_contracts import (
     ARBITER,
     BLOCK_BEACON,
@@ -23,6 +23,7 @@ from gesso_contracts import (
 from gesso_protocol.errors import ChainError
 from gesso_protocol.ids import Address
 
+Read = Callable[[bytes], Values]
 _ERROR_STRING = bytes.fromhex("08c379a0")
 _PANIC = bytes.fromhex("4e487b71")
 MAX_REVERT_BYTES = 4096
@@ -64,12 +65,18 @@ class Event:
         """Field name to value. Raises ChainError for a log that does not fit."""
         if len(topics) != len(self.indexed):
             raise ChainError(f"a {self.name} log has {len(topics)} indexed fields")
+        names, of_topics, of_data = self._readers
         try:
-            values = {name: decode((kind,), topic)[0] for (name, kind), topic in zip(self.indexed, topics, strict=True)}
-            rest = decode(tuple(kind for _, kind in self.plain), data)
+            values = [read(topic)[0] for read, topic in zip(of_topics, topics, strict=True)]
+            values += of_data(data)
         except (DecodingError, ValueError, OverflowError) as error:
             raise ChainError(f"a {self.name} log cannot be read") from error
-        return values | {name: value for (name, _), value in zip(self.plain, rest, strict=True)}
+        return dict(zip(names, values, strict=True))
+
+    @cached_property
+    def _readers(self) -> tuple[tuple[str, ...], tuple[Read, ...], Read]:
+        names = tuple(name for name, _ in (*self.indexed, *self.plain))
+        return names, tuple(reader((kind,)) for _, kind in self.indexed), reader(tuple(kind for _, kind in self.plain))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from gesso.chain.beacon import NOTHING, Beacon, Read, Send
 from gesso.chain.drand import DrandServers
+from gesso.chain.mined import Mined
 from gesso.chain.records import TxReceipt
-from gesso.chain.sender import Mined
 from gesso_contracts import ARBITER
 from gesso_protocol.audit.challenge import commitment_of
 from gesso_protocol.audit.disputes import DisputePhase

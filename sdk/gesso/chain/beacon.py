@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 import anyio
 
 from gesso.chain.drand import DrandServers
-from gesso.chain.sender import Mined
+from gesso.chain.mined import Mined
 from gesso.chain.words import Values
 from gesso_contracts import BLOCK_BEACON, DRAND_BEACON, Contract
 from gesso_protocol import drand

@@ -15,7 +15,7 @@ from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.money import Wei
-from gesso_protocol.terms import BoardParams, Terms
+from gesso_protocol.terms import BoardParams, Terms, abi_terms
 
 # Skipping costs less gas than paying, so an estimate made too early would starve the transaction.
 SETTLE_BASE_GAS = 120_000
@@ -32,7 +32,7 @@ class Board(Calls):
 
     async def submit(self, terms: Terms) -> TxReceipt:
         """Escrow the fee and open the task."""
-        mined = await self._send(TASK_BOARD, "submit", terms.as_tuple(), alike=True)
+        mined = await self._send_data(TASK_BOARD, "submit", _call("submit", terms))
         return receipt_of(mined, task=self.task_id(terms))
 
     async def claim(
@@ -40,24 +40,23 @@ class Board(Calls):
     ) -> TxReceipt:
         """`on_sent` is told the transaction's hash as soon as it waits for its block."""
         # Others may be faster, so a refusal is heard before it costs anything, unless there are no others.
-        mined = await self._send(TASK_BOARD, "claim", terms.as_tuple(), alike=True, tried=not alone, on_sent=on_sent)
+        data = _call("claim", terms)
+        mined = await self._send_data(TASK_BOARD, "claim", data, tried=not alone, on_sent=on_sent)
         return receipt_of(mined, task=self.task_id(terms))
 
     async def commit(
         self, terms: Terms, result_root: Root, trace_root: Root, *, behind_claim: bool = False
     ) -> TxReceipt:
         """`behind_claim`: our own claim was sent and is not mined yet; this follows it, in the same block if it can."""
-        arguments = (terms.as_tuple(), result_root.value, trace_root.value)
-        gas = COMMIT_GAS if behind_claim else None
-        mined = await self._send(TASK_BOARD, "commit", *arguments, alike=True, gas=gas)
+        data = _call("commit", terms, result_root.value, trace_root.value)
+        mined = await self._send_data(TASK_BOARD, "commit", data, gas=COMMIT_GAS if behind_claim else None)
         return receipt_of(mined, task=self.task_id(terms))
 
     async def claim_waits(self, tx_hash: str, node: Address, terms: Terms) -> bool:
         """Whether this is the node's claim of these terms, waits at the endpoint, can be in the next block, and would
         go through there. False for one that is in a block already: the board knows. It promises nothing: until its
         block the node can replace it (see `gesso.chain.pending`)."""
-        data = function(TASK_BOARD, "claim").encode(terms.as_tuple())
-        return await goes_next(self._rpc, tx_hash, node, self._contracts.task_board, data)
+        return await goes_next(self._rpc, tx_hash, node, self._contracts.task_board, _call("claim", terms))
 
     async def request_stop(self, terms: Terms) -> TxReceipt:
         """Ask the node that claimed this training to stop at its next checkpoint and to commit what it has.
@@ -148,3 +147,8 @@ class Board(Calls):
                 audit_fee=Wei(audit_fee),
             )
         return self._params
+
+
+def _call(name: str, terms: Terms, *words: bytes) -> bytes:
+    """What `function(…).encode` gives for terms and plain words after them."""
+    return function(TASK_BOARD, name).selector + abi_terms(terms) + b"".join(words)

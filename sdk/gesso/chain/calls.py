@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gesso.chain.abi import function
-from gesso.chain.events import EventDecoder
-from gesso.chain.fees import FeeOracle
-from gesso.chain.inclusion import Inclusion
+from gesso.chain.connection import Connection
+from gesso.chain.mined import Mined
 from gesso.chain.permits import Permits
 from gesso.chain.records import TxReceipt
-from gesso.chain.rpc import Rpc
-from gesso.chain.sender import Mined, Sender
-from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import Wallet
 from gesso.chain.words import Values
 from gesso_contracts import (
@@ -36,28 +32,25 @@ ZERO = "0x" + "00" * 20
 class Calls:
     """Reads and sends for one wallet, or none, on one network."""
 
-    def __init__(
-        self,
-        settings: ChainSettings,
-        rpc: Rpc,
-        chain_id: int,
-        wallet: Wallet | None,
-        *,
-        fees: FeeOracle | None = None,
-        inclusion: Inclusion | None = None,
-    ) -> None:
-        self.settings = settings
-        self.chain_id = chain_id
+    def __init__(self, connection: Connection, wallet: Wallet | None) -> None:
+        self.settings = connection.settings
+        self.chain_id = connection.chain_id
         self.wallet = wallet
-        self._rpc = rpc
-        self._contracts = settings.contracts
-        self._decoder = EventDecoder(settings.contracts)
-        self._permits = Permits(rpc, settings.contracts.token, chain_id)
-        self._fees = fees or FeeOracle(rpc, most=settings.max_gas_price_wei)
-        self._inclusion = inclusion or Inclusion(rpc, settings.receipt_poll_s)
-        self._sender = None
-        if wallet is not None:
-            self._sender = Sender(rpc, wallet, chain_id, settings, fees=self._fees, inclusion=self._inclusion)
+        self.connection = connection
+        self._rpc = connection.rpc
+        self._contracts = connection.settings.contracts
+        self._decoder = connection.decoder
+        self._permits = Permits(connection.rpc, self._contracts.token, connection.chain_id)
+        self._sender = None if wallet is None else connection.sender(wallet)
+        self._homes: dict[str, Address | None] = {
+            TASK_BOARD.name: self._contracts.task_board,
+            NODE_REGISTRY.name: self._contracts.node_registry,
+            MARKETPLACE.name: self._contracts.marketplace,
+            DEV_TOKEN.name: self._contracts.token,
+            ARBITER.name: self._contracts.arbiter,
+            BLOCK_BEACON.name: self._contracts.beacon,
+            DRAND_BEACON.name: self._contracts.beacon,
+        }
 
     @property
     def address(self) -> Address:
@@ -84,16 +77,7 @@ class Calls:
         return self.wallet
 
     def _home(self, contract: Contract) -> Address:
-        homes: dict[str, Address | None] = {
-            TASK_BOARD.name: self._contracts.task_board,
-            NODE_REGISTRY.name: self._contracts.node_registry,
-            MARKETPLACE.name: self._contracts.marketplace,
-            DEV_TOKEN.name: self._contracts.token,
-            ARBITER.name: self._contracts.arbiter,
-            BLOCK_BEACON.name: self._contracts.beacon,
-            DRAND_BEACON.name: self._contracts.beacon,
-        }
-        home = homes[contract.name]
+        home = self._homes[contract.name]
         if home is None:
             raise ConfigError(f"this network has no {contract.name}", hint="add its address to the network's settings")
         return home
@@ -102,13 +86,19 @@ class Calls:
         codec = function(contract, name)
         return codec.decode(await self._rpc.call(self._home(contract), codec.encode(*arguments)))
 
-    async def _send(
+    async def _send(self, contract: Contract, name: str, *arguments: object, least_gas: int = 0) -> Mined:
+        return await self._send_data(
+            contract, name, function(contract, name).encode(*arguments), least_gas=least_gas, alike=False
+        )
+
+    async def _send_data(
         self,
         contract: Contract,
         name: str,
-        *arguments: object,
+        data: bytes,
+        *,
         least_gas: int = 0,
-        alike: bool = False,
+        alike: bool = True,
         tried: bool = False,
         gas: int | None = None,
         on_sent: Callable[[str], None] | None = None,
@@ -116,7 +106,6 @@ class Calls:
         """`alike`: calls of this function use about the same gas, whatever their arguments."""
         self._signing_wallet()
         assert self._sender is not None
-        data = function(contract, name).encode(*arguments)
         kind = name if alike and self.settings.learn_gas else None
         try:
             return await self._sender.send(

@@ -7,10 +7,9 @@ from contextlib import asynccontextmanager
 
 from gesso.chain.arbiter import Arbiter
 from gesso.chain.board import Board
+from gesso.chain.connection import Connection
 from gesso.chain.drand import DrandServers
-from gesso.chain.fees import FeeOracle
 from gesso.chain.history import History
-from gesso.chain.inclusion import Inclusion
 from gesso.chain.listings import Listings
 from gesso.chain.purse import Purse
 from gesso.chain.registry import Registry
@@ -30,21 +29,12 @@ class Chain(Purse, Board, Registry, Listings, History):
     FeeTooLow, DeadlinePassed where the name is well known.
     """
 
-    def __init__(
-        self,
-        settings: ChainSettings,
-        rpc: Rpc,
-        chain_id: int,
-        wallet: Wallet | None,
-        *,
-        fees: FeeOracle | None = None,
-        inclusion: Inclusion | None = None,
-    ) -> None:
-        super().__init__(settings, rpc, chain_id, wallet, fees=fees, inclusion=inclusion)
+    def __init__(self, connection: Connection, wallet: Wallet | None) -> None:
+        super().__init__(connection, wallet)
         self.arbiter: Arbiter | None = None
         """Audits and disputes; None on a network without an arbiter."""
-        if settings.contracts.arbiter is not None:
-            servers = DrandServers(settings.drand_urls)
+        if self._contracts.arbiter is not None:
+            servers = DrandServers(self.settings.drand_urls)
             self.arbiter = Arbiter(self._read, self._send, self._ready_for_bond, servers)
 
     @classmethod
@@ -57,16 +47,16 @@ class Chain(Purse, Board, Registry, Listings, History):
                 raise ConfigError(f"{settings.rpc_url} is chain {chain_id}, not {settings.chain_id}")
             if not await rpc.code(settings.contracts.task_board):
                 raise ConfigError(f"there is no task board at {settings.contracts.task_board} on chain {chain_id}")
-            chain = cls(settings, rpc, chain_id, wallet)
+            connection = Connection(settings, rpc, chain_id)
             try:
-                yield chain
+                yield cls(connection, wallet)
             finally:
-                await chain._inclusion.close()
+                await connection.close()
 
     def beside(self, wallet: Wallet) -> Chain:
-        """Another wallet on the same connection, for as long as this one is open: it shares posts, prices and the
-        watch for receipts, which is most of what a client costs."""
-        beside = Chain(self.settings, self._rpc, self.chain_id, wallet, fees=self._fees, inclusion=self._inclusion)
+        """Another wallet on the same connection, for as long as this one is open: it shares posts, prices,
+        gas and the watch for blocks, which is most of what a client costs."""
+        beside = Chain(self.connection, wallet)
         beside._params = self._params
         return beside
 

@@ -7,12 +7,13 @@ the reader is told to undo everything above it. Nothing is assumed about how dee
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
+from gesso.chain.blocks import BlockLogs
 from gesso.chain.events import ContractEvent, EventDecoder
 from gesso.chain.post import AnswerTooLong
 from gesso.chain.rpc import Header, RawLog, Rpc, RpcRefused
@@ -75,9 +76,10 @@ class Page:
 class EventReader:
     """Reads pages of one network's events from one endpoint. Bounded: at most `max_range` blocks a page."""
 
-    def __init__(self, rpc: Rpc, decoder: EventDecoder, *, max_range: int) -> None:
+    def __init__(self, rpc: Rpc, decoder: EventDecoder, *, max_range: int, logs: BlockLogs | None = None) -> None:
         self._rpc = rpc
         self._decoder = decoder
+        self._logs = logs or BlockLogs(rpc, decoder.addresses)
         self._max_range = max_range
 
     async def pages(
@@ -133,13 +135,13 @@ class EventReader:
 
     async def _one_block(self, cursor: Cursor, head: Header) -> Page | None:
         try:
-            return self._page(cursor, head, await self._rpc.logs(self._decoder.addresses, block_hash=head.hash))
+            return self._page(cursor, head, await self._logs.of(head.hash))
         except RpcRefused:
             return None  # the block was taken back in between
 
-    def _page(self, cursor: Cursor, tip: Header, logs: list[RawLog]) -> Page:
-        logs.sort(key=lambda log: (log.block, log.index))
-        events = tuple(event for event in map(self._decoder.decode, logs) if event is not None)
+    def _page(self, cursor: Cursor, tip: Header, logs: Sequence[RawLog]) -> Page:
+        ordered = sorted(logs, key=lambda log: (log.block, log.index))
+        events = tuple(event for event in map(self._decoder.decode, ordered) if event is not None)
         return Page(events=events, cursor=cursor.advanced(tip.number, tip.hash))
 
     async def _range(self, first: int, last: int, head: Header) -> tuple[Header | None, list[RawLog]]:

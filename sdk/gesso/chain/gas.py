@@ -1,4 +1,4 @@
-"""How much gas a transaction may use: asked of the chain, or known from the last ones of its kind."""
+"""How much gas a transaction may use: asked of the chain, or known from earlier ones of its kind."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gesso_protocol.errors import ChainError
 
 MARGIN_PERCENT = 130
 LEAST_MARGIN = 30_000
-LEARNT_AFTER = 3
-"""Transactions of a kind before their gas is believed to be known."""
+KEPT = 16
+"""Of each kind; limits are made for the hungriest of them."""
 
 
 class GasLimits:
@@ -30,8 +30,8 @@ class GasLimits:
 
         Raises ChainError above the limit, and what the contract throws if the chain is asked.
         """
-        known = self._used.get(kind, []) if kind is not None else []
-        if len(known) >= LEARNT_AFTER:
+        known = self._used.get(kind) if kind is not None else None
+        if known:
             needed = max(known)
         elif kind is not None and kind in self._asking:
             needed = await self._shared(kind, message)
@@ -55,6 +55,7 @@ class GasLimits:
         needed = None
         try:
             needed = await self._rpc.estimate(message)
+            self.learn(kind, needed)
         finally:
             told.set_result(needed)
             del self._asking[kind]
@@ -65,12 +66,12 @@ class GasLimits:
         needed = await asyncio.shield(self._asking[kind])
         return await self._rpc.estimate(message) if needed is None else needed
 
-    def learn(self, kind: str | None, gas_used: int) -> None:
-        """A transaction of this kind succeeded with so much."""
-        if kind is not None:
-            self._used[kind] = [*self._used.get(kind, ())[-15:], gas_used]
+    def learn(self, kind: str | None, gas_used: int | None) -> None:
+        """A transaction of this kind succeeded with so much, or was estimated at it."""
+        if kind is not None and gas_used is not None:
+            self._used[kind] = [*self._used.get(kind, ())[1 - KEPT :], gas_used]
 
     def forget(self, kind: str | None) -> None:
-        """One failed: ask again, what it needs may have changed."""
+        """One ran out of it: ask again, what it needs has changed."""
         if kind is not None:
             self._used.pop(kind, None)

@@ -58,4 +58,5 @@ class History(Calls):
                 yield event
 
     def _reader(self) -> EventReader:
-        return EventReader(self._rpc, self._decoder, max_range=self.settings.max_log_range)
+        reach, logs = self.settings.max_log_range, self.connection.logs
+        return EventReader(self._rpc, self._decoder, max_range=reach, logs=logs)

@@ -1,40 +1,51 @@
-"""Notices when our transactions enter a block: one poller a client, however many transactions wait."""
+"""Notices when our transactions enter a block: one poller a client, however many transactions wait.
+
+A new block's header lists its transactions, so nobody asks after one that is not there. Of a crowd in one block the
+logs of our contracts tell which succeeded, all in one answer that holds nobody else's transactions; receipts are asked
+for by name of a few, and of those that left no log.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from gesso.chain.rpc import Header, Rpc
-from gesso_protocol.errors import GessoError
-
-Receipt = Mapping[str, Any]
+from gesso.chain.blocks import BlockLogs
+from gesso.chain.mined import Mined, by_logs, by_receipt
+from gesso.chain.rpc import Header, RawLog, Rpc, RpcRefused
+from gesso_protocol.errors import ChainError, GessoError
 
 FEW = 4
-MAX_BLOCKS = 8
+MAX_BLOCKS = 64
 
 
 class Inclusion:
     """Register a hash before it is sent, then await its future. Polls only while somebody waits."""
 
-    def __init__(self, rpc: Rpc, poll_s: float) -> None:
+    def __init__(self, rpc: Rpc, poll_s: float, logs: BlockLogs | None = None) -> None:
+        """Without `logs` everybody is asked for by name."""
         self._rpc = rpc
         self._poll_s = poll_s
-        self._wanted: dict[str, asyncio.Future[Receipt]] = {}
+        self._logs = logs
+        self._wanted: dict[str, asyncio.Future[Mined]] = {}
+        self._listed: set[str] = set()
+        """In a block by its header, while the endpoint does not give the receipt yet."""
+        self._seen: Header | None = None
         self._poller: asyncio.Task[None] | None = None
         self._kick = asyncio.Event()
 
-    def expect(self, tx_hash: str, future: asyncio.Future[Receipt]) -> None:
-        """Fulfil `future` with the receipt of this hash; several hashes may share one future."""
+    def expect(self, tx_hash: str, future: asyncio.Future[Mined]) -> None:
+        """Fulfil `future` once this hash is in a block; several hashes may share one future."""
         self._wanted[tx_hash] = future
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="gesso chain inclusion")
 
     def forget(self, hashes: Iterable[str]) -> None:
         for tx_hash in hashes:
-            self._wanted.pop(tx_hash, None)
+            self._drop(tx_hash)
 
     def look_now(self) -> None:
         """A transaction was just sent; where blocks are made at once, it is there already."""
@@ -49,40 +60,79 @@ class Inclusion:
                 await self._poller
 
     async def _poll(self) -> None:
-        seen: Header | None = None
         while self._wanted:
             try:
                 head = await self._rpc.latest()
-                if seen is None or head.hash != seen.hash:
-                    await self._look(head, seen)
-                    seen = head
+                if self._listed or self._seen is None or head.hash != self._seen.hash:
+                    await self._look(head)
+                    self._seen = head
             except GessoError:
-                seen = None  # look everywhere once the endpoint is back; the waiters have their own deadlines
+                self._seen = None  # look everywhere once the endpoint is back; the waiters have their own deadlines
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._kick.wait(), self._poll_s)
             self._kick.clear()
 
-    async def _look(self, head: Header, seen: Header | None) -> None:
-        """A crowd is looked for in whole blocks where these follow on what was seen, a few are asked for by name."""
-        if len(self._wanted) > FEW and seen is not None and 0 < head.number - seen.number <= MAX_BLOCKS:
-            blocks = range(seen.number + 1, head.number + 1)
-            follows, *receipts = await asyncio.gather(
-                self._follows(head, seen), *(self._rpc.block_receipts(block) for block in blocks)
-            )
-            if follows and None not in receipts:
-                for receipt in (receipt for block in receipts for receipt in block or ()):
-                    self._found(str(receipt["transactionHash"]), receipt)
-                return
-        wanted = list(self._wanted)
-        for tx_hash, found in zip(wanted, await asyncio.gather(*map(self._rpc.receipt, wanted)), strict=True):
-            if found is not None:
-                self._found(tx_hash, found)
+    async def _look(self, head: Header) -> None:
+        """By the blocks since the last look where they follow on it and say what is in them, else by name."""
+        blocks = await self._since(head)
+        if blocks is None:
+            self._listed.update(self._wanted)
+        else:
+            await self._by_blocks(blocks)
+        names = list(self._listed)
+        for tx_hash, receipt in zip(names, await asyncio.gather(*map(self._rpc.receipt, names)), strict=True):
+            if receipt is not None:
+                self._found_by_receipt(tx_hash, receipt)
+            elif blocks is None:
+                self._listed.discard(tx_hash)
 
-    async def _follows(self, head: Header, seen: Header) -> bool:
-        first = head if head.number == seen.number + 1 else await self._rpc.header(seen.number + 1)
-        return first is not None and first.parent == seen.hash
+    async def _since(self, head: Header) -> list[Header] | None:
+        seen = self._seen
+        # More blocks than transactions: asking for these is less.
+        if seen is None or not 0 <= head.number - seen.number <= min(max(len(self._wanted), 1), MAX_BLOCKS):
+            return None
+        if head.hash == seen.hash:
+            return []
+        between = await asyncio.gather(*map(self._rpc.header, range(seen.number + 1, head.number)))
+        blocks, parent = list[Header](), seen.hash
+        for block in (*between, head):
+            if block is None or block.parent != parent or block.transactions is None:
+                return None
+            blocks.append(block)
+            parent = block.hash
+        return blocks
 
-    def _found(self, tx_hash: str, receipt: Receipt) -> None:
-        future = self._wanted.pop(tx_hash, None)
+    async def _by_blocks(self, blocks: Sequence[Header]) -> None:
+        """Takes what logs tell of ours in these blocks, and notes who is to be asked for by name."""
+        for block in blocks:
+            ours = [tx_hash for tx_hash in block.transactions or () if tx_hash in self._wanted]
+            logs = await self._logs_of(block) if len(ours) > FEW else {}
+            for tx_hash in ours:
+                if tx_hash in logs:
+                    self._found(tx_hash, by_logs(tuple(logs[tx_hash])))
+                else:
+                    self._listed.add(tx_hash)
+
+    async def _logs_of(self, block: Header) -> Mapping[str, list[RawLog]]:
+        grouped: dict[str, list[RawLog]] = defaultdict(list)
+        with suppress(RpcRefused):  # taken back in between: receipts will say where they are now
+            for log in await self._logs.of(block.hash) if self._logs is not None else ():
+                grouped[log.tx_hash].append(log)
+        return grouped
+
+    def _found_by_receipt(self, tx_hash: str, receipt: Mapping[str, Any]) -> None:
+        try:
+            self._found(tx_hash, by_receipt(tx_hash, receipt))
+        except ChainError as error:
+            future = self._drop(tx_hash)
+            if future is not None and not future.done():
+                future.set_exception(error)
+
+    def _found(self, tx_hash: str, mined: Mined) -> None:
+        future = self._drop(tx_hash)
         if future is not None and not future.done():
-            future.set_result(receipt)
+            future.set_result(mined)
+
+    def _drop(self, tx_hash: str) -> asyncio.Future[Mined] | None:
+        self._listed.discard(tx_hash)
+        return self._wanted.pop(tx_hash, None)

@@ -22,18 +22,36 @@ from pydantic_core import from_json, to_json
 from gesso_protocol.errors import ChainError
 
 MAX_REPLY_BYTES = 64 << 20
-"""An answer longer than this is not read: a page of logs is a few megabytes, a block's receipts less."""
+"""An answer longer than this is not read: a page of logs is a few megabytes."""
 MAX_BATCH = 32
 MAX_POSTS = 4
-_HEAVY = frozenset({"eth_getLogs", "eth_getBlockReceipts"})
+_HEAVY = frozenset({"eth_getLogs"})
 """Long answers, which nobody else should have to wait for."""
 _HEADERS = {"Content-Type": "application/json"}
 
 
+<<<<<<< HEAD
 class AnswerTooLong(ChainError):  # noqa: N818 - named like the rest of the tree
     """The endpoint answers more than is read; of a range, less can be asked for."""
 
     code = "answer-too-long"
+=======
+class _Crowd:
+    """Requests of one caller, which goes on when all of them are answered or have failed."""
+
+    __slots__ = ("_left", "future", "replies")
+
+    def __init__(self, size: int) -> None:
+        self.replies: list[Any] = [None] * size
+        self.future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._left = size
+
+    def take(self, place: int, reply: Any) -> None:
+        self.replies[place] = reply
+        self._left -= 1
+        if self._left == 0 and not self.future.done():
+            self.future.set_result(self.replies)
+>>>>>>> 058b005 (A transaction costs its client half: headers and the log tell what was mined instead of everybody's receipts, a wave is one request, one timer a wallet looks after what does not move; wallets of a connection share gas and logs)
 
 
 @dataclass(slots=True)
@@ -41,7 +59,15 @@ class _Asked:
     method: str
     body: bytes
     id: int
-    future: asyncio.Future[Any]
+    crowd: _Crowd
+    place: int
+    answered: bool = False
+
+    def answer(self, reply: Any) -> None:
+        """Or the exception that there is instead of one."""
+        if not self.answered:
+            self.answered = True
+            self.crowd.take(self.place, reply)
 
 
 class Poster:
@@ -69,29 +95,40 @@ class Poster:
         with anyio.CancelScope(shield=True):
             await asyncio.gather(*self._posts, return_exceptions=True)
             while self._waiting:
-                self._waiting.popleft().future.cancel()
+                self._waiting.popleft().crowd.future.cancel()
             if self._session is not None:
                 await self._session.close()
 
     async def ask(self, method: str, params: Sequence[Any]) -> Any:
         """Raises what aiohttp raises, ValueError for a body that is no JSON, ChainError for one that is too long."""
-        number = next(self._ids)
-        body = to_json({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        (reply,) = await self.ask_all(method, [params])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def ask_all(self, method: str, many: Sequence[Sequence[Any]]) -> list[Any]:
+        """The same of many requests, in their order, each with its reply or the exception that `ask` would raise."""
+        ids = [next(self._ids) for _ in many]
+        bodies = [
+            to_json({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+            for number, params in zip(ids, many, strict=True)
+        ]
         if not self._batches or method in _HEAVY:
-            return await self._post(method, body)
-        asked = _Asked(method, body, number, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
+            return await asyncio.gather(*(self._post(method, body) for body in bodies), return_exceptions=True)
+        crowd = _Crowd(len(many))
+        for place, (number, body) in enumerate(zip(ids, bodies, strict=True)):
+            self._waiting.append(_Asked(method, body, number, crowd, place))
         if not self._gathering:
             # Not at once: what others ask in this turn of the loop may come along.
             self._gathering = True
             asyncio.get_running_loop().call_soon(self._send_waiting)
-        return await asked.future
+        return await crowd.future
 
     def _send_waiting(self) -> None:
         self._gathering = False
         while self._waiting and len(self._posts) < MAX_POSTS:
             wave = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
-            post = asyncio.create_task(self._deliver([asked for asked in wave if not asked.future.done()]))
+            post = asyncio.create_task(self._deliver([asked for asked in wave if not asked.crowd.future.done()]))
             self._posts.add(post)
             post.add_done_callback(self._posted)
 
@@ -103,16 +140,16 @@ class Poster:
     async def _deliver(self, wave: list[_Asked]) -> None:
         try:
             if len(wave) == 1:
-                _answer(wave[0], await self._post(wave[0].method, wave[0].body))
+                wave[0].answer(await self._post(wave[0].method, wave[0].body))
             elif wave:
                 await self._deliver_batch(wave)
         except Exception as error:
             for asked in wave:
-                if not asked.future.done():
-                    asked.future.set_exception(error)
+                asked.answer(error)
         finally:
             for asked in wave:
-                asked.future.cancel()
+                if not asked.answered:
+                    asked.crowd.future.cancel()
 
     async def _deliver_batch(self, wave: list[_Asked]) -> None:
         replies: Any = None
@@ -125,7 +162,7 @@ class Poster:
         for asked in wave:
             # What a batch leaves out is asked once more by itself; a transaction that arrived twice is known.
             reply = by_id.get(asked.id)
-            _answer(asked, await self._post(asked.method, asked.body) if reply is None else reply)
+            asked.answer(await self._post(asked.method, asked.body) if reply is None else reply)
 
     async def _post(self, what: str, body: bytes) -> Any:
         if self._closed:
@@ -142,8 +179,3 @@ class Poster:
             # Not the standard library's reader, which a deeply nested answer can end the process with where some
             # library has lifted Python's recursion limit: this one bounds the depth itself.
             return from_json(bytes(data))
-
-
-def _answer(asked: _Asked, reply: Any) -> None:
-    if not asked.future.done():
-        asked.future.set_result(reply)

@@ -15,20 +15,23 @@ class _Record(BaseModel):
 
 
 class TxReceipt(_Record):
-    """A transaction that was mined and did not revert."""
+    """A transaction that was mined and did not revert. What it cost is None where many of ours were mined in one block
+    and the log told of them all at once: `Chain.gas_used` asks."""
 
     tx_hash: str
-    gas_used: int
     block: int
-    gas_price: int = Field(description="wei of the chain's own coin a unit of gas")
+    gas_used: int | None = None
+    gas_price: int | None = Field(default=None, description="wei of the chain's own coin a unit of gas")
     task_id: TaskId | None = None
     settled: tuple[TaskId, ...] = ()
     returned: dict[TaskId, Wei] = Field(default_factory=dict, description="rests of parts among the settled tasks")
     skipped: tuple[TaskId, ...] = ()
 
     @property
-    def gas_cost(self) -> int:
+    def gas_cost(self) -> int | None:
         """What the sender paid for gas, in wei of the chain's own coin."""
+        if self.gas_used is None or self.gas_price is None:
+            return None
         return self.gas_used * self.gas_price
 
 

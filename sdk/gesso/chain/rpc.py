@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ from gesso_protocol.errors import ChainError, GasMissing, GessoError, Unreachabl
 LATEST = "latest"
 MAX_SMALL = 2**53
 _REVERT_CODE = 3
+_FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 _READS = ("eth_get", "eth_call", "eth_estimate", "eth_block", "eth_chain", "eth_fee")
 
 
@@ -33,13 +34,14 @@ class RpcRefused(ChainError):  # noqa: N818 - named like the rest of the tree
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What we need of a block's header."""
+    """What we need of a block's header. `transactions` are hashes; None where the endpoint does not say."""
 
     number: int
     hash: str
     parent: str
     timestamp: int
     base_fee: int
+    transactions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,30 +84,38 @@ class Rpc:
 
     async def request(self, method: str, *params: Any) -> Any:
         """The `result` of one request. Raises Unreachable, RpcRefused, or what `reverted` makes of a revert."""
-        reply: Any = await self._post(method, params)
-        if not isinstance(reply, Mapping):
-            raise ChainError(f"the chain's answer to {method} cannot be read")
-        problem: Any = reply.get("error")
-        if problem:
-            raise _refusal(problem)
-        return reply.get("result")
-
-    async def _post(self, method: str, params: Sequence[Any]) -> Any:
         attempts = 2 if method.startswith(_READS) else 1
         while True:
             attempts -= 1
             try:
-                return await self._poster.ask(method, params)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                reply = await self._poster.ask(method, params)
+            except _FAILURES as error:
                 # A kept-alive connection may die under a request; a read is simply asked again, once.
                 if attempts and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
                     continue
-                raise Unreachable(
-                    f"the chain at {self._url} does not answer",
-                    hint="check the RPC address and that its chain is running",
-                ) from error
-            except ValueError as error:
-                raise ChainError(f"the chain's answer to {method} cannot be read") from error
+                raise self._failure(method, error) from error
+            return _result(method, reply)
+
+    async def send_all(self, raws: Sequence[bytes]) -> list[GessoError | None]:
+        """Hand in transactions, in their order and in one post; for each None, or what there is against it."""
+        method = "eth_sendRawTransaction"
+        told = list[GessoError | None]()
+        for reply in await self._poster.ask_all(method, [("0x" + raw.hex(),) for raw in raws]):
+            try:
+                if isinstance(reply, Exception):
+                    raise self._failure(method, reply) if isinstance(reply, _FAILURES) else reply
+                _result(method, reply)
+                told.append(None)
+            except GessoError as error:
+                told.append(error)
+        return told
+
+    def _failure(self, method: str, error: Exception) -> GessoError:
+        if isinstance(error, ValueError):
+            return ChainError(f"the chain's answer to {method} cannot be read")
+        return Unreachable(
+            f"the chain at {self._url} does not answer", hint="check the RPC address and that its chain is running"
+        )
 
     async def chain_id(self) -> int:
         return number(await self.request("eth_chainId"))
@@ -126,14 +136,6 @@ class Rpc:
         found = await self.header()
         if found is None:
             raise ChainError("the chain has no blocks")
-        return found
-
-    async def block_receipts(self, block: int) -> list[Mapping[str, Any]] | None:
-        """All receipts of a block at once; None where the endpoint cannot do that or has no such block."""
-        try:
-            found: list[Mapping[str, Any]] | None = await self.request("eth_getBlockReceipts", tag(block))
-        except RpcRefused:
-            return None
         return found
 
     async def call(
@@ -199,15 +201,17 @@ def readable(what: str) -> Iterator[None]:
 
 def number(value: Any) -> int:
     """A JSON-RPC quantity."""
-    if isinstance(value, str) and value.startswith("0x") and len(value) <= 66:
-        with suppress(ValueError):
+    if isinstance(value, str) and value[:2] == "0x" and len(value) <= 66:
+        try:
             return int(value, 16)
+        except ValueError:
+            pass
     raise ChainError("the chain answered something that is not a number")
 
 
 def octets(value: Any) -> bytes:
     """JSON-RPC bytes."""
-    if isinstance(value, str) and value.startswith("0x"):
+    if isinstance(value, str) and value[:2] == "0x":
         try:
             return bytes.fromhex(value[2:])
         except ValueError:
@@ -253,7 +257,14 @@ def _header(found: Mapping[str, Any]) -> Header:
         parent=name_of(found["parentHash"]),
         timestamp=small(found["timestamp"]),
         base_fee=number(found.get("baseFeePerGas") or "0x0"),
+        transactions=_hashes(found.get("transactions")),
     )
+
+
+def _hashes(found: Any) -> tuple[str, ...] | None:
+    if isinstance(found, list) and all(isinstance(entry, str) for entry in found):
+        return tuple(entry.lower() for entry in found)
+    return None
 
 
 def _sent(found: Mapping[str, Any]) -> Sent:
@@ -266,6 +277,15 @@ def _sent(found: Mapping[str, Any]) -> Sent:
         most=number(found.get("maxFeePerGas") or found["gasPrice"]),
         block=None if found["blockNumber"] is None else small(found["blockNumber"]),
     )
+
+
+def _result(method: str, reply: Any) -> Any:
+    if not isinstance(reply, Mapping):
+        raise ChainError(f"the chain's answer to {method} cannot be read")
+    problem: Any = reply.get("error")
+    if problem:
+        raise _refusal(problem)
+    return reply.get("result")
 
 
 def _refusal(problem: Any) -> GessoError:

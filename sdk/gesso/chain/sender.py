@@ -13,13 +13,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-from gesso.chain.fees import Fee, FeeOracle
+from gesso.chain.fees import FeeOracle
+from gesso.chain.flight import NO_NUMBER, Flight
 from gesso.chain.gas import GasLimits
-from gesso.chain.inclusion import Inclusion, Receipt
-from gesso.chain.rpc import RawLog, Rpc, RpcRefused, number, raw_log, readable
+from gesso.chain.inclusion import Inclusion
+from gesso.chain.mined import Mined, by_receipt
+from gesso.chain.rpc import Rpc, RpcRefused
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import SignedTransaction, Wallet
 from gesso_protocol.errors import ChainError, ChainReverted, GessoError, NonceConflict, Unreachable
@@ -31,54 +32,13 @@ RETRY_PAUSE_S = 0.05
 PUSH_ATTEMPTS = 3
 PUSH_PAUSE_S = 0.25
 MAX_REPAIR = 64
+ALL_BUT_PERCENT = 95
+"""A call that ran out of gas has spent 63 of 64 parts of it at least; a refusal leaves more than this."""
 FILL_BUMPS = 6
 
 _KNOWN = ("already known", "already imported", "already in mempool", "known transaction")
 _STALE_NONCE = ("nonce too low", "nonce is too low", "invalid nonce", "old nonce")
 _UNDERPRICED = ("underpriced", "replacement", "fee too low to replace")
-
-
-@dataclass(frozen=True, slots=True)
-class Mined:
-    """A transaction that succeeded."""
-
-    tx_hash: str
-    gas_used: int
-    gas_price: int
-    block: int
-    logs: tuple[RawLog, ...]
-    created: str | None
-
-
-@dataclass(slots=True)
-class _Flight:
-    """One number in use: what was sent under it, newest last, all answering to one future."""
-
-    nonce: int
-    fields: Mapping[str, Any]
-    fee: Fee
-    future: asyncio.Future[Receipt]
-    sent: list[SignedTransaction] = field(default_factory=list)
-    abandoned: bool = False
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A transaction that has no number yet, and who waits for it to get one."""
-
-    fields: Mapping[str, Any]
-    future: asyncio.Future[_Flight]
-    attempts: int = 0
-
-    def took(self, flight: _Flight) -> None:
-        if self.future.done():
-            flight.abandoned = True  # its caller has left, but those behind it need it
-        else:
-            self.future.set_result(flight)
-
-    def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class Sender:
@@ -92,22 +52,32 @@ class Sender:
         settings: ChainSettings,
         *,
         fees: FeeOracle | None = None,
+        gas: GasLimits | None = None,
         inclusion: Inclusion | None = None,
     ) -> None:
         self._rpc = rpc
         self._wallet = wallet
         self._chain_id = chain_id
         self._settings = settings
-        self._gas = GasLimits(rpc, settings.max_gas)
+        self._gas = gas or GasLimits(rpc, settings.max_gas)
         self._fees = fees or FeeOracle(rpc, most=settings.max_gas_price_wei)
         self._inclusion = inclusion or Inclusion(rpc, settings.receipt_poll_s)
         self._lock = asyncio.Lock()
         self._next: int | None = None
-        self._flights: dict[int, _Flight] = {}
-        self._asked: deque[_Asked] = deque()
+        self._flights: dict[int, Flight] = {}
+        self._asked: deque[Flight] = deque()
         self._sending: asyncio.Task[None] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
+        """Leaves nothing running; whoever still waits is told so."""
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+        for flight in (*self._asked, *self._flights.values()):
+            flight.fail(ChainError("the connection was closed before a transaction was seen in a block"))
         await self._inclusion.close()
 
     async def send(
@@ -134,91 +104,94 @@ class Sender:
             message["value"] = hex(value)
         if gas is None:
             gas = await self._gas.of(message, least=least_gas, kind=kind, tried=tried)
-        flight = await self._broadcast({"to": to or "", "data": data, "gas": gas, "value": value})
-        if on_sent is not None:
-            on_sent(flight.sent[-1].hash)
+        fields = {"to": to or "", "data": data, "gas": gas, "value": value}
+        flight = Flight(fields, asyncio.get_running_loop().create_future(), on_sent)
+        self._ask(flight)
         try:
-            receipt = await self._landed(flight)
-        except BaseException:
-            flight.abandoned = True  # nobody waits, but those behind it may need it sent again
-            raise
+            mined = await flight.future
         finally:
             self._inclusion.forget(signed.hash for signed in flight.sent)
         self._flights.pop(flight.nonce, None)
-        with readable("a receipt"):
-            succeeded, mined = number(receipt["status"]) == 1, _mined(receipt)
-        if not succeeded:
-            self._gas.forget(kind)
-            raise await self._why(message, gas, receipt)
+        flight.tell_sent()
+        if not mined.succeeded:
+            if mined.gas_used is None or mined.gas_used >= gas * ALL_BUT_PERCENT // 100:
+                self._gas.forget(kind)
+            raise await self._why(message, gas, mined)
         self._gas.learn(kind, mined.gas_used)
         return mined
 
     # Broadcasting
 
-    async def _broadcast(self, fields: Mapping[str, Any]) -> _Flight:
-        asked = _Asked(fields, asyncio.get_running_loop().create_future())
-        self._asked.append(asked)
+    def _ask(self, flight: Flight) -> None:
+        self._asked.append(flight)
         if self._sending is None or self._sending.done():
             # A task of its own: a caller that gives up must not cut off those who travel with it.
             self._sending = asyncio.create_task(self._send_asked(), name="gesso chain sender")
-        return await asked.future
 
     async def _send_asked(self) -> None:
-        wave: list[_Asked] = []
+        wave: list[Flight] = []
         try:
             while self._asked:
                 async with self._lock:
                     wave = [self._asked.popleft() for _ in range(min(len(self._asked), MAX_WAVE))]
-                    wave = [asked for asked in wave if not asked.future.done()]
+                    wave = [flight for flight in wave if not flight.future.done()]
                     again = await self._send_wave(wave) if wave else []
                 self._asked.extendleft(reversed(again))
                 wave = []
-                await asyncio.sleep(RETRY_PAUSE_S * max((asked.attempts - 1 for asked in again), default=0))
+                await asyncio.sleep(RETRY_PAUSE_S * max((flight.attempts - 1 for flight in again), default=0))
         except Exception as error:
-            for asked in (*wave, *self._asked):
-                asked.fail(error)
+            for flight in (*wave, *self._asked):
+                flight.fail(error)
             self._asked.clear()
         finally:
-            for asked in (*wave, *self._asked):
-                asked.future.cancel()
+            for flight in (*wave, *self._asked):
+                flight.future.cancel()
 
-    async def _send_wave(self, wave: Sequence[_Asked]) -> list[_Asked]:
+    async def _send_wave(self, wave: Sequence[Flight]) -> list[Flight]:
         """Give each a number and send them all at once. Returns those that need another one."""
         try:
             first, fee = await self._take_nonce(), await self._fees.current()
         except GessoError as error:
             self._next = None
-            for asked in wave:
-                asked.fail(error)
+            for flight in wave:
+                flight.fail(error)
             return []
-        loop = asyncio.get_running_loop()
-        flights = [_Flight(first + place, asked.fields, fee, loop.create_future()) for place, asked in enumerate(wave)]
-        outcomes = await asyncio.gather(*map(self._push, flights), return_exceptions=True)
+        now = asyncio.get_running_loop().time()
+        for nonce, flight in enumerate(wave, first):
+            flight.nonce, flight.fee = nonce, fee
+            flight.look_at = now + self._settings.stuck_after_s
+            flight.give_up_at = now + self._settings.receipt_timeout_s
+        outcomes = await self._push_all(wave)
         self._next = first + len(wave)
-        refused: list[tuple[_Asked, int, BaseException]] = []
-        for asked, flight, outcome in zip(wave, flights, outcomes, strict=True):
+        refused: list[tuple[Flight, BaseException]] = []
+        taken = NO_NUMBER
+        for flight, outcome in zip(wave, outcomes, strict=True):
             if isinstance(outcome, BaseException):
-                refused.append((asked, flight.nonce, outcome))
-            else:
+                refused.append((flight, outcome))
+                continue
+            taken = flight.nonce
+            if not flight.landed:
                 self._flights[flight.nonce] = flight
-                asked.took(flight)
+                flight.tell_sent()
         self._inclusion.look_now()
-        return await self._after_refusals(refused, first, first + len(wave)) if refused else []
+        self._keep_watch()
+        return await self._after_refusals(refused, first, first + len(wave), taken) if refused else []
 
     async def _after_refusals(
-        self, refused: Sequence[tuple[_Asked, int, BaseException]], first: int, end: int
-    ) -> list[_Asked]:
-        again: list[_Asked] = []
+        self, refused: Sequence[tuple[Flight, BaseException]], first: int, end: int, taken: int
+    ) -> list[Flight]:
+        """`taken`: the last of these numbers that the pool took."""
+        again: list[Flight] = []
         gaps: list[int] = []
-        for asked, nonce, error in refused:
+        for flight, error in refused:
             if isinstance(error, RpcRefused) and _says(error, _UNDERPRICED + _STALE_NONCE):
-                asked.attempts += 1
-                again.append(asked)
+                flight.attempts += 1
+                again.append(flight)
             else:
-                asked.fail(error)
-                if not isinstance(error, Unreachable) and any(number > nonce for number in self._flights):
-                    gaps.append(nonce)
-        if all(isinstance(error, RpcRefused) and _says(error, _UNDERPRICED) for _, _, error in refused):
+                flight.fail(error)
+                if not isinstance(error, Unreachable) and flight.nonce < taken:
+                    gaps.append(flight.nonce)
+        if all(isinstance(error, RpcRefused) and _says(error, _UNDERPRICED) for _, error in refused):
             # Somebody's older transactions sit on these numbers; the chain's own count steps over them.
             counted = await self._pending()
             self._next = end if counted is not None and first <= counted < end else counted
@@ -227,10 +200,10 @@ class Sender:
         for nonce in gaps:
             with suppress(GessoError):  # whoever waits behind it tries again
                 await self._fill(nonce)
-        for asked in again:
-            if asked.attempts >= BROADCAST_ATTEMPTS:
-                asked.fail(NonceConflict())
-        return [asked for asked in again if not asked.future.done()]
+        for flight in again:
+            if flight.attempts >= BROADCAST_ATTEMPTS:
+                flight.fail(NonceConflict())
+        return [flight for flight in again if not flight.future.done()]
 
     async def _pending(self) -> int | None:
         with suppress(GessoError):
@@ -243,100 +216,130 @@ class Sender:
             return await self._rpc.nonce(self._wallet.address, pending=True)
         return self._next
 
-    async def _push(self, flight: _Flight) -> bool:
+    async def _push_all(self, wave: Sequence[Flight]) -> list[bool | BaseException]:
+        """What `_push` does with each, or raises; all in one post."""
+        signed = [self._sign(flight) for flight in wave]
+        told = await self._rpc.send_all([each.raw for each in signed])
+        if not any(told):
+            for flight, each in zip(wave, signed, strict=True):
+                flight.sent.append(each)
+            return [True] * len(wave)
+        outcomes = (self._pushed(*each) for each in zip(wave, signed, told, strict=True))
+        return await asyncio.gather(*outcomes, return_exceptions=True)
+
+    async def _push(self, flight: Flight) -> bool:
         """Sign at the flight's price and send. True when the pool did not have it yet."""
-        signed = self._wallet.sign_transaction(
-            {
-                **flight.fields,
-                "type": 2,
-                "chainId": self._chain_id,
-                "nonce": flight.nonce,
-                "maxFeePerGas": flight.fee.most,
-                "maxPriorityFeePerGas": flight.fee.tip,
-            }
-        )
+        signed = self._sign(flight)
+        (told,) = await self._rpc.send_all([signed.raw])
+        return await self._pushed(flight, signed, told)
+
+    def _sign(self, flight: Flight) -> SignedTransaction:
+        signed = self._wallet.sign_transaction(flight.priced(self._chain_id))
         self._inclusion.expect(signed.hash, flight.future)
+        return signed
+
+    async def _pushed(self, flight: Flight, signed: SignedTransaction, told: GessoError | None) -> bool:
+        """After a first try: again while nobody answers. Raises what the endpoint says against it."""
         try:
-            fresh = await self._send_raw(signed)
+            fresh = await self._insist(signed, told)
         except GessoError:
-            if all(signed.hash != other.hash for other in flight.sent):
+            if not flight.has_sent(signed):
                 self._inclusion.forget([signed.hash])
             raise
-        if all(signed.hash != other.hash for other in flight.sent):
+        if not flight.has_sent(signed):
             flight.sent.append(signed)
         return fresh
 
-    async def _send_raw(self, signed: SignedTransaction) -> bool:
+    async def _insist(self, signed: SignedTransaction, told: GessoError | None) -> bool:
         for attempt in range(PUSH_ATTEMPTS):
-            try:
-                await self._rpc.send_raw(signed.raw)
+            if told is None:
                 return True
-            except Unreachable:
-                # It may have arrived; sending the same bytes again is harmless and tells.
-                if attempt + 1 == PUSH_ATTEMPTS:
-                    raise
-                await asyncio.sleep(PUSH_PAUSE_S * (attempt + 1))
-            except RpcRefused as error:
-                if _says(error, _KNOWN):
+            if isinstance(told, RpcRefused):
+                if _says(told, _KNOWN):
                     return False
-                if attempt and _says(error, _STALE_NONCE) and await self._rpc.receipt(signed.hash) is not None:
+                if attempt and _says(told, _STALE_NONCE) and await self._rpc.receipt(signed.hash) is not None:
                     return False
-                raise
+            if not isinstance(told, Unreachable) or attempt + 1 == PUSH_ATTEMPTS:
+                raise told
+            # It may have arrived; sending the same bytes again is harmless and tells.
+            await asyncio.sleep(PUSH_PAUSE_S * (attempt + 1))
+            (told,) = await self._rpc.send_all([signed.raw])
         raise AssertionError("unreachable")
 
     # Waiting
 
-    async def _landed(self, flight: _Flight) -> Receipt:
-        patience = self._settings.stuck_after_s
+    def _keep_watch(self) -> None:
+        """One timer for all that wait, set to when the first of them has waited too long."""
+        if self._watch is None:
+            waiting = [flight for flight in self._flights.values() if not flight.future.done()]
+            at = min((min(flight.look_at, flight.give_up_at) for flight in waiting), default=None)
+            if at is not None:
+                self._watch = asyncio.get_running_loop().call_at(at, self._begin_look)
+
+    def _begin_look(self) -> None:
+        self._watch = None
+        self._looking = asyncio.get_running_loop().create_task(self._look(), name="gesso chain sender's watch")
+
+    async def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.receipt_timeout_s
-        while (left := deadline - loop.time()) > 0:
-            done, _ = await asyncio.wait({flight.future}, timeout=min(patience, left))
-            if done:
-                return flight.future.result()
-            async with self._lock:
-                await self._unstick(flight)
-        raise ChainError(
+        async with self._lock:
+            due = [f for f in self._flights.values() if not f.future.done() and f.look_at <= loop.time()]
+            try:
+                await self._unstick(due)
+            except (Unreachable, RpcRefused):
+                pass  # the next round tries again, until the deadline
+            except GessoError as error:
+                for flight in due:
+                    flight.fail(error)
+        for flight in due:
+            flight.look_at = loop.time() + self._settings.stuck_after_s
+        for flight in list(self._flights.values()):
+            if flight.give_up_at <= loop.time():
+                flight.fail(self._late())
+        self._keep_watch()
+
+    def _late(self) -> ChainError:
+        return ChainError(
             f"a transaction was not mined within {self._settings.receipt_timeout_s:g} s",
             hint="it may still be; look at the chain before sending it again",
         )
 
-    async def _unstick(self, flight: _Flight) -> None:
-        """Repair everything that stands between the chain's count and this flight."""
-        try:
-            reached = await self._rpc.nonce(self._wallet.address, pending=False)
-            if reached > flight.nonce:
+    async def _unstick(self, due: Sequence[Flight]) -> None:
+        """Repair everything that stands between the chain's count and the last of these."""
+        if not due:
+            return
+        reached = await self._rpc.nonce(self._wallet.address, pending=False)
+        for flight in due:
+            if flight.nonce < reached:
                 await self._check_replaced(flight)
-                return
-            for nonce in range(reached, min(flight.nonce + 1, reached + MAX_REPAIR)):
-                ours = self._flights.get(nonce)
-                if ours is None:
-                    await self._fill(nonce)
-                elif not await self._push(ours) and nonce == reached:
-                    # The pool has it and it does not move: it must pay too little.
-                    ours.fee = self._fees.within(ours.fee.bumped().at_least(await self._fees.current()))
-                    await self._push(ours)
-        except (Unreachable, RpcRefused):
-            return  # the next round tries again, until the deadline
+        for nonce in range(reached, min(max(flight.nonce for flight in due) + 1, reached + MAX_REPAIR)):
+            ours = self._flights.get(nonce)
+            if ours is None:
+                await self._fill(nonce)
+            elif not await self._push(ours) and nonce == reached:
+                # The pool has it and it does not move: it must pay too little.
+                ours.fee = self._fees.within(ours.fee.bumped().at_least(await self._fees.current()))
+                await self._push(ours)
 
-    async def _check_replaced(self, flight: _Flight) -> None:
+    async def _check_replaced(self, flight: Flight) -> None:
         for signed in flight.sent:
             receipt = await self._rpc.receipt(signed.hash)
             if receipt is not None:
                 if not flight.future.done():
-                    flight.future.set_result(receipt)
+                    flight.future.set_result(by_receipt(signed.hash, receipt))
                 return
         self._flights.pop(flight.nonce, None)
         self._next = None
-        raise NonceConflict()
+        flight.fail(NonceConflict())
 
     async def _fill(self, nonce: int) -> None:
         """Use up a number that a lost transaction of an earlier life left open."""
         fee = await self._fees.current()
         address = str(self._wallet.address)
-        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Mined] = asyncio.get_running_loop().create_future()
         for _ in range(FILL_BUMPS):
-            filler = _Flight(nonce, {"to": address, "data": b"", "gas": TRANSFER_GAS, "value": 0}, fee, future)
+            fields = {"to": address, "data": b"", "gas": TRANSFER_GAS, "value": 0}
+            filler = Flight(fields, future, nonce=nonce, fee=fee)
             try:
                 await self._push(filler)
                 return
@@ -347,31 +350,19 @@ class Sender:
             finally:
                 self._inclusion.forget(signed.hash for signed in filler.sent)
 
-    async def _why(self, message: Mapping[str, Any], gas: int, receipt: Receipt) -> GessoError:
+    async def _why(self, message: Mapping[str, Any], gas: int, failed: Mined) -> GessoError:
         """Replay a failed transaction: after its block (what beat it is in there), then before."""
-        block = number(receipt["blockNumber"])
-        for at in (block, block - 1):
+        for at in (failed.block, failed.block - 1):
             try:
                 await self._rpc.request("eth_call", {**message, "gas": hex(gas)}, hex(max(at, 0)))
             except (RpcRefused, Unreachable):
                 continue
             except GessoError as error:
                 return error
-        spent_all = number(receipt["gasUsed"]) >= gas
-        return ChainReverted("OutOfGas" if spent_all else "Unknown", (str(receipt["transactionHash"]),))
+        spent_all = failed.gas_used is not None and failed.gas_used >= gas
+        return ChainReverted("OutOfGas" if spent_all else "Unknown", (failed.tx_hash,))
 
 
 def _says(error: RpcRefused, phrases: tuple[str, ...]) -> bool:
     text = error.text.lower()
     return any(phrase in text for phrase in phrases)
-
-
-def _mined(receipt: Receipt) -> Mined:
-    return Mined(
-        tx_hash=str(receipt["transactionHash"]),
-        gas_used=number(receipt["gasUsed"]),
-        gas_price=number(receipt.get("effectiveGasPrice") or "0x0"),
-        block=number(receipt["blockNumber"]),
-        logs=tuple(raw_log(entry) for entry in receipt.get("logs", [])),
-        created=receipt.get("contractAddress"),
-    )

@@ -17,6 +17,7 @@ KEYS = frozenset(
     {"type", "chainId", "nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas", "to", "value", "data"}
 )  # fmt: skip
 _WORD = 1 << 256
+_NO_LIST = b"\xc0"
 
 
 def is_plain(fields: Mapping[str, Any]) -> bool:
@@ -36,19 +37,11 @@ def is_plain(fields: Mapping[str, Any]) -> bool:
 def sign(fields: Mapping[str, Any], key: PrivateKey) -> tuple[bytes, bytes]:
     """Raw transaction and hash. `fields` must be plain."""
     to = bytes.fromhex(fields["to"][2:])
-    items = [
-        fields["chainId"],
-        fields["nonce"],
-        *_prices(fields),
-        fields["gas"],
-        to,
-        fields["value"],
-        fields["data"],
-        [],
-    ]
-    signature = key.sign_recoverable(keccak256(TYPE + _encoded(items)), hasher=None)
-    r, s, v = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big"), signature[64]
-    raw = TYPE + _encoded([*items, v, r, s])
+    numbers = (fields["chainId"], fields["nonce"], *_prices(fields), fields["gas"])
+    body = b"".join(map(_number, numbers)) + _bytes(to) + _number(fields["value"]) + _bytes(fields["data"]) + _NO_LIST
+    signature = key.sign_recoverable(keccak256(TYPE + _length(0xC0, len(body)) + body), hasher=None)
+    body += _number(signature[64]) + _bytes(signature[:32].lstrip(b"\0")) + _bytes(signature[32:64].lstrip(b"\0"))
+    raw = TYPE + _length(0xC0, len(body)) + body
     return raw, keccak256(raw)
 
 
@@ -56,16 +49,11 @@ def _prices(fields: Mapping[str, Any]) -> tuple[Any, Any]:
     return fields["maxPriorityFeePerGas"], fields["maxFeePerGas"]
 
 
-def _encoded(items: list[Any]) -> bytes:
-    """RLP of one list of numbers, bytes and empty lists."""
-    body = b"".join(map(_item, items))
-    return _length(0xC0, len(body)) + body
+def _number(value: int) -> bytes:
+    return _bytes(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
-def _item(value: int | bytes | list[Any]) -> bytes:
-    if isinstance(value, list):
-        return b"\xc0"
-    data = value.to_bytes((value.bit_length() + 7) // 8, "big") if isinstance(value, int) else value
+def _bytes(data: bytes) -> bytes:
     return data if len(data) == 1 and data[0] < 0x80 else _length(0x80, len(data)) + data
 
 

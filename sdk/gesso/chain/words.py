@@ -42,13 +42,24 @@ class _Plain:
 
 def decode(types: Sequence[str], data: bytes) -> Values:
     """What eth-abi's `decode` gives, as a tuple. Raises what it raises."""
-    plain = _plain_all(tuple(types))
-    if plain is not None:
+    return reader(tuple(types))(data)
+
+
+@lru_cache(maxsize=512)
+def reader(types: tuple[str, ...]) -> Callable[[bytes], Values]:
+    """`decode` for these types, for whoever reads many."""
+    plain = _plain_all(types)
+    if plain is None:
+        return lambda data: tuple(any_decode(types, data))
+    known = plain
+
+    def read(data: bytes) -> Values:
         try:
-            return _read_all(plain, data, 0)
+            return _read_all(known, data, 0)
         except _NotPlainError:
-            pass
-    return tuple(any_decode(types, data))
+            return tuple(any_decode(types, data))
+
+    return read
 
 
 def encode(types: Sequence[str], arguments: Sequence[Any]) -> bytes:

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from gesso.chain.fees import BUMP_PERCENT, Fee, FeeOracle
-from gesso.chain.gas import LEARNT_AFTER, LEAST_MARGIN, GasLimits
+from gesso.chain.gas import KEPT, LEAST_MARGIN, GasLimits
 from gesso_protocol.errors import ChainError, ChainReverted
 
 pytestmark = pytest.mark.anyio
@@ -57,36 +57,39 @@ async def test_replacing_a_stuck_transaction_stops_at_the_ceiling() -> None:
     assert BUMP_PERCENT > 110
 
 
-async def test_gas_of_like_transactions_is_asked_until_it_is_known_and_again_after_one_failed() -> None:
+async def test_gas_of_like_transactions_is_asked_once_and_again_after_one_ran_out_of_it() -> None:
     endpoint = Endpoint()
     limits = GasLimits(endpoint, MOST)  # type: ignore[arg-type]
-    for used in (60_000, 80_000, 70_000)[:LEARNT_AFTER]:
-        await limits.of({}, least=0, kind="commit")
-        limits.learn("commit", used)
-    assert endpoint.asked == LEARNT_AFTER
-    assert await limits.of({}, least=0, kind="commit") == 80_000 + LEAST_MARGIN
-    assert endpoint.asked == LEARNT_AFTER
+    assert await limits.of({}, least=0, kind="commit") == 100_000 + LEAST_MARGIN
+    assert await limits.of({}, least=0, kind="commit") == 100_000 + LEAST_MARGIN
+    assert endpoint.asked == 1
+    limits.learn("commit", 200_000)
+    limits.learn("commit", 90_000)
+    limits.learn("commit", None)
+    assert await limits.of({}, least=0, kind="commit") == 260_000, "room for the hungriest"
+    for _ in range(KEPT):
+        limits.learn("commit", 90_000)
+    assert await limits.of({}, least=0, kind="commit") == 90_000 + LEAST_MARGIN
     assert await limits.of({}, least=0, kind="submit") == 100_000 + LEAST_MARGIN
     limits.forget("commit")
     await limits.of({}, least=0, kind="commit")
-    assert endpoint.asked == LEARNT_AFTER + 2
+    assert endpoint.asked == 3
 
 
 async def test_without_a_kind_the_chain_is_always_asked() -> None:
     endpoint = Endpoint()
     limits = GasLimits(endpoint, MOST)  # type: ignore[arg-type]
-    for _ in range(2 * LEARNT_AFTER):
+    for _ in range(4):
         await limits.of({}, least=0, kind=None)
         limits.learn(None, 1)
-    assert endpoint.asked == 2 * LEARNT_AFTER
+    assert endpoint.asked == 4
     assert await limits.of({}, least=500_000, kind=None) == 500_000
 
 
 async def test_a_known_kind_is_only_tried_to_hear_of_a_refusal() -> None:
     endpoint = Endpoint()
     limits = GasLimits(endpoint, MOST)  # type: ignore[arg-type]
-    for _ in range(LEARNT_AFTER):
-        limits.learn("claim", 60_000)
+    limits.learn("claim", 60_000)
     with pytest.raises(ChainReverted):
         await limits.of({}, least=0, kind="claim", tried=True)
     assert await limits.of({}, least=0, kind="claim") == 60_000 + LEAST_MARGIN

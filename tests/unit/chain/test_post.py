@@ -40,7 +40,7 @@ class Endpoint:
 
 
 def one(asked: dict[str, Any]) -> dict[str, Any]:
-    if asked["params"][0] == "0x7":
+    if asked["params"][0] in ("0x7", "0x07"):
         return {"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -1, "message": "seven"}}
     return {"jsonrpc": "2.0", "id": asked["id"], "result": asked["params"][0]}
 
@@ -90,6 +90,24 @@ async def test_each_gets_its_own_answer_whatever_becomes_of_the_batch(answer: Ca
         found = await ask_many(endpoint, rpc)
     assert isinstance(found[7], RpcRefused)
     assert [value for value in found if value is not found[7]] == [n for n in range(MANY) if n != 7]
+
+
+@pytest.mark.parametrize("answer", [lambda replies: replies[::-1], lambda _: "no"], ids=["batches", "no batches"])
+async def test_transactions_handed_in_together_are_told_apart(answer: Callable[[list[Any]], Any]) -> None:
+    async with serve(answer) as (endpoint, rpc):
+        endpoint.gate.set()
+        for _ in range(2):  # an endpoint without batches is told one at a time from the first refusal on
+            told = await rpc.send_all([bytes([number]) for number in range(10)])
+            assert [error is None for error in told] == [number != 7 for number in range(10)]
+            assert isinstance(told[7], RpcRefused)
+        assert endpoint.posts == [10, 10] or (endpoint.posts[0] == 10 and set(endpoint.posts[1:]) == {0})
+
+
+async def test_whoever_hands_in_many_hears_of_a_silent_endpoint_for_each() -> None:
+    async with serve(lambda replies: replies, timeout_s=0.2) as (_, rpc):
+        with anyio.fail_after(10):
+            told = await rpc.send_all([b"x"] * 3)
+    assert [type(error) for error in told] == [Unreachable] * 3
 
 
 async def test_a_crowd_shares_posts_and_a_single_request_is_none() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
 import pytest
 
 from gesso.chain.fees import Fee
+from gesso.chain.mined import Mined
 from gesso.chain.rpc import RpcRefused
 from gesso.chain.sender import Sender
 from gesso.chain.settings import ChainSettings, ContractAddresses
 from gesso.chain.wallet import SignedTransaction
-from gesso_protocol.errors import InsufficientFunds
+from gesso_protocol.errors import ChainError, GessoError, InsufficientFunds
 from gesso_protocol.ids import ZERO_ADDRESS, Address
 
 pytestmark = pytest.mark.anyio
@@ -31,34 +33,43 @@ class Pool:
         self.sent: list[tuple[int, str]] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.refuse: dict[int, list[Exception]] = {}
+        self.refuse: dict[int, list[GessoError]] = {}
+        self.mines = True
+        self.counted = 0
         self.waits: dict[str, asyncio.Future[Any]] = {}
 
-    def sender(self) -> Sender:
+    def sender(self, settings: ChainSettings = SETTINGS) -> Sender:
         parts: dict[str, Any] = {"fees": self, "inclusion": self}
         wallet: Any = self
         rpc: Any = self
-        return Sender(rpc, wallet, 1, SETTINGS, **parts)
+        return Sender(rpc, wallet, 1, settings, **parts)
 
     def sign_transaction(self, fields: dict[str, Any]) -> SignedTransaction:
         name = f"{fields['nonce']}:{fields['to']}"
         return SignedTransaction(name.encode(), name)
 
-    async def send_raw(self, raw: bytes) -> str:
-        nonce, to = raw.decode().split(":")
-        self.sent.append((int(nonce), to))
+    async def send_all(self, raws: Sequence[bytes]) -> list[GessoError | None]:
+        names = [raw.decode() for raw in raws]
+        pairs = [(int(nonce), to) for nonce, to in (name.split(":") for name in names)]
+        self.sent += pairs
         await self.gate.wait()
-        if self.refuse.get(int(nonce)):
-            raise self.refuse[int(nonce)].pop(0)
-        if not self.waits[raw.decode()].done():
-            receipt = {"status": "0x1", "transactionHash": raw.decode(), "gasUsed": "0x1", "blockNumber": "0x1"}
-            self.waits[raw.decode()].set_result(receipt)
-        return raw.decode()
+        told = [self.refuse[nonce].pop(0) if self.refuse.get(nonce) else None for nonce, _ in pairs]
+        for name, error in zip(names, told, strict=True):
+            if error is None and self.mines and not self.waits[name].done():
+                self.waits[name].set_result(Mined(tx_hash=name, block=1, succeeded=True, logs=()))
+        return told
 
     async def estimate(self, _: object) -> int:
         return 21_000
 
+    def mine(self) -> None:
+        """All that wait."""
+        for name, future in self.waits.items():
+            if not future.done():
+                future.set_result(Mined(tx_hash=name, block=1, succeeded=True, logs=()))
+
     async def nonce(self, _: object, *, pending: bool) -> int:
+        self.counted += not pending
         return max((nonce + 1 for nonce, _ in self.sent), default=0) if pending else 0
 
     async def current(self) -> Fee:
@@ -73,6 +84,8 @@ class Pool:
     def forget(self, _: object) -> None: ...
 
     def look_now(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 async def settled_down() -> None:
@@ -96,7 +109,7 @@ async def test_what_is_asked_for_meanwhile_goes_out_together() -> None:
 
 
 @pytest.mark.parametrize("error", [InsufficientFunds("no coin"), RpcRefused(-1, "odd")], ids=["poor", "odd"])
-async def test_a_number_that_was_refused_among_others_is_filled(error: Exception) -> None:
+async def test_a_number_that_was_refused_among_others_is_filled(error: GessoError) -> None:
     pool = Pool()
     pool.refuse[1] = [error]
     sender = pool.sender()
@@ -132,3 +145,56 @@ async def test_one_that_gives_up_takes_nobody_along() -> None:
         assert isinstance(told[0], asyncio.CancelledError)
         assert [getattr(mined, "tx_hash", None) for mined in told[1:]] == ["1:to-1", "2:to-2"]
         assert (await sender.send("later", b"")).tx_hash == "3:later"
+
+
+async def test_the_hash_is_told_once_and_before_the_end() -> None:
+    pool = Pool()
+    heard: list[str] = []
+    with anyio.fail_after(5):
+        mined = await pool.sender().send("to", b"", on_sent=heard.append)
+    assert heard == [mined.tx_hash]
+
+
+async def test_what_breaks_in_who_hears_of_the_hash_is_its_own() -> None:
+    pool = Pool()
+    pool.mines = False
+    sender = pool.sender()
+
+    def broken(_: str) -> None:
+        raise LookupError
+
+    sends = [
+        asyncio.create_task(sender.send(f"to-{number}", b"", on_sent=broken if number else None)) for number in (0, 1)
+    ]
+    with anyio.fail_after(5):
+        with pytest.raises(LookupError):
+            await sends[1]
+        pool.mine()
+        assert (await sends[0]).tx_hash == "0:to-0"
+
+
+async def test_nobody_waits_for_a_closed_connection() -> None:
+    pool = Pool()
+    pool.mines = False
+    sender = pool.sender()
+    waiting = asyncio.create_task(sender.send("to", b""))
+    await settled_down()
+    with anyio.fail_after(5):
+        await sender.close()
+        with pytest.raises(ChainError, match="closed"):
+            await waiting
+
+
+async def test_one_look_a_while_is_for_all_that_wait() -> None:
+    """Two are lost from the pool: both are sent again, after one question where the chain stands."""
+    pool = Pool()
+    pool.mines = False
+    sender = pool.sender(SETTINGS.model_copy(update={"stuck_after_s": 0.01}))
+    sends = [asyncio.create_task(sender.send(f"to-{number}", b"")) for number in (0, 1)]
+    with anyio.fail_after(5):
+        while len(pool.sent) < 4:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+        assert pool.sent[2:4] == pool.sent[:2]
+        assert pool.counted == 1
+        pool.mine()
+        assert [mined.tx_hash for mined in await asyncio.gather(*sends)] == ["0:to-0", "1:to-1"]
