@@ -1,7 +1,8 @@
 """One process of the throughput bench: some nodes and a requester on one connection. Talks JSON lines on its pipes.
 
-It is told its wallets, joins, says that it is ready, begins when told to, and ends when the chain's log shows every
-task of every process settled. Run by `throughput`, not by hand.
+It is told its wallets, joins, says that it is ready, and does what it is told to: transfers of tokens, each followed
+until it is mined, or its share of the tasks, until the chain's log shows every task of every process settled. Run by
+`throughput`, not by hand.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from gesso.chain import abi as abi_module
 from gesso.chain import post as post_module
 from gesso.chain.events import EventDecoder, TaskClaimed, TaskCommitted, TaskSettled, TaskSubmitted
 from gesso.chain.reverts import revert_name
+from gesso_contracts import DEV_TOKEN
 from gesso_protocol.draw import Draw
 from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
@@ -35,9 +37,9 @@ SUBMITTING_AT_ONCE = 256
 CLAIMING_AT_ONCE = 4
 """Tasks of others that a node takes over at once; those that it leads are all claimed as they come."""
 SETTLE_BATCH = 50
-SETTLE_AFTER_S = 0.25
-"""A payment that is due waits this long for others to share its transaction with."""
-POLL_S = 0.05
+SETTLE_AFTER_BLOCKS = 2
+"""A payment that is due waits so many blocks for others to share its transaction with."""
+POLLS_A_BLOCK = 3
 LIMIT_S = 300.0
 
 
@@ -84,22 +86,39 @@ class Turn:
     lively: frozenset[Address]
 
 
+class Draws:
+    """Among nodes that all take part."""
+
+    def __init__(self, weights: dict[Address, int], total: int, step_s: int) -> None:
+        self.lively = frozenset(weights)
+        self._weights, self._total, self._step_s = weights, total, step_s
+
+    def of(self, event: TaskSubmitted) -> Draw:
+        return Draw.of(seed_bytes(event.seed), event.task, self._weights, self._total, self._step_s)
+
+
 class BenchNode:
     """A worker without an executor: its result is ready the moment its claim is mined."""
 
-    def __init__(self, chain: Chain, tally: Tally, group: asyncio.TaskGroup) -> None:
+    def __init__(self, chain: Chain, tally: Tally, group: asyncio.TaskGroup, hold_back: int) -> None:
+        """`hold_back`: blocks that it waits longer than it must where another node comes first."""
         self.chain = chain
         self._tally = tally
         self._group = group
+        self._hold_back = hold_back
         self._turns: list[tuple[int, Turn]] = []
-        self._ripe: deque[tuple[int, float, Terms]] = deque()
-        self._gate = asyncio.Semaphore(CLAIMING_AT_ONCE)
+        self._ripe: deque[tuple[int, Terms]] = deque()
+        self._others: deque[Turn] = deque()
+        self._claiming = 0
         self._now = 0
 
-    def heard(self, event: TaskSubmitted, draw: Draw, lively: frozenset[Address]) -> None:
+    def heard(self, event: TaskSubmitted, draw: Draw, lively: frozenset[Address], now: int) -> None:
+        """Who comes first has as long from when we hear of it late: it may have heard as late as we did."""
         wait_s = draw.polite_from(self.chain.address, lively)
         if wait_s is not None:
-            self._turns.append((event.at + wait_s, Turn(event, draw, lively)))
+            first = draw.places[0].node == self.chain.address
+            at = event.at + wait_s if first else max(event.at + wait_s, now) + self._hold_back
+            self._turns.append((at, Turn(event, draw, lively)))
 
     def act(self, now: int, challenge_s: int) -> None:
         """Claim everything whose time has come and that nobody has; pay out what is due, many at once."""
@@ -107,23 +126,37 @@ class BenchNode:
         free = [(at, turn) for at, turn in self._turns if not self._tally.claims[turn.event.task]]
         self._turns = [(at, turn) for at, turn in free if at > now]
         for at, turn in free:
-            if at <= now:
-                self._group.create_task(self._work(turn))
+            if at <= now and turn.draw.leads(self.chain.address, turn.lively, now - turn.event.at):
+                self._group.create_task(self._lead(turn))
+            elif at <= now:
+                self._others.append(turn)
+        self._take_over()
         due = [entry for entry in self._ripe if entry[0] + challenge_s <= now]
-        if len(due) >= SETTLE_BATCH or (due and time.monotonic() - due[0][1] > SETTLE_AFTER_S):
+        if len(due) >= SETTLE_BATCH or (due and now >= due[0][0] + challenge_s + SETTLE_AFTER_BLOCKS):
             batch = due[:SETTLE_BATCH]
             for entry in batch:
                 self._ripe.remove(entry)
             self._group.create_task(self._settle(batch))
 
-    async def _work(self, turn: Turn) -> None:
-        if turn.draw.leads(self.chain.address, turn.lively, self._now - turn.event.at):
-            done = await self._claim_and_commit(turn.event)
-        else:
-            async with self._gate:
-                done = not self._tally.claims[turn.event.task] and await self._claim_then_commit(turn.event)
-        if done:
-            self._ripe.append((self._now, time.monotonic(), turn.event.terms))
+    async def _lead(self, turn: Turn) -> None:
+        if await self._claim_and_commit(turn.event):
+            self._ripe.append((self._now, turn.event.terms))
+
+    def _take_over(self) -> None:
+        """Tasks that others did not take in their turn, a few at a time."""
+        while self._others and self._claiming < CLAIMING_AT_ONCE:
+            turn = self._others.popleft()
+            if not self._tally.claims[turn.event.task]:
+                self._claiming += 1
+                self._group.create_task(self._follow(turn))
+
+    async def _follow(self, turn: Turn) -> None:
+        try:
+            if await self._claim_then_commit(turn.event):
+                self._ripe.append((self._now, turn.event.terms))
+        finally:
+            self._claiming -= 1
+        self._take_over()
 
     async def _claim_then_commit(self, event: TaskSubmitted) -> bool:
         """For a task that somebody before us did not take. False after a lost race."""
@@ -153,10 +186,10 @@ class BenchNode:
         self._tally.lost_races += 1
         return False
 
-    async def _settle(self, batch: list[tuple[int, float, Terms]]) -> None:
-        receipt = await self.chain.settle([terms for _, _, terms in batch])
+    async def _settle(self, batch: list[tuple[int, Terms]]) -> None:
+        receipt = await self.chain.settle([terms for _, terms in batch])
         paid = set(receipt.settled)
-        self._ripe.extend(entry for entry in batch if self.chain.task_id(entry[2]) not in paid)
+        self._ripe.extend(entry for entry in batch if self.chain.task_id(entry[1]) not in paid)
 
 
 async def work(told: dict[str, Any]) -> None:
@@ -172,10 +205,11 @@ async def work(told: dict[str, Any]) -> None:
         spent, tally = Spent(), Tally()
         watch(spent)
         say({"ready": True})
-        await asyncio.to_thread(sys.stdin.readline)
+        while count := (await hear())["transfers"]:
+            say(await transfers(client, told, count))
         total = await client.total_weight()
         weights = {Address(node): 1 for node in told["everybody"]}
-        nodes = [BenchNode(chain, tally, group) for chain in chains]
+        nodes = [BenchNode(chain, tally, group, told["hold_back"]) for chain in chains]
         cursor = Cursor.before(await client.block_number() + 1)
         spent.seconds.clear()
         begun, begun_cpu_s = time.monotonic(), cpu_s()
@@ -183,13 +217,12 @@ async def work(told: dict[str, Any]) -> None:
         while len(tally.settled) < everything and time.monotonic() - begun < LIMIT_S:
             page = await client.read_page(cursor)
             if page is not None:
-                cursor = page.cursor
-                note(page.events, tally, nodes, weights, total, params.sortition_step_s)
-                now = await client.now()
+                cursor, now = page.cursor, await client.now()
+                note(page.events, tally, nodes, Draws(weights, total, params.sortition_step_s), now)
                 for node in nodes:
                     node.act(now, params.challenge_window_s)
             else:
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(told["block_s"] / POLLS_A_BLOCK)
         ended, ended_cpu_s = time.monotonic(), cpu_s()
     say(
         {
@@ -204,6 +237,17 @@ async def work(told: dict[str, Any]) -> None:
             "lost_races": tally.lost_races,
         }
     )
+
+
+async def transfers(client: Chain, told: dict[str, Any], count: int) -> dict[str, Any]:
+    """So many from each wallet, all asked for at once and each awaited, as a client does that wants to know."""
+    data = abi_module.function(DEV_TOKEN, "transfer").encode(str(client.address), 1)
+    senders = [client.connection.sender(Wallet.from_key(key)) for key in (told["requester"], *told["nodes"])]
+    token = client.settings.contracts.token
+    await asyncio.gather(*(sender.send(token, data, kind="transfer") for sender in senders))
+    begun, begun_cpu_s = time.monotonic(), cpu_s()
+    await asyncio.gather(*(sender.send(token, data, kind="transfer") for sender in senders for _ in range(count)))
+    return {"begun": begun, "ended": time.monotonic(), "cpu_s": cpu_s() - begun_cpu_s, "sent": count * len(senders)}
 
 
 async def submit_all(client: Chain, process: int, tasks: int, group: asyncio.TaskGroup) -> None:
@@ -229,18 +273,15 @@ async def submit_all(client: Chain, process: int, tasks: int, group: asyncio.Tas
         group.create_task(submit(terms))
 
 
-def note(
-    events: Any, tally: Tally, nodes: list[BenchNode], weights: dict[Address, int], total: int, step_s: int
-) -> None:
+def note(events: Any, tally: Tally, nodes: list[BenchNode], draws: Draws, now: int) -> None:
     """Take a page of the log; every node of this process hears of every task."""
-    lively = frozenset(weights)
     for event in events:
         if isinstance(event, TaskSubmitted):
             tally.submitted.add(event.task)
             tally.at["submitted"].append(time.monotonic())
-            draw = Draw.of(seed_bytes(event.seed), event.task, weights, total, step_s)
+            draw = draws.of(event)
             for node in nodes:
-                node.heard(event, draw, lively)
+                node.heard(event, draw, draws.lively, now)
         elif isinstance(event, TaskClaimed):
             tally.claims[event.task] += 1
             tally.at["claimed"].append(time.monotonic())
@@ -262,6 +303,11 @@ def watch(spent: Spent) -> None:
 def cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+async def hear() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(await asyncio.to_thread(sys.stdin.readline))
+    return document
 
 
 def say(document: dict[str, Any]) -> None:
