@@ -49,7 +49,10 @@ class Doors:
     @asynccontextmanager
     async def serving(self, app: web.Application, host: str, port: int) -> AsyncIterator[str]:
         """Serve until left; gives the base URL. Raises ConfigError when the place is taken."""
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S, keepalive_timeout=self._idle_s)
+        # Bodies are taken as they come: a few packed kilobytes cost seconds to unpack, even where nobody reads them.
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=_STOP_S, keepalive_timeout=self._idle_s, auto_decompress=False
+        )
         await runner.setup()
         try:
             assert runner.server is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -93,6 +94,15 @@ async def test_who_reads_nothing_of_an_answer_is_cut(tmp_path: Path) -> None:
         async with await dial(relay, f"GET /v1/blobs/{name} HTTP/1.1\r\nHost: relay\r\n\r\n".encode()):
             await until(lambda: open_now.open == 1)
             await until(lambda: open_now.open == 0)
+
+
+async def test_nothing_that_is_packed_is_unpacked(tmp_path: Path) -> None:
+    packed = gzip.compress(bytes(1 << 20))
+    async with running(tmp_path) as relay:
+        path = f"/v1/blobs/{BlobRef.of(packed).value.hex()}"
+        reply = await relay.client.put(path, content=packed, headers={"Content-Encoding": "gzip"})
+        assert reply.status_code == 201
+        assert (await relay.client.get(path)).content == packed
 
 
 def test_there_are_no_more_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None:
