@@ -73,6 +73,8 @@ def zip_files(path: Path, report: Report) -> Files:
         raise UsageError(f"{path.name} would unpack to more than 4 GiB")
     kept: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
+        if not PurePosixPath(entry.filename).parts:
+            continue  # it names nothing
         problem = _problem(entry, kept)
         if entry.is_dir() or (problem is None and _hidden(*PurePosixPath(entry.filename).parts)):
             continue
@@ -85,7 +87,7 @@ def zip_files(path: Path, report: Report) -> Files:
         try:
             with zipfile.ZipFile(path) as archive, archive.open(kept[name]) as file:
                 return file.read(limit)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
             raise UsageError(f"the file cannot be unpacked: {error}") from error
 
     return Files(tuple(sorted(kept)), fetch)
@@ -100,6 +102,8 @@ def _problem(entry: zipfile.ZipInfo, kept: dict[str, zipfile.ZipInfo]) -> tuple[
         return "link", "links are not followed"
     if entry.flag_bits & 1:
         return "encrypted", "the file is encrypted"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "packing", "it is packed in a way that may take gigabytes of memory; use deflate"
     if name in kept:
         return "twice", "the archive holds two files of this name"
     if entry.file_size > _SMALL and entry.file_size > entry.compress_size * MAX_PACKED_RATIO:

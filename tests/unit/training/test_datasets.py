@@ -232,6 +232,22 @@ def test_names_that_leave_the_zip(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "a.png").exists()
 
 
+def test_names_of_nothing_are_passed_over(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "in.zip", {".": RED, "./": b"", "good.png": BLUE})
+    assert packed(path, tmp_path, trigger="x").report.used == 1
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_packings_whose_files_say_how_much_memory_they_want_are_refused(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "in.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", RED, compress_type=method)
+        archive.writestr("good.png", BLUE)
+    path.write_bytes(path.read_bytes().replace(b"\x5d\x00\x00", b"\xff\xff\xff"))
+    report = packed(path, tmp_path, trigger="x").report
+    assert (report.used, [note.what for note in report.refused]) == (1, ["packing"])
+
+
 def test_zips_that_grow_are_refused(tmp_path: Path) -> None:
     path = zip_of(tmp_path / "in.zip", {"bomb.bmp": bytes(50 * 1024 * 1024), "good.png": BLUE})
     assert path.stat().st_size < 10**6
