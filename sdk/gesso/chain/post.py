@@ -30,12 +30,12 @@ _HEAVY = frozenset({"eth_getLogs"})
 _HEADERS = {"Content-Type": "application/json"}
 
 
-<<<<<<< HEAD
 class AnswerTooLong(ChainError):  # noqa: N818 - named like the rest of the tree
     """The endpoint answers more than is read; of a range, less can be asked for."""
 
     code = "answer-too-long"
-=======
+
+
 class _Crowd:
     """Requests of one caller, which goes on when all of them are answered or have failed."""
 
@@ -51,7 +51,6 @@ class _Crowd:
         self._left -= 1
         if self._left == 0 and not self.future.done():
             self.future.set_result(self.replies)
->>>>>>> 058b005 (A transaction costs its client half: headers and the log tell what was mined instead of everybody's receipts, a wave is one request, one timer a wallet looks after what does not move; wallets of a connection share gas and logs)
 
 
 @dataclass(slots=True)
