@@ -32,6 +32,10 @@ from gesso_relay.proved import Proved
 log = structlog.get_logger("gesso.relay")
 
 MAX_AT_ONCE = 16
+"""Questions to nodes. Whoever asks what is being asked waits for that, a few for one node: otherwise all who may ask at
+once could be made to wait for one that is silent."""
+MAX_CLIENTS = 64
+MAX_WAITING_A_NODE = 8
 MAX_A_CLIENT = 2
 MAX_A_NODE = 2
 MAX_UNDRAWN_A_NODE = 1
@@ -57,7 +61,8 @@ class Openings:
         self._mirror = mirror
         self._known = proved
         self._bases = bases
-        self._clients = Seats("openings", MAX_AT_ONCE, MAX_A_CLIENT)
+        self._clients = Seats("openings", MAX_CLIENTS, MAX_A_CLIENT)
+        self._waiting = Seats("questions to one node", MAX_CLIENTS, MAX_WAITING_A_NODE)
         self._nodes = Seats("openings of one node", MAX_AT_ONCE, MAX_A_NODE)
         self._undrawn = Seats("openings of one node that nothing drew", MAX_AT_ONCE, MAX_UNDRAWN_A_NODE)
         self._under_way: dict[Question, anyio.Event] = {}
@@ -76,7 +81,8 @@ class Openings:
             return known
         other = self._under_way.get(asked)
         if other is not None:
-            await other.wait()
+            with self._waiting.seat(str(asked.run.node)):
+                await other.wait()
             known = await self._known.answer(asked)
             if known is None:
                 raise BlobMissing("the node did not open it a moment ago", hint="try again later")

@@ -24,7 +24,7 @@ from gesso_protocol.training.audit import compared_slots, segments_to_check
 from gesso_protocol.training.audit import input_slots as training_slots
 from gesso_protocol.training.checkpoint import most_state_bytes
 from gesso_protocol.training.openings import RunLeaf
-from gesso_relay import mirror, proved
+from gesso_relay import mirror, openings, proved
 from gesso_relay.chain import Drawn
 from gesso_relay.index import tables
 from gesso_relay.mirror import patience_s
@@ -272,6 +272,30 @@ async def test_a_client_has_its_own_seats_and_who_asks_the_same_waits_for_one_an
                 node.answers.set()
     assert found == [429, *[200] * 5]
     assert asked.asked["outputs"] == 1
+
+
+async def test_who_waits_for_a_slow_node_keeps_nobody_from_asking_another(tmp_path: Path) -> None:
+    """From many addresses the same question is asked of one node that does not answer."""
+    slow, honest = picture(1, 40), picture(2, 41)
+    honest.answers.set()
+    async with stage(tmp_path, slow, honest, answering=False, trust_forwarded_for=True) as on:
+        found: list[int] = []
+
+        async def ask(client: str) -> None:
+            path = f"/v1/tasks/{slow.work.task}/openings"
+            reply = await on.relay.client.get(path, headers={"X-Forwarded-For": client}, timeout=30)
+            found.append(reply.status_code)
+
+        honest.answers.set()
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(ask, f"10.1.2.{number}")
+            await until(lambda: len(found) == 40 - 1 - openings.MAX_WAITING_A_NODE)
+            assert set(found) == {429}
+            assert "bundle" in await on.ask(honest)
+            slow.answers.set()
+    assert found.count(200) == 1 + openings.MAX_WAITING_A_NODE
+    assert slow.asked["outputs"] == 1
 
 
 async def test_what_is_larger_than_it_can_be_is_not_fetched(tmp_path: Path) -> None:
