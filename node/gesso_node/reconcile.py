@@ -21,11 +21,12 @@ from gesso_node.intake import Intake
 from gesso_node.journal import Entry, Journal, JournalFailedError
 from gesso_node.metrics import Metrics
 from gesso_node.observe import Observer
+from gesso_node.passes import Passes
 from gesso_node.policy import Policy
 from gesso_node.progress import ProgressSender
 from gesso_node.results import Outbox, signed_handover
 from gesso_node.work import Workbench, stopped_by_wish
-from gesso_protocol.errors import BlobMissing, ChainError, ChainReverted, GessoError, SpecInvalid, Unreachable
+from gesso_protocol.errors import BlobMissing, ChainReverted, GessoError, SpecInvalid, Unreachable
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.lifecycle import (
     Claim,
@@ -52,7 +53,6 @@ log = structlog.get_logger("gesso.node.reconcile")
 SPEC_TRIES = 10
 JUDGE_AHEAD_S = 2
 OFFER_EVERY_S = 5
-MAX_PAUSE_S = 10.0
 Step = Callable[[], Awaitable[None]]
 
 _TRY_AGAIN_AFTER_S = {
@@ -108,7 +108,7 @@ class Reconciler:
         self._settle_wait_s = settle_wait_s
         self._working = working
         self._engaged = engaged
-        self._wake = anyio.Event()
+        self._passes = Passes("reconcile")
         self._now = 0
         self._passed = anyio.Event()
         self._last_pass_s = time.monotonic()
@@ -118,17 +118,11 @@ class Reconciler:
 
     async def forever(self, tick_s: float) -> None:
         """Until cancelled. An endpoint that is away, or a full disk, only slows it down."""
-        pause_s = tick_s
-        while True:
-            self._wake = anyio.Event()
-            try:
-                await self.once(await self._chain.now())
-                pause_s = tick_s
-            except (Unreachable, ChainError, JournalFailedError) as error:
-                pause_s = min(max(pause_s * 2, 0.5), MAX_PAUSE_S)
-                log.warning("reconcile.held-up", code=error.code, reason=error.message, pause_s=pause_s)
-            with anyio.move_on_after(pause_s):
-                await self._wake.wait()
+
+        async def one_pass() -> None:
+            await self.once(await self._chain.now())
+
+        await self._passes.forever(one_pass, tick_s)
 
     async def once(self, now: int) -> None:
         """One pass at chain second `now`; one that failed is simply done again. Raises Unreachable, ChainError,
@@ -174,13 +168,13 @@ class Reconciler:
 
     def wake(self) -> None:
         """Something changed: do not wait for the next tick."""
-        self._wake.set()
+        self._passes.wake()
 
     async def quiesce(self) -> None:
         """Wait until nothing is being done in the background. For tests and for draining."""
         while any(known.busy for known in self._book):
-            self._wake = anyio.Event()
-            await self._wake.wait()
+            self._passes.rearm()
+            await self._passes.wait()
 
     # Deciding
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
 import structlog
 from anyio.abc import TaskGroup
 
@@ -26,13 +25,13 @@ from gesso_node.auditing.silence import fair_s
 from gesso_node.auditing.watch import Watch
 from gesso_node.auditing.work import Work
 from gesso_node.auditing.works import SpecAwayError, TooManyCasesError, Works
-from gesso_node.journal import JournalFailedError
+from gesso_node.passes import Passes
 from gesso_protocol.audit import disputes, lifecycle
 from gesso_protocol.audit.disputes import DisputeView, may_appeal
 from gesso_protocol.audit.lifecycle import AuditView, LeaveWhy
 from gesso_protocol.audit.outcomes import AuditVerdict, Ballot, DisputeOutcome
 from gesso_protocol.audit.rules import AuditRules
-from gesso_protocol.errors import ChainError, GessoError, Unreachable
+from gesso_protocol.errors import GessoError
 from gesso_protocol.hashing import keccak256, word
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import Patience, TaskState, Wait
@@ -40,7 +39,6 @@ from gesso_protocol.money import Wei
 
 log = structlog.get_logger("gesso.node.auditing")
 
-MAX_PAUSE_S = 10.0
 MAX_POKE_SPREAD_S = 10
 """Watchers make the beacon speak one after the other within half a round, or so many seconds."""
 LATE_S = 10
@@ -91,7 +89,7 @@ class Auditing:
         self._withdraw_at = withdraw_at
         self._occupied = occupied
         self._withdrawn_at = 0
-        self._wake = anyio.Event()
+        self._passes = Passes("auditing")
         self._entries: dict[TaskId, AuditEntry] = {}
         self._votes: dict[tuple[TaskId, int], VoteEntry] = {}
 
@@ -109,17 +107,11 @@ class Auditing:
 
     async def forever(self, tick_s: float) -> None:
         """Until cancelled. An endpoint that is away, or a full disk, only slows it down."""
-        pause_s = tick_s
-        while True:
-            self._wake = anyio.Event()
-            try:
-                await self.once(await self._chain.now())
-                pause_s = tick_s
-            except (Unreachable, ChainError, JournalFailedError) as error:
-                pause_s = min(max(pause_s * 2, 0.5), MAX_PAUSE_S)
-                log.warning("auditing.held-up", code=error.code, reason=error.message, pause_s=pause_s)
-            with anyio.move_on_after(pause_s):
-                await self._wake.wait()
+
+        async def one_pass() -> None:
+            await self.once(await self._chain.now())
+
+        await self._passes.forever(one_pass, tick_s)
 
     async def once(self, now: int) -> None:
         """One pass at chain second `now`. Raises Unreachable, ChainError; a pass that failed is simply done again."""
@@ -132,8 +124,8 @@ class Auditing:
     async def quiesce(self) -> None:
         """Wait until nothing is being done in the background. For tests."""
         while any(case.busy for case in self._watch.cases.values()):
-            self._wake = anyio.Event()
-            await self._wake.wait()
+            self._passes.rearm()
+            await self._passes.wait()
 
     # Deciding
 
@@ -390,7 +382,7 @@ class Auditing:
             case.not_before = await self._later()
         finally:
             case.busy.discard(verb)
-            self._wake.set()
+            self._passes.wake()
 
     async def _later(self) -> int:
         try:

@@ -34,10 +34,10 @@ async def passes(node: Node, done: Callable[[], bool]) -> None:
     """Pass after pass while no block is mined, each as soon as something has happened."""
     with anyio.fail_after(30):
         while not done():
-            node._reconciler._wake = anyio.Event()
+            node._reconciler._passes.rearm()
             await node.once()
             if not done():
-                await node._reconciler._wake.wait()
+                await node._reconciler._passes.wait()
 
 
 def drawn(node: Node) -> bool:
