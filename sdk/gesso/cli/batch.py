@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from gesso.cli.inputs import check_output
 from gesso.cli.output import Output
 from gesso.cli.saving import save_all
@@ -63,15 +65,20 @@ async def generate_all(
         what = ", ".join(rows[-1]["images"]) or f"failed: {rows[-1]['error']['message']}"
         out.say(f"{len(rows)}/{len(prompts)}  {what}  {drawn.prompt[:60]}")
 
-    await client.generate_many(
-        prompts,
-        fee=fee,
-        max_fee=max_fee,
-        audit=audit,
-        until="settled" if settle else "committed",
-        on_drawn=keep,
-        **settings,
-    )
+    try:
+        await client.generate_many(
+            prompts,
+            fee=fee,
+            max_fee=max_fee,
+            audit=audit,
+            until="settled" if settle else "committed",
+            on_drawn=keep,
+            **settings,
+        )
+    except anyio.get_cancelled_exc_class():
+        out.say("what was ordered goes on without this terminal")
+        out.hint("gesso task ls", "and gesso task fetch TASK for its picture")
+        raise
     rows.sort(key=lambda row: int(row["number"]))
     out.result({"prompts": rows}, human="\n".join(path for row in rows for path in row["images"]))
     return EXIT_FAILED if any("error" in row for row in rows) else 0

@@ -163,3 +163,26 @@ async def test_the_command_saves_what_was_drawn_and_says_what_was_not(tmp_path: 
     first, second = out._stdout.getvalue().splitlines()  # type: ignore[attr-defined]
     assert '"total": "0.02"' in second
     assert first.index('"good"') < first.index('"bad"')
+
+
+@pytest.mark.anyio
+async def test_who_leaves_a_batch_is_told_where_its_pictures_are(tmp_path: Path) -> None:
+    (good,) = specs("good")
+
+    class Client:
+        async def spec(self, prompt: str, **_: Any) -> TextToImage:
+            return good
+
+        async def quote(self, *_: Any, **__: Any) -> Any:
+            return SimpleNamespace(total=Wei(1))
+
+        async def generate_many(self, *_: Any, **__: Any) -> None:
+            scope.cancel()
+            await anyio.sleep_forever()
+
+    client: Any = Client()
+    out = Output("human", stdout=io.StringIO(), stderr=io.StringIO())
+    terms: dict[str, Any] = {"settings": {}, "fee": None, "max_fee": None, "audit": "sampled", "settle": False}
+    with anyio.CancelScope() as scope:
+        await generate_all(client, out, ["good"], tmp_path / "out.png", **terms, dry_run=False)
+    assert "next: gesso task ls" in out._stderr.getvalue()  # type: ignore[attr-defined]
