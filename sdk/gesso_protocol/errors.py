@@ -22,8 +22,8 @@
     │   └── BlobMissing                7   nobody has these bytes
     ├── BlobError                      5
     │   ├── BlobCorrupt                5   bytes do not hash to their name
-    │   ├── BlobTooLarge               5   more bytes than allowed
-    │   └── DiskFull                   5   our own disk has no room for it
+    │   └── BlobTooLarge               5   more bytes than allowed
+    ├── DiskFull                       5   our own disk has no room, whoever serves the bytes
     ├── ChainError                     7
     │   ├── ChainReverted              5   a contract said no, by name
     │   └── NonceConflict              7   two senders share one wallet
@@ -256,10 +256,11 @@ class BlobTooLarge(BlobError):
     default_hint = "raise the limit on purpose, or refuse the blob"
 
 
-class DiskFull(BlobError):
-    """There is no room on this machine's own disk; whoever is asked for the blob, it cannot be kept."""
+class DiskFull(GessoError):
+    """There is no room on this machine's own disk. No blob and no party is at fault, so it is no BlobError."""
 
     code = "disk-full"
+    exit_code = 5
     default_message = "this disk has no room for it"
     default_hint = "make room, or name a folder on another disk in the settings"
 

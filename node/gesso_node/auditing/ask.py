@@ -23,7 +23,7 @@ from gesso_node.addresses import Addresses, read_json
 from gesso_node.auditing.assignment import Assignment
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.audit.challenge import input_slots
-from gesso_protocol.errors import BlobMissing, EncodingInvalid, GessoError
+from gesso_protocol.errors import BlobMissing, DiskFull, EncodingInvalid, GessoError
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.messages import PROTOCOL_OPEN, OpenReply, OpenRequest
 from gesso_protocol.result import ResultManifest, result_root
@@ -133,7 +133,7 @@ class Asker:
             reply, data = await self._asked(wanted, phase)
             assert reply.bundle is not None
             return await read(reply.bundle, data, reply.result)
-        except NotOpenedError:
+        except (NotOpenedError, DiskFull):
             raise
         except GessoError as error:
             raise NotOpenedError(f"{error.code}: {error.message}") from error
@@ -179,6 +179,8 @@ class Asker:
         """A blob as a file, from the stores or else from the node itself. Raises what the stores raise."""
         try:
             await self._blobs.fetch(ref, dest, max_bytes=max_bytes)
+        except DiskFull:
+            raise
         except GessoError:
             if self._transport is None or self._addresses is None or node == self._me:
                 raise
@@ -214,6 +216,8 @@ class Asker:
             ref = BlobRef.parse(named)
             data = await self._blobs.get(ref, max_bytes=assignment.bundle_limit)
             return await read(ref, data, None)
+        except DiskFull:
+            raise
         except (httpx.HTTPError, ValueError, TimeoutError, GessoError) as error:
             log.debug("auditing.relay-opens-nothing", task=assignment.task.short, reason=str(error)[:200])
             return None

@@ -11,7 +11,7 @@ import anyio.to_thread
 from blake3 import blake3
 
 from gesso_node.auditing.ask import Asker, NotOpenedError
-from gesso_protocol.errors import EncodingInvalid, GessoError
+from gesso_protocol.errors import DiskFull, EncodingInvalid, GessoError
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.trace import Slot
 from gesso_protocol.training.openings import RunOpenings
@@ -47,6 +47,8 @@ class RunFiles:
         fetched = path.with_name(f"{path.name}.fetched")
         try:
             await self.asker.fetch(self.node, blob, fetched, max_bytes)
+        except DiskFull:
+            raise  # ours: it says nothing about the node
         except GessoError as error:
             raise NotOpenedError(f"{name}: {error.code}: {error.message}") from error
         if await anyio.to_thread.run_sync(_sha256, fetched) != digest:

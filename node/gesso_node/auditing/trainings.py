@@ -29,7 +29,7 @@ from gesso_node.run_bench import RunBench
 from gesso_protocol.audit.limits import STRICT, shipped_limits
 from gesso_protocol.audit.projection import pack
 from gesso_protocol.audit.verdict import Verdict
-from gesso_protocol.errors import EncodingInvalid, GessoError, ModelInvalid
+from gesso_protocol.errors import DiskFull, EncodingInvalid, GessoError, ModelInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.result import ResultManifest
@@ -147,6 +147,8 @@ class TrainingWork:
                 return await self._verified(data, ref, None, "outputs")
             except NotOpenedError as error:
                 worst = error
+            except DiskFull:
+                raise
             except GessoError as error:
                 worst = NotOpenedError(f"{error.code}: {error.message}")
         raise worst

@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gesso.blobs import LocalBlobs
+from gesso_node import run_bench
 from gesso_node.auditing import shelf, trainings
+from gesso_node.auditing.ask import Asker, NotOpenedError
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.trainings import most_held
+from gesso_protocol.errors import DiskFull
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import BlobRef, TaskId
 
 from .runs import TASK, train
+from .traces import NODE
 
 pytestmark = pytest.mark.anyio
 TASKS = tuple(TaskId(keccak256(bytes([number]))) for number in range(4))
@@ -126,3 +131,37 @@ async def test_a_full_disk_keeps_no_auditor_from_saying_what_it_found(
     monkeypatch.setattr(local, "put", full)
     await room.publish(TASK, BlobRef.of(b"openings"), b"openings")
     assert trainings.STORE_S > 0
+
+
+async def test_a_full_disk_of_ours_is_nobody_else_s_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither has the node withheld what we cannot keep, nor has the requester failed to bring its data."""
+
+    async def full(*_: Any, **__: Any) -> Any:
+        raise DiskFull
+
+    run = await train(tmp_path / "run", steps=8)
+    assignment, answers = await run.answers()
+    work = run.work(assignment, answers)
+    await work.ready(seconds=60)
+    with monkeypatch.context() as patch:
+        patch.setattr(run.blobs, "fetch", full)
+        for asked in (work.opened("inputs", 60), work.opened("outputs", 60), work.published([])):
+            with pytest.raises((DiskFull, NotOpenedError)) as found:
+                await asked
+            assert isinstance(found.value, NotOpenedError) == ("no public evidence" in str(found.value))
+        ref = await run.blobs.put(answers["outputs"])
+        with pytest.raises(DiskFull):
+            await work.published([ref])
+        asker = Asker(NODE, run.blobs, None, None, ())
+
+        async def read(*_: Any) -> None:
+            raise DiskFull
+
+        async def asked_of(*_: Any) -> Any:
+            return SimpleNamespace(bundle=ref, result=None), b""
+
+        patch.setattr(asker, "_asked", asked_of)
+        with pytest.raises(DiskFull):
+            await asker.opened(assignment, "inputs", 60, read)
+    with pytest.raises(DiskFull), run_bench._of_requester():
+        raise DiskFull
