@@ -19,7 +19,7 @@ import structlog
 from gesso.audits.openings import ask_ref
 from gesso.blobs.peer import PeerBlobs
 from gesso.transport.port import PeerId, Transport
-from gesso_protocol.errors import BlobMissing, EncodingInvalid, Unreachable
+from gesso_protocol.errors import BlobMissing, EncodingInvalid, GessoError, Unreachable
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TrainLora, parse_any_spec
 from gesso_relay.bases import Bases
@@ -111,7 +111,7 @@ class Openings:
             raise Unreachable("the node did not open it in time", hint="try again later") from None
         with anyio.move_on_after(FILES_S):
             if await self._files(asked, spec, peer, files):
-                await self._known.keep(asked, bundle, (file.blob for file in files))
+                await self._remember(asked, bundle, files)
         return bundle
 
     async def _spec(self, peer: PeerId, ref: BlobRef) -> Spec:
@@ -142,6 +142,12 @@ class Openings:
         except FileNotFoundError:
             pass
         raise BlobMissing("the openings are gone again", hint="this relay's cache is too small for them")
+
+    async def _remember(self, asked: Question, bundle: BlobRef, files: tuple[OpenedFile, ...]) -> None:
+        try:
+            await self._known.keep(asked, bundle, (file.blob for file in files))
+        except GessoError as error:  # the answer is good all the same
+            log.warning("openings.not-remembered", task=asked.run.task.short, code=error.code)
 
     async def _files(self, asked: Question, spec: Spec, peer: PeerId, files: tuple[OpenedFile, ...]) -> bool:
         if not isinstance(spec, TrainLora):

@@ -27,6 +27,7 @@ from gesso_protocol.training.openings import RunLeaf
 from gesso_relay import mirror, openings, proved
 from gesso_relay.chain import Drawn
 from gesso_relay.index import tables
+from gesso_relay.index.database import IndexAwayError
 from gesso_relay.mirror import patience_s
 from gesso_relay.proofs import OpenedFile, size_fault
 
@@ -181,6 +182,21 @@ async def test_what_was_proved_is_known_when_the_relay_starts_again(tmp_path: Pa
         on.relay.relay._cache.drop(BlobRef.parse(told[0]["bundle"]))
         await on.ask(node, "inputs", 404)
         assert await on.ask(node, "outputs") == told[1]
+
+
+async def test_an_answer_that_cannot_be_written_down_is_given_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise IndexAwayError
+
+    node = picture()
+    async with stage(tmp_path, node) as on:
+        assert on.relay.relay._openings is not None
+        monkeypatch.setattr(on.relay.relay._openings._known, "keep", away)
+        for _ in range(2):
+            assert (await on.ask(node))["bundle"] == str(BlobRef.of(node.bundles["outputs"]))
+    assert node.asked["outputs"] == 2
 
 
 async def test_a_bounded_number_of_answers_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
