@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 from aiohttp import web
@@ -149,7 +149,8 @@ def raise_file_limit() -> None:
     """As many open files as the system lets this process have without asking."""
     if resource is not None:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        with suppress(ValueError, OSError):  # some systems name a limit that they do not grant; the old one stays
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _let_the_system_cut(sock: socket.socket | None, stalled_s: float) -> None:

@@ -109,5 +109,11 @@ def test_there_are_no_more_connections_than_files(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(doors.resource, "getrlimit", lambda _: (1024, 4096))
     assert doors.most_connections(4096) == (1024 - doors.KEPT_FILES) // doors.FILES_A_CONNECTION
     assert doors.most_connections(10) == 10
+
+    def refused(*_: object) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(doors.resource, "setrlimit", refused)
+    doors.raise_file_limit()
     monkeypatch.setattr(doors.resource, "getrlimit", lambda _: (doors.resource.RLIM_INFINITY,) * 2)
     assert doors.most_connections(4096) == 4096
