@@ -17,7 +17,6 @@ import _venv  # noqa: F401
 from gesso.chain import Chain, ChainSettings, Wallet
 from gesso.chain.abi import function
 from gesso.chain.rpc import Rpc
-from gesso.chain.wallet import SignedTransaction
 from gesso_contracts import DEV_TOKEN, TASK_BOARD
 from gesso_protocol.errors import ChainError
 from gesso_protocol.ids import BlobRef
@@ -35,6 +34,8 @@ FEE = Wei(10**16)
 WINDOW_S = 3600
 LATER_S = 60
 """By then everybody is drawn and a challenge window is over."""
+PRICE = 10**11
+STUCK_S = 2.0
 ROOM = 200_000
 """Gas that no submit, claim or commit needs."""
 
@@ -92,30 +93,55 @@ async def calls_of_tasks(
 async def posted(rpc: Rpc, calls: Mapping[Wallet, Sequence[Call]]) -> Run:
     """Each wallet's in their order, until the last of each is mined."""
     chain_id = await rpc.chain_id()
-    rows = [await _signed(rpc, wallet, row, chain_id) for wallet, row in calls.items() if row]
+    rows = [await Row.signed(rpc, wallet, each, chain_id) for wallet, each in calls.items() if each]
     before, ours, start = chain_cpu_s(), own_cpu_s(), time.perf_counter()
-    await asyncio.gather(*(_send(rpc, row) for row in rows))
+    await asyncio.gather(*(row.send(rpc) for row in rows))
     for row in rows:
-        while await rpc.receipt(row[-1].hash) is None:  # noqa: ASYNC110 - the chain tells only who asks
-            await asyncio.sleep(0.02)
+        await row.mined(rpc)
     wall_s = time.perf_counter() - start
-    return Run(sum(map(len, rows)) / wall_s, chain_cpu_s() - before, own_cpu_s() - ours, wall_s)
+    count = sum(len(row.calls) for row in rows)
+    return Run(count / wall_s, chain_cpu_s() - before, own_cpu_s() - ours, wall_s)
 
 
-async def _signed(rpc: Rpc, wallet: Wallet, calls: Sequence[Call], chain_id: int) -> list[SignedTransaction]:
-    first = await rpc.nonce(wallet.address, pending=True)
-    same = {"type": 2, "chainId": chain_id, "value": 0, "maxFeePerGas": 10**11, "maxPriorityFeePerGas": 10**6}
-    return [
-        wallet.sign_transaction({**same, "to": to, "data": data, "gas": gas, "nonce": nonce})
-        for nonce, (to, data, gas) in enumerate(calls, first)
-    ]
+@dataclass(frozen=True)
+class Row:
+    """One wallet's transactions, numbered from `first`."""
+
+    wallet: Wallet
+    calls: Sequence[Call]
+    first: int
+    chain_id: int
+    raws: Sequence[bytes]
+
+    @classmethod
+    async def signed(cls, rpc: Rpc, wallet: Wallet, calls: Sequence[Call], chain_id: int) -> Row:
+        first = await rpc.nonce(wallet.address, pending=True)
+        raws = [_sign(wallet, call, nonce, chain_id, PRICE) for nonce, call in enumerate(calls, first)]
+        return cls(wallet, calls, first, chain_id, raws)
+
+    async def send(self, rpc: Rpc) -> None:
+        for place in range(0, len(self.raws), AT_ONCE):
+            for error in await rpc.send_all(self.raws[place : place + AT_ONCE]):
+                if error is not None:
+                    raise error
+
+    async def mined(self, rpc: Rpc) -> None:
+        """A burst can strand one in the pool, and all behind it: it is sent again at another price."""
+        moved, count, price = time.perf_counter(), -1, PRICE
+        while (found := await rpc.nonce(self.wallet.address, pending=False)) < self.first + len(self.calls):
+            if found != count:
+                moved, count = time.perf_counter(), found
+            elif time.perf_counter() - moved > STUCK_S:
+                moved, price = time.perf_counter(), 2 * price
+                await rpc.send_all([_sign(self.wallet, self.calls[found - self.first], found, self.chain_id, price)])
+            await asyncio.sleep(0.02)
 
 
-async def _send(rpc: Rpc, row: Sequence[SignedTransaction]) -> None:
-    for place in range(0, len(row), AT_ONCE):
-        for error in await rpc.send_all([each.raw for each in row[place : place + AT_ONCE]]):
-            if error is not None:
-                raise error
+def _sign(wallet: Wallet, call: Call, nonce: int, chain_id: int, price: int) -> bytes:
+    to, data, gas = call
+    prices = {"maxFeePerGas": price, "maxPriorityFeePerGas": price // 10**5}
+    same = {"type": 2, "chainId": chain_id, "value": 0, "to": to, "data": data, "gas": gas, "nonce": nonce}
+    return wallet.sign_transaction({**same, **prices}).raw
 
 
 def _terms(requester: Wallet, number: int) -> Terms:
