@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from gesso_node.auditing import trainings
 from gesso_node.executors.diffusers import DiffusersEngine, DiffusersOptions
 from gesso_node.executors.kernels import KernelOptions
 from gesso_node.executors.lora.port import TrainingInputs
+from gesso_node.executors.lora.sgm_names import layers_in
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.executors.sample import write_sample_pipeline
+from gesso_node.executors.sample_xl import write_xl_pipeline
 from gesso_protocol.audit.outcomes import Ballot
 from gesso_protocol.audit.projection import differ, unpack
 from gesso_protocol.audit.verdict import Decision, vote
@@ -54,3 +57,22 @@ async def test_unlike_kernels_agree_and_the_least_cheat_does_not(cheat: str | No
     assert finding.verdict.max_error_of_limit <= 1 / 3
     assert juror.projection is not None
     assert differ(unpack(own.projection), unpack(juror.projection)) <= 16
+
+
+async def test_a_training_on_xl_passes_and_its_kohya_file_is_looked_into(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All kinds of layers and both text encoders. The base's folder, which the cache would have, names the layers."""
+    folder = write_xl_pipeline(tmp_path / "xl")
+    engine = OnSample(folder)
+    run = await train(tmp_path / "run", engine=engine, looks=engine, **{**SMALL, "steps": 2, "checkpoint_every": 1})
+    assignment, answers = await run.answers()
+    work = run.work(assignment, answers, result=run.result)
+    await work.ready(seconds=100)
+    own = await work.compute(await work.opened("inputs", 100), seconds=100)
+    opened = await work.opened("outputs", 100)
+    blind = await work.examine(opened, own, strict=False, seconds=100)
+    assert "adapter_kohya.safetensors" in str(blind.verdict.reasons)
+    monkeypatch.setattr(trainings, "layers_in", lambda _: layers_in(folder))
+    finding = await work.examine(opened, own, strict=False, seconds=100)
+    assert finding.verdict.decision is Decision.PASS, finding.verdict
