@@ -70,8 +70,8 @@ class Output:
         self._stderr.flush()
 
     def hint(self, command: str, why: str = "") -> None:
-        """The one command most likely wanted next. Silent for programs."""
-        if self.form == "human":
+        """The one command most likely wanted next. Silent for programs, and with GESSO_NO_HINTS."""
+        if self.form == "human" and not os.environ.get("GESSO_NO_HINTS"):
             self.say(self.dim(f"next: {command}" + (f"   ({why})" if why else "")))
 
     @property

@@ -121,6 +121,14 @@ def test_data_goes_to_stdout_and_talk_to_stderr() -> None:
     assert err.getvalue() == "talk\n"
 
 
+def test_hints_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, _, err = output()
+    sink.hint("gesso task ls")
+    monkeypatch.setenv("GESSO_NO_HINTS", "1")
+    sink.hint("gesso task show")
+    assert err.getvalue() == "next: gesso task ls\n"
+
+
 def test_tables_align_and_empty_ones_are_said() -> None:
     assert columns_text([{"a": "xyz", "b": None}], ["a", "b"]) == "A    B\nxyz  -"
     assert pairs({"a": 1, "long": [1, 2], "sub": {"x": ()}}) == "a     1\nlong  1, 2\nsub\n  x  -"
