@@ -35,6 +35,7 @@ from gesso_devnet.stack import NETWORK, PASSWORD, Stack, StackState
 from gesso_devnet.world.concept import write_photos
 from gesso_protocol.errors import TaskFailed
 from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.money import format_amount
 
 WORD = "zbx"
 """A made-up word, for a colour that the base has never seen."""
@@ -62,6 +63,7 @@ class User:
         out.say(f"\n{out.bold(f'{self.name}$')} gesso {shlex.join(words)}")
         command = [sys.executable, "-m", "gesso.cli", *words]
         environ = {**os.environ, "GESSO_HOME": str(self.home), "GESSO_NETWORK": NETWORK, "TMPDIR": str(self.work)}
+        environ["GESSO_NO_HINTS"] = "1"  # what to do next is what the demo shows
         with anyio.fail_after(RUN_WINDOW_S):
             code, printed = await _run(command, self.work, environ)
         for line in printed.splitlines():
@@ -86,12 +88,14 @@ async def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str])
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """How it went. `moved` is what each name gained or lost, in base units."""
+    """How it went. `moved` is what each name gained or lost on the whole, in base units."""
 
     grid: Path
     files: dict[str, Path]
     tasks: tuple[TaskId, ...]
     moved: dict[str, int]
+    royalties: tuple[tuple[str, str, int], ...]
+    """Who earned them, of which listing, how much."""
     conserved: bool
 
 
@@ -115,12 +119,20 @@ async def give_lesson(stack: Stack, state: StackState, output: Path, out: Output
             tasks = await _settled(client)
         async with AsyncClient(_settings(bob)) as client:
             tasks += await _settled(client)
+            owners = {"alice": alice.address, "publisher": state.settings.cast().publisher.address}
+            royalties = await _royalties(client, owners)
         after = await ledger.take(chain, everyone)
         conserved = ledger.conserved(before, after) and await ledger.backed(chain, after)
     names = {**name_of(state.settings), alice.address: "alice", bob.address: "bob"}
     moved = {names.get(who, role_of(state, who)): change for who, change in ledger.changes(before, after).items()}
     files = {name: _kept(source, output) for name, source in _results(alice, bob).items()}
-    return Lesson(write_grid(plain, taught, output), files, tuple(tasks), moved, conserved)
+    return Lesson(write_grid(plain, taught, output), files, tuple(tasks), moved, royalties, conserved)
+
+
+async def _royalties(client: AsyncClient, owners: Mapping[str, Address]) -> tuple[tuple[str, str, int], ...]:
+    """What each owner's listings earned, from the chain's log."""
+    statements = {name: await client.earnings(str(address)) for name, address in owners.items()}
+    return tuple((name, label, amount) for name, found in statements.items() for label, amount in found.royalties)
 
 
 async def _type_all(alice: User, bob: User, state: StackState, out: Output) -> None:
@@ -141,6 +153,8 @@ def print_lesson(out: Output, lesson: Lesson) -> None:
     out.say(f"pictures  {lesson.grid}   (above: before, below: with the LoRA)")
     for name, path in lesson.files.items():
         out.say(f"{name:<9} {path}")
+    for name, label, amount in lesson.royalties:
+        out.say(f"royalties {name:<10} {signed(amount)} of {label}")
     for name, change in sorted(lesson.moved.items(), key=lambda entry: -entry[1]):
         out.say(f"moved     {name:<10} {signed(change)}")
     balance = "balances to the wei" if lesson.conserved else "DOES NOT BALANCE"
@@ -155,6 +169,7 @@ def lesson_document(state: StackState, lesson: Lesson) -> dict[str, Any]:
         "listing": f"{LISTED}@1",
         "tasks": [str(task) for task in lesson.tasks],
         "moved": {name: signed(change) for name, change in lesson.moved.items()},
+        "royalties": {label: {"to": name, "amount": format_amount(amount)} for name, label, amount in lesson.royalties},
         "conserved": lesson.conserved,
         "chain": state.chain,
         "executor": state.executor,

@@ -164,6 +164,12 @@ def test_a_lesson_ends_with_a_lora_that_is_sold_used_and_trained_on(tmp_path: Pa
     assert len(document["tasks"]) == 10
     moved = {name: float(change) for name, change in document["moved"].items()}
     assert moved["bob"] < 0 < moved["publisher"]
+    assert document["royalties"]["alice/zbx@1"]["to"] == "alice"
+    assert (
+        float(document["royalties"]["gesso-tiny@1"]["amount"])
+        > float(document["royalties"]["alice/zbx@1"]["amount"])
+        > 0
+    )
     assert sum(moved[name] for name in moved if name.startswith("node")) > 0
     for line in ("alice$ gesso train", "alice$ gesso model publish", "bob$ gesso generate", "to the wei"):
         assert line in done.stderr
