@@ -104,6 +104,7 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
             if (held < amount) amount = held;
         }
         unchecked {
+            // slither-disable-next-line costly-loop -- once a fee, and an auditor reveals few audits at once
             _pool = uint128(held - amount);
         }
         _credit(account, amount, reason);
@@ -112,6 +113,7 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
     function _collect() private returns (uint256 amount) {
         amount = board.balanceOf(address(this));
         if (amount == 0) return 0;
+        // slither-disable-next-line costly-loop -- what was collected is not there to be collected again
         _pool += uint128(amount);
         emit Collected(amount);
         board.withdraw(amount);
