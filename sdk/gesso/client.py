@@ -65,7 +65,7 @@ from gesso_protocol.spec import (
     spec_ref,
 )
 from gesso_protocol.terms import BoardParams, Terms
-from gesso_protocol.training.presets import make_training, preset
+from gesso_protocol.training.presets import filled, make_training
 from gesso_protocol.windows import commit_window
 
 DEFAULT_MODEL = "gesso-tiny@1"
@@ -255,7 +255,7 @@ class AsyncClient:
         if continue_from is not None:
             wanted |= agree(continue_from, await self._adapters.form(continue_from, listing.manifest), settings)
         family = label if is_known(label) else (await self._manifests.read(listing.manifest, label)).base_family
-        fields = {**preset(family or label), **wanted}
+        fields = filled(family or label, wanted)
         start = None if continue_from is None else await self.lora(continue_from, parent=listing.manifest)
         given = {
             **fields,

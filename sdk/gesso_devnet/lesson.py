@@ -44,7 +44,7 @@ SHAPES = {"circle": "green", "square": "yellow", "triangle": "black"}
 PROMPTS = tuple(f"a {WORD} {shape} on a {ground} background" for shape, ground in SHAPES.items())
 SEED = 7
 PHOTOS, MORE_PHOTOS = 15, 6
-STEPS, MORE_STEPS = 200, 20
+STEPS, MORE_STEPS = 300, 20
 RUN_WINDOW_S = 480.0
 CELL_PX, MARGIN_PX, LINE_PX = 160, 8, 18
 

@@ -92,6 +92,7 @@ def inputs(model: Path, data: tuple[Path, BlobRef]) -> Callable[..., TrainingInp
             "rank": 3,
             "alpha": 2,
             "sample_steps": 2,
+            "prior_milli": 0,
         }
         spec = make_training("gesso-tiny@1", dataset=data[1], **{**small, **fields})
         return TrainingInputs(spec, model, data[0], start_dir, ONE, SEED)
@@ -117,7 +118,7 @@ def adapter(
     engine: DiffusersEngine, model: Path, data: tuple[Path, BlobRef], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     spec = make_training("gesso-tiny@1", dataset=data[1], steps=6, batch=2, rank=3, alpha=2, sample_steps=2,
-                         learning_rate_nano=20_000_000)  # fmt: skip
+                         prior_milli=0, learning_rate_nano=20_000_000)  # fmt: skip
     folder = tmp_path_factory.mktemp("adapter")
     go(engine, TrainingInputs(spec, model, data[0], None, ONE, SEED), folder)
     return folder / "adapter"

@@ -87,7 +87,8 @@ def test_every_field_changes_the_bytes() -> None:
         {"resolution": 63}, {"resolution": 2056}, {"resolution": 72}, {"targets": ()},
         {"targets": ("projection", "attention")}, {"targets": ("attention", "attention")}, {"targets": ("bias",)},
         {"caption_dropout_milli": 1001}, {"noise_offset_milli": -1}, {"min_snr_milli": 100_001},
-        {"prior_milli": 1}, {"prior_prompts": ("a",)}, {"sample_prompts": ("a",) * 5}, {"sample_prompts": ("\a",)},
+        {"prior_prompts": ()}, {"prior_milli": 0, "prior_prompts": ("a",)},
+        {"sample_prompts": ("a",) * 5}, {"sample_prompts": ("\a",)},
         {"sample_prompts": ("a",), "sample_every": 1}, {"trigger": "x" * 65}, {"trigger": "\0"},
         {"text_encoder": False}, {"dtype": "fp16"}, {"seed": -1}, {"checkpoint_every": 0}, {"schedule": "step"},
         {"dataset": None}, {"continue_from": {"ref": "../x", "manifest": BASE}}, {"surprise": 1},
@@ -115,8 +116,18 @@ def test_presets_are_valid_and_audited(model: str) -> None:
     assert preset(model) is not preset(model)
 
 
+def test_the_prior_of_a_preset_is_switched_off_by_its_weight_and_keeps_it_for_other_prompts() -> None:
+    usual = training()
+    assert usual.prior_milli > 0
+    assert usual.prior_prompts
+    off = training(prior_milli=0)
+    assert (off.prior_milli, off.prior_prompts) == (0, ())
+    own = training(prior_prompts=("a small dog",))
+    assert (own.prior_milli, own.prior_prompts) == (usual.prior_milli, ("a small dog",))
+
+
 def test_work_counts_updates_samples_and_the_prior() -> None:
-    spec = training(steps=10, batch=4, accumulation=2)
+    spec = training(steps=10, batch=4, accumulation=2, prior_milli=0)
     assert spec.pixel_steps == 64 * 64 * 10 * 8 * 3 // 2
     assert spec.changed(prior_milli=1, prior_prompts=("a",)).pixel_steps == 2 * spec.pixel_steps
     sampled = spec.changed(sample_prompts=("a", "b"), sample_every=5)
@@ -185,7 +196,7 @@ OFFER = Offer(kinds=("text_to_image", "train_lora"), models=(BASE,), max_trainin
     ],
 )
 def test_nodes_judge_training(changes: dict[str, Any], offer: Offer, kind: int, refusal: Refusal | None) -> None:
-    spec = training(**changes)
+    spec = training(**{"steps": 500, **changes})
     terms = Terms(requester=Address("0x" + "11" * 20), fee=Wei(10), spec=DATA, claim_window_s=60, commit_window_s=60,
                   nonce=1, kind=kind)  # fmt: skip
     assert judge(spec, terms, Capabilities(offer=offer, models={"gesso-tiny@1": BASE})) is refusal

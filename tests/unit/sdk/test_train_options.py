@@ -32,7 +32,7 @@ GIVEN: dict[str, Any] = {
     "steps": 40, "rank": 5, "alpha": 6, "target": ("projection", "attention"), "text_encoder": True,
     "learning_rate": 1e-4, "text_learning_rate": 5e-5, "schedule": "linear", "warmup_steps": 7, "weight_decay": 0.02,
     "max_grad_norm": 0.5, "batch": 3, "accumulation": 2, "resolution": 128, "buckets": False, "bucket_step_px": 32,
-    "caption_dropout": 0.2, "noise_offset": 0.05, "min_snr": 5.0, "prior": 0.5, "prior_prompt": ("a dog",),
+    "caption_dropout": 0.2, "noise_offset": 0.05, "min_snr": 5.0, "prior": 0.25, "prior_prompt": ("a dog",),
     "sample_prompt": ("a zbx",), "sample_every": 10, "sample_steps": 9, "sample_guidance": 4.5, "checkpoint_every": 10,
     "seed": 3, "dtype": "bf16",
 }  # fmt: skip
