@@ -45,17 +45,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole networks mostly wait and all else computes. Of several workers, each of which begins with an even share of
-    the list, every other one begins with networks: so cores are busy from the first second to the last."""
+    the list, every other one begins with networks: so cores are busy from the first second to the last. Files of
+    networks stay whole: their tests share one."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
     waiting = [item for item in items if "network" in item.path.parts]
     computing = [item for item in items if "network" not in item.path.parts]
-    if workers > 1:
-        items[:] = [
-            item
-            for worker in range(workers)
-            for kind in ((waiting, computing) if worker % 2 else (computing, waiting))
-            for item in kind[len(kind) * worker // workers : len(kind) * (worker + 1) // workers]
-        ]
+    cuts = [_between_files(waiting, len(waiting) * worker // workers) for worker in range(workers + 1)]
+    left, ordered = len(items), list[pytest.Item]()
+    for worker in range(workers):
+        share = left // (workers - worker)
+        left -= share
+        waits = waiting[cuts[worker] : cuts[worker + 1]]
+        computes, computing = computing[: max(0, share - len(waits))], computing[max(0, share - len(waits)) :]
+        ordered += waits + computes if worker % 2 else computes + waits
+    items[:] = ordered + computing
+
+
+def _between_files(items: list[pytest.Item], at: int) -> int:
+    while 0 < at < len(items) and items[at].path == items[at - 1].path:
+        at += 1
+    return at
 
 
 @pytest.fixture

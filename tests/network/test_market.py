@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from network_acts import until_state
 from PIL import Image
 
 from gesso.chain.chain import Chain
@@ -18,6 +19,7 @@ from gesso.tensorfile import write_tensors
 from gesso_devnet.network import Devnet
 from gesso_protocol.errors import BlobMissing, ChainReverted, UsageError
 from gesso_protocol.ids import BlobRef, ListingId
+from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei, split_along
 from gesso_protocol.royalties import is_bundle, shares_bps
 from gesso_protocol.spec import TextToImage, spec_bytes, spec_ref
@@ -52,6 +54,14 @@ def lora(path: Path, rank: int = 4, seed: int = 0) -> Path:
             for side, shape in (("A", (rank, 8)), ("B", (8, rank)))]  # fmt: skip
     write_tensors(path, rows)
     return path
+
+
+async def books_are_right(net: Devnet, alice: AsyncClient) -> None:
+    """Trainings, royalties, refunds, stakes, as far as tests have come: nobody's account is off by a base unit."""
+    await net.warp(100)
+    for account in (alice.address, net.submitter.address, *net.cast.addresses):
+        found = await net.submitter.earnings(str(account))
+        assert found.reconciled, found.document()
 
 
 async def test_train_publish_draw_train_on(net: Devnet, alice: AsyncClient, tmp_path: Path) -> None:
@@ -89,6 +99,16 @@ async def test_train_publish_draw_train_on(net: Devnet, alice: AsyncClient, tmp_
     assert await bob.market.previews("alice/zbx") == [sample.read_bytes()]
     found = await bob.market.search("zbx", kind="lora", base="gesso-tiny")
     assert [one.listing.id for one in found] == [listing.id]
+
+    await until_state(net, again.task.id, TaskState.SETTLED)
+    await books_are_right(net, alice)
+    earned = await alice.earnings()
+    assert dict(earned.earned)["royalties"] == earned.total_earned == earned.checks[0].ours
+    assert dict(earned.royalties)["alice/zbx@1"] == (await bob.market.stats("alice/zbx")).earned
+    node = await bob.earnings(str(net.nodes[0].address))
+    assert node.tasks >= 3
+    assert dict(node.earned)["node pay"] == node.total_earned
+    assert (await bob.earnings()).total_earned == 0
 
 
 async def test_every_owner_of_several_loras_earns_and_their_base_once(
@@ -230,6 +250,7 @@ async def test_a_node_does_not_claim_what_it_could_not_fetch_or_what_cheats_an_o
         before.address, before.tokens, before.deposit, (await bob.balance()).native
     )
     assert paid.royalty_bps == 200
+    await books_are_right(net, alice)
 
 
 async def _raw(client: AsyncClient, spec: TextToImage, fee: Wei, model: ListingId) -> Terms:
@@ -245,19 +266,3 @@ async def _raw(client: AsyncClient, spec: TextToImage, fee: Wei, model: ListingI
     await client.blobs.put(spec_bytes(spec), expect=terms.spec)
     await client._ports.chain.submit(terms)
     return terms
-
-
-async def test_everybodys_books_end_where_the_contracts_say(net: Devnet, alice: AsyncClient) -> None:
-    """After all of the above: trainings, royalties, refunds, stakes. Nobody's account is off by a base unit."""
-    bob = net.submitter
-    await net.warp(100)
-    for account in (alice.address, bob.address, net.nodes[0].address, *net.cast.addresses):
-        found = await bob.earnings(str(account))
-        assert found.reconciled, found.document()
-    earned = await alice.earnings()
-    assert dict(earned.earned)["royalties"] == earned.total_earned == earned.checks[0].ours
-    assert dict(earned.royalties)["alice/zbx@1"] == (await bob.market.stats("alice/zbx")).earned
-    node = await bob.earnings(str(net.nodes[0].address))
-    assert node.tasks >= 3
-    assert dict(node.earned)["node pay"] == node.total_earned
-    assert (await bob.earnings()).total_earned == 0
