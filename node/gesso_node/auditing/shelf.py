@@ -19,6 +19,7 @@ import structlog
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.handed import note
+from gesso_node.room import free_bytes, taken_bytes
 from gesso_node.traces import RELEASED, Traces
 from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import BlobRef, TaskId
@@ -44,7 +45,7 @@ class Shelf:
         evidence: Path | None = None,
         local: LocalBlobs | None = None,
         remotes: Sequence[BlobStore] = (),
-        free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+        free: Callable[[Path], int] = free_bytes,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
@@ -75,10 +76,14 @@ class Shelf:
             raise CannotRunError(
                 f"its states need {size} bytes of disk, and other audits have {others}", hopeless=False
             )
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if size > self._held.get(task, 0) + self._free(self._folder):
+        owed = sum(self._owed(other, held) for other, held in self._held.items() if other != task)
+        if owed + self._owed(task, size) > self._free(self._folder):
             raise CannotRunError(f"its states need {size} bytes, and the disk has not so many left", hopeless=False)
         self._held[task] = size
+
+    def _owed(self, task: TaskId, promised: int) -> int:
+        """What a case has still to come of a promise: the rest of it is no longer free anyway."""
+        return max(0, promised - taken_bytes(self.path(task)))
 
     def clear(self, task: TaskId) -> None:
         """The case needs nothing any more: its files go, and its promise. Blocks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from gesso_node.auditing.ask import Asker, NotOpenedError
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.trainings import most_held
+from gesso_node.room import RESERVE_BYTES, free_bytes
 from gesso_protocol.errors import DiskFull
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import BlobRef, TaskId
@@ -52,6 +54,33 @@ def test_cases_together_hold_no_more_than_the_budget_and_than_the_disk_has(tmp_p
     full, _ = on(tmp_path, free=lambda _: 5)
     with pytest.raises(CannotRunError, match="the disk has not so many"):
         full.hold(TASKS[0], 6)
+
+
+def test_the_disk_is_promised_once(tmp_path: Path) -> None:
+    """What others were promised and have not fetched yet is free only as long as they wait."""
+    free = [10]
+    room, _ = on(tmp_path, free=lambda _: free[0])
+    room.hold(TASKS[0], 8)
+    with pytest.raises(CannotRunError, match="the disk has not so many"):
+        room.hold(TASKS[1], 3)
+    room.hold(TASKS[1], 2)
+    with pytest.raises(CannotRunError, match="the disk has not so many"):
+        room.hold(TASKS[0], 9)  # a promise is no bytes of its own case
+    room.path(TASKS[0]).mkdir(parents=True)
+    (room.path(TASKS[0]) / "state").write_bytes(b"12345678")
+    free[0] = 2  # fetched, and gone from what is free
+    room.hold(TASKS[0], 8)
+    with pytest.raises(CannotRunError, match="the disk has not so many"):
+        room.hold(TASKS[2], 1)
+    room.clear(TASKS[1])
+    room.hold(TASKS[2], 2)
+
+
+def test_the_journal_keeps_room_on_a_disk_that_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=RESERVE_BYTES + 5))
+    assert free_bytes(tmp_path / "not" / "made") == 5
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=RESERVE_BYTES - 5))
+    assert free_bytes(tmp_path) == 0
 
 
 async def test_a_training_that_needs_more_disk_than_audits_have_is_left_before_anything_of_it_is_fetched(
