@@ -23,7 +23,14 @@ from gesso.chain.mined import Mined, by_receipt
 from gesso.chain.rpc import Rpc, RpcRefused
 from gesso.chain.settings import ChainSettings
 from gesso.chain.wallet import SignedTransaction, Wallet
-from gesso_protocol.errors import ChainError, ChainReverted, GessoError, NonceConflict, Unreachable
+from gesso_protocol.errors import (
+    ChainError,
+    ChainReverted,
+    GessoError,
+    InsufficientFunds,
+    NonceConflict,
+    Unreachable,
+)
 
 TRANSFER_GAS = 21_000
 BROADCAST_ATTEMPTS = 8
@@ -282,21 +289,19 @@ class Sender:
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        async with self._lock:
-            due = [f for f in self._flights.values() if not f.future.done() and f.look_at <= loop.time()]
-            try:
-                await self._unstick(due)
-            except (Unreachable, RpcRefused):
-                pass  # the next round tries again, until the deadline
-            except GessoError as error:
-                for flight in due:
-                    flight.fail(error)
-        for flight in due:
-            flight.look_at = loop.time() + self._settings.stuck_after_s
-        for flight in list(self._flights.values()):
-            if flight.give_up_at <= loop.time():
-                flight.fail(self._late())
-        self._keep_watch()
+        due: list[Flight] = []
+        try:
+            async with self._lock:
+                due = [f for f in self._flights.values() if not f.future.done() and f.look_at <= loop.time()]
+                with suppress(GessoError):  # it says nothing of what is in the pool: the next round tries again
+                    await self._unstick(due)
+        finally:
+            for flight in due:
+                flight.look_at = loop.time() + self._settings.stuck_after_s
+            for flight in list(self._flights.values()):
+                if flight.give_up_at <= loop.time():
+                    flight.fail(self._late())
+            self._keep_watch()
 
     def _late(self) -> ChainError:
         return ChainError(
@@ -311,15 +316,32 @@ class Sender:
         reached = await self._rpc.nonce(self._wallet.address, pending=False)
         for flight in due:
             if flight.nonce < reached:
-                await self._check_replaced(flight)
+                with suppress(ChainError):  # it could not be read; that is no word on another
+                    await self._check_replaced(flight)
         for nonce in range(reached, min(max(flight.nonce for flight in due) + 1, reached + MAX_REPAIR)):
-            ours = self._flights.get(nonce)
-            if ours is None:
-                await self._fill(nonce)
-            elif not await self._push(ours) and nonce == reached:
-                # The pool has it and it does not move: it must pay too little.
-                ours.fee = self._fees.within(ours.fee.bumped().at_least(await self._fees.current()))
-                await self._push(ours)
+            with suppress(ChainError, InsufficientFunds):
+                await self._repair(nonce, first=nonce == reached)
+
+    async def _repair(self, nonce: int, *, first: bool) -> None:
+        """Have the pool hold this number; raise the price of the first, which holds up all others."""
+        ours = self._flights.get(nonce)
+        if ours is None:
+            await self._fill(nonce)
+            return
+        try:
+            fresh = await self._push(ours)
+        except InsufficientFunds as error:
+            ours.fail(error)  # the pool has lost it, and the wallet cannot pay for it any more
+            return
+        if fresh or not first:
+            return
+        # The pool has it and it does not move: it must pay too little.
+        fee = ours.fee
+        ours.fee = self._fees.within(fee.bumped().at_least(await self._fees.current()))
+        try:
+            await self._push(ours)
+        except InsufficientFunds:
+            ours.fee = fee  # what the pool has may be mined at that price yet
 
     async def _check_replaced(self, flight: Flight) -> None:
         for signed in flight.sent:

@@ -145,3 +145,7 @@ async def test_hashes_are_read_in_whatever_case_they_come() -> None:
         page = await EventReader(rpc, decoder, max_range=10).read(Cursor.before(0))
     assert page is not None
     assert page.cursor.trail[0].hash == "0x" + "ab" * 32
+    async with endpoint(headed(transactions=["0x" + "CD" * 32])) as rpc:
+        header = await rpc.header()
+    assert header is not None
+    assert header.transactions == ("0x" + "cd" * 32,), "ours are looked for by their hashes in lower case"

@@ -36,6 +36,7 @@ class Pool:
         self.refuse: dict[int, list[GessoError]] = {}
         self.mines = True
         self.counted = 0
+        self.fails: list[Exception] = []
         self.waits: dict[str, asyncio.Future[Any]] = {}
 
     def sender(self, settings: ChainSettings = SETTINGS) -> Sender:
@@ -70,6 +71,8 @@ class Pool:
 
     async def nonce(self, _: object, *, pending: bool) -> int:
         self.counted += not pending
+        if not pending and self.fails:
+            raise self.fails.pop(0)
         return max((nonce + 1 for nonce, _ in self.sent), default=0) if pending else 0
 
     async def current(self) -> Fee:
@@ -198,3 +201,62 @@ async def test_one_look_a_while_is_for_all_that_wait() -> None:
         assert pool.counted == 1
         pool.mine()
         assert [mined.tx_hash for mined in await asyncio.gather(*sends)] == ["0:to-0", "1:to-1"]
+
+
+HASTY = SETTINGS.model_copy(update={"stuck_after_s": 0.01})
+
+
+async def looked(pool: Pool, times: int) -> None:
+    while pool.counted < times:  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(0)
+    await settled_down()
+
+
+async def sent_and_lost(pool: Pool, count: int) -> list[asyncio.Task[Mined]]:
+    """So many, none of which the pool mines by itself."""
+    pool.mines = False
+    sender = pool.sender(HASTY)
+    sends = [asyncio.create_task(sender.send(f"to-{number}", b"")) for number in range(count)]
+    while len(pool.sent) < count:  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(0)
+    return sends
+
+
+async def test_what_keeps_one_from_being_sent_again_is_not_said_of_the_others() -> None:
+    """They are in the pool: a caller that hears of a failure may send, and pay, twice."""
+    pool, poor = Pool(), InsufficientFunds("no coin")
+    with anyio.fail_after(5):
+        sends = await sent_and_lost(pool, 3)
+        pool.refuse = {0: [ChainError("unreadable")], 1: [poor]}
+        await looked(pool, 1)
+        assert [one.done() for one in sends] == [False, True, False]
+        assert pool.sent[3:6] == [(0, "to-0"), (1, "to-1"), (2, "to-2")]
+        pool.mine()
+        told = await asyncio.gather(*sends, return_exceptions=True)
+    assert told[1] is poor
+    assert [getattr(mined, "tx_hash", None) for mined in (told[0], told[2])] == ["0:to-0", "2:to-2"]
+
+
+async def test_a_higher_price_that_cannot_be_paid_leaves_the_lower_one_in_the_pool() -> None:
+    pool = Pool()
+    with anyio.fail_after(5):
+        sends = await sent_and_lost(pool, 1)
+        pool.refuse[0] = [RpcRefused(-1, "already known"), InsufficientFunds("no coin")]
+        await looked(pool, 2)
+        assert not sends[0].done()
+        pool.mine()
+        assert (await sends[0]).tx_hash == "0:to-0"
+
+
+@pytest.mark.parametrize("error", [ChainError("unreadable"), LookupError()], ids=["unreadable", "a mistake of ours"])
+async def test_a_look_that_breaks_is_followed_by_others(error: Exception) -> None:
+    pool = Pool()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    with anyio.fail_after(5):
+        sends = await sent_and_lost(pool, 1)
+        pool.fails = [error]
+        await looked(pool, 2)
+        assert not sends[0].done()
+        assert pool.sent[1:2] == [(0, "to-0")]
+        pool.mine()
+        await sends[0]
