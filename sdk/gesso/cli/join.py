@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from gesso.cli.output import Common
-from gesso.settings import Network, explain, home_folder, read_network, write_network
+from gesso.settings import DEFAULT_NETWORK, Network, explain, home_folder, read_network, write_network
 from gesso_protocol.errors import ConfigError, Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ async def join(
     name
         What to call the network here; what it calls itself when left out.
     rpc_url
-        A JSON-RPC endpoint of the chain that you trust, instead of the one that the relay names.
+        A JSON-RPC endpoint of the chain that you trust, instead of the one that the relay names. Of a network that is
+        known here already the endpoint stays as it is unless you name another.
     """
     common = common or Common()
     if not re.match(r"https?://[^/\s]", relay):
         raise UsageError(f"{relay[:80]!r} is no address of a relay", hint="gesso join https://relay.example.org")
     network = network_in(await _fetch(relay), relay.rstrip("/"), name=name, rpc_url=rpc_url)
     path = home_folder() / "networks" / f"{network.name}.json"
-    network = beside_known(path, network)
+    network = beside_known(path, network, rpc_url=rpc_url)
     await _expect_contracts(network)
     write_network(home_folder(), network)
     common.out.result({**network.model_dump(mode="json", exclude={"wallet", "drand_urls"}), "file": str(path)})
@@ -64,21 +65,28 @@ def network_in(body: bytes, relay: str, *, name: str | None = None, rpc_url: str
         raise ConfigError(f"{relay} describes no network: {explain(error, Network.model_fields)}") from error
     if not network.rpc_url:  # a relay's own may hold a key
         raise ConfigError(f"{relay} names no JSON-RPC endpoint", hint="name one: --rpc-url URL")
+    if name is None and network.name == DEFAULT_NETWORK:  # every command would use it from then on, unasked
+        raise UsageError(
+            f"{relay} calls its network {network.name!r}, as yours on this machine is called",
+            hint="choose another name: --name NAME",
+        )
     if not _NAME.fullmatch(network.name):  # it becomes the name of a file
         raise UsageError(f"{network.name!r} is no name for a network", hint="choose one: --name NAME")
     return network
 
 
-def beside_known(path: Path, network: Network) -> Network:
-    """With the choices made here, where the network is known already. Another one of that name stays as it is, a
-    devnet's above all: raises ConfigError."""
+def beside_known(path: Path, network: Network, *, rpc_url: str | None = None) -> Network:
+    """With the choices made here, where the network is known already: the chain is asked through the endpoint that is
+    trusted already, unless another was named. Another network of that name stays as it is, a devnet's above all:
+    raises ConfigError."""
     if not path.is_file():
         return network
     known = read_network(home_folder(), str(path))
     if (known.chain_id, known.contracts) != (network.chain_id, network.contracts):
         hint = f"choose another name: --name NAME, or remove {path}"
         raise ConfigError(f"another network is known as {network.name!r}", hint=hint)
-    return network.model_copy(update={"wallet": known.wallet, "drand_urls": known.drand_urls})
+    kept = {"wallet": known.wallet, "drand_urls": known.drand_urls, "rpc_url": rpc_url or known.rpc_url}
+    return network.model_copy(update=kept)
 
 
 async def _expect_contracts(network: Network) -> None:

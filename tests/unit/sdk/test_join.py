@@ -11,8 +11,8 @@ import pytest
 from gesso.chain.settings import ContractAddresses
 from gesso.cli import app
 from gesso.cli.join import beside_known, network_in
-from gesso.settings import Network, write_network
-from gesso_protocol.errors import ConfigError, GessoError
+from gesso.settings import DEFAULT_NETWORK, Network, write_network
+from gesso_protocol.errors import ConfigError, GessoError, UsageError
 from gesso_protocol.ids import Address
 
 RELAY = "https://relay.example.org"
@@ -77,10 +77,28 @@ def test_a_relay_names_nobody_s_wallet() -> None:
 def test_another_network_of_that_name_stays(tmp_path: Path) -> None:
     first = read(told()).model_copy(update={"wallet": "mine"})
     path = write_network(tmp_path, first)
-    again = beside_known(path, read(told(rpc_url="https://other.example.org")))
-    assert (again.rpc_url, again.wallet) == ("https://other.example.org", "mine")
+    again = beside_known(path, read(told(bootstrap=[])))
+    assert (again.rpc_url, again.wallet) == ("https://rpc.example.org", "mine")
     with pytest.raises(ConfigError, match="another network is known as 'far'"):
         beside_known(path, read(told(chain_id=6)))
+
+
+def test_a_second_relay_does_not_replace_the_endpoint_that_is_trusted(tmp_path: Path) -> None:
+    """What the chain says would be that relay's word from then on."""
+    path = write_network(tmp_path, read(told(), rpc_url="https://mine.example.org"))
+    second = json.dumps(told(rpc_url="https://liar.example.org")).encode()
+    other = "https://relay-2.example.org"
+    again = beside_known(path, network_in(second, other))
+    assert (again.rpc_url, again.relay_url) == ("https://mine.example.org", other)
+    named = "https://another.example.org"
+    assert beside_known(path, network_in(second, other, rpc_url=named), rpc_url=named).rpc_url == named
+
+
+def test_no_relay_makes_its_network_the_one_that_commands_use_unasked() -> None:
+    with pytest.raises(UsageError) as refused:
+        read(told(name=DEFAULT_NETWORK))
+    assert "--name" in refused.value.hint
+    assert read(told(name=DEFAULT_NETWORK), name="far").name == "far"
 
 
 def test_an_address_that_is_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
