@@ -317,8 +317,17 @@ class Journal:
     async def _run(self, work: Callable[[], T]) -> T:
         try:
             return await anyio.to_thread.run_sync(work, limiter=self._thread)
-        except sqlite3.Error as error:
+        except sqlite3.DatabaseError as error:
+            if _is_a_mistake(error):
+                raise
             raise JournalFailedError(f"{self._path.name} cannot be used: {error}") from error
+
+
+def _is_a_mistake(error: sqlite3.DatabaseError) -> bool:
+    """Of ours, which no waiting mends: a wrong statement, a value that has no place, a file that was closed. Whatever
+    the disk, another process or a broken file does has a code of its own."""
+    ours = not isinstance(error, sqlite3.OperationalError) and type(error) is not sqlite3.DatabaseError
+    return ours or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_ERROR
 
 
 _INSERT = f"INSERT OR IGNORE INTO task ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608

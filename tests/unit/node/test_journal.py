@@ -151,3 +151,23 @@ async def test_a_file_that_is_no_journal_is_a_typed_error(tmp_path: Path) -> Non
     (tmp_path / "journal.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(JournalFailedError):
         await Journal(tmp_path / "journal.sqlite").__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        ("INSERT INTO nothing VALUES (1)", ()),
+        ("INSERT INTO note (name) VALUES (?)", ()),
+        ("INSERT INTO note (name, value) VALUES (?, NULL)", ("a",)),
+        ("NO SQL", ()),
+    ],
+)
+async def test_a_mistake_of_ours_is_not_called_a_full_disk(
+    tmp_path: Path, statement: str, values: tuple[str, ...]
+) -> None:
+    """It would be tried again for ever, and nobody would ever see where it is."""
+    async with Journal(tmp_path / "journal.sqlite") as journal:
+        with pytest.raises(sqlite3.DatabaseError):
+            await journal.write("wrong", (statement, values))
+        await journal.add(entry())
+        assert await journal.entry(entry().task) == entry()
