@@ -23,6 +23,7 @@ from gesso_protocol.errors import (
     RateLimited,
     UsageError,
 )
+from gesso_relay.index.database import IndexAwayError
 
 _STATUS: tuple[tuple[type[GessoError], int], ...] = (
     (BlobMissing, 404),
@@ -34,6 +35,7 @@ _STATUS: tuple[tuple[type[GessoError], int], ...] = (
     (UsageError, 400),
     (EncodingInvalid, 400),
     (ConfigError, 401),
+    (IndexAwayError, 503),
 )
 _HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 411: "length-required", 413: "too-large", 416: "bad-range"}
 
@@ -93,7 +95,7 @@ class Problem:
 def problem(error: GessoError) -> Problem:
     """A typed error and its status."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 502)
-    return Problem(status, error.code, error.message, error.hint, {"Retry-After": "1"} if status == 429 else {})
+    return Problem(status, error.code, error.message, error.hint, {"Retry-After": "1"} if status in (429, 503) else {})
 
 
 def http_problem(error: web.HTTPException) -> Problem:

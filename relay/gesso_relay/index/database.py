@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -44,15 +44,25 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection to ask with."""
         with _typed(), anyio.fail_after(_WORK_S, shield=True):
-            async with self._engine.connect() as connection:
+            async with self._connected() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: all of it is kept, or nothing when the block raises."""
         with _typed(), anyio.fail_after(_WORK_S, shield=True):
-            async with self._engine.begin() as connection:
+            async with self._connected() as connection, connection.begin():
                 yield connection
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """Drivers let their own errors and the system's out of here, as when a server is away or starts again."""
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self._engine.connect())
+            except Exception as error:
+                raise _away(error) from error
+            yield connection
 
 
 @contextmanager
@@ -63,9 +73,13 @@ def _typed() -> Iterator[None]:
     except IntegrityError:
         raise
     except (DBAPIError, TimeoutError) as error:
-        log = structlog.get_logger("gesso.relay.index")
-        log.warning("index.away", kind=type(error).__name__, reason=str(error)[:200])
-        raise IndexAwayError from error
+        raise _away(error) from error
+
+
+def _away(error: Exception) -> IndexAwayError:
+    log = structlog.get_logger("gesso.relay.index")
+    log.warning("index.away", kind=type(error).__name__, reason=str(error)[:200])
+    return IndexAwayError()
 
 
 @asynccontextmanager

@@ -74,9 +74,11 @@ class Follower:
 
     async def run(self) -> None:
         """Until cancelled."""
-        cursor = await self._writer.cursor() or self._start
+        cursor: Cursor | None = None
         while True:
             try:
+                if cursor is None:
+                    cursor = await self._writer.cursor() or self._start
                 cursor, more = await self.step(cursor)
             except GessoError as error:
                 more = False
