@@ -6,8 +6,11 @@ that is larger than a manifest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import anyio
+import anyio.to_thread
 import structlog
 
 from gesso.blobs import BlobStore
@@ -25,6 +28,7 @@ from gesso_protocol.spec import Spec, TrainLora
 from gesso_protocol.terms import Terms
 from gesso_protocol.training.checkpoint import most_state_bytes
 from gesso_protocol.training.dataset import INDEX_FILE, MAX_DATASET_BYTES, PICTURES_FILE, DatasetIndex
+from gesso_protocol.training.disk import likely_state_bytes, run_bytes
 from gesso_protocol.training.rest import BegunRun, rest_fault
 
 log = structlog.get_logger("gesso.node.intake")
@@ -42,23 +46,35 @@ class Lacking:
 
 
 class Intake:
-    """Looks at what a task names. `needs_model` is false for executors that work without weights; `room_bytes` are what
-    runs may take on this disk: a given state and the checkpoint after it are the least."""
+    """Looks at what a task names. `needs_model` is false for executors that work without weights; `room_bytes` is what
+    a run may take on this disk, `free` what the disk has left for it."""
 
     def __init__(
-        self, chain: Chain, blobs: BlobStore, models: ModelCache, *, needs_model: bool, room_bytes: int
+        self,
+        chain: Chain,
+        blobs: BlobStore,
+        models: ModelCache,
+        *,
+        needs_model: bool,
+        room_bytes: int,
+        free: Callable[[], int],
     ) -> None:
         self._chain = chain
         self._blobs = blobs
         self._models = models
         self._needs_model = needs_model
         self._room_bytes = room_bytes
+        self._free = free
 
     async def look(self, task: TaskId, spec: Spec, terms: Terms, manifest: BlobRef) -> Lacking | None:
         """What is lacking, if anything. Never raises for what is asked about."""
         found = await self._models_lack(spec, manifest)
         if found is None and isinstance(spec, TrainLora):
-            found = await self._run_lacks(spec, terms) or await self._input_lacks(spec, manifest)
+            found = (
+                await self._run_lacks(spec, terms)
+                or await self._input_lacks(spec, manifest)
+                or await self._disk_lacks(spec, manifest)
+            )
         if found is not None:
             log.info("intake.lacking", task=task.short, refusal=str(found.refusal), reason=found.reason)
         return found
@@ -108,11 +124,26 @@ class Intake:
         resume = spec.resume
         if resume is None:
             return
-        if 2 * resume.size > self._room_bytes:
-            raise ModelInvalid(f"a run with checkpoints of {resume.size} bytes has no room here")
         if self._needs_model and resume.size > most_state_bytes((await self._models.read_manifest(manifest)).size):
             raise ModelInvalid("the checkpoint to go on from is larger than any LoRA for this base can be")
         await self._expect(resume.state, resume.size, "the checkpoint to go on from")
+
+    async def _disk_lacks(self, spec: TrainLora, manifest: BlobRef) -> Lacking | None:
+        """Room for all of its checkpoints: none may leave before the task is settled, whatever budgets say, and the
+        journal is on the same disk."""
+        try:
+            base = (await self._models.read_manifest(manifest)).size if self._needs_model else 0
+            needed = run_bytes(spec, likely_state_bytes(spec, base))
+            free = await anyio.to_thread.run_sync(self._free)
+        except GessoError as error:
+            return Lacking(Refusal.MODEL_UNAVAILABLE, error.message, isinstance(error, Unreachable))
+        except OSError as error:
+            return Lacking(Refusal.DISK, f"the disk cannot be asked: {error.strerror}", passing=True)
+        if needed > self._room_bytes:
+            return Lacking(Refusal.DISK, f"its checkpoints take {needed} bytes, a training has {self._room_bytes} here")
+        if needed > free:
+            return Lacking(Refusal.DISK, f"its checkpoints take {needed} bytes, the disk has {free}", passing=True)
+        return None
 
     async def _expect(self, ref: BlobRef, size: int, what: str) -> None:
         found = await self._blobs.size(ref)

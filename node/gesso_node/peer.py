@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import anyio
 import structlog
@@ -51,6 +52,7 @@ from gesso_node.recall import Recall
 from gesso_node.reconcile import Reconciler
 from gesso_node.results import Outbox
 from gesso_node.rivals import Rivals
+from gesso_node.room import free_bytes
 from gesso_node.settings import NodeSettings
 from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
 from gesso_node.traces import Traces
@@ -397,7 +399,14 @@ async def _build(
         observer=observer,
         policy=policy,
         workbench=workbench,
-        intake=Intake(chain, blobs, models, needs_model=needs_model, room_bytes=settings.executor.trace_budget_bytes),
+        intake=Intake(
+            chain,
+            blobs,
+            models,
+            needs_model=needs_model,
+            room_bytes=settings.policy.max_training_disk_bytes,
+            free=partial(free_bytes, data),
+        ),
         progress=progress,
         blobs=blobs,
         outbox=outbox,

@@ -89,6 +89,8 @@ class PolicySection(_Section):
     max_count: int = Field(default=MAX_COUNT, ge=1, le=MAX_COUNT)
     max_training_steps: int = Field(default=0, ge=0, le=MAX_TRAINING_STEPS)
     """Updates of one training task; 0 takes none."""
+    max_training_disk_bytes: int = Field(default=64 * 10**9, ge=10**6)
+    """Disk for all checkpoints of one training task, which stay until it is settled."""
     training_pace_s: float | None = Field(default=None, ge=0)
     """Seconds a megapixel-step on a base that this machine has never trained; by the kind of machine when None."""
     picture_pace_s: float | None = Field(default=None, ge=0)

@@ -34,6 +34,7 @@ class Refusal(enum.StrEnum):
     MODEL_UNAVAILABLE = "model-unavailable"
     INPUT_UNAVAILABLE = "input-unavailable"
     RUN_NOT_LOST = "run-not-lost"
+    DISK = "disk"
     ROYALTY_UNPAID = "royalty-unpaid"
     PRICE_TOO_LOW = "price-too-low"
     EXPIRED = "expired"

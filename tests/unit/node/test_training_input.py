@@ -19,7 +19,7 @@ from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.messages import Failed, Loaded
 from gesso_node.executors.port import Unfit
 from gesso_node.executors.worker import _or_failed
-from gesso_node.intake import Intake, Lacking
+from gesso_node.intake import Intake
 from gesso_node.peer import Node
 from gesso_node.work import INPUT_WAIT_S
 from gesso_protocol.errors import ModelInvalid
@@ -46,7 +46,6 @@ from .trainings import (
 )
 
 pytestmark = pytest.mark.anyio
-NO_ROOM = "a run with checkpoints of 100 bytes has no room here"
 
 
 async def nothing_comes(world: World, node: Node, terms: Terms, word: str) -> None:
@@ -245,16 +244,23 @@ async def test_a_data_set_that_cannot_be_one_is_not_claimed(wrong: str, world: W
     assert state_is(world, terms, TaskState.SUBMITTED)
 
 
-@pytest.mark.parametrize(("room", "fine"), [(200, True), (199, False)])
-async def test_a_state_that_has_no_room_is_not_asked_for(room: int, *, fine: bool, world: World) -> None:
+@pytest.mark.parametrize(("room", "free", "refusal"), [(500, 500, None), (499, 900, "here"), (900, 499, "disk has")])
+async def test_a_run_whose_checkpoints_have_no_room_is_not_claimed(
+    room: int, free: int, refusal: str | None, world: World
+) -> None:
     await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
     spec = rest(world, await training(world), b"x" * 100)
     await world.blobs.put(b"x" * 100)
     models = world.nodes[0]._models
-    intake = Intake(world.chains[0].as_chain(), world.blobs, models, needs_model=False, room_bytes=room)
+    intake = Intake(
+        world.chains[0].as_chain(), world.blobs, models, needs_model=False, room_bytes=room, free=lambda: free
+    )
     terms = await world.submit(spec)
     found = await intake.look(task_of(terms), spec, terms, spec.dataset)
-    assert found == (None if fine else Lacking(Refusal.INPUT_UNAVAILABLE, NO_ROOM))
+    assert (found is None) is (refusal is None)
+    if found is not None and refusal is not None:
+        assert (found.refusal, found.passing) == (Refusal.DISK, free < 500)
+        assert refusal in found.reason
 
 
 @pytest.mark.parametrize("more", [1, -1])
