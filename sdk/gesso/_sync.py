@@ -449,6 +449,11 @@ class Task:
         of its own drawing. Without a replayer only what needs no model. Raises TaskFailed, UsageError, Unreachable."""
         return self._run(self._async.recheck, replayer=replayer, steps=steps)
 
+    def gave(self, picture: bytes) -> bool:
+        """Whether a PNG is one of the pictures that were committed, to the bit but for the texts that `Image.save`
+        writes into it: a receipt in a file is anybody's text. Raises TaskFailed, BlobMissing, Unreachable."""
+        return self._run(self._async.gave, picture)
+
     def challenge(self) -> TxReceipt:
         """Bring this task before jurors; pulls the arbiter's challenge bond from the wallet, which comes back when the
         node is found guilty, the work stays in doubt, or too few jurors came. Raises InsufficientFunds, UsageError

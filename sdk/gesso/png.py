@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from gesso_protocol.errors import BlobCorrupt
 
@@ -47,13 +47,22 @@ def read_text(data: bytes) -> dict[str, str]:
 def with_text(data: bytes, texts: Mapping[str, str]) -> bytes:
     """The same picture with these texts, replacing earlier ones of the same keyword."""
     pieces = [SIGNATURE]
-    for kind, body in _chunks(data):
-        if kind in _TEXT_KINDS and _parse_text(kind, body)[0] in texts:
-            continue
+    for kind, body in _others(data, texts):
         pieces.append(_chunk(kind, body))
         if kind == b"IHDR":
             pieces.extend(_text_chunk(keyword, value) for keyword, value in texts.items())
     return b"".join(pieces)
+
+
+def without_text(data: bytes, keywords: Collection[str]) -> bytes:
+    """The same picture without the texts of these keywords, as it was before `with_text`. Raises BlobCorrupt."""
+    return SIGNATURE + b"".join(_chunk(kind, body) for kind, body in _others(data, keywords))
+
+
+def _others(data: bytes, keywords: Collection[str]) -> Iterator[tuple[bytes, bytes]]:
+    for kind, body in _chunks(data):
+        if kind not in _TEXT_KINDS or _parse_text(kind, body)[0] not in keywords:
+            yield kind, body
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -22,6 +22,7 @@ from gesso.early import is_about_to_claim
 from gesso.feed import TaskStream
 from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
 from gesso.image import Image
+from gesso.likeness import is_of
 from gesso.receipt import Receipt
 from gesso.seen import Seen
 from gesso.wiring import Ports
@@ -177,6 +178,11 @@ class AsyncTask:
                 raise UsageError("a training is checked at the segments that the beacon drew", hint="leave --steps out")
             return await examine_run(self._ports, self.id, self.terms, spec, past, replayer)
         return await examine(self._ports, self.id, self.terms, spec, past, replayer=replayer, steps=steps)
+
+    async def gave(self, picture: bytes) -> bool:
+        """Whether a PNG is one of the pictures that were committed, to the bit but for the texts that `Image.save`
+        writes into it: a receipt in a file is anybody's text. Raises TaskFailed, BlobMissing, Unreachable."""
+        return await is_of(self._ports, self.id, await self._read_past(), picture)
 
     async def challenge(self) -> TxReceipt:
         """Bring this task before jurors; pulls the arbiter's challenge bond from the wallet, which comes back when the

@@ -17,7 +17,7 @@ from gesso.fetch import MAX_IMAGE_BYTES
 from gesso_protocol.audit.challenge import challenge, steps_to_check
 from gesso_protocol.errors import BlobMissing, GessoError, PeerUnreachable, TaskFailed, UsageError
 from gesso_protocol.events import AuditOpened, AuditRevealed, Committed, Event
-from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.ids import BlobRef, Root, TaskId
 from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.result import ResultManifest, result_root
 from gesso_protocol.spec import TextToImage
@@ -103,25 +103,26 @@ async def _drawn(ports: Ports, task: TaskId, filing: Filing, past: Sequence[Even
 
 async def public_files(ports: Ports, subject: Subject) -> Files:
     """Result, pictures and scheduler file, as far as anybody still has them."""
-    result = await _result(ports, subject)
+    result = await result_on_chain(ports, subject.task, subject.filing.result_root)
     pictures = []
     for entry in () if result is None else result.images:
-        pictures.append(await _have(ports, entry.blob, MAX_IMAGE_BYTES))
+        pictures.append(await have(ports, entry.blob, MAX_IMAGE_BYTES))
     return Files(result, tuple(pictures), await _scheduler_config(ports, subject))
 
 
-async def _result(ports: Ports, subject: Subject) -> ResultManifest | None:
-    ref = await ports.directory.result_of(subject.task)
-    raw = None if ref is None else await _have(ports, ref, ResultManifest.MAX_BYTES)
+async def result_on_chain(ports: Ports, task: TaskId, root: Root) -> ResultManifest | None:
+    """The manifest that a node committed to with this root; None where nobody has it."""
+    ref = await ports.directory.result_of(task)
+    raw = None if ref is None else await have(ports, ref, ResultManifest.MAX_BYTES)
     try:
         found = None if raw is None else ResultManifest.decode(raw)
     except GessoError:
         return None
-    return found if found is not None and result_root(found) == subject.filing.result_root else None
+    return found if found is not None and result_root(found) == root else None
 
 
 async def _scheduler_config(ports: Ports, subject: Subject) -> bytes | None:
-    raw = await _have(ports, subject.manifest, ModelManifest.MAX_BYTES)
+    raw = await have(ports, subject.manifest, ModelManifest.MAX_BYTES)
     if raw is None:
         return None
     try:
@@ -129,10 +130,11 @@ async def _scheduler_config(ports: Ports, subject: Subject) -> bytes | None:
     except GessoError:
         return None
     ref = files.get(SCHEDULER_FILE)
-    return b"" if ref is None else await _have(ports, ref, MAX_CONFIG_BYTES)
+    return b"" if ref is None else await have(ports, ref, MAX_CONFIG_BYTES)
 
 
-async def _have(ports: Ports, ref: BlobRef, max_bytes: int) -> bytes | None:
+async def have(ports: Ports, ref: BlobRef, max_bytes: int) -> bytes | None:
+    """A blob, if anybody has it."""
     try:
         return await ports.blobs.get(ref, max_bytes=max_bytes)
     except GessoError:

@@ -15,6 +15,7 @@ from gesso_protocol.errors import BlobCorrupt, EncodingInvalid, UsageError
 if TYPE_CHECKING:
     from cyclopts import Token
 
+    from gesso.task import AsyncTask
     from gesso_protocol.ids import Address
 
 MAX_PICTURE_BYTES = 256 * 2**20
@@ -44,19 +45,37 @@ Count: TypeAlias = Annotated[int, Parameter(converter=count)]
 
 def task_named(text: str) -> str:
     """The task that an id, or a picture with its receipt inside, names. Raises UsageError."""
-    path = Path(text).expanduser()
-    if path.suffix.lower() != ".png" or not path.is_file():
+    if (path := _picture(text)) is None:
         return text
     from gesso import png
     from gesso.receipt import Receipt
 
     try:
-        with path.open("rb") as file:
-            told = png.read_text(file.read(MAX_PICTURE_BYTES)).get("gesso", "")
+        told = png.read_text(_read(path)).get("gesso", "")
         return str(Receipt.model_validate_json(told).task)
     except (OSError, ValueError, BlobCorrupt):
         hint = "only pictures that gesso saved carry one; see your tasks: gesso task ls"
         raise UsageError(f"{path.name} carries no receipt", hint=hint) from None
+
+
+async def expect_given(task: AsyncTask, text: str) -> None:
+    """That the picture that named the task is the task's own. Raises UsageError."""
+    path = _picture(text)
+    if path is not None and not await task.gave(_read(path)):
+        raise UsageError(
+            f"{path.name} is not what the task gave that its receipt names",
+            hint=f"it was changed, or is another picture; get the task's own: gesso task fetch {task.id} -o FILE",
+        )
+
+
+def _picture(text: str) -> Path | None:
+    path = Path(text).expanduser()
+    return path if path.suffix.lower() == ".png" and path.is_file() else None
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_PICTURE_BYTES)
 
 
 def account(text: str) -> Address:

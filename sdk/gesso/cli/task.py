@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from gesso.cli.inputs import Count, MaybeWhole, check_output, task_named
+from gesso.cli.inputs import Count, MaybeWhole, check_output, expect_given, task_named
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
 from gesso.cli.saving import save_all
@@ -220,7 +220,8 @@ async def audit(
     Parameters
     ----------
     task
-        A task id, or enough of its beginning to name it; or a picture of it, as in out.png.
+        A task id, or enough of its beginning to name it; or a picture of it, as in out.png, which is then held
+        against what the task gave, to the bit.
     steps
         Run this many steps, drawn by this machine; those that the beacon drew when left out.
     plain
@@ -233,6 +234,7 @@ async def audit(
     common = common or Common()
     async with client_for(common, read_only=not challenge) as client:
         handle = await client.task(task_named(task))
+        await expect_given(handle, task)
         async with _replayer(client, wanted=not plain) as replayer:
             report = await handle.recheck(replayer=replayer, steps=steps)
         document = {"task": str(handle.id), **report.document()}

@@ -7,7 +7,8 @@ import inspect
 import io
 import json
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -111,6 +112,29 @@ def test_a_picture_names_its_task(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UsageError, match="carries no receipt"):
             task_named(str(tmp_path / name))
+
+
+def test_no_picture_is_vouched_for_that_only_carries_the_receipt_of_a_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Handle:
+        id = TASK
+
+        async def gave(self, picture: bytes) -> bool:
+            return png.without_text(picture, ("parameters", "gesso")) != image().data
+
+    class Client:
+        async def task(self, _: str) -> Handle:
+            return Handle()
+
+    @asynccontextmanager
+    async def client_for(*_: Any, **__: Any) -> AsyncIterator[Client]:
+        yield Client()
+
+    monkeypatch.setattr("gesso.cli.task.client_for", client_for)
+    kept = image().save(tmp_path / "out.png")
+    assert app.main(["task", "audit", str(kept)]) == 2
+    assert "out.png is not what the task gave" in capsys.readouterr().err
 
 
 def lying(picture: bytes) -> bytes:
