@@ -30,8 +30,10 @@ def spare_s(window_s: int, left_s: int) -> int:
 
 @dataclass(eq=False)
 class _Waiting:
+    """`woken` once it was sent, or is to send the others: whoever is first in the row does."""
+
     reveal: Reveal
-    over: anyio.Event = field(default_factory=anyio.Event)
+    woken: anyio.Event = field(default_factory=anyio.Event)
     error: GessoError | None = field(default_factory=lambda: Unreachable("the batch of this reveal was not sent"))
 
 
@@ -45,19 +47,31 @@ class Reveals:
 
     async def send(self, reveal: Reveal, spare: float) -> None:
         """Send it within `spare` seconds, with others that come until then. Raises what the chain says of this one."""
-        mine = _Waiting(reveal)
+        mine, latest = _Waiting(reveal), anyio.current_time() + spare
         self._gathered.append(mine)
         if not spare or len(self._gathered) >= MOST:
             self._enough.set()
-        if self._gathered[0] is not mine:
-            await mine.over.wait()
-        else:
-            with anyio.move_on_after(spare):
-                await self._enough.wait()
-            batch, self._gathered, self._enough = self._gathered, [], anyio.Event()
-            await self._send(batch)
+        try:
+            if self._gathered[0] is not mine:
+                await mine.woken.wait()
+            if mine in self._gathered:
+                with anyio.CancelScope(deadline=latest):
+                    await self._enough.wait()
+                batch, self._gathered, self._enough = self._gathered, [], anyio.Event()
+                await self._send(batch)
+        finally:
+            self._leave(mine)
         if mine.error is not None:
             raise mine.error
+
+    def _leave(self, mine: _Waiting) -> None:
+        """Who gives up before it is sent takes nobody along: the next sends what is left."""
+        if mine in self._gathered:
+            self._gathered.remove(mine)
+            if self._gathered:
+                self._gathered[0].woken.set()
+            else:
+                self._enough = anyio.Event()
 
     async def _send(self, batch: Sequence[_Waiting]) -> None:
         try:
@@ -71,7 +85,7 @@ class Reveals:
                     one.error = error
         finally:
             for one in batch:
-                one.over.set()
+                one.woken.set()
 
     async def _tried(self, batch: Sequence[_Waiting]) -> GessoError | None:
         try:

@@ -83,6 +83,41 @@ async def test_what_may_have_been_sent_is_not_sent_again() -> None:
     assert chain.sent == [(0, 1)]
 
 
+@pytest.mark.parametrize("given_up", [0, 1, 2], ids=["who would send", "one between", "the last"])
+async def test_who_gives_up_leaves_nobody_waiting(given_up: int) -> None:
+    chain = Chain()
+    reveals, scopes = Reveals(cast(Arbiter, chain)), [anyio.CancelScope() for _ in range(3)]
+
+    async def one(number: int) -> None:
+        with scopes[number]:
+            await reveals.send(reveal(number), LONG)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(one, number)
+                await anyio.wait_all_tasks_blocked()
+            scopes[given_up].cancel()
+            await anyio.wait_all_tasks_blocked()
+            await reveals.send(reveal(7), 0)
+    assert chain.sent == [(*(number for number in range(3) if number != given_up), 7)]
+
+
+async def test_who_gives_up_alone_hurries_nobody_after_it() -> None:
+    chain = Chain()
+    reveals = Reveals(cast(Arbiter, chain))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await reveals.send(reveal(9), 0)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(reveals.send, reveal(0), LONG)
+            await anyio.wait_all_tasks_blocked()
+            assert chain.sent == []
+            await reveals.send(reveal(1), 0)
+    assert chain.sent == [(0, 1)]
+
+
 @pytest.mark.parametrize(
     ("window", "left", "spare"),
     [(3600, 3600, 60), (3600, 1801, 60), (3600, 1800, 0), (3600, -5, 0), (10**6, 10**6, 120), (10, 10, 0)],
