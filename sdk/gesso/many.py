@@ -14,6 +14,7 @@ from gesso_protocol.spec import TextToImage
 
 if TYPE_CHECKING:
     from gesso.task import AsyncTask, Result, Until
+    from gesso_protocol.ids import TaskId
 
 MAX_AT_ONCE = 64
 MAX_MANY = 10_000
@@ -21,12 +22,14 @@ MAX_MANY = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What became of one prompt: a result, or the error that kept it from one."""
+    """What became of one prompt: a result, or the error that kept it from one. `task` once it was ordered: what is
+    paid for can be fetched by it later, whatever went wrong here."""
 
     index: int
     spec: TextToImage
     result: Result | None = None
     error: GessoError | None = None
+    task: TaskId | None = None
 
     @property
     def prompt(self) -> str:
@@ -66,11 +69,14 @@ async def draw_many(
 
     async def one(index: int, spec: TextToImage) -> None:
         async with seats:
+            task: TaskId | None = None
             try:
-                task = await order(spec)
-                done = Drawn(index, spec, await task.result(until=until, timeout_s=timeout_s))
+                ordered = await order(spec)
+                task = ordered.id
+                result = await ordered.result(until=until, timeout_s=timeout_s)
+                done = Drawn(index, spec, result, task=task)
             except GessoError as error:
-                done = Drawn(index, spec, error=error)
+                done = Drawn(index, spec, error=error, task=task)
         found[index] = done
         if on_drawn is not None:
             on_drawn(done)

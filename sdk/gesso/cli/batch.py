@@ -64,6 +64,8 @@ async def generate_all(
         rows.append(_kept(drawn, places[drawn.index]))
         what = ", ".join(rows[-1]["images"]) or f"failed: {rows[-1]['error']['message']}"
         out.say(f"{len(rows)}/{len(prompts)}  {what}  {drawn.prompt[:60]}")
+        if drawn.task is not None and "error" in rows[-1]:
+            out.hint(f"gesso task show {drawn.task}", "what became of it, and of its fee; then gesso task fetch TASK")
 
     try:
         await client.generate_many(
@@ -91,6 +93,8 @@ def numbered(output: Path, number: int, of: int) -> Path:
 
 def _kept(drawn: Drawn, place: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"number": drawn.index + 1, "prompt": drawn.prompt, "seed": drawn.spec.seed, "images": []}
+    if drawn.task is not None:
+        row["task"] = str(drawn.task)
     error = drawn.error
     if drawn.result is not None:
         row["receipt"] = drawn.result.receipt.model_dump(mode="json")

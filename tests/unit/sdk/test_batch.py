@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from made_results import image
+from made_results import TASK, image
 
 from gesso import Client
 from gesso.chain.settings import ContractAddresses
@@ -68,6 +68,8 @@ def test_what_makes_no_sense_is_said_before_anything_is_ordered(prompts: Sequenc
 class Task:
     """Ends as it is told to, after all that were let in have begun."""
 
+    id = TASK
+
     def __init__(self, result: Result | None) -> None:
         self._result = result
 
@@ -105,6 +107,7 @@ async def test_one_failure_stands_in_its_place_and_stops_no_other() -> None:
     )
     assert [end.prompt for end in ends] == ["good", "nobody", "lapses", "fine"]
     assert [type(end.error) for end in ends] == [type(None), NoEligibleNode, TaskFailed, type(None)]
+    assert [end.task for end in ends] == [TASK, None, TASK, TASK], "what was ordered can be fetched, whatever failed"
     assert sorted(heard) == [0, 1, 2, 3]
     assert most == 2
     assert ends[0].image is drawn
@@ -147,7 +150,7 @@ async def test_the_command_saves_what_was_drawn_and_says_what_was_not(tmp_path: 
             return SimpleNamespace(total=Wei(10**16), document=lambda: {"total": "0.01"})
 
         async def generate_many(self, prompts: list[str], *, on_drawn: Any, **_: Any) -> None:
-            on_drawn(Drawn(1, bad, error=TaskFailed("it lapsed")))
+            on_drawn(Drawn(1, bad, error=TaskFailed("it lapsed"), task=TASK))
             on_drawn(Drawn(0, good, Result((drawn, drawn), drawn.receipt, {})))
 
     out = Output("json", stdout=io.StringIO(), stderr=io.StringIO())
@@ -162,7 +165,7 @@ async def test_the_command_saves_what_was_drawn_and_says_what_was_not(tmp_path: 
     assert await generate_all(client, out, ["good", "bad"], tmp_path / "out.png", **terms, dry_run=True) == 0
     first, second = out._stdout.getvalue().splitlines()  # type: ignore[attr-defined]
     assert '"total": "0.02"' in second
-    assert first.index('"good"') < first.index('"bad"')
+    assert first.index('"good"') < first.index('"bad"') < first.rindex(f'"task": "{TASK}"')
 
 
 @pytest.mark.anyio
