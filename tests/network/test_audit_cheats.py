@@ -54,8 +54,9 @@ async def test_guessers_and_accusers_of_honest_work_lose_and_the_node_is_paid() 
         assert await ended(net, task) is TaskState.SETTLED
         assert (await arbiter_of(net).dispute(task)).outcome is DisputeOutcome.INNOCENT
         rules = await arbiter_of(net).rules()
-        for loser in (lazy, accuser):
-            assert await net.earned(loser.address) == -rules.auditor_penalty
+        assert await net.earned(lazy.address) == -rules.auditor_penalty
+        # An accusation that jurors do not share costs what these earn: nobody can tell whether it was a lie.
+        assert await net.earned(accuser.address) == -rules.jurors * rules.juror_fee
         for juror in jurors:
             assert await net.earned(juror.address) >= 0
         assert await stake(net, net.nodes[0].address) == 100 * 10**18
