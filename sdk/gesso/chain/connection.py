@@ -9,6 +9,7 @@ from gesso.chain.events import EventDecoder
 from gesso.chain.fees import FeeOracle
 from gesso.chain.gas import GasLimits
 from gesso.chain.inclusion import Inclusion
+from gesso.chain.reach import Reach
 from gesso.chain.rpc import Rpc
 from gesso.chain.sender import Sender
 from gesso.chain.settings import ChainSettings
@@ -24,6 +25,7 @@ class Connection:
         self.chain_id = chain_id
         self.decoder = EventDecoder(settings.contracts)
         self.logs = BlockLogs(rpc, self.decoder.addresses)
+        self.reach = Reach(settings.max_log_range)
         self.fees = FeeOracle(rpc, most=settings.max_gas_price_wei)
         self.gas = GasLimits(rpc, settings.max_gas)
         self.inclusion = Inclusion(rpc, settings.receipt_poll_s, self.logs)

@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from gesso.chain.blocks import BlockLogs
 from gesso.chain.events import ContractEvent, EventDecoder
 from gesso.chain.post import AnswerTooLong
+from gesso.chain.reach import Reach
 from gesso.chain.rpc import Header, RawLog, Rpc, RpcRefused
+from gesso_protocol.errors import Unreachable
 
 MAX_TRAIL = 80
 RECENT = 8
@@ -74,13 +76,13 @@ class Page:
 
 
 class EventReader:
-    """Reads pages of one network's events from one endpoint. Bounded: at most `max_range` blocks a page."""
+    """Reads pages of one network's events from one endpoint. Bounded: at most as many blocks a page as `reach` says."""
 
-    def __init__(self, rpc: Rpc, decoder: EventDecoder, *, max_range: int, logs: BlockLogs | None = None) -> None:
+    def __init__(self, rpc: Rpc, decoder: EventDecoder, *, reach: Reach, logs: BlockLogs | None = None) -> None:
         self._rpc = rpc
         self._decoder = decoder
         self._logs = logs or BlockLogs(rpc, decoder.addresses)
-        self._max_range = max_range
+        self._reach = reach
 
     async def pages(
         self, cursor: Cursor, *, poll_s: float, pause: Callable[[float], Awaitable[None]] = anyio.sleep
@@ -125,7 +127,7 @@ class EventReader:
     async def _forward(self, cursor: Cursor, head: Header) -> Page | None:
         if cursor.trail and head.parent == cursor.trail[0].hash:
             return await self._one_block(cursor, head)
-        last = min(head.number, cursor.block + self._max_range)
+        last = min(head.number, cursor.block + self._reach.blocks)
         before, logs = await self._range(cursor.block + 1, last, head)
         after = None if before is None else await self._rpc.header(before.number)
         moved = before is None or after is None or after.hash != before.hash
@@ -152,9 +154,15 @@ class EventReader:
             if before is None:
                 return None, []
             try:
-                return before, await self._rpc.logs(self._decoder.addresses, first=first, last=last)
+                logs = await self._rpc.logs(self._decoder.addresses, first=first, last=last)
             except (RpcRefused, AnswerTooLong):
                 # Endpoints limit ranges and results, each in its own words, and so do we: halve until it is accepted.
                 if last == first:
                     raise
                 last = first + (last - first) // 2
+            except Unreachable:
+                self._reach.too_slow(last - first + 1)
+                raise
+            else:
+                self._reach.came(last - first + 1)
+                return before, logs

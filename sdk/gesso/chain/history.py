@@ -58,5 +58,4 @@ class History(Calls):
                 yield event
 
     def _reader(self) -> EventReader:
-        reach, logs = self.settings.max_log_range, self.connection.logs
-        return EventReader(self._rpc, self._decoder, max_range=reach, logs=logs)
+        return EventReader(self._rpc, self._decoder, reach=self.connection.reach, logs=self.connection.logs)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from gesso.chain.cursor import MAX_TRAIL, Cursor, EventReader
 from gesso.chain.post import AnswerTooLong
+from gesso.chain.reach import MOST_IN_VAIN, Reach
 from gesso.chain.rpc import Header, RawLog, RpcRefused
-from gesso_protocol.errors import ChainError
+from gesso_protocol.errors import ChainError, GessoError, Unreachable
 
 
 def walk(steps: list[int]) -> Cursor:
@@ -57,7 +58,7 @@ def test_reading_a_block_again_replaces_its_checkpoint() -> None:
 class ForkingChain:
     """Gives logs of `widest` blocks at most; the chain forks above `fork` while the logs are being read."""
 
-    def __init__(self, widest: int, fork: int | None, limit: ChainError | None = None) -> None:
+    def __init__(self, widest: int, fork: int | None, limit: GessoError | None = None) -> None:
         self.widest, self.fork = widest, fork
         self.limit = limit or RpcRefused(-32005, "range too large")
         self.asked: list[tuple[int, int]] = []
@@ -84,7 +85,7 @@ class ForkingChain:
 
 def reader_of(chain: ForkingChain) -> EventReader:
     decoder: Any = SimpleNamespace(addresses=[], decode=lambda _: None)
-    return EventReader(chain, decoder, max_range=100)  # type: ignore[arg-type]
+    return EventReader(chain, decoder, reach=Reach(100))  # type: ignore[arg-type]
 
 
 @pytest.mark.anyio
@@ -104,3 +105,32 @@ async def test_a_cut_range_ends_at_the_block_that_was_read(widest: int, limit: C
     page = await reader_of(chain).read(Cursor.before(0))
     assert page is not None
     assert page.cursor.block == chain.asked[-1][1]
+
+
+@pytest.mark.anyio
+async def test_a_range_that_does_not_come_in_time_is_asked_for_in_smaller_parts() -> None:
+    chain = ForkingChain(widest=20, fork=None, limit=Unreachable("timed out"))
+    reader, cursor, failures = reader_of(chain), Cursor.before(0), 0
+    while cursor.block < 64:
+        try:
+            page = await reader.read(cursor)
+        except Unreachable:
+            failures += 1
+            assert failures < 20
+            continue
+        assert page is not None
+        cursor = page.cursor
+    assert failures == 2 * MOST_IN_VAIN  # 65 blocks, 32, and 16 come; then 18 and 20, as far as the chain goes
+    assert [last - first + 1 for first, last in chain.asked] == [65, 65, 32, 32, 16, 18, 20, 11]
+
+
+@pytest.mark.anyio
+async def test_one_time_out_changes_no_range() -> None:
+    chain = ForkingChain(widest=20, fork=None, limit=Unreachable("timed out"))
+    reader = reader_of(chain)
+    with pytest.raises(Unreachable):
+        await reader.read(Cursor.before(0))
+    chain.widest = 100
+    page = await reader.read(Cursor.before(0))
+    assert page is not None
+    assert page.cursor.block == 64

@@ -16,6 +16,7 @@ from gesso.chain.cursor import Cursor, EventReader
 from gesso.chain.events import EventDecoder
 from gesso.chain.fees import FeeOracle
 from gesso.chain.permits import Permits
+from gesso.chain.reach import Reach
 from gesso.chain.rpc import Rpc
 from gesso.chain.settings import ContractAddresses
 from gesso.chain.wallet import Wallet
@@ -67,7 +68,7 @@ async def test_an_answer_of_another_shape_is_a_typed_error(junk: Any) -> None:
         return
     async with endpoint(lambda method: result(head.get(method, junk))) as rpc:
         with pytest.raises(ChainError):
-            await EventReader(rpc, decoder, max_range=10).read(Cursor.before(0))
+            await EventReader(rpc, decoder, reach=Reach(10)).read(Cursor.before(0))
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff", b"{", b"", b"[]", b'{"result":' * 300_000])
@@ -142,7 +143,7 @@ async def test_hashes_are_read_in_whatever_case_they_come() -> None:
     """A cursor keeps them in lower case: an endpoint of another taste is no fork, and ends no reader."""
     decoder = EventDecoder(ContractAddresses(task_board=A, node_registry=B, marketplace=C, token=TOKEN))
     async with endpoint(headed(hash="0x" + "AB" * 32)) as rpc:
-        page = await EventReader(rpc, decoder, max_range=10).read(Cursor.before(0))
+        page = await EventReader(rpc, decoder, reach=Reach(10)).read(Cursor.before(0))
     assert page is not None
     assert page.cursor.trail[0].hash == "0x" + "ab" * 32
     async with endpoint(headed(transactions=["0x" + "CD" * 32])) as rpc:
