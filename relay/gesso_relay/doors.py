@@ -1,4 +1,5 @@
-"""Where connections come in: counted before anything of them is read, and cut when their peers take nothing.
+"""Where connections come in: counted before anything of them is read, and cut when their peers take nothing, or when
+others have none because of them.
 
 aiohttp cuts what sends no whole request head in time (`keepalive_timeout`). It counts no connections and waits for ever
 for a peer that does not read, so a few addresses could have every socket and file that the relay may open.
@@ -11,6 +12,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import cast
 
 from aiohttp import web
@@ -28,6 +30,8 @@ _STOP_S = 1.0
 _BACKLOG = 128
 KEPT_FILES = 128
 """Files and sockets beside connections: database, listeners, peers."""
+CUSTOMER_PREFIX = 48
+"""What one customer of a provider has of IPv6: 65,536 households' blocks, each a client by itself."""
 FILES_A_CONNECTION = 2
 """The socket, and the blob that goes through it."""
 
@@ -39,12 +43,14 @@ class Doors:
         self._most = most_connections(limits.connections)
         self._most_a_client = limits.connections_a_client if apart else self._most
         self._idle_s, self._stalled_s = limits.idle_s, limits.stalled_s
-        self._open: Counter[str] = Counter()
+        self._open: dict[_Guarded, _Origin] = {}
+        self._clients: Counter[str] = Counter()
+        self._customers: Counter[str] = Counter()
 
     @property
     def open(self) -> int:
         """Connections that are served now."""
-        return self._open.total()
+        return len(self._open)
 
     @asynccontextmanager
     async def serving(self, app: web.Application, host: str, port: int) -> AsyncIterator[str]:
@@ -69,51 +75,93 @@ class Doors:
         finally:
             await runner.cleanup()
 
-    def enter(self, client: str) -> bool:
-        """Whether one more connection of the client may come in; then `leave` must follow."""
-        if self.open >= self._most or self._open[client] >= self._most_a_client:
+    def enter(self, connection: _Guarded, address: str) -> bool:
+        """Whether one more connection from there may come in; then `leave` must follow."""
+        origin = _Origin(network_of(address), network_of(address, CUSTOMER_PREFIX))
+        if self._clients[origin.client] >= self._most_a_client:
             return False
-        self._open[client] += 1
+        if self.open >= self._most and not self._make_room(origin.customer):
+            return False
+        self._open[connection] = origin
+        self._clients[origin.client] += 1
+        self._customers[origin.customer] += 1
         return True
 
-    def leave(self, client: str) -> None:
-        self._open[client] -= 1
-        if self._open[client] <= 0:
-            del self._open[client]
+    def leave(self, connection: _Guarded) -> None:
+        """It counts no longer; a second time changes nothing."""
+        origin = self._open.pop(connection, None)
+        if origin is not None:
+            for counter, name in ((self._clients, origin.client), (self._customers, origin.customer)):
+                counter[name] -= 1
+                if counter[name] <= 0:
+                    del counter[name]
+
+    def _make_room(self, newcomer: str) -> bool:
+        """Who has most gives up the connection that has asked nothing for longest, to whoever has less even then."""
+        largest, most = self._customers.most_common(1)[0]
+        if most <= self._customers[newcomer] + 1:
+            return False
+        theirs = (one for one, origin in self._open.items() if origin.customer == largest and not one.busy)
+        idle = min(theirs, key=lambda one: one.asked_at, default=None)
+        if idle is None:
+            return False
+        self.leave(idle)
+        idle.end()
+        return True
 
     def _lead_to(self, server: web.Server) -> Callable[[], asyncio.Protocol]:
         return lambda: _Guarded(self, server(), self._stalled_s)
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Whose a connection is."""
+
+    client: str
+    customer: str
+
+
 class _Guarded(asyncio.Protocol):
-    """One connection; `served` is what aiohttp makes of it."""
+    """One connection; `served` is what aiohttp makes of it. `asked_at`: when it last said anything."""
 
     def __init__(self, doors: Doors, served: asyncio.Protocol, stalled_s: float) -> None:
         self._doors = doors
         self._served = served
         self._stalled_s = stalled_s
-        self._client: str | None = None
+        self._let_in = False
+        self.asked_at = 0.0
         self._transport: asyncio.Transport | None = None
         self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        client = network_of(peer[0] if peer else "unknown")
-        if not self._doors.enter(client):
+        self.asked_at = asyncio.get_running_loop().time()
+        if not self._doors.enter(self, peer[0] if peer else "unknown"):
             self._transport.abort()
             return
-        self._client = client
+        self._let_in = True
         _let_the_system_cut(transport.get_extra_info("socket"), self._stalled_s)
         self._served.connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._moves()
-        if self._client is not None:
-            self._doors.leave(self._client)
+        if self._let_in:
+            self._doors.leave(self)
             self._served.connection_lost(error)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request of it is being answered, streams and downloads too."""
+        return bool(getattr(self._served, "_request_in_progress", False))
+
+    def end(self) -> None:
+        """Cut it now."""
+        assert self._transport is not None
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
+        self.asked_at = asyncio.get_running_loop().time()
         self._served.data_received(data)
 
     def eof_received(self) -> bool | None:

@@ -67,13 +67,13 @@ def client_of(request: web.Request, *, trust_forwarded_for: bool) -> str:
     return network_of(forwarded.rpartition(",")[2].strip() if forwarded else request.remote or "unknown")
 
 
-def network_of(address: str) -> str:
-    """What is counted as one client: an address, or a household's block of addresses."""
+def network_of(address: str, prefix: int = 64) -> str:
+    """What is counted as one client: an address, or a household's block of addresses. `prefix` for IPv6."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
     if parsed.version == 6:
         # One household gets a /64, so counting single addresses would limit nobody.
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
+        return str(ipaddress.ip_network((parsed, prefix), strict=False))
     return str(parsed)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from gesso_protocol.ids import BlobRef
 from gesso_relay import Limits, doors
+from gesso_relay.gate import network_of
 
 from .running import GENEROUS, Running, running
 
@@ -26,11 +27,11 @@ def limits(**changed: float) -> Limits:
     return Limits.model_validate({**BaseModel.model_dump(GENEROUS), **changed})
 
 
-async def dial(relay: Running, said: bytes = b"") -> anyio.abc.SocketStream:
+async def dial(relay: Running, said: bytes = b"", whence: str | None = None) -> anyio.abc.SocketStream:
     address = urlsplit(relay.relay.url)
     assert address.hostname is not None
     assert address.port is not None
-    socket = await anyio.connect_tcp(address.hostname, address.port)
+    socket = await anyio.connect_tcp(address.hostname, address.port, local_host=whence)
     if said:
         await socket.send(said)
     return socket
@@ -81,6 +82,40 @@ async def test_one_address_has_a_bounded_number_of_connections_and_gets_places_b
         await kept[0].aclose()
         await until(lambda: relay.relay.doors.open == 2)
         assert (await relay.client.get("/v1/health")).status_code == 200
+
+
+async def test_who_has_most_gives_up_what_is_idle_to_a_newcomer(tmp_path: Path) -> None:
+    asked = b"GET /v1/health HTTP/1.1\r\nHost: relay\r\n\r\n"
+    data = bytes(100)
+    upload = f"PUT /v1/blobs/{BlobRef.of(data).value.hex()} HTTP/1.1\r\nHost: relay\r\nContent-Length: 100\r\n\r\n"
+    async with running(tmp_path, limits=limits(connections=4)) as relay, AsyncExitStack() as stack:
+        await relay.client.aclose()
+        await until(lambda: relay.relay.doors.open == 0)
+
+        async def come(last: int, said: bytes) -> anyio.abc.SocketStream:
+            return await stack.enter_async_context(await dial(relay, said, f"127.0.0.{last}"))
+
+        busy = await come(2, upload.encode() + data[:1])
+        await until(lambda: any(one.busy for one in relay.relay.doors._open))
+        idle = [await come(2, HALF)]
+        for _ in range(2):
+            idle.append(await come(2, asked))
+            assert (await idle[-1].receive()).startswith(b"HTTP/1.1 200")
+        assert await cut(await come(2, asked)), "it has most itself"
+        for number in range(3):
+            newcomer = await come(3 + number, asked)
+            assert (await newcomer.receive()).startswith(b"HTTP/1.1 200")
+            assert await cut(idle[number])
+        assert await cut(await come(6, asked)), "now all have one"
+        await busy.send(data[1:])
+        assert (await busy.receive()).startswith(b"HTTP/1.1 201"), "what is under way is left alone"
+        assert relay.relay.doors.open == 4
+
+
+def test_a_customer_of_a_provider_is_one_however_many_households_it_has() -> None:
+    assert network_of("2001:db8:1:2::1", doors.CUSTOMER_PREFIX) == network_of("2001:db8:1:ffff::1", 48)
+    assert network_of("2001:db8:1:2::1") != network_of("2001:db8:1:ffff::1")
+    assert network_of("192.0.2.1", doors.CUSTOMER_PREFIX) == "192.0.2.1"
 
 
 async def test_who_reads_nothing_of_an_answer_is_cut(tmp_path: Path) -> None:
