@@ -318,7 +318,8 @@ class Client:
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows;
         by the work when None.
         The same order, `fee` included, with the same `nonce` (64 bits, drawn if None) is one task: the board takes it
-        only once, and who asks again, after a crash or a time-out, gets the handle of the first.
+        only once, and who asks again, after a crash or a time-out, gets the handle of the first,
+        whatever the deposit holds by then.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
         return Task(

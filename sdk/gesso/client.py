@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from functools import partial
@@ -48,7 +48,8 @@ from gesso_protocol.errors import (
     UsageError,
     WalletError,
 )
-from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
+from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.money import Wei, format_amount, parse_amount
 from gesso_protocol.spec import (
@@ -353,7 +354,8 @@ class AsyncClient:
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows;
         by the work when None.
         The same order, `fee` included, with the same `nonce` (64 bits, drawn if None) is one task: the board takes it
-        only once, and who asks again, after a crash or a time-out, gets the handle of the first.
+        only once, and who asks again, after a crash or a time-out, gets the handle of the first,
+        whatever the deposit holds by then.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
         """
         ports, params = self._ports, await self.params()
@@ -365,21 +367,25 @@ class AsyncClient:
         quote = await self.quote(spec, fee=fee, audit=audit)
         ceiling = max_fee if max_fee is not None else ports.max_fee
         check_ceiling(quote, None if ceiling is None else parse_amount(ceiling))
-        await self._check_funds(quote.total)
-        # Several LoRAs are named by one number, which the first who uses just these together has the chain give out.
         window_s = commit_window(spec) if commit_window_s is None else commit_window_s
-        model = owed.members[0] if len(owed.members) == 1 else await ports.chain.bundle(owed.members)
-        terms = Terms(
+        order = partial(
+            Terms,
             requester=self.address,
             fee=quote.fee,
             spec=spec_ref(spec),
-            model=model,
             kind=int(spec.task_kind),
             claim_window_s=_within(claim_window_s, params.min_claim_window_s, params.max_claim_window_s),
             commit_window_s=_within(window_s, params.min_commit_window_s, params.max_commit_window_s),
             nonce=secrets.randbits(64) if nonce is None else nonce,
             audit=audit_mode(audit),
         )
+        earlier = None if nonce is None else await self._earlier(owed.members, order)
+        if earlier is not None:
+            return earlier
+        await self._check_funds(quote.total)
+        # Several LoRAs are named by one number, which the first who uses just these together has the chain give out.
+        model = owed.members[0] if len(owed.members) == 1 else await ports.chain.bundle(owed.members)
+        terms = order(model=model)
         await ports.blobs.put(spec_bytes(spec), expect=terms.spec)
         try:
             return await send(ports, self._feed, self._group, spec, terms, params)
@@ -513,6 +519,15 @@ class AsyncClient:
         except (BlobMissing, Unreachable):
             if not await self._ports.directory.at_hand(manifest):
                 raise
+
+    async def _earlier(self, members: Sequence[ListingId], order: Callable[..., Terms]) -> AsyncTask | None:
+        """The handle of this order where the board has it already: it is paid for."""
+        chain = self._ports.chain
+        model = members[0] if len(members) == 1 else await chain.bundle_of(members)
+        if model is None:
+            return None
+        task = chain.task_id(order(model=model))
+        return None if (await chain.task(task)).state is TaskState.UNKNOWN else await self.task(task)
 
     def _another(self, spec: TextToImage, prompt: str, seed: int | None) -> TextToImage:
         return make_spec(

@@ -1,0 +1,96 @@
+"""The same order twice is one task, also for who has paid with the last of a deposit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gesso.client import AsyncClient
+from gesso_protocol.errors import InsufficientFunds
+from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
+from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.money import Wei
+from gesso_protocol.spec import TextToImage
+from gesso_protocol.terms import BoardParams, Terms, task_id
+
+pytestmark = pytest.mark.anyio
+ME, BOARD = Address("0x" + "11" * 20), Address("0x" + "22" * 20)
+SPEC = TextToImage(prompt="a circle", model="tiny@1", seed=1)
+
+
+class Chain:
+    """A board with what was put on it, and a deposit that holds nothing more."""
+
+    def __init__(self, bundle: ListingId | None) -> None:
+        self.asked: list[TaskId] = []
+        self.known = False
+        self._bundle = bundle
+
+    def task_id(self, terms: Terms) -> TaskId:
+        return task_id(31337, BOARD, terms)
+
+    async def task(self, task: TaskId) -> Any:
+        self.asked.append(task)
+        return SimpleNamespace(state=TaskState.SUBMITTED if self.known else TaskState.UNKNOWN)
+
+    async def bundle_of(self, _: object) -> ListingId | None:
+        return self._bundle
+
+    async def balance_of(self, _: object) -> Wei:
+        return Wei(0)
+
+
+class Client(AsyncClient):
+    """One whose models are usable and whose prices are known."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        ports: Any = SimpleNamespace(chain=chain, address=ME, max_fee=None, directory=self)
+        self._ports_now = ports
+        self._params = BoardParams(challenge_window_s=5, sortition_step_s=1, hold_window_s=9, cancel_delay_s=6)
+
+    async def usable(self, _: str) -> Any:
+        return SimpleNamespace(manifest=BlobRef(bytes(32)))
+
+    async def _expect_usable(self, manifest: BlobRef, what: str) -> None: ...
+
+    async def quote(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(fee=Wei(10**16), total=Wei(10**16))
+
+    async def task(self, task: Any) -> Any:
+        return task
+
+
+@pytest.mark.parametrize("members", [(1,), (1, 2)], ids=["a model", "with a LoRA"])
+async def test_who_asks_again_has_the_first_whatever_the_deposit_holds(
+    members: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def owed_by(*_: object) -> Any:
+        return SimpleNamespace(members=tuple(map(ListingId, members)))
+
+    monkeypatch.setattr("gesso.client.owed_by", owed_by)
+    chain = Chain(ListingId(9))
+    client = Client(chain)
+    with pytest.raises(InsufficientFunds):
+        await client.submit(SPEC, nonce=5)
+    chain.known = True
+    again: Any = await client.submit(SPEC, nonce=5)
+    assert again == chain.asked[0] == chain.asked[1]
+    for nonce in (6, None):
+        chain.known = False
+        with pytest.raises(InsufficientFunds):
+            await client.submit(SPEC, nonce=nonce)
+    assert len(set(chain.asked)) == 2, "whose number is drawn is new"
+
+
+async def test_what_nobody_ever_used_together_was_not_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def owed_by(*_: object) -> Any:
+        return SimpleNamespace(members=(ListingId(1), ListingId(2)))
+
+    monkeypatch.setattr("gesso.client.owed_by", owed_by)
+    chain = Chain(None)
+    with pytest.raises(InsufficientFunds):
+        await Client(chain).submit(SPEC, nonce=5)
+    assert chain.asked == []
