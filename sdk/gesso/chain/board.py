@@ -15,7 +15,7 @@ from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.money import Wei
-from gesso_protocol.terms import BoardParams, Terms, abi_terms
+from gesso_protocol.terms import AuditMode, BoardParams, Terms, abi_terms
 
 # Skipping costs less gas than paying, so an estimate made too early would starve the transaction.
 SETTLE_BASE_GAS = 120_000
@@ -32,7 +32,8 @@ class Board(Calls):
 
     async def submit(self, terms: Terms) -> TxReceipt:
         """Escrow the fee and open the task."""
-        mined = await self._send_data(TASK_BOARD, "submit", _call("submit", terms))
+        sort = " with an audit fee" if terms.audit is AuditMode.ALWAYS else ""
+        mined = await self._send_data(TASK_BOARD, "submit", _call("submit", terms), sort=sort)
         return receipt_of(mined, task=self.task_id(terms))
 
     async def claim(

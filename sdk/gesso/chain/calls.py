@@ -99,14 +99,15 @@ class Calls:
         *,
         least_gas: int = 0,
         alike: bool = True,
+        sort: str = "",
         tried: bool = False,
         gas: int | None = None,
         on_sent: Callable[[str], None] | None = None,
     ) -> Mined:
-        """`alike`: calls of this function use about the same gas, whatever their arguments."""
+        """`alike`: calls of this `sort` of the function use about the same gas, whatever their arguments."""
         self._signing_wallet()
         assert self._sender is not None
-        kind = name if alike and self.settings.learn_gas else None
+        kind = name + sort if alike and self.settings.learn_gas else None
         try:
             return await self._sender.send(
                 self._home(contract), data, least_gas=least_gas, kind=kind, tried=tried, gas=gas, on_sent=on_sent

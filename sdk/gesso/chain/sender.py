@@ -71,6 +71,7 @@ class Sender:
         self._inclusion = inclusion or Inclusion(rpc, settings.receipt_poll_s)
         self._lock = asyncio.Lock()
         self._next: int | None = None
+        self._kinds: set[str] = set()
         self._flights: dict[int, Flight] = {}
         self._asked: deque[Flight] = deque()
         self._sending: asyncio.Task[None] | None = None
@@ -110,7 +111,7 @@ class Sender:
         if value:
             message["value"] = hex(value)
         if gas is None:
-            gas = await self._gas.of(message, least=least_gas, kind=kind, tried=tried)
+            gas = await self._gas.of(message, least=least_gas, kind=self._known_as(kind), tried=tried)
         fields = {"to": to or "", "data": data, "gas": gas, "value": value}
         flight = Flight(fields, asyncio.get_running_loop().create_future(), on_sent)
         self._ask(flight)
@@ -122,10 +123,16 @@ class Sender:
         flight.tell_sent()
         if not mined.succeeded:
             if mined.gas_used is None or mined.gas_used >= gas * ALL_BUT_PERCENT // 100:
-                self._gas.forget(kind)
+                self._gas.forget(self._known_as(kind))
             raise await self._why(message, gas, mined)
         self._gas.learn(kind, mined.gas_used)
+        if kind is not None:
+            self._kinds.add(kind)
         return mined
+
+    def _known_as(self, kind: str | None) -> str | None:
+        """A wallet's first of a kind writes where nothing was before, which costs more than others know of."""
+        return kind if kind is None or kind in self._kinds else f"{kind}, first of {self._wallet.address}"
 
     # Broadcasting
 

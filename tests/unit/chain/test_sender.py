@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from gesso.chain.fees import Fee
+from gesso.chain.gas import LEAST_MARGIN, GasLimits
 from gesso.chain.mined import Mined
 from gesso.chain.rpc import RpcRefused
 from gesso.chain.sender import Sender
@@ -37,15 +38,18 @@ class Pool:
         self.mines = True
         self.counted = 0
         self.fails: list[Exception] = []
+        self.needs = 21_000
+        self.limits: list[int] = []
         self.waits: dict[str, asyncio.Future[Any]] = {}
 
-    def sender(self, settings: ChainSettings = SETTINGS) -> Sender:
-        parts: dict[str, Any] = {"fees": self, "inclusion": self}
+    def sender(self, settings: ChainSettings = SETTINGS, gas: GasLimits | None = None) -> Sender:
+        parts: dict[str, Any] = {"fees": self, "inclusion": self, "gas": gas}
         wallet: Any = self
         rpc: Any = self
         return Sender(rpc, wallet, 1, settings, **parts)
 
     def sign_transaction(self, fields: dict[str, Any]) -> SignedTransaction:
+        self.limits.append(fields["gas"])
         name = f"{fields['nonce']}:{fields['to']}"
         return SignedTransaction(name.encode(), name)
 
@@ -61,7 +65,7 @@ class Pool:
         return told
 
     async def estimate(self, _: object) -> int:
-        return 21_000
+        return self.needs
 
     def mine(self) -> None:
         """All that wait."""
@@ -201,6 +205,24 @@ async def test_one_look_a_while_is_for_all_that_wait() -> None:
         assert pool.counted == 1
         pool.mine()
         assert [mined.tx_hash for mined in await asyncio.gather(*sends)] == ["0:to-0", "1:to-1"]
+
+
+async def test_a_wallet_s_first_of_a_kind_is_asked_for_though_others_of_it_are_known() -> None:
+    """It writes where nothing was before: by what the others use it would run out of gas."""
+    pool, other = Pool(), Pool()
+    other.address = Address("0x" + "22" * 20)
+    other.needs = 90_000
+    shared: Any = GasLimits(pool, 10**6)  # type: ignore[arg-type]
+    old, new = pool.sender(gas=shared), other.sender(gas=shared)
+    with anyio.fail_after(5):
+        await old.send("to", b"", kind="claim")
+        shared.learn("claim", 40_000)
+        shared._rpc = other
+        await asyncio.gather(*(new.send("to", b"", kind="claim") for _ in range(3)))
+        await new.send("to", b"", kind="claim")
+        await old.send("to", b"", kind="claim")
+    assert pool.limits == [21_000 + LEAST_MARGIN, 40_000 + LEAST_MARGIN]
+    assert other.limits == [120_000] * 3 + [40_000 + LEAST_MARGIN]
 
 
 HASTY = SETTINGS.model_copy(update={"stuck_after_s": 0.01})
