@@ -309,6 +309,6 @@ async def test_a_database_that_fails_is_a_typed_answer(tmp_path: Path, monkeypat
                 raise OperationalError("SELECT", {}, Exception("database or disk is full"))
 
             patch.setattr(type(engine), "connect", broken)
-            told = await relay.json("/v1/tasks", 502)
+            told = await relay.json("/v1/tasks", 503)
         assert told["code"] == "index-away"
         await relay.json("/v1/tasks")
