@@ -24,7 +24,7 @@ from gesso_relay.settings import Limits
 try:
     import resource
 except ImportError:  # not everywhere; there the setting alone counts
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # asked for before each use
 
 _STOP_S = 1.0
 _BACKLOG = 128

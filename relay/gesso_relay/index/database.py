@@ -60,7 +60,7 @@ class Database:
         async with AsyncExitStack() as stack:
             try:
                 connection = await stack.enter_async_context(self._engine.connect())
-            except Exception as error:
+            except Exception as error:  # each driver has its own, of no common base
                 raise _away(error) from error
             yield connection
 

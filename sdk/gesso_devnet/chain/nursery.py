@@ -99,7 +99,7 @@ class _Chains:
                 os.kill(pid, wish)
             if time.monotonic() > deadline:
                 wish = signal.SIGKILL
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_S)  # waitpid has no time-out, and one thread alone may fork
 
 
 def _become_chain(arguments: list[str], log: str, leash: int) -> None:
