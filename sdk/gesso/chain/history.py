@@ -40,14 +40,14 @@ class History(Calls):
 
     async def course_of(self, task: TaskId) -> tuple[ContractEvent, ...]:
         """What the board's log says of one task, in order; empty when it was not submitted within the last blocks that
-        are looked through (see `gesso.chain.course`)."""
-        board, reach = str(self._contracts.task_board), self.settings.max_log_range
-        return await read_course(self._rpc, self._decoder, board, task, max_range=reach)
+        are looked through (see `gesso.chain.backwards`)."""
+        board = str(self._contracts.task_board)
+        return await read_course(self._rpc, self._decoder, board, task, reach=self.connection.reach)
 
     async def income_of(self, listing: ListingId) -> Income:
-        """What a listing has earned, by the board's log (see `gesso.chain.income`)."""
-        board, reach = str(self._contracts.task_board), self.settings.max_log_range
-        return await read_income(self._rpc, self._decoder, board, listing, max_range=reach)
+        """What a listing has earned, by the board's log (see `gesso.chain.backwards`)."""
+        board = str(self._contracts.task_board)
+        return await read_income(self._rpc, self._decoder, board, listing, reach=self.connection.reach)
 
     async def events(self, start: Cursor | int, *, poll_s: float = 0.5) -> AsyncIterator[ChainEvent]:
         """Events in order, for ever; a `Reorged` comes before what replaces the blocks that were taken back."""

@@ -1,15 +1,15 @@
 """What a listing has earned as the board's log tells it: asked for this listing alone, from the newest block backwards.
 
 The board writes one event a transaction for a listing that earned something in it, so this is a small part of its log.
-Bounded, as a chain can be older than anybody wants to wait for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gesso.chain.course import MAX_RANGES, logs_up_to
+from gesso.chain.backwards import backwards
 from gesso.chain.events import EventDecoder, RoyaltyPaid
+from gesso.chain.reach import Reach
 from gesso.chain.rpc import Rpc
 from gesso_protocol.hashing import word
 from gesso_protocol.ids import ListingId
@@ -24,14 +24,11 @@ class Income:
     whole: bool
 
 
-async def read_income(rpc: Rpc, decoder: EventDecoder, board: str, listing: ListingId, *, max_range: int) -> Income:
-    """From at most `MAX_RANGES` ranges. Raises Unreachable, ChainError."""
-    last, reach, earned = (await rpc.latest()).number, max_range, 0
-    for _ in range(MAX_RANGES):
-        if last < 0:
-            break
-        reach, logs = await logs_up_to(rpc, board, word(int(listing)), last, reach)
+async def read_income(rpc: Rpc, decoder: EventDecoder, board: str, listing: ListingId, *, reach: Reach) -> Income:
+    """Of all blocks that are looked through. Raises Unreachable, ChainError."""
+    whole, earned = False, 0
+    async for first, logs in backwards(rpc, board, word(int(listing)), reach=reach):
         events = map(decoder.decode, logs)
         earned += sum(event.amount for event in events if isinstance(event, RoyaltyPaid) and event.listing == listing)
-        last -= reach
-    return Income(Wei(earned), last < 0)
+        whole = first == 0
+    return Income(Wei(earned), whole)

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from gesso.chain.course import MAX_RANGES, read_course
+from gesso.chain.backwards import MAX_RANGES
+from gesso.chain.course import read_course
 from gesso.chain.events import TaskSubmitted
+from gesso.chain.reach import MOST_IN_VAIN, Reach
 from gesso.chain.rpc import RpcRefused
+from gesso_protocol.errors import Unreachable
 from gesso_protocol.ids import TaskId
 
 pytestmark = pytest.mark.anyio
@@ -18,10 +21,14 @@ TASK = TaskId(b"\x07" * 32)
 
 
 class Endpoint:
-    """Logs at some blocks; refuses ranges of more than `widest` blocks."""
+    """Logs at some blocks; refuses ranges of more than `widest` blocks, or with the block `crowded` and more than nine
+    others, and does not answer those of more than `fast` in time."""
 
-    def __init__(self, head: int, *, submitted: int | None, others: tuple[int, ...] = (), widest: int = 10**9) -> None:
-        self.head, self.submitted, self.widest = head, submitted, widest
+    def __init__(
+        self, head: int, *, submitted: int | None, others: tuple[int, ...] = (), widest: int = 10**9,
+        crowded: int = -1, fast: int = 10**9,
+    ) -> None:  # fmt: skip
+        self.head, self.submitted, self.widest, self.crowded, self.fast = head, submitted, widest, crowded, fast
         self.blocks = sorted({*others, *(() if submitted is None else (submitted,))})
         self.asked: list[tuple[int, int]] = []
 
@@ -31,8 +38,10 @@ class Endpoint:
     async def logs(self, addresses: Any, *, first: int, last: int, about: bytes) -> list[Any]:
         assert about == TASK.value
         self.asked.append((first, last))
-        if last - first + 1 > self.widest:
-            raise RpcRefused(-32005, "too many blocks")
+        if last - first + 1 > (10 if first <= self.crowded <= last else self.widest):
+            raise RpcRefused(-32005, "too many blocks, or results")
+        if last - first + 1 > self.fast:
+            raise Unreachable
         # not in order, as no endpoint owes us that
         return [SimpleNamespace(block=at, index=0) for at in reversed(self.blocks) if first <= at <= last]
 
@@ -42,8 +51,8 @@ class Endpoint:
         return SimpleNamespace(block=log.block)
 
 
-async def read(endpoint: Endpoint, reach: int = 100) -> list[int]:
-    found = await read_course(endpoint, endpoint, "board", TASK, max_range=reach)  # type: ignore[arg-type]
+async def read(endpoint: Any, reach: Reach | None = None) -> list[int]:
+    found = await read_course(endpoint, endpoint, "board", TASK, reach=reach or Reach(100))
     return [event.block for event in found]
 
 
@@ -67,3 +76,23 @@ async def test_a_task_that_never_was_costs_a_bounded_number_of_questions() -> No
 async def test_an_endpoint_that_refuses_single_blocks_is_an_error() -> None:
     with pytest.raises(RpcRefused):
         await read(Endpoint(50, submitted=3, widest=0))
+
+
+async def test_one_crowded_range_does_not_bring_the_oldest_blocks_out_of_sight() -> None:
+    endpoint = Endpoint(4000, submitted=310, crowded=3990)
+    assert await read(endpoint) == [310]
+
+
+async def test_what_does_not_come_in_time_is_asked_for_in_halves_and_remembered() -> None:
+    endpoint, reach = Endpoint(300, submitted=10, others=(299,), fast=25), Reach(100)
+    assert await read(endpoint, reach) == [10, 299]
+    assert endpoint.asked[:3] == [(201, 300), (251, 300), (276, 300)]
+    assert reach.blocks < 100
+    assert all(last - first < 50 for first, last in endpoint.asked[3:]), "no longer in vain"
+
+
+async def test_an_endpoint_that_answers_nothing_is_given_up() -> None:
+    endpoint = Endpoint(300, submitted=10, fast=0)
+    with pytest.raises(Unreachable):
+        await read(endpoint)
+    assert len(endpoint.asked) == MOST_IN_VAIN + 1

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from gesso.chain.course import MAX_RANGES
+from gesso.chain.backwards import MAX_RANGES
 from gesso.chain.events import RoyaltyPaid
 from gesso.chain.income import read_income
+from gesso.chain.reach import Reach
 from gesso.chain.rpc import RpcRefused
 from gesso_protocol.hashing import word
 from gesso_protocol.ids import ListingId
@@ -42,12 +43,12 @@ class Endpoint:
 
 @pytest.mark.parametrize("widest", [10**9, 100, 7])
 async def test_all_of_it_is_counted_once_whatever_the_endpoint_accepts(widest: int) -> None:
-    endpoint = Endpoint(350, (0, 1, 100, 201, 202, 208, 209, 350), widest=widest)
-    income = await read_income(endpoint, endpoint, "board", LISTING, max_range=100)  # type: ignore[arg-type]
+    endpoint: Any = Endpoint(350, (0, 1, 100, 201, 202, 208, 209, 350), widest=widest)
+    income = await read_income(endpoint, endpoint, "board", LISTING, reach=Reach(100))
     assert (income.earned, income.whole) == (6, True)
 
 
 async def test_an_old_chain_costs_a_bounded_number_of_questions() -> None:
-    endpoint = Endpoint(10**6, (5, 10**6 - 5))
-    income = await read_income(endpoint, endpoint, "board", LISTING, max_range=100)  # type: ignore[arg-type]
+    endpoint: Any = Endpoint(10**6, (5, 10**6 - 5))
+    income = await read_income(endpoint, endpoint, "board", LISTING, reach=Reach(100))
     assert (income.earned, income.whole, endpoint.asked) == (1, False, MAX_RANGES)
