@@ -169,6 +169,7 @@ class JournalFailedError(GessoError):
     code = "journal-failed"
     default_message = "the journal cannot be used"
     default_hint = "see that the disk has room and works, and that no other process has the file; it is tried again"
+    exit_code = 5
 
 
 class Journal:

@@ -39,6 +39,7 @@
 
 `code` is stable and kebab-case; `message` is one sentence for a person; `hint` says what to do next.
 Exit codes: 0 ok, 1 bug, 2 usage, 3 config or wallet, 4 funds, 5 task failed, 6 deadline, 7 unreachable.
+Parts add classes of their own below these leaves; those with a code stand in `sdk/ERRORS.md` beside all of the above.
 """
 
 # ruff: noqa: N818 - the names say what is wrong; a suffix on each leaf would say nothing more
@@ -237,6 +238,8 @@ class BlobError(GessoError):
     """Root of what can be wrong with a blob's bytes."""
 
     code = "blob"
+    default_message = "the bytes cannot be taken as they are"
+    default_hint = "ask another source for them"
     exit_code = 5
 
 

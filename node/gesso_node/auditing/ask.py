@@ -61,6 +61,7 @@ class NotOpenedError(GessoError):
     code = "not-opened"
     default_message = "the node opened nothing"
     default_hint = "it is asked again until its time is over"
+    exit_code = 7
 
     def __init__(self, message: str, *, not_yet: bool = False) -> None:
         super().__init__(message)

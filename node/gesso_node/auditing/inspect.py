@@ -51,6 +51,7 @@ class CannotRunError(GessoError):
     code = "cannot-run"
     default_message = "this machine cannot run the task again"
     default_hint = "see what the executor says in the log"
+    exit_code = 5
 
     def __init__(self, message: str, *, hopeless: bool) -> None:
         super().__init__(message)

@@ -43,6 +43,7 @@ class SpecAwayError(GessoError):
     code = "spec-away"
     default_message = "no store has the task's spec"
     default_hint = "its node has it"
+    exit_code = 7
 
 
 class TooManyCasesError(GessoError):
@@ -51,6 +52,7 @@ class TooManyCasesError(GessoError):
     code = "too-many-cases"
     default_message = "too many cases are open"
     default_hint = "it is looked at when others are over"
+    exit_code = 6
 
 
 class Works:

@@ -28,6 +28,7 @@ class IndexAwayError(GessoError):
     code = "index-away"
     default_message = "the relay's database cannot be used now"
     default_hint = "try again later; its operator finds the reason in the log"
+    exit_code = 7
 
 
 class Database:

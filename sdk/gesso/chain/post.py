@@ -34,6 +34,8 @@ class AnswerTooLong(ChainError):  # noqa: N818 - named like the rest of the tree
     """The endpoint answers more than is read; of a range, less can be asked for."""
 
     code = "answer-too-long"
+    default_message = "the chain's answer is too long"
+    default_hint = "ask for less at once: lower chain.max_log_range, or use another endpoint"
 
 
 class _Crowd:

@@ -25,11 +25,13 @@ class RpcRefused(ChainError):  # noqa: N818 - named like the rest of the tree
     """The endpoint answered with an error that is not a revert."""
 
     code = "rpc-refused"
+    default_message = "the chain refused the request"
+    default_hint = "its words say why; another RPC address may allow it"
 
     def __init__(self, rpc_code: int, text: str) -> None:
         self.rpc_code = rpc_code
         self.text = text[:500]
-        super().__init__(f"the chain refused the request: {self.text}")
+        super().__init__(f"{self.default_message}: {self.text}")
 
 
 @dataclass(frozen=True, slots=True)
