@@ -9,14 +9,26 @@ from typing import get_args
 
 import pytest
 
+from gesso.chain.deploy import PRODUCTION_AUDITS
 from gesso_protocol import encoding, manifest, merkle, messages, money, policy, result, spec
+from gesso_protocol.audit.bundle import BundleHeader
+from gesso_protocol.audit.envelope import Envelope
+from gesso_protocol.audit.limits import LimitsTable
+from gesso_protocol.audit.rules import AuditRules
+from gesso_protocol.card import ModelCard
 from gesso_protocol.encoding import Document
 from gesso_protocol.lifecycle import Patience, TaskState
 from gesso_protocol.manifest import BlobManifest, ModelManifest
 from gesso_protocol.messages import OpenReply, OpenRequest
 from gesso_protocol.policy import Offer, Refusal
 from gesso_protocol.result import ResultManifest
-from gesso_protocol.trace import LeafKind
+from gesso_protocol.spec import TextToImage, TrainLora
+from gesso_protocol.terms import BoardParams
+from gesso_protocol.trace import LeafKind, TraceManifest
+from gesso_protocol.training.checkpoint import KeptCheckpoint
+from gesso_protocol.training.dataset import DatasetIndex
+from gesso_protocol.training.openings import OpeningsHeader
+from gesso_protocol.training.trace import TrainingFacts
 
 TEXT = (Path(__file__).parents[3] / "PROTOCOL.md").read_text()
 KIB = 1024
@@ -34,6 +46,54 @@ def row(start: str) -> str:
     found = [line for line in TEXT.splitlines() if line.startswith(f"| {start}")]
     assert len(found) == 1, start
     return found[0]
+
+
+def documents(kind: type[Document] = Document) -> set[type[Document]]:
+    """All kinds of documents of the protocol itself, those within others too."""
+    found = {kind} if kind is not Document and kind.__module__.startswith("gesso_protocol.") else set()
+    return found.union(*(documents(child) for child in kind.__subclasses__()))
+
+
+def chapter(number: str) -> str:
+    """A chapter's or section's text, up to the next heading of any level."""
+    found = re.search(rf"^##+ {re.escape(number)}\.? .*?(?=^## |^### |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found is not None, number
+    return found[0]
+
+
+def test_every_field_of_every_document_is_named() -> None:
+    assert {BundleHeader, Envelope, KeptCheckpoint, LimitsTable, ModelCard, OpeningsHeader} <= documents()
+    assert {BoardParams, DatasetIndex, TraceManifest, TrainingFacts} <= documents()
+    blocks = "".join(re.findall(r"^```$.*?^```$", TEXT, re.MULTILINE | re.DOTALL))  # headers of bundles are drawn there
+    names = {(kind.__name__, field) for kind in documents() for field in kind.model_fields}
+    unnamed = {
+        (kind, name) for kind, name in names if f"`{name}`" not in TEXT and not re.search(rf"\b{name}\b", blocks)
+    }
+    assert unnamed == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "elsewhere"),
+    [(TextToImage, "4.1", {"guidance"}), (TrainLora, "20", {"model", "model_manifest", "seed"})],
+)
+def test_the_tables_of_specs(kind: type[Document], at: str, elsewhere: set[str]) -> None:
+    rows = [line.split("|") for line in chapter(at).splitlines() if line.startswith("| `")]
+    for name, field in kind.model_fields.items():
+        values = [" ".join(row[2:]).replace(",", "") for row in rows if f"`{name}`" in row[1]]
+        assert len(values) == (name not in elsewhere), name
+        bounds = ("ge", "le", "max_length", "multiple_of")
+        limits = {getattr(one, bound) for one in field.metadata for bound in bounds if hasattr(one, bound)}
+        said = {"2^53-1" if limit == spec.MAX_SEED else str(limit) for limit in limits if values}
+        assert {limit for limit in said if not re.search(rf"(?<![0-9]){re.escape(limit)}\b", values[0])} == set(), name
+
+
+def test_the_table_of_audit_rules() -> None:
+    rows = [line.split(" | ") for line in chapter("19.7").splitlines() if line.startswith("| `")]
+    assert [first.strip("| `") for first, *_ in rows] == [name for name in AuditRules.model_fields if name != "format"]
+    for first, shipped, *_ in rows:
+        value = getattr(PRODUCTION_AUDITS, first.strip("| `"))
+        text = money.format_amount(value) if isinstance(value, money.Wei) else str(value)
+        assert shipped.strip("| ").replace(",", "") == text, first
 
 
 def test_every_format_is_described() -> None:
@@ -84,11 +144,9 @@ def test_patience() -> None:
 
 
 def test_the_contents_lead_somewhere() -> None:
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in TEXT.splitlines()
-        if line.startswith("## ")
-    }
+    def anchors(mark: str) -> set[str]:
+        lines = [line.lstrip("# ").lower() for line in TEXT.splitlines() if line.startswith(f"{mark} ")]
+        return {re.sub(r"[^a-z0-9 -]", "", line).replace(" ", "-") for line in lines}
+
     links = set(re.findall(r"\]\(#([^)]+)\)", TEXT))
-    assert links <= headings
-    assert len(headings & links) == len(headings)
+    assert anchors("##") <= links <= anchors("##") | anchors("###")
