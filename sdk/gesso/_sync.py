@@ -154,6 +154,7 @@ class Client:
         max_fee: str | None = None,
         audit: AuditChoice = "sampled",
         until: Until = "delivered",
+        on_ordered: OnDrawn | None = None,
         on_drawn: OnDrawn | None = None,
         timeout_s: float | None = None,
         **settings: Any,
@@ -162,8 +163,9 @@ class Client:
         seed that is left out is drawn for each.
 
         Nothing is ordered unless the deposit covers all. `fee`, `max_fee` and `timeout_s` are those of each. What goes
-        wrong with one stands in its place in the list (`Drawn.error`) and stops no other; `on_drawn` hears of each as
-        soon as it is done. Raises what `spec` and `quote` raise, and InsufficientFunds.
+        wrong with one stands in its place in the list (`Drawn.error`) and stops no other; `on_ordered` hears of each as
+        soon as it is paid for, `on_drawn` as soon as it is done. Raises what `spec` and `quote` raise, and
+        InsufficientFunds.
         """
         return self._run(
             self._async.generate_many,
@@ -173,6 +175,7 @@ class Client:
             max_fee=max_fee,
             audit=audit,
             until=until,
+            on_ordered=on_ordered,
             on_drawn=on_drawn,
             timeout_s=timeout_s,
             **settings,

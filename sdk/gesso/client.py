@@ -168,6 +168,7 @@ class AsyncClient:
         max_fee: str | None = None,
         audit: AuditChoice = "sampled",
         until: Until = "delivered",
+        on_ordered: OnDrawn | None = None,
         on_drawn: OnDrawn | None = None,
         timeout_s: float | None = None,
         **settings: Any,
@@ -176,15 +177,17 @@ class AsyncClient:
         seed that is left out is drawn for each.
 
         Nothing is ordered unless the deposit covers all. `fee`, `max_fee` and `timeout_s` are those of each. What goes
-        wrong with one stands in its place in the list (`Drawn.error`) and stops no other; `on_drawn` hears of each as
-        soon as it is done. Raises what `spec` and `quote` raise, and InsufficientFunds.
+        wrong with one stands in its place in the list (`Drawn.error`) and stops no other; `on_ordered` hears of each as
+        soon as it is paid for, `on_drawn` as soon as it is done. Raises what `spec` and `quote` raise, and
+        InsufficientFunds.
         """
         first = await self.spec(checked(prompts, at_once)[0], **settings)
         specs = [first, *(self._another(first, prompt, settings.get("seed")) for prompt in prompts[1:])]
         quote = await self.quote(first, fee=fee, audit=audit)
         await self._check_funds(Wei(int(quote.total) * len(specs)))
         order = partial(self.submit, fee=fee, max_fee=max_fee, audit=audit, claim_window_s=LONG_CLAIM_WINDOW_S)
-        return await draw_many(order, specs, at_once=at_once, on_drawn=on_drawn, until=until, timeout_s=timeout_s)
+        heard: dict[str, Any] = {"on_ordered": on_ordered, "on_drawn": on_drawn}
+        return await draw_many(order, specs, at_once=at_once, until=until, timeout_s=timeout_s, **heard)
 
     async def spec(
         self,

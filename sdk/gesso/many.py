@@ -22,8 +22,8 @@ MAX_MANY = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What became of one prompt: a result, or the error that kept it from one. `task` once it was ordered: what is
-    paid for can be fetched by it later, whatever went wrong here."""
+    """What became of one prompt: a result, or the error that kept it from one; neither while it is under way. `task`
+    once it was ordered: what is paid for can be fetched by it later, whatever went wrong here."""
 
     index: int
     spec: TextToImage
@@ -59,6 +59,7 @@ async def draw_many(
     specs: Sequence[TextToImage],
     *,
     at_once: int,
+    on_ordered: OnDrawn | None = None,
     on_drawn: OnDrawn | None,
     until: Until,
     timeout_s: float | None,
@@ -73,6 +74,8 @@ async def draw_many(
             try:
                 ordered = await order(spec)
                 task = ordered.id
+                if on_ordered is not None:
+                    on_ordered(Drawn(index, spec, task=task))
                 result = await ordered.result(until=until, timeout_s=timeout_s)
                 done = Drawn(index, spec, result, task=task)
             except GessoError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import anyio
 from gesso.cli.inputs import check_output
 from gesso.cli.output import Output
 from gesso.cli.saving import save_all
+from gesso.cli.wallet import confirm
 from gesso.settings import read_bounded
 from gesso_protocol.errors import ConfigError, UsageError
 from gesso_protocol.money import Wei, format_amount
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from gesso.client import AsyncClient
     from gesso.many import Drawn
     from gesso.quote import AuditChoice
+    from gesso_protocol.ids import TaskId
 
 EXIT_FAILED = 5
 MAX_STDIN_BYTES = 256 * 1024
@@ -48,6 +51,7 @@ async def generate_all(
     audit: AuditChoice,
     settle: bool,
     dry_run: bool,
+    yes: bool = False,
 ) -> int:
     """Order all, save each as it comes; returns the exit code."""
     places = [numbered(output, at, len(prompts)) for at in range(1, len(prompts) + 1)]
@@ -58,9 +62,17 @@ async def generate_all(
         out.result({"prompts": len(prompts), "each": quote.document(), "total": total})
         return 0
     out.say(f"{len(prompts)} prompts at {format_amount(quote.total)} each, {total} in all")
+    if sys.stdin.isatty():  # what runs by itself has said --max-fee, or has a deposit for it
+        confirm(f"pay {total} fee tokens for {len(prompts)} pictures?", yes)
     rows: list[dict[str, Any]] = []
+    under_way: dict[int, TaskId] = {}
+
+    def ordered(drawn: Drawn) -> None:
+        if drawn.task is not None:
+            under_way[drawn.index] = drawn.task
 
     def keep(drawn: Drawn) -> None:
+        under_way.pop(drawn.index, None)
         rows.append(_kept(drawn, places[drawn.index]))
         what = ", ".join(rows[-1]["images"]) or f"failed: {rows[-1]['error']['message']}"
         out.say(f"{len(rows)}/{len(prompts)}  {what}  {drawn.prompt[:60]}")
@@ -74,16 +86,24 @@ async def generate_all(
             max_fee=max_fee,
             audit=audit,
             until="settled" if settle else "committed",
+            on_ordered=ordered,
             on_drawn=keep,
             **settings,
         )
     except anyio.get_cancelled_exc_class():
-        out.say("what was ordered goes on without this terminal")
-        out.hint("gesso task ls", "and gesso task fetch TASK for its picture")
+        _leave(out, len(rows), {places[at]: task for at, task in sorted(under_way.items())})
         raise
     rows.sort(key=lambda row: int(row["number"]))
     out.result({"prompts": rows}, human="\n".join(path for row in rows for path in row["images"]))
     return EXIT_FAILED if any("error" in row for row in rows) else 0
+
+
+def _leave(out: Output, done: int, under_way: dict[Path, TaskId]) -> None:
+    """Where the pictures are that are paid for and not here."""
+    out.say(f"{done} done, {len(under_way)} under way, which go on without this terminal; no more are ordered")
+    for place, task in under_way.items():
+        out.say(f"gesso task fetch {task} -o {shlex.quote(str(place))}")
+    out.hint("gesso task ls", "what was being ordered just now is there too, if it was")
 
 
 def numbered(output: Path, number: int, of: int) -> Path:

@@ -38,6 +38,7 @@ async def generate(
     audit: Literal["sampled", "always", "none"] = "sampled",
     settle: bool = False,
     dry_run: bool = False,
+    yes: bool = False,
     common: Common | None = None,
 ) -> int:
     """Make an image from a prompt, or one from each line of a file.
@@ -80,6 +81,8 @@ async def generate(
         Wait until the money has moved, not only until the picture is there.
     dry_run
         Print the quote and stop.
+    yes
+        Do not ask before many prompts are paid for.
     """
     common = common or Common()
     out = common.out
@@ -105,7 +108,7 @@ async def generate(
         check_output(path, "out.png")
     async with client_for(common, read_only=dry_run) as client:
         if prompt is None:
-            ends: dict[str, Any] = {"settle": settle, "dry_run": dry_run}
+            ends: dict[str, Any] = {"settle": settle, "dry_run": dry_run, "yes": yes}
             return await generate_all(client, out, many, output, settings=settings, **terms, **ends)
         spec = await client.spec(prompt, **settings)
         if dry_run:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from gesso_protocol.errors import BlobCorrupt, EncodingInvalid, UsageError
+from gesso_protocol.errors import BlobCorrupt, EncodingInvalid, GessoError, UsageError
 
 if TYPE_CHECKING:
     from cyclopts import Token
 
+    from gesso.cli.output import Output
     from gesso.task import AsyncTask
     from gesso_protocol.ids import Address
 
@@ -56,6 +57,18 @@ def task_named(text: str) -> str:
     except (OSError, ValueError, BlobCorrupt):
         hint = "only pictures that gesso saved carry one; see your tasks: gesso task ls"
         raise UsageError(f"{path.name} carries no receipt", hint=hint) from None
+
+
+async def doubt(task: AsyncTask, text: str, out: Output) -> None:
+    """Say it where a picture that named the task is not the task's own: anybody can write a receipt into a file."""
+    path = _picture(text)
+    if path is None:
+        return
+    try:
+        if not await task.gave(_read(path)):
+            out.say(f"{path.name} is not what this task gave, though the receipt inside it says so")
+    except GessoError as error:
+        out.say(f"nobody can tell whether {path.name} is what this task gave: {error.message}")
 
 
 async def expect_given(task: AsyncTask, text: str) -> None:

@@ -40,10 +40,13 @@ async def join(
         raise UsageError(f"{relay[:80]!r} is no address of a relay", hint="gesso join https://relay.example.org")
     network = network_in(await _fetch(relay), relay.rstrip("/"), name=name, rpc_url=rpc_url)
     path = home_folder() / "networks" / f"{network.name}.json"
+    known = read_network(home_folder(), str(path)) if path.is_file() else None
     network = beside_known(path, network, rpc_url=rpc_url)
     await _expect_contracts(network)
     write_network(home_folder(), network)
     common.out.result({**network.model_dump(mode="json", exclude={"wallet", "drand_urls"}), "file": str(path)})
+    for changed in changes(known, network):
+        common.out.say(changed)
     common.out.hint(f"export GESSO_NETWORK={network.name}", "once the contracts are the right ones")
 
 
@@ -87,6 +90,17 @@ def beside_known(path: Path, network: Network, *, rpc_url: str | None = None) ->
         raise ConfigError(f"another network is known as {network.name!r}", hint=hint)
     kept = {"wallet": known.wallet, "drand_urls": known.drand_urls, "rpc_url": rpc_url or known.rpc_url}
     return network.model_copy(update=kept)
+
+
+def changes(known: Network | None, network: Network) -> list[str]:
+    """What is another now of a network that was known before, in words."""
+    if known is None:
+        return []
+    pairs = (("relay", known.relay_url, network.relay_url), ("JSON-RPC endpoint", known.rpc_url, network.rpc_url))
+    said = [f"{what}: {now or 'none'}, instead of {before or 'none'}" for what, before, now in pairs if before != now]
+    if known.bootstrap != network.bootstrap:
+        said.append("peers to begin with: those that the relay names now")
+    return said or [f"{network.name} is known already, and nothing of it has changed"]
 
 
 async def _expect_contracts(network: Network) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from gesso.cli.inputs import Count, MaybeWhole, check_output, expect_given, task_named
+from gesso.cli.inputs import Count, MaybeWhole, check_output, doubt, expect_given, task_named
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Common
 from gesso.cli.saving import save_all
@@ -80,6 +80,7 @@ async def show(task: str, /, *, common: Common | None = None) -> None:
     common = common or Common()
     async with client_for(common, read_only=True) as client:
         handle = await client.task(task_named(task))
+        await doubt(handle, task, common.out)
         document = await handle.describe() | await _ordered(handle)
         if document["state"] in ("committed", "held", "settled", "expired"):
             audit = await handle.audit()
@@ -164,6 +165,7 @@ async def fetch(
             result = await handle.result(until="committed", on_event=line.show)
         finally:
             line.close()
+        await doubt(handle, task, out)
         paths = save_all(result, output)
     out.result({"images": paths, "receipt": result.receipt.model_dump(mode="json")}, human="\n".join(paths))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from gesso.many import Drawn, checked, draw_many
 from gesso.settings import Network, Settings
 from gesso.task import AsyncTask, Result
 from gesso_protocol.errors import ConfigError, NoEligibleNode, TaskFailed, Unreachable, UsageError
-from gesso_protocol.ids import Address
+from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.money import Wei
 from gesso_protocol.spec import TextToImage
 
@@ -85,6 +86,11 @@ async def test_one_failure_stands_in_its_place_and_stops_no_other() -> None:
     under_way, most = 0, 0
     drawn = image()
     heard: list[int] = []
+    paid: list[int] = []
+
+    def on_ordered(begun: Drawn) -> None:
+        assert (begun.task, begun.result, begun.error) == (TASK, None, None)
+        paid.append(begun.index)
 
     async def order(spec: TextToImage) -> AsyncTask:
         nonlocal under_way, most
@@ -101,6 +107,7 @@ async def test_one_failure_stands_in_its_place_and_stops_no_other() -> None:
         order,
         specs("good", "nobody", "lapses", "fine"),
         at_once=2,
+        on_ordered=on_ordered,
         on_drawn=lambda done: heard.append(done.index),
         until="delivered",
         timeout_s=None,
@@ -109,6 +116,7 @@ async def test_one_failure_stands_in_its_place_and_stops_no_other() -> None:
     assert [type(end.error) for end in ends] == [type(None), NoEligibleNode, TaskFailed, type(None)]
     assert [end.task for end in ends] == [TASK, None, TASK, TASK], "what was ordered can be fetched, whatever failed"
     assert sorted(heard) == [0, 1, 2, 3]
+    assert sorted(paid) == [0, 2, 3]
     assert most == 2
     assert ends[0].image is drawn
     assert ends[1].images == ()
@@ -179,7 +187,10 @@ async def test_who_leaves_a_batch_is_told_where_its_pictures_are(tmp_path: Path)
         async def quote(self, *_: Any, **__: Any) -> Any:
             return SimpleNamespace(total=Wei(1))
 
-        async def generate_many(self, *_: Any, **__: Any) -> None:
+        async def generate_many(self, *_: Any, on_ordered: Any, on_drawn: Any, **__: Any) -> None:
+            on_ordered(Drawn(1, good, task=TASK))
+            on_ordered(Drawn(0, good, task=TaskId(bytes(32))))
+            on_drawn(Drawn(0, good, error=TaskFailed("it lapsed"), task=TaskId(bytes(32))))
             scope.cancel()
             await anyio.sleep_forever()
 
@@ -187,5 +198,41 @@ async def test_who_leaves_a_batch_is_told_where_its_pictures_are(tmp_path: Path)
     out = Output("human", stdout=io.StringIO(), stderr=io.StringIO())
     terms: dict[str, Any] = {"settings": {}, "fee": None, "max_fee": None, "audit": "sampled", "settle": False}
     with anyio.CancelScope() as scope:
-        await generate_all(client, out, ["good"], tmp_path / "out.png", **terms, dry_run=False)
-    assert "next: gesso task ls" in out._stderr.getvalue()  # type: ignore[attr-defined]
+        await generate_all(client, out, ["good"] * 2, tmp_path / "my out.png", **terms, dry_run=False)
+    talk = out._stderr.getvalue()  # type: ignore[attr-defined]
+    assert "1 done, 1 under way" in talk
+    assert f"\ngesso task fetch {TASK} -o '{tmp_path}/my out-2.png'\n" in talk
+    assert talk.count("task fetch 0x") == 1, "what is done or failed is not under way"
+    assert "next: gesso task ls" in talk
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("answer", "yes"), [("n", False), ("y", False), ("", True)])
+async def test_a_person_is_asked_before_many_pictures_are_paid_for(
+    answer: str, yes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (good,) = specs("good")
+    asked: list[str] = []
+
+    class Client:
+        async def spec(self, prompt: str, **_: Any) -> TextToImage:
+            return good
+
+        async def quote(self, *_: Any, **__: Any) -> Any:
+            return SimpleNamespace(total=Wei(10**18))
+
+        async def generate_many(self, *_: Any, **__: Any) -> None:
+            asked.append("ordered")
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda: asked.append("asked") or answer)
+    client: Any = Client()
+    out = Output("human", stdout=io.StringIO(), stderr=io.StringIO())
+    terms: dict[str, Any] = {"settings": {}, "fee": None, "max_fee": None, "audit": "sampled", "settle": False}
+    order = partial(generate_all, client, out, ["good"] * 9, tmp_path / "out.png", **terms, dry_run=False, yes=yes)
+    if answer == "n":
+        with pytest.raises(UsageError, match="nothing was sent"):
+            await order()
+    else:
+        assert await order() == 0
+    assert asked == (["ordered"] if yes else ["asked"] if answer == "n" else ["asked", "ordered"])

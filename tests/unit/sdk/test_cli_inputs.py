@@ -28,9 +28,10 @@ from gesso.cli.train_options import TrainOptions
 from gesso.cli.waiting import waiting
 from gesso_devnet.stack import Stack
 from gesso_protocol import events
-from gesso_protocol.errors import UsageError
+from gesso_protocol.errors import BlobMissing, UsageError
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.money import Wei
+from gesso_protocol.spec import TextToImage
 
 TASK = TaskId(b"\x07" * 32)
 NODE = Address("0x" + "11" * 20)
@@ -119,9 +120,21 @@ def test_no_picture_is_vouched_for_that_only_carries_the_receipt_of_a_task(
 ) -> None:
     class Handle:
         id = TASK
+        lost = False
 
         async def gave(self, picture: bytes) -> bool:
+            if self.lost:
+                raise BlobMissing("nobody has the result")
             return png.without_text(picture, ("parameters", "gesso")) != image().data
+
+        async def describe(self) -> dict[str, Any]:
+            return {"task": str(TASK), "state": "cancelled", "since": 1, "due": None}
+
+        async def spec(self) -> TextToImage:
+            return TextToImage(prompt="a circle", model="tiny@1")
+
+        async def result(self, **_: Any) -> Any:
+            return SimpleNamespace(images=(image(),), receipt=image().receipt)
 
     class Client:
         async def task(self, _: str) -> Handle:
@@ -135,6 +148,16 @@ def test_no_picture_is_vouched_for_that_only_carries_the_receipt_of_a_task(
     kept = image().save(tmp_path / "out.png")
     assert app.main(["task", "audit", str(kept)]) == 2
     assert "out.png is not what the task gave" in capsys.readouterr().err
+    for command in (["show", str(kept)], ["fetch", str(kept), "-o", str(tmp_path / "true.png")]):
+        assert app.main(["task", *command]) == 0
+        shown = capsys.readouterr()
+        assert "out.png is not what this task gave" in shown.err
+        assert "not what" not in shown.out
+    assert app.main(["task", "show", str(TASK)]) == 0
+    assert "not what" not in capsys.readouterr().err
+    monkeypatch.setattr(Handle, "lost", True)
+    assert app.main(["task", "show", str(kept)]) == 0
+    assert "nobody can tell whether out.png" in capsys.readouterr().err
 
 
 def lying(picture: bytes) -> bytes:

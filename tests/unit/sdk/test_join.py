@@ -10,7 +10,7 @@ import pytest
 
 from gesso.chain.settings import ContractAddresses
 from gesso.cli import app
-from gesso.cli.join import beside_known, network_in
+from gesso.cli.join import beside_known, changes, network_in
 from gesso.settings import DEFAULT_NETWORK, Network, write_network
 from gesso_protocol.errors import ConfigError, GessoError, UsageError
 from gesso_protocol.ids import Address
@@ -99,6 +99,19 @@ def test_no_relay_makes_its_network_the_one_that_commands_use_unasked() -> None:
         read(told(name=DEFAULT_NETWORK))
     assert "--name" in refused.value.hint
     assert read(told(name=DEFAULT_NETWORK), name="far").name == "far"
+
+
+def test_who_joins_again_is_told_what_is_another_now() -> None:
+    known = read(told())
+    assert changes(None, known) == []
+    assert "nothing of it has changed" in changes(known, known)[0]
+    other = known.model_copy(update={"relay_url": "https://second.example.org", "bootstrap": ("/ip4/10.0.0.1/tcp/1",)})
+    assert changes(known, other) == [
+        f"relay: https://second.example.org, instead of {RELAY}",
+        "peers to begin with: those that the relay names now",
+    ]
+    (endpoint,) = changes(known, known.model_copy(update={"rpc_url": "http://127.0.0.1:8545"}))
+    assert endpoint == "JSON-RPC endpoint: http://127.0.0.1:8545, instead of https://rpc.example.org"
 
 
 def test_an_address_that_is_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
