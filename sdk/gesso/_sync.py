@@ -29,9 +29,10 @@ from gesso.market.client import AsyncMarket
 from gesso.market.info import ModelInfo, Stats
 from gesso.market.package import CardDraft
 from gesso.market.search import Found, Sort
+from gesso.outcome import Result
 from gesso.quote import AuditChoice, Quote
 from gesso.settings import Settings
-from gesso.task import AsyncTask, OnEvent, Result, Until
+from gesso.task import AsyncTask, OnEvent, Until
 from gesso.training import Adapter, AsyncTraining, Order
 from gesso_protocol.errors import UsageError
 from gesso_protocol.events import Checkpoint, Claimed, Event

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,17 +14,14 @@ import anyio
 from anyio.abc import TaskGroup
 
 from gesso import wiring
-from gesso.adapters import Adapters, agree
-from gesso.balance import Balance
+from gesso.balance import Balance, expect_deposit, put_in, read_balance, take_out
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.chain.reverts import revert_name
-from gesso.datasets.pictures import Shape
 from gesso.datasets.source import Source
 from gesso.directory import FoundTask, TaskRow
 from gesso.earnings.reader import read_earnings
 from gesso.earnings.statement import Earnings
-from gesso.families import Family, family_of, is_known
 from gesso.feed import TaskFeed
 from gesso.image import Image
 from gesso.manifests import Manifests
@@ -36,37 +32,31 @@ from gesso.quote import AuditChoice, Quote, audit_mode, check_ceiling, make_quot
 from gesso.rests import RestsOf
 from gesso.sending import send
 from gesso.settings import Settings
+from gesso.specs import Specs
 from gesso.task import AsyncTask, OnEvent, Until
-from gesso.training import AsyncTraining, Order, pack_dataset, put_bundle, spec_fields
+from gesso.training import AsyncTraining, Order, put_bundle
 from gesso_protocol.errors import (
     BlobCorrupt,
-    BlobMissing,
     ChainReverted,
-    InsufficientFunds,
     NoEligibleNode,
-    Unreachable,
     UsageError,
     WalletError,
 )
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import ModelManifest
-from gesso_protocol.money import Wei, format_amount, parse_amount
+from gesso_protocol.money import Wei, parse_amount
 from gesso_protocol.spec import (
-    MAX_SEED,
-    Adapter,
     Dtype,
     Scheduler,
     Spec,
     TextToImage,
     TrainLora,
     UsedAdapter,
-    make_spec,
     spec_bytes,
     spec_ref,
 )
 from gesso_protocol.terms import BoardParams, Terms
-from gesso_protocol.training.presets import filled, make_training
 from gesso_protocol.windows import commit_window
 
 DEFAULT_MODEL = "gesso-tiny@1"
@@ -182,9 +172,9 @@ class AsyncClient:
         InsufficientFunds.
         """
         first = await self.spec(checked(prompts, at_once)[0], **settings)
-        specs = [first, *(self._another(first, prompt, settings.get("seed")) for prompt in prompts[1:])]
+        specs = [first, *(self._specs.another(first, prompt, settings.get("seed")) for prompt in prompts[1:])]
         quote = await self.quote(first, fee=fee, audit=audit)
-        await self._check_funds(Wei(int(quote.total) * len(specs)))
+        await expect_deposit(self._ports.chain, self.address, Wei(int(quote.total) * len(specs)))
         order = partial(self.submit, fee=fee, max_fee=max_fee, audit=audit, claim_window_s=LONG_CLAIM_WINDOW_S)
         heard: dict[str, Any] = {"on_ordered": on_ordered, "on_drawn": on_drawn}
         return await draw_many(order, specs, at_once=at_once, until=until, timeout_s=timeout_s, **heard)
@@ -209,25 +199,18 @@ class AsyncClient:
 
         Raises SpecInvalid, or UsageError for a model that is not listed.
         """
-        listing = await self._ports.directory.usable(model)
-        family = await self._family(listing)
-        return make_spec(
-            {
-                "prompt": prompt,
-                "negative_prompt": negative_prompt,
-                "model": f"{listing.name}@{listing.version}",
-                "model_manifest": listing.manifest,
-                "width": family.side_px if width is None else width,
-                "height": family.side_px if height is None else height,
-                "steps": steps,
-                "guidance": family.guidance if guidance is None else _number(guidance),
-                "scheduler": scheduler,
-                "seed": secrets.randbelow(MAX_SEED) if seed is None else seed,
-                "count": count,
-                "dtype": dtype,
-                "loras": tuple([await self.lora(one, parent=listing.manifest) for one in loras]),
-            }
-        )
+        given = {
+            "prompt": prompt,
+            "negative_prompt": negative_prompt,
+            "width": width,
+            "height": height,
+            "steps": steps,
+            "scheduler": scheduler,
+            "seed": seed,
+            "count": count,
+            "dtype": dtype,
+        }
+        return await self._specs.picture(model, given, loras=loras, guidance=guidance)
 
     async def lora(self, use: str, *, parent: BlobRef | None = None) -> UsedAdapter:
         """`alice/zbx@1:0.8` of the marketplace, or a safetensors file of ours, put as a private blob.
@@ -235,7 +218,7 @@ class AsyncClient:
         Raises UsageError for one that was not made for the base whose manifest is `parent`, or was withdrawn;
         ModelInvalid for a file that cannot be used, BlobMissing when nobody serves it. Nothing is paid then.
         """
-        return await self._adapters.use(use, parent)
+        return await self._specs.adapters.use(use, parent)
 
     async def training_order(
         self,
@@ -252,27 +235,9 @@ class AsyncClient:
         `learning_rate`, `prior`, `noise_offset`, `min_snr` and so on are plain numbers. Going on from a LoRA takes its
         rank, alpha and layers. Raises UsageError for other ones or another base, SpecInvalid.
         """
-        listing = await self._ports.directory.usable(base)
-        label = f"{listing.name}@{listing.version}"
-        await self._expect_usable(listing.manifest, label)
-        wanted = spec_fields(settings)
-        if continue_from is not None:
-            wanted |= agree(continue_from, await self._adapters.form(continue_from, listing.manifest), settings)
-        family = label if is_known(label) else (await self._manifests.read(listing.manifest, label)).base_family
-        fields = filled(family or label, wanted)
-        start = None if continue_from is None else await self.lora(continue_from, parent=listing.manifest)
-        given = {
-            **fields,
-            "model_manifest": listing.manifest,
-            "dataset": BlobRef(bytes(32)),
-            "trigger": trigger,
-            "continue_from": None if start is None else Adapter(ref=start.ref, manifest=start.manifest),
-            "seed": fields.get("seed", secrets.randbelow(MAX_SEED)),
-        }
-        # settings that make no sense are said before any picture is read
-        spec = make_training(label, family=family, **given)
-        bundle = await pack_dataset(source, Shape(spec.resolution, spec.bucket_step_px, spec.buckets), trigger, folder)
-        return Order(spec.changed(dataset=bundle.ref), bundle)
+        return await self._specs.training(
+            source, base, settings, trigger=trigger, continue_from=continue_from, folder=folder
+        )
 
     async def train_lora(
         self,
@@ -365,7 +330,7 @@ class AsyncClient:
         listing = await ports.directory.usable(spec.model)
         if spec.model_manifest not in (None, listing.manifest):
             raise UsageError(f"{spec.model} is not the model that the spec pins by hash")
-        await self._expect_usable(listing.manifest, spec.model)
+        await self._specs.expect_usable(listing.manifest, spec.model)
         owed = await owed_by(ports.directory, spec, params.max_royalty_bps)
         quote = await self.quote(spec, fee=fee, audit=audit)
         ceiling = max_fee if max_fee is not None else ports.max_fee
@@ -385,7 +350,7 @@ class AsyncClient:
         earlier = None if nonce is None else await self._earlier(owed.members, order)
         if earlier is not None:
             return earlier
-        await self._check_funds(quote.total)
+        await expect_deposit(ports.chain, self.address, quote.total)
         # Several LoRAs are named by one number, which the first who uses just these together has the chain give out.
         model = owed.members[0] if len(owed.members) == 1 else await ports.chain.bundle(owed.members)
         terms = order(model=model)
@@ -438,14 +403,7 @@ class AsyncClient:
 
     async def balance(self, address: str | None = None) -> Balance:
         """Balances of this wallet, or of any address."""
-        account = self.address if address is None else Address(address)
-        chain = self._ports.chain
-        return Balance(
-            address=account,
-            tokens=await chain.token_balance_of(account),
-            deposit=await chain.balance_of(account),
-            native=await chain.native_balance_of(account),
-        )
+        return await read_balance(self._ports.chain, self.address if address is None else Address(address))
 
     async def earnings(self, address: str | None = None) -> Earnings:
         """What this wallet, or any address, earned and lost, from the chain's log, reconciled with the contracts."""
@@ -453,26 +411,11 @@ class AsyncClient:
 
     async def deposit(self, amount: str) -> TxReceipt:
         """Move whole tokens (text such as "1.5") from the wallet to the deposit. Raises InsufficientFunds."""
-        wanted = parse_amount(amount)
-        have = await self._ports.chain.token_balance_of(self.address)
-        if have < wanted:
-            raise InsufficientFunds(
-                f"the wallet has {format_amount(have)} fee tokens, not {amount}",
-                hint=f"send tokens to {self.address}; on a devnet: gesso devnet fund {self.address}",
-            )
-        return await self._ports.chain.deposit(wanted)
+        return await put_in(self._ports.chain, self.address, amount)
 
     async def withdraw(self, amount: str | None = None) -> TxReceipt:
         """Move tokens from the deposit, where earnings arrive too, to the wallet; everything when None."""
-        have = await self._ports.chain.balance_of(self.address)
-        wanted = have if amount is None else parse_amount(amount)
-        if wanted == 0 or wanted > have:
-            asked = "nothing to withdraw" if wanted == 0 else f"not {format_amount(wanted)}"
-            raise InsufficientFunds(
-                f"the deposit has {format_amount(have)} fee tokens, {asked}",
-                hint="take what is there: gesso wallet withdraw all",
-            )
-        return await self._ports.chain.withdraw(wanted)
+        return await take_out(self._ports.chain, self.address, amount)
 
     @property
     def blobs(self) -> BlobStore:
@@ -485,16 +428,9 @@ class AsyncClient:
             self._params = await self._ports.chain.params()
         return self._params
 
-    async def _family(self, listing: Listing) -> Family:
-        if is_known(listing.name):
-            return family_of(listing.name)
-        manifest = await self._manifests.read(listing.manifest, listing.name)
-        unet, vae = [await self._manifests.config(manifest, f"{part}/config.json") for part in ("unet", "vae")]
-        return family_of(listing.name, manifest.base_family, unet, vae)
-
     @property
-    def _adapters(self) -> Adapters:
-        return Adapters(self._ports.blobs, self._ports.directory, self._manifests)
+    def _specs(self) -> Specs:
+        return Specs(self._ports.blobs, self._ports.directory, self._manifests)
 
     @property
     def _manifests(self) -> Manifests:
@@ -514,15 +450,6 @@ class AsyncClient:
             raise UsageError("the client is not open", hint="async with AsyncClient() as gesso: …")
         return self._feed_now
 
-    async def _expect_usable(self, manifest: BlobRef, what: str) -> None:
-        """Raises BlobMissing for a model that nobody serves and no node has, ModelInvalid for one that no node can run,
-        before anything is paid for it."""
-        try:
-            await self._manifests.check_base(manifest, what)
-        except (BlobMissing, Unreachable):
-            if not await self._ports.directory.at_hand(manifest):
-                raise
-
     async def _earlier(self, members: Sequence[ListingId], order: Callable[..., Terms]) -> AsyncTask | None:
         """The handle of this order where the board has it already: it is paid for."""
         chain = self._ports.chain
@@ -532,27 +459,6 @@ class AsyncClient:
         task = chain.task_id(order(model=model))
         return None if (await chain.task(task)).state is TaskState.UNKNOWN else await self.task(task)
 
-    def _another(self, spec: TextToImage, prompt: str, seed: int | None) -> TextToImage:
-        return make_spec(
-            {**dict(spec), "prompt": prompt, "seed": secrets.randbelow(MAX_SEED) if seed is None else seed}
-        )
-
-    async def _check_funds(self, price: Wei) -> None:
-        deposit = await self._ports.chain.balance_of(self.address)
-        if deposit < price:
-            missing = format_amount(Wei(int(price) - int(deposit)))
-            raise InsufficientFunds(
-                f"the task costs {format_amount(price)} and the deposit holds {format_amount(deposit)}",
-                hint=f"add to it: gesso wallet deposit {missing}",
-            )
-
 
 def _within(value: int, low: int, high: int) -> int:
     return max(low, min(value, high))
-
-
-def _number(value: float | str) -> float:
-    try:
-        return float(Decimal(str(value)))
-    except ArithmeticError as error:
-        raise UsageError(f"guidance {value!r} is not a number") from error

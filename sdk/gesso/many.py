@@ -13,7 +13,8 @@ from gesso_protocol.errors import GessoError, TaskFailed, UsageError
 from gesso_protocol.spec import TextToImage
 
 if TYPE_CHECKING:
-    from gesso.task import AsyncTask, Result, Until
+    from gesso.outcome import Result
+    from gesso.task import AsyncTask, Until
     from gesso_protocol.ids import TaskId
 
 MAX_AT_ONCE = 64

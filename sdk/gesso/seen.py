@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from gesso.fetch import Commitment, Delivery
@@ -73,3 +74,8 @@ def _furthest(known: list[Checkpoint], new: Checkpoint, claimant: Address | None
     strangers takes the room of where the run can go on."""
     places = {(one.node, one.index): one for one in (*known, new) if claimant in (None, one.node)}
     return sorted(places.values(), key=lambda one: one.index)[-KEPT_CHECKPOINTS:]
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 by this machine's clock, for events."""
+    return time.time_ns() // 1_000_000

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import anyio
 
-from gesso.announce import announce_all
 from gesso.audits.examine import examine
 from gesso.audits.examine_run import examine_run
 from gesso.audits.facts import AuditFacts
@@ -18,13 +16,13 @@ from gesso.audits.watch import AuditWatch
 from gesso.chain.arbiter import Filing
 from gesso.chain.records import TxReceipt
 from gesso.chain.reverts import revert_name
-from gesso.early import is_about_to_claim
+from gesso.collecting import Collector
 from gesso.feed import TaskStream
-from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
+from gesso.fetch import Commitment, Delivery
 from gesso.image import Image
 from gesso.likeness import is_of
-from gesso.receipt import Receipt
-from gesso.seen import Seen
+from gesso.outcome import Result, result_of
+from gesso.seen import Seen, now_ms
 from gesso.wiring import Ports
 from gesso_protocol.errors import (
     ChainReverted,
@@ -33,23 +31,19 @@ from gesso_protocol.errors import (
     GessoError,
     TaskFailed,
     TooEarly,
-    Unreachable,
     UsageError,
 )
 from gesso_protocol.events import (
     Checkpoint,
     Claimed,
     Committed,
-    Delivered,
     Event,
     Fetched,
 )
 from gesso_protocol.fields import TaskKind
-from gesso_protocol.handover import Handover
-from gesso_protocol.ids import Address, BlobRef, TaskId
+from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import Expire, Settle, TaskState, TaskView, next_requester_action
-from gesso_protocol.messages import TaskAnnouncement
-from gesso_protocol.money import Wei, format_amount
+from gesso_protocol.money import format_amount
 from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, TextToImage, parse_any_spec
 from gesso_protocol.terms import BoardParams, Terms
 
@@ -61,28 +55,6 @@ TICK_S = 1.0
 SETTLE_PATIENCE_S = 20
 """A node settles its own earnings; after this many seconds of delay the requester does it."""
 HINT_WAIT_S = 0.5
-ASK_NODE_AFTER_S = 2.0
-ASK_NODE_EVERY_S = 6.0
-FETCH_PATIENCE_S = 90.0
-"""How long after the commit the result may stay out of reach before that is an error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a task gave. `stages_s` is seconds from submit to each stage, by this machine's clock."""
-
-    images: tuple[Image, ...]
-    receipt: Receipt
-    stages_s: dict[str, float]
-    adapter: BlobRef | None = None
-    """Manifest of the LoRA that a training gave; see `gesso.training`."""
-
-    @property
-    def image(self) -> Image:
-        """The first picture. Raises TaskFailed when nothing came of the task, a training."""
-        if not self.images:
-            raise TaskFailed(f"nothing came of the task: {self.receipt.profile.get('stopped', '')}")
-        return self.images[0]
 
 
 class AsyncTask:
@@ -111,7 +83,7 @@ class AsyncTask:
         self._submitted = submitted
         self._started = time.monotonic()
         self._seen = Seen()
-        self._ask_node_at = 0.0
+        self._collector = Collector(ports, task, terms, params, self._seen, started=self._started)
 
     @property
     def fee(self) -> str:
@@ -300,10 +272,7 @@ class AsyncTask:
                     self._tell(event, on_event)
                 if (problem := self._audit.problem()) is not None:
                     raise self._with_words(problem)
-                if self._wants_blobs():
-                    await self._try_fetch(stream, on_event)
-                elif self._seen.commitment is None and self._seen.delivery is None:
-                    await self._try_handovers(stream, on_event)
+                await self._collect(stream, on_event)
                 if event is None:
                     await self._drive()
         finally:
@@ -338,58 +307,15 @@ class AsyncTask:
         if isinstance(event, Committed) and self._seen.commitment is not None:
             self._check_promise(self._seen.commitment)
 
-    async def _try_fetch(self, stream: TaskStream, on_event: OnEvent | None) -> None:
-        commitment = self._seen.commitment
-        assert commitment is not None
-        for ref in await self._hints(stream):
-            try:
-                delivery = await fetch_result(self._ports.blobs, ref, self.id, self.terms, commitment)
-            except (Unreachable, OtherManifest) as error:
-                # The node announces before every store has the bytes, and anyone may name a wrong manifest.
-                self._give_up_in_time(error)
-                continue
-            self._seen.delivery = delivery
-            self._tell_fetched(delivery, on_event)
-            return
-        await self._ask_node()
-
-    async def _ask_node(self) -> None:
-        """Announce the task again: the node that did it then says where its result is, and has the bytes itself."""
-        now = time.monotonic()
-        if now < max(self._ask_node_at, self._started + self._seen.at["committed"] + ASK_NODE_AFTER_S):
-            return
-        self._ask_node_at = now + ASK_NODE_EVERY_S
-        ports = self._ports
-        again = TaskAnnouncement.of(ports.chain_id, ports.board, self.terms, spec_from=ports.spec_from)
-        await announce_all(ports.announcers, again)
-
-    async def _try_handovers(self, stream: TaskStream, on_event: OnEvent | None) -> None:
-        """Take what the claimant signed, or, while nobody has claimed, who is about to: anybody else's word is worth
-        nothing, however well it is signed."""
-        for node, handover in list(stream.handovers.items()):
-            if not await self._is_in_charge(node, handover):
-                continue
-            promised = Commitment(node, handover.result_root, handover.trace_root)
-            try:
-                delivery = await fetch_result(self._ports.blobs, handover.manifest, self.id, self.terms, promised)
-            except Unreachable:
-                continue  # the bytes may still be on their way
-            except GessoError:
-                del stream.handovers[node]  # nothing is lost: the commit decides what the result is
-                continue
-            self._seen.promised, self._seen.delivery = promised, delivery
-            count = len(delivery.images)
-            event = Delivered(task=self.id, at_ms=now_ms(), node=node, manifest=handover.manifest, images=count)
-            self._tell(event, on_event)
-
-    async def _is_in_charge(self, node: Address, handover: Handover) -> bool:
-        if self._seen.claimant is None:
-            chain = self._ports.chain
-            record = await chain.task(self.id)
-            if record.node is None:
-                return await is_about_to_claim(chain, record, self.terms, self._params, node, handover)
-            self._seen.claimant = record.node
-        return self._seen.claimant == node
+    async def _collect(self, stream: TaskStream, on_event: OnEvent | None) -> None:
+        if self._wants_blobs():
+            delivery = await self._collector.fetch(stream)
+            if delivery is not None:
+                self._tell_fetched(delivery, on_event)
+        elif self._seen.commitment is None and self._seen.delivery is None:
+            delivered = await self._collector.take_handover(stream)
+            if delivered is not None:
+                self._tell(delivered, on_event)
 
     def _check_claim(self, node: Address) -> None:
         """What another node handed over ahead of a claim that then was not first is nobody's delivery any more."""
@@ -420,17 +346,6 @@ class AsyncTask:
         count = len(delivery.images)
         self._tell(Fetched(task=self.id, at_ms=now_ms(), manifest=delivery.manifest.ref, images=count), on_event)
 
-    def _give_up_in_time(self, error: GessoError) -> None:
-        waited_s = time.monotonic() - self._started - self._seen.at["committed"]
-        if waited_s > FETCH_PATIENCE_S:
-            raise error
-
-    async def _hints(self, stream: TaskStream) -> list[BlobRef]:
-        if stream.result_hints:
-            return list(stream.result_hints)
-        ref = await self._ports.directory.result_of(self.id)
-        return [] if ref is None else [ref]
-
     async def _drive(self) -> None:
         """Do what one honest requester can do when the others are late; losing a race to it is fine."""
         view = await self.status()
@@ -449,53 +364,11 @@ class AsyncTask:
             return  # somebody else was first; the event is on its way
 
     async def _result(self) -> Result:
-        delivery, commitment = self._seen.delivery, self._seen.commitment or self._seen.promised
-        assert delivery is not None
-        assert commitment is not None
         spec = await self.spec()
         # Before the task is over the beacon has nothing to add, and nobody should wait for it.
         audit = await self._measured(spec) if self._audit.over() else self._audit.standing()
-        receipt = self._receipt(spec, delivery, commitment, audit)
-        images = tuple(
-            Image(data, entry.blob, entry.seed, entry.width, entry.height, spec, receipt)
-            for entry, data in zip(delivery.manifest.images, delivery.images, strict=True)
-        )
-        return Result(images, receipt, dict(self._seen.at), delivery.manifest.adapter)
+        return result_of(self.id, self.terms, spec, self._seen, audit, chain_id=self._ports.chain_id)
 
     async def _measured(self, spec: Spec) -> AuditFacts:
         ports = self._ports
         return await self._audit.measured(spec, ports.chain_id, ports.board, ports.blobs)
-
-    def _receipt(self, spec: Spec, delivery: Delivery, commitment: Commitment, audit: AuditFacts) -> Receipt:
-        manifest, settled = delivery.manifest, self._seen.settled
-        return Receipt(
-            task=self.id,
-            chain_id=self._ports.chain_id,
-            requester=self.terms.requester,
-            node=commitment.node,
-            model=spec.model,
-            listing=self.terms.model,
-            model_manifest=manifest.model_manifest,
-            spec=self.terms.spec,
-            result=manifest.ref,
-            result_root=commitment.result_root,
-            trace_root=commitment.trace_root,
-            executor=manifest.executor,
-            profile=dict(manifest.profile),
-            fee=self.terms.fee,
-            paid=settled.paid if settled else None,
-            royalty=settled.royalty if settled else None,
-            royalty_to=settled.royalty_to if settled else None,
-            protocol_fee=settled.protocol_fee if settled else None,
-            refunded=settled and Wei(self.terms.fee - settled.paid - settled.royalty - settled.protocol_fee),
-            done_bps=self._seen.done_bps,
-            audit=audit,
-            claimed=self._seen.claimant is not None,
-            confirmed=self._seen.commitment is not None,
-            transactions=dict(self._seen.transactions),
-        )
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970 by this machine's clock, for events."""
-    return time.time_ns() // 1_000_000

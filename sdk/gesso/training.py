@@ -19,10 +19,12 @@ from gesso.datasets import Bundle, pack
 from gesso.datasets.pictures import Shape
 from gesso.datasets.source import Source
 from gesso.image import Image
+from gesso.outcome import Result
 from gesso.receipt import Origin, Receipt
 from gesso.rests import Rests
 from gesso.resume import origin_of, rest_of_run, share_of_fee
-from gesso.task import AsyncTask, OnEvent, Result, now_ms
+from gesso.seen import now_ms
+from gesso.task import AsyncTask, OnEvent
 from gesso.tensorfile import open_tensors
 from gesso.wiring import Ports
 from gesso_protocol.errors import (

@@ -29,8 +29,8 @@ from gesso.cli.failure import known_failure
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Output
 from gesso.client import AsyncClient
+from gesso.outcome import Result
 from gesso.settings import Settings, home_folder
-from gesso.task import Result
 from gesso_devnet import ledger
 from gesso_devnet.cheats import LORA, choose_cheat
 from gesso_devnet.fraud import audit_document, commit_fraud, name_of, print_verdict, role_of

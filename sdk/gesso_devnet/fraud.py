@@ -17,7 +17,7 @@ from gesso.chain.arbiter import BURN_ADDRESS
 from gesso.chain.chain import Chain
 from gesso.cli.output import Output
 from gesso.client import AsyncClient
-from gesso.task import Result
+from gesso.outcome import Result
 from gesso_devnet import ledger
 from gesso_devnet.cheats import AGAIN, choose_cheat
 from gesso_devnet.genesis import CHEAP_PRICE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gesso_protocol.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gesso.task import Result
+    from gesso.outcome import Result
 
 
 def save_all(result: Result, output: Path) -> list[str]:

@@ -20,8 +20,9 @@ from gesso.cli.batch import MAX_STDIN_BYTES, generate_all, numbered, read_prompt
 from gesso.cli.output import Output
 from gesso.cli.saving import save_all
 from gesso.many import Drawn, checked, draw_many
+from gesso.outcome import Result
 from gesso.settings import Network, Settings
-from gesso.task import AsyncTask, Result
+from gesso.task import AsyncTask
 from gesso_protocol.errors import ConfigError, NoEligibleNode, TaskFailed, Unreachable, UsageError
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.money import Wei

@@ -13,10 +13,10 @@ from gesso.blobs import LocalBlobs
 from gesso.chain.events import TaskClaimed
 from gesso.chain.records import Done
 from gesso.checkpointfile import State, check_state, write_state
+from gesso.outcome import Result
 from gesso.receipt import Origin, Receipt
 from gesso.rests import nonce_of_rest
 from gesso.resume import rest_of_run, share_of_fee
-from gesso.task import Result
 from gesso.training import MAX_RESUMES, AsyncTraining
 from gesso_protocol.errors import (
     FeeTooLow,

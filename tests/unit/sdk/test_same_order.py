@@ -54,7 +54,11 @@ class Client(AsyncClient):
     async def usable(self, _: str) -> Any:
         return SimpleNamespace(manifest=BlobRef(bytes(32)))
 
-    async def _expect_usable(self, manifest: BlobRef, what: str) -> None: ...
+    async def expect_usable(self, manifest: BlobRef, what: str) -> None: ...
+
+    @property
+    def _specs(self) -> Any:
+        return self
 
     async def quote(self, *_: Any, **__: Any) -> Any:
         return SimpleNamespace(fee=Wei(10**16), total=Wei(10**16))
