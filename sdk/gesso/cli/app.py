@@ -25,23 +25,24 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _EXTRA_OF_MODULE = {
-    "aiosqlite": "node",
+    "aiosqlite": "relay",
     "alembic": "relay",
     "asyncpg": "postgres",
     "cryptography": "node",
     "diffusers": "gpu",
     "eth": "devnet",
+    "huggingface_hub": "hub",
     "jinja2": "relay",
-    "libp2p": "node",
+    "libp2p": "p2p",
     "peft": "gpu",
     "prometheus_client": "node",
-    "psutil": "node",
+    "psutil": "devnet",
     "safetensors": "gpu",
     "sqlalchemy": "relay",
     "structlog": "node",
     "torch": "gpu",
     "transformers": "gpu",
-    "trio": "node",
+    "trio": "p2p",
 }
 
 _HOMES = {"devnet": "gesso_devnet.cli", "node": "gesso_node.cli"}

@@ -49,7 +49,7 @@ def fetch_repository(
     try:
         from huggingface_hub import HfApi, hf_hub_download
     except ImportError:
-        raise MissingExtra("gpu", message="importing from a hub needs huggingface_hub") from None
+        raise MissingExtra("hub", message="importing from a hub needs huggingface_hub") from None
     with _errors_named(repository):
         info = HfApi(endpoint=endpoint).model_info(
             repository, revision=revision, files_metadata=True, timeout=TIMEOUT_S

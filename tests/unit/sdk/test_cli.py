@@ -69,7 +69,7 @@ def test_a_missing_extra_is_one_sentence_with_the_install_command() -> None:
     missing = ModuleNotFoundError("No module named 'libp2p'", name="libp2p.host")
     found = failure.known_failure(missing, app._EXTRA_OF_MODULE)
     assert found is not None
-    assert found.hint == "pip install 'gesso[node]'"
+    assert found.hint == "pip install 'gesso[p2p]'"
     assert found.exit_code == 3
     assert failure.known_failure(ModuleNotFoundError("x", name="ours"), app._EXTRA_OF_MODULE) is None
 
