@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 from costs import Costs
+from hostile import FUZZ
 
 # No test judges a duration, hypothesis's own neither: on a busy machine both judge the machine.
-settings.register_profile("gesso", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("gesso", deadline=None, max_examples=100 * FUZZ, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gesso")
 
 

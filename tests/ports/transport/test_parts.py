@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from pathlib import Path
 
 import anyio
 import pytest
+from hostile import damaged
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso.transport import PeerId, Rate
+from gesso.transport._libp2p.addresses import split_address
 from gesso.transport.binding import PeerBinding
 from gesso.transport.exchange import Reply, Serving, Status, answer, unwrap
 from gesso.transport.inbox import Inbox
@@ -26,7 +29,7 @@ from gesso.transport.keys import (
     verify,
 )
 from gesso.transport.rates import Bucket, KeyedRates, Strikes
-from gesso_protocol.errors import ConfigError, EncodingInvalid, RateLimited, TransportError
+from gesso_protocol.errors import ConfigError, EncodingInvalid, PeerUnreachable, RateLimited, TransportError
 from gesso_protocol.ids import Address
 
 WALLET = Address("0x" + "11" * 20)
@@ -172,6 +175,14 @@ def test_base58_there_and_back(raw: bytes) -> None:
 def test_hostile_peer_ids_are_typed_errors(text: str) -> None:
     with pytest.raises(EncodingInvalid):
         peer_id_bytes(PeerId(text))
+
+
+@given(st.text(max_size=60) | damaged(b"/ip4/1.2.3.4/tcp/4001/p2p").map(lambda raw: raw.decode("latin-1")))
+def test_hostile_addresses_are_typed_errors_or_addresses(text: str) -> None:
+    peer = NodeKey(b"\x07" * 32).peer_id
+    for address in (text, f"/ip4/1.2.3.4/tcp/4001/p2p/{text}", f"{text}/p2p/{peer}", f"{text}/{peer}"):
+        with contextlib.suppress(PeerUnreachable):
+            assert len(split_address(address)) == 2
 
 
 @given(st.binary(max_size=80))

@@ -5,14 +5,16 @@ New documents are found by themselves: one without an example below fails the fi
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import pkgutil
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hostile import damaged
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +26,8 @@ from gesso_protocol.audit.limits import Limit, LimitsTable
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.card import CardPreview, ModelCard
 from gesso_protocol.encoding import Document, canonical
+from gesso_protocol.errors import EncodingInvalid, SpecInvalid
+from gesso_protocol.events import Claimed, event_json, parse_event
 from gesso_protocol.handover import Handover
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.manifest import BlobManifest, FileEntry, ModelManifest
@@ -37,11 +41,13 @@ from gesso_protocol.messages import (
     Preview,
     ProgressEvent,
     TaskAnnouncement,
+    decode_blob_reply,
+    encode_blob_reply,
 )
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Offer, Price
 from gesso_protocol.result import ImageEntry, ResultManifest
-from gesso_protocol.spec import Adapter, TextToImage, TrainLora, UsedAdapter
+from gesso_protocol.spec import Adapter, TextToImage, TrainLora, UsedAdapter, parse_any_spec
 from gesso_protocol.terms import BoardParams, Terms
 from gesso_protocol.trace import LoraUse, TraceManifest
 from gesso_protocol.training.checkpoint import KeptCheckpoint, Resume
@@ -142,6 +148,23 @@ def test_every_document_has_an_example() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
 def test_examples_round_trip(example: Document) -> None:
     assert read(type(example), example.encode()) == example
+
+
+FRAMES: tuple[tuple[Callable[[bytes], object], bytes], ...] = (
+    (parse_any_spec, EXAMPLES[0].encode()),
+    (parse_any_spec, EXAMPLES[1].encode()),
+    (parse_event, event_json(Claimed(task=TASK, at_ms=1, node=NODE, commit_by=9))),
+    (decode_blob_reply, encode_blob_reply(BlobReply(status="ok", size=5, length=5), b"gesso")),
+)
+
+
+@given(frame=st.sampled_from(FRAMES), data=st.data())
+def test_damaged_frames(frame: tuple[Callable[[bytes], object], bytes], data: st.DataObject) -> None:
+    reader, good = frame
+    assert reader(good)
+    for bad in (data.draw(damaged(good)), data.draw(st.binary(max_size=80))):
+        with contextlib.suppress(EncodingInvalid, SpecInvalid):
+            reader(bad)
 
 
 @given(kind=kinds, data=st.binary(max_size=300))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from gesso.chain.cursor import Cursor
@@ -243,3 +246,9 @@ def test_markdown_of_the_hostile_is_quick_and_tame(text: str) -> None:
     html = str(render(text))
     assert "<x>" not in html
     assert len(html) < 40_000
+
+
+@given(st.text(st.sampled_from("<>&\"'`*-# \n\0/ax="), max_size=120))
+def test_markdown_has_no_tags_but_ours(text: str) -> None:
+    html = str(render(text))
+    assert "<" not in re.sub(r"</?(?:h[3-6]|p|ul|li|pre|code|strong|em)>", "", html)

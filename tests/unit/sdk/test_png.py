@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
 
 import pytest
+from hostile import damaged
 from hypothesis import given
 from hypothesis import strategies as st
 from made_results import image
@@ -48,6 +50,13 @@ def test_writing_again_replaces() -> None:
 
 def test_dimensions() -> None:
     assert png.dimensions(picture(7, 9)) == (7, 9)
+
+
+@given(damaged(png.with_text(picture(), {"parameters": "a", "gesso": "{}"})))
+def test_a_damaged_picture_is_read_or_refused(data: bytes) -> None:
+    with contextlib.suppress(BlobCorrupt):
+        png.read_text(data)
+        assert len(png.without_text(data, ("parameters", "gesso"))) <= len(data)
 
 
 @given(st.binary(max_size=400))

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hostile import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -315,7 +316,7 @@ def test_notes_are_bounded() -> None:
     assert (len(report.notes), report.more_notes) == (1000, 500)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.binary(max_size=400), cut=st.integers(0, len(RED)), at=st.integers(0, len(RED) - 1))
 def test_any_bytes_are_a_picture_or_refused(data: bytes, cut: int, at: int) -> None:
     from gesso.datasets.pictures import prepare

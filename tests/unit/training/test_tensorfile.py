@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso.tensorfile import MAX_HEADER_BYTES, open_tensors, write_tensors
@@ -116,7 +116,6 @@ def test_pickles_are_named_as_what_they_are(tmp_path: Path) -> None:
         open_tensors(tmp_path / "absent", max_bytes=10**6)
 
 
-@settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=200), at=st.integers(0, 250))
 def test_noise_is_refused_and_never_crashes(data: bytes, at: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("noise")

@@ -6,7 +6,8 @@ import struct
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hostile import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso_protocol.audit.bundle import Bundle, Form, Leaf, open_leaf
@@ -66,7 +67,7 @@ def test_any_part_of_a_trace(chosen: set[Slot]) -> None:
 
 
 @given(at=st.integers(0, len(WHOLE) - 1), flip=st.integers(1, 255))
-@settings(max_examples=300)
+@examples(300)
 def test_no_byte_can_be_changed(at: int, flip: int) -> None:
     broken = WHOLE[:at] + bytes([WHOLE[at] ^ flip]) + WHOLE[at + 1 :]
     with pytest.raises(EncodingInvalid):
