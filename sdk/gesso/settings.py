@@ -123,9 +123,10 @@ def read_bounded(path: Path) -> str:
             raise ConfigError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        hint = "check its path, and that you may read it"
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot read {path}: it is no text") from error
+        raise ConfigError(f"cannot read {path}: it is no text", hint="check its path") from error
 
 
 def explain(error: ValidationError, known: Iterable[str]) -> str:

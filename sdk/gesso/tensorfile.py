@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from pydantic_core import from_json
 
-from gesso_protocol.errors import ModelInvalid
+from gesso_protocol.errors import ModelInvalid, UsageError
 
 MAX_HEADER_BYTES = 8 * 1024 * 1024
 MAX_TENSORS = 20_000
@@ -31,6 +31,8 @@ _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04", b
 
 class FileUnreadable(ModelInvalid):
     """The machine could not read a file. It says nothing about what is in it, and whoever judges files must not."""
+
+    exit_code = UsageError.exit_code
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import httpx
 from anyio import to_thread
 
 from gesso.announce import Announcer, GossipAnnouncer
+from gesso.asking import ask_secret
 from gesso.audits.openings import OpeningSource, PeerOpenings, RelayOpenings
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.blobs.peer import PeerBlobs, PeersFirst
@@ -156,14 +157,13 @@ def _password(source: WalletSource) -> str:
         return read_bounded(source.password_file).strip()
     if given is not None:
         return given
-    import getpass
     import sys
 
     if not sys.stdin.isatty():
         raise WalletError(
             f"the wallet {source.keystore.stem} is locked", hint="set GESSO_PASSWORD_FILE to a file with its password"
         )
-    return getpass.getpass(f"password of wallet {source.keystore.stem}: ")
+    return ask_secret(f"password of wallet {source.keystore.stem}: ")
 
 
 def _relay_client(url: str) -> httpx.AsyncClient:

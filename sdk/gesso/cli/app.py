@@ -170,8 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _misused(error, as_json=as_json)
     except KeyboardInterrupt:
-        _say("\ninterrupted")
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -185,6 +184,11 @@ def run() -> None:
     """Entry point of the `gesso` program. Whoever ends it politely has it tidy up, as with Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
+
+
+def _interrupted() -> int:
+    _say("\ninterrupted")
+    return EXIT_INTERRUPTED
 
 
 def _misused(error: CycloptsError, *, as_json: bool) -> int:
@@ -205,6 +209,8 @@ def _failed(error: BaseException, noun: Sequence[str], *, as_json: bool) -> int:
     # Whatever a devnet lacks, it needs all of it: nodes, relay, chain.
     extras = dict.fromkeys(_EXTRA_OF_MODULE, "devnet") if list(noun) == ["devnet"] else _EXTRA_OF_MODULE
     found = known_failure(error, extras)
+    if found is None and isinstance(innermost(error), KeyboardInterrupt):  # within a group of tasks
+        return _interrupted()
     if found is None:
         if os.environ.get("GESSO_DEBUG"):
             raise error

@@ -47,6 +47,8 @@ Count: TypeAlias = Annotated[int, Parameter(converter=count)]
 def task_named(text: str) -> str:
     """The task that an id, or a picture with its receipt inside, names. Raises UsageError."""
     if (path := _picture(text)) is None:
+        if text.lower().endswith(".png"):
+            raise UsageError(f"there is no picture {text[:200]}", hint="name a picture, or a task: gesso task ls")
         return text
     from gesso import png
     from gesso.receipt import Receipt

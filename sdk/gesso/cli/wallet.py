@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from pathlib import Path
 
+from gesso.asking import ask, ask_secret
 from gesso.cli.output import Common
 from gesso.cli.session import client_for
 from gesso.settings import read_bounded
@@ -93,8 +93,7 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("this moves money and nobody is there to ask", hint="add --yes")
-    sys.stderr.write(f"{question} [y/N] ")
-    if input().strip().lower() not in ("y", "yes"):
+    if ask(f"{question} [y/N] ").lower() not in ("y", "yes"):
         raise UsageError("nothing was sent", hint="add --yes to skip the question")
 
 
@@ -114,7 +113,7 @@ def _given_password(password_file: Path | None) -> str:
         return given
     if not sys.stdin.isatty():
         raise WalletError("no password given and nobody is there to ask", hint="--password-file FILE or GESSO_PASSWORD")
-    first = getpass.getpass("password for the new wallet: ")
-    if first != getpass.getpass("again: "):
+    first = ask_secret("password for the new wallet: ")
+    if first != ask_secret("again: "):
         raise WalletError("the two passwords differ", hint="nothing was written; try again")
     return first

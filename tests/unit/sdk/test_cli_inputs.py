@@ -26,6 +26,7 @@ from gesso.cli.output import Output, columns_text
 from gesso.cli.task import COLUMNS, _brief
 from gesso.cli.train_options import TrainOptions
 from gesso.cli.waiting import waiting
+from gesso.tensorfile import FileUnreadable, open_tensors
 from gesso_devnet.stack import Stack
 from gesso_protocol import events
 from gesso_protocol.errors import BlobMissing, UsageError
@@ -103,12 +104,21 @@ def test_a_place_for_the_result_is_looked_at_before_anything_is_paid(
             assert "-o" in capsys.readouterr().err
 
 
+def test_a_file_that_is_not_there_is_the_typist_s_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(FileUnreadable) as caught:
+        open_tensors(tmp_path / "absent.safetensors", max_bytes=1)
+    assert caught.value.exit_code == 2
+    assert app.main(["generate", "--prompts", str(tmp_path / "absent.txt")]) == 3
+    assert "check its path" in capsys.readouterr().err
+
+
 def test_a_picture_names_its_task(tmp_path: Path) -> None:
     drawn = image()
     kept = drawn.save(tmp_path / "out.PNG")
     assert task_named(str(kept)) == str(drawn.receipt.task)
     assert task_named("0x12") == "0x12"
-    assert task_named(str(tmp_path / "absent.png")).endswith("absent.png")
+    with pytest.raises(UsageError, match="there is no picture"):
+        task_named(str(tmp_path / "absent.png"))
     for name, data in (("plain.png", drawn.data), ("noise.png", b"x"), ("lies.png", lying(drawn.data))):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UsageError, match="carries no receipt"):
