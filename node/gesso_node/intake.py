@@ -28,7 +28,7 @@ from gesso_protocol.spec import Spec, TrainLora
 from gesso_protocol.terms import Terms
 from gesso_protocol.training.checkpoint import most_state_bytes
 from gesso_protocol.training.dataset import INDEX_FILE, MAX_DATASET_BYTES, PICTURES_FILE, DatasetIndex
-from gesso_protocol.training.disk import likely_state_bytes, run_bytes
+from gesso_protocol.training.disk import needed_bytes
 from gesso_protocol.training.rest import BegunRun, rest_fault
 
 log = structlog.get_logger("gesso.node.intake")
@@ -47,7 +47,8 @@ class Lacking:
 
 class Intake:
     """Looks at what a task names. `needs_model` is false for executors that work without weights; `room_bytes` is what
-    a run may take on this disk, `free` what the disk has left for it."""
+    a run may take on this disk, `free` what the disk has left for it; `pays`: whether a fee covers a training whose
+    base has so many bytes."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Intake:
         needs_model: bool,
         room_bytes: int,
         free: Callable[[], int],
+        pays: Callable[[Spec, Terms, int], bool],
     ) -> None:
         self._chain = chain
         self._blobs = blobs
@@ -65,6 +67,7 @@ class Intake:
         self._needs_model = needs_model
         self._room_bytes = room_bytes
         self._free = free
+        self._pays = pays
 
     async def look(self, task: TaskId, spec: Spec, terms: Terms, manifest: BlobRef) -> Lacking | None:
         """What is lacking, if anything. Never raises for what is asked about."""
@@ -73,7 +76,7 @@ class Intake:
             found = (
                 await self._run_lacks(spec, terms)
                 or await self._input_lacks(spec, manifest)
-                or await self._disk_lacks(spec, manifest)
+                or await self._checkpoints_lack(spec, terms, manifest)
             )
         if found is not None:
             log.info("intake.lacking", task=task.short, refusal=str(found.refusal), reason=found.reason)
@@ -128,15 +131,20 @@ class Intake:
             raise ModelInvalid("the checkpoint to go on from is larger than any LoRA for this base can be")
         await self._expect(resume.state, resume.size, "the checkpoint to go on from")
 
-    async def _disk_lacks(self, spec: TrainLora, manifest: BlobRef) -> Lacking | None:
-        """Room for all of its checkpoints: none may leave before the task is settled, whatever budgets say, and the
-        journal is on the same disk."""
+    async def _checkpoints_lack(self, spec: TrainLora, terms: Terms, manifest: BlobRef) -> Lacking | None:
+        """What it costs to keep all of its checkpoints, and room for them."""
         try:
             base = (await self._models.read_manifest(manifest)).size if self._needs_model else 0
-            needed = run_bytes(spec, likely_state_bytes(spec, base))
-            free = await anyio.to_thread.run_sync(self._free)
         except GessoError as error:
             return Lacking(Refusal.MODEL_UNAVAILABLE, error.message, isinstance(error, Unreachable))
+        if not self._pays(spec, terms, base):
+            return Lacking(Refusal.PRICE_TOO_LOW, f"the fee leaves nothing for its {spec.checkpoints} checkpoints")
+        return await self._disk_lacks(needed_bytes(spec, base))
+
+    async def _disk_lacks(self, needed: int) -> Lacking | None:
+        """None may leave before the task is settled, whatever budgets say, and the journal is on the same disk."""
+        try:
+            free = await anyio.to_thread.run_sync(self._free)
         except OSError as error:
             return Lacking(Refusal.DISK, f"the disk cannot be asked: {error.strerror}", passing=True)
         if needed > self._room_bytes:

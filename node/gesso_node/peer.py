@@ -331,7 +331,14 @@ async def _build(
     drawing = PicturePace(journal, unmeasured=unmeasured_pace(settings.policy.picture_pace_s, executor.name))
     await drawing.restore()
     policy = Policy(
-        settings.policy, params, catalogue, models, needs_model=needs_model, pace=pace.of, picture_pace=drawing.of
+        settings.policy,
+        params,
+        catalogue,
+        models,
+        needs_model=needs_model,
+        pace=pace.of,
+        picture_pace=drawing.of,
+        free=partial(free_bytes, data),
     )
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
     sharer = await open_sharer(settings, chain, blobs, local, progress, journal, tasks)
@@ -406,6 +413,7 @@ async def _build(
             needs_model=needs_model,
             room_bytes=settings.policy.max_training_disk_bytes,
             free=partial(free_bytes, data),
+            pays=policy.pays,
         ),
         progress=progress,
         blobs=blobs,

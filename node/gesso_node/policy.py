@@ -8,8 +8,19 @@ from dataclasses import dataclass, replace
 from gesso_node.catalogue import Catalogue
 from gesso_node.models import ModelCache
 from gesso_node.settings import PolicySection
+from gesso_protocol.encoding import MAX_SAFE_INT
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.policy import MEGAPIXEL_STEP, Capabilities, Offer, Price, Refusal, in_time, judge, resolve_model
+from gesso_protocol.policy import (
+    MEGAPIXEL_STEP,
+    Capabilities,
+    Offer,
+    Price,
+    Refusal,
+    in_time,
+    judge,
+    pays,
+    resolve_model,
+)
 from gesso_protocol.royalties import used_adapters
 from gesso_protocol.spec import Spec, TrainLora
 from gesso_protocol.terms import BoardParams, Terms
@@ -41,8 +52,10 @@ class Policy:
         needs_model: bool,
         pace: Callable[[str], float] = lambda _: 0.0,
         picture_pace: Callable[[str], float] = lambda _: 0.0,
+        free: Callable[[], int] = lambda: MAX_SAFE_INT,
     ) -> None:
-        """`pace`: seconds a megapixel-step of training on a base, `picture_pace` of drawing; 0 where not known."""
+        """`pace`: seconds a megapixel-step of training on a base, `picture_pace` of drawing; 0 where not known. `free`:
+        what the disk has left for a training."""
         self._settings = settings
         self._params = params
         self._catalogue = catalogue
@@ -50,6 +63,7 @@ class Policy:
         self._needs_model = needs_model
         self._pace = pace
         self._picture_pace = picture_pace
+        self._free = free
 
     async def knows(self, terms: Terms) -> bool:
         """Whether the chain has told us what the terms name; the bundle of a task that is ahead of its block it may not
@@ -66,6 +80,7 @@ class Policy:
             max_count=wanted.max_count,
             kinds=("text_to_image", "train_lora") if wanted.max_training_steps else ("text_to_image",),
             max_training_steps=wanted.max_training_steps,
+            max_training_disk_bytes=self._training_disk_bytes() if wanted.max_training_steps else 0,
             models=self._at_hand()[:MAX_OFFERED_MODELS],
             price=Price(base=wanted.min_fee, per_megapixel_step=wanted.min_fee_per_megapixel_step),
         )
@@ -87,6 +102,10 @@ class Policy:
         missing = self._needs_model and manifest is not None and self._lacks(spec, manifest)
         return Verdict(None, manifest, self._settings.hold_back_steps if missing else 0)
 
+    def pays(self, spec: Spec, terms: Terms, base_bytes: int) -> bool:
+        """Whether the fee covers the checkpoints of a training too, on a base of so many bytes."""
+        return pays(spec, terms, self._capabilities(self._catalogue.models(), spec, terms, 1), base_bytes)
+
     def seconds(self, spec: Spec) -> float:
         """How long the work of a task keeps the executor; 0 where that is not known."""
         return self._pace_on(spec) * spec.pixel_steps / MEGAPIXEL_STEP
@@ -95,6 +114,12 @@ class Policy:
         """Whether a task that is claimed now is done in its window, behind so many seconds of other work."""
         able = self._capabilities(self._catalogue.models(), spec, terms, 1)
         return in_time(spec, terms, replace(able, ahead_s=ahead_s))
+
+    def _training_disk_bytes(self) -> int:
+        try:
+            return max(0, min(self._settings.max_training_disk_bytes, self._free(), MAX_SAFE_INT))
+        except OSError:
+            return 0
 
     def _pace_on(self, spec: Spec) -> float:
         return self._pace(spec.model) if isinstance(spec, TrainLora) else self._picture_pace(spec.model)

@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from gesso.blobs.port import BlobStore
 from gesso.diffusers_layout import check_pipeline
-from gesso_protocol.errors import BlobCorrupt, BlobMissing, EncodingInvalid, ModelInvalid
+from gesso_protocol.errors import BlobCorrupt, BlobMissing, EncodingInvalid, ModelInvalid, Unreachable
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import ModelManifest
 
@@ -40,6 +40,14 @@ class Manifests:
                 f"nobody serves the manifest of {what}", hint="nothing was paid; its publisher must put its files again"
             ) from None
         return _keep(self._known, ref, manifest)
+
+    async def weight(self, ref: BlobRef, what: str) -> int:
+        """What the files of a model weigh; nothing where its manifest cannot be had: a node may have it all the same.
+        Raises ModelInvalid, BlobCorrupt."""
+        try:
+            return (await self.read(ref, what)).size
+        except (BlobMissing, Unreachable):
+            return 0
 
     async def check_base(self, ref: BlobRef, what: str) -> None:
         """Raises ModelInvalid when a base is made for another pipeline than nodes run, or than its manifest says,

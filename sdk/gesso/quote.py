@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeAlias
 from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
 from gesso_protocol.ids import Address
 from gesso_protocol.money import BPS, Split, Wei, format_amount, split_along
-from gesso_protocol.policy import Offer, fits
+from gesso_protocol.policy import Offer, Refusal, misfit
 from gesso_protocol.spec import Spec, TrainLora
 from gesso_protocol.terms import AuditMode
+from gesso_protocol.training.disk import needed_bytes
 
 AuditChoice: TypeAlias = Literal["sampled", "always", "none"]
 """How often a task is audited: at the node's own rate, for certain (this costs the audit fee), or never by lot."""
@@ -36,6 +37,8 @@ class Quote:
     audit: AuditChoice = "sampled"
     audit_fee: Wei = _NOTHING
     """Taken beside the fee where an audit is asked for; it comes back if nobody audits."""
+    disk_bytes: int = 0
+    """What a training's checkpoints take at its node, rather too much than too little."""
 
     @property
     def total(self) -> Wei:
@@ -44,6 +47,7 @@ class Quote:
 
     def document(self) -> dict[str, Any]:
         """For printing; money in whole tokens."""
+        disk = {"disk_at_node": readable_bytes(self.disk_bytes)} if self.disk_bytes else {}
         return {
             "fee": format_amount(self.fee),
             "min_fee": format_amount(self.min_fee),
@@ -54,6 +58,7 @@ class Quote:
             "audit": self.audit,
             "audit_fee": format_amount(self.audit_fee),
             "total": format_amount(self.total),
+            **disk,
         }
 
 
@@ -67,20 +72,22 @@ def make_quote(
     protocol_bps: int,
     audit: AuditChoice = "sampled",
     audit_fee: Wei = _NOTHING,
+    base_bytes: int = 0,
 ) -> Quote:
     """The cheapest price at which somebody works, or a check of the offered `fee`.
 
-    `offers` None means that nobody could be asked. Raises NoEligibleNode, FeeTooLow with what would do.
+    `offers` None means that nobody could be asked; `base_bytes` is what the files of a training's base weigh. Raises
+    NoEligibleNode, FeeTooLow with what would do.
     """
     taken_bps = sum(royalties_bps) + protocol_bps
+    misfits = {node: misfit(spec, offer, base_bytes) for node, offer in (offers or {}).items()}
     prices = {
-        node: gross(offer.price.quote(spec), taken_bps) for node, offer in (offers or {}).items() if fits(spec, offer)
+        node: gross(offer.price.quote(spec, base_bytes), taken_bps)
+        for node, offer in (offers or {}).items()
+        if misfits[node] is None
     }
     if offers and not prices:
-        raise NoEligibleNode(
-            f"none of the {len(offers)} known nodes takes {_work(spec)}",
-            hint="choose a smaller size or another model: gesso model ls",
-        )
+        raise _nobody(spec, offers, misfits, base_bytes)
     cheapest = readable(max(min(prices.values(), default=FALLBACK_FEE), min_fee))
     chosen = cheapest if fee is None else fee
     floor = max(min_fee, min(prices.values(), default=Wei(0)))
@@ -91,7 +98,8 @@ def make_quote(
     shares = split_along(chosen, royalties_bps, protocol_bps)
     split = Split(node=shares.node, royalty=shares.royalty, protocol=shares.protocol)
     asked = audit_fee if audit == "always" else _NOTHING
-    return Quote(chosen, min_fee, split, eligible, None if offers is None else len(offers), audit, asked)
+    disk = needed_bytes(spec, base_bytes) if isinstance(spec, TrainLora) else 0
+    return Quote(chosen, min_fee, split, eligible, None if offers is None else len(offers), audit, asked, disk)
 
 
 def audit_mode(choice: str) -> AuditMode:
@@ -116,6 +124,23 @@ def check_ceiling(quote: Quote, max_fee: Wei | None) -> None:
         )
 
 
+def _nobody(
+    spec: Spec, offers: dict[Address, Offer], misfits: dict[Address, Refusal | None], base_bytes: int
+) -> NoEligibleNode:
+    near = [offers[node] for node, why in misfits.items() if why is Refusal.DISK]
+    if isinstance(spec, TrainLora) and near:
+        most = max(offer.max_training_disk_bytes for offer in near)
+        return NoEligibleNode(
+            f"no known node gives this training {readable_bytes(needed_bytes(spec, base_bytes))} of disk for its"
+            f" {spec.checkpoints} checkpoints; the most that one gives is {readable_bytes(most)}",
+            hint="make fewer of them with a larger --checkpoint-every, or smaller ones with a lower --rank",
+        )
+    return NoEligibleNode(
+        f"none of the {len(offers)} known nodes takes {_work(spec)}",
+        hint="choose a smaller size or another model: gesso model ls",
+    )
+
+
 def _work(spec: Spec) -> str:
     if isinstance(spec, TrainLora):
         return f"training of {spec.steps} steps at {spec.resolution} pixels"
@@ -126,6 +151,11 @@ def readable(price: Wei) -> Wei:
     """The price rounded up to four digits, so that people can read what they pay; at most a thousandth more."""
     unit = 10 ** max(0, len(str(int(price))) - 4)
     return Wei(-(-int(price) // unit) * unit)
+
+
+def readable_bytes(count: int) -> str:
+    """So many bytes in the words of disks: 340 MB, 21.5 GB."""
+    return f"{count / 10**9:,.1f} GB" if count >= 10**9 else f"{-(-count // 10**6)} MB"
 
 
 def gross(net: Wei, taken_bps: int) -> Wei:

@@ -9,13 +9,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gesso_protocol.encoding import Document
+from gesso_protocol.encoding import MAX_SAFE_INT, Document
 from gesso_protocol.fields import MAX_TRAINING_STEPS, Dtype, KindName
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.money import BPS, Wei
 from gesso_protocol.spec import MAX_COUNT, MAX_STEPS, Spec, TrainLora
 from gesso_protocol.terms import Terms
+from gesso_protocol.training.disk import checkpoint_pixel_steps, needed_bytes
 from gesso_protocol.training.share import late_from
 
 MEGAPIXEL_STEP = 10**6
@@ -42,16 +43,20 @@ class Refusal(enum.StrEnum):
 
 
 class Price(Document):
-    """What a node asks: a base fee a task plus so much per million pixel-steps, in base units."""
+    """What a node asks: a base fee a task plus so much per million pixel-steps, in base units. A training's checkpoints
+    count as pixel-steps too."""
 
     MAX_BYTES: ClassVar[int] = 512
 
     base: Wei = Wei(0)
     per_megapixel_step: Wei = Wei(0)
 
-    def quote(self, spec: Spec) -> Wei:
-        """What this spec costs, rounded up to a whole base unit."""
-        return Wei(int(self.base) + -(-spec.pixel_steps * int(self.per_megapixel_step) // MEGAPIXEL_STEP))
+    def quote(self, spec: Spec, base_bytes: int = 0) -> Wei:
+        """What this spec costs, rounded up to a whole base unit. `base_bytes`: what the files of a training's base
+        weigh, which says how large its checkpoints are; nothing on networks where no model runs."""
+        kept = checkpoint_pixel_steps(spec, base_bytes) if isinstance(spec, TrainLora) else 0
+        work = spec.pixel_steps + kept
+        return Wei(int(self.base) + -(-work * int(self.per_megapixel_step) // MEGAPIXEL_STEP))
 
 
 class Offer(Document):
@@ -67,6 +72,8 @@ class Offer(Document):
     max_count: Annotated[int, Field(ge=0, le=MAX_COUNT)] = MAX_COUNT
     max_training_steps: Annotated[int, Field(ge=0, le=MAX_TRAINING_STEPS)] = 0
     """Updates of one training task, each of at most `max_pixels` a picture; 0 where `kinds` has no training."""
+    max_training_disk_bytes: Annotated[int, Field(ge=0, le=MAX_SAFE_INT)] = 0
+    """What all checkpoints of one training task may take on its disk, as far as there is room now."""
     models: Annotated[tuple[BlobRef, ...], Field(max_length=64, strict=False)] = ()
     price: Price = Price()
 
@@ -143,9 +150,22 @@ def _unsupported_by(spec: Spec, offer: Offer) -> Refusal | None:
     return Refusal.DTYPE_UNSUPPORTED if spec.dtype not in offer.dtypes else None
 
 
-def fits(spec: Spec, offer: Offer) -> bool:
-    """Whether a public offer covers a spec's kind, type and size. Models are not asked for."""
-    return _unsupported_by(spec, offer) is None and _too_large(spec, offer) is None
+def misfit(spec: Spec, offer: Offer, base_bytes: int = 0) -> Refusal | None:
+    """Why a public offer does not cover a spec: kind, type, size, or room for its checkpoints on a base of so many
+    bytes. None where it does. Models are not asked for."""
+    return _unsupported_by(spec, offer) or _too_large(spec, offer) or _no_room(spec, offer, base_bytes)
+
+
+def pays(spec: Spec, terms: Terms, capabilities: Capabilities, base_bytes: int = 0) -> bool:
+    """Whether the fee leaves the node its price, checkpoints on a base of so many bytes included."""
+    kept = int(terms.fee) - -(-int(terms.fee) * capabilities.deductions_bps // BPS)
+    return kept >= capabilities.offer.price.quote(spec, base_bytes)
+
+
+def _no_room(spec: Spec, offer: Offer, base_bytes: int) -> Refusal | None:
+    if not isinstance(spec, TrainLora) or needed_bytes(spec, base_bytes) <= offer.max_training_disk_bytes:
+        return None
+    return Refusal.DISK
 
 
 def _too_large(spec: Spec, offer: Offer) -> Refusal | None:
@@ -170,8 +190,8 @@ def _model(spec: Spec, capabilities: Capabilities) -> Refusal | None:
 
 
 def _price(spec: Spec, terms: Terms, capabilities: Capabilities) -> Refusal | None:
-    kept = int(terms.fee) - -(-int(terms.fee) * capabilities.deductions_bps // BPS)
-    return Refusal.PRICE_TOO_LOW if kept < capabilities.offer.price.quote(spec) else None
+    # Of checkpoints nothing is known before the base's manifest is read; whoever has read it asks `pays` again.
+    return None if pays(spec, terms, capabilities) else Refusal.PRICE_TOO_LOW
 
 
 def _time(spec: Spec, terms: Terms, capabilities: Capabilities, claim_left_s: int | None) -> Refusal | None:

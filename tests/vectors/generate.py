@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from made_up import address, hexed, made_up
-from trainings import checkpoint_rows, share_rows, training_rows
+from trainings import checkpoint_rows, price_rows, share_rows, training_rows
 
 from gesso_protocol import merkle, sortition
 from gesso_protocol.audit import challenge as audit
@@ -423,6 +423,7 @@ FILES = {
     "checkpoints": checkpoint_rows,
     "training": training_rows,
     "shares": share_rows,
+    "prices": price_rows,
 }
 
 

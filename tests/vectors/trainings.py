@@ -10,10 +10,13 @@ from made_up import address, hexed, made_up
 from gesso_protocol.audit.projection import pack
 from gesso_protocol.hashing import sha256, word
 from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.money import Wei
+from gesso_protocol.policy import Price
 from gesso_protocol.spec import spec_ref
 from gesso_protocol.trace import Binding, LeafKind, Slot, trace_leaves, trace_root
 from gesso_protocol.training.audit import fingerprint, input_slots, segments_to_check
 from gesso_protocol.training.checkpoint import Resume, checkpoint_digest
+from gesso_protocol.training.disk import checkpoint_pixel_steps, likely_state_bytes, needed_bytes
 from gesso_protocol.training.draws import run_seed
 from gesso_protocol.training.openings import RunLeaf, RunOpenings
 from gesso_protocol.training.presets import make_training
@@ -86,6 +89,41 @@ def training_rows() -> list[dict[str, Any]]:
                 "sealed": hexed(pack(fingerprint(drawn, spec, [(zeros, ends)]))),
             }
         )
+    return rows
+
+
+def price_rows() -> list[dict[str, Any]]:
+    """What trainings cost on bases of so many bytes: a rest, whose state's size is known, among them, and states that
+    are as large as the rules let them be."""
+    every = ("attention", "convolution", "feed_forward", "projection")
+    shapes: list[dict[str, Any]] = [
+        {"steps": 400},
+        {"steps": 1000, "checkpoint_every": 1, "rank": 128, "alpha": 128, "resolution": 64, "batch": 1},
+        {"steps": 13, "checkpoint_every": 5, "targets": every, "text_encoder": True},
+        {"steps": 100, "sample_prompts": ("a", "b"), "sample_every": 30, "sample_steps": 17},
+    ]
+    rows = []
+    for index, shape in enumerate(shapes):
+        whole = make_training("gesso-tiny@1", dataset=BlobRef(made_up("dataset", index)), **shape)
+        task, state = TaskId(made_up("task", index)), BlobRef(made_up("state", index))
+        step, seed = whole.checkpoint_every, made_up("seed", index).hex()
+        resume = Resume(task=task, seed=seed, step=step, state=state, size=12_345_678)
+        for spec in (whole, whole.rest(resume)):
+            for base in (0, 20_000_003, 6_900_000_000):
+                price = Price(base=Wei(10**16), per_megapixel_step=Wei(10**14 + 7))
+                rows.append(
+                    {
+                        "spec": hexed(spec.encode()),
+                        "baseBytes": base,
+                        "stateBytes": likely_state_bytes(spec, base),
+                        "diskBytes": needed_bytes(spec, base),
+                        "pixelSteps": spec.pixel_steps,
+                        "checkpointPixelSteps": checkpoint_pixel_steps(spec, base),
+                        "base": hex(price.base),
+                        "perMegapixelStep": hex(price.per_megapixel_step),
+                        "price": hex(price.quote(spec, base)),
+                    }
+                )
     return rows
 
 

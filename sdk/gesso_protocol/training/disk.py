@@ -1,4 +1,5 @@
-"""What a run takes on its node's disk: every checkpoint stays until the task is settled, as anyone may ask for it."""
+"""What a run takes on its node's disk, and what work that is: every checkpoint stays until the task is settled, as
+anyone may ask for it."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from gesso_protocol.training.spec import Target, TrainLora
 
 STATES_BESIDE = 3
 """The one that is being written, the one that a run starts from, and adapter and openings."""
+BYTES_A_PIXEL_STEP = 500
+"""What is written, hashed and kept at the cost of one pixel-step: a gigabyte of checkpoints counts as two
+megapixel-steps. They are some hundredths of what people train, and most of a run that makes one each update."""
 _TEXT_ENCODER = 100
 _PER_RANK: Mapping[Target, int] = {"attention": 250, "convolution": 150, "feed_forward": 200, "projection": 50}
 """Bytes of a state for each unit of rank and square root of the base's bytes: what a LoRA adds grows with the width of
@@ -27,3 +31,13 @@ def likely_state_bytes(spec: TrainLora, base_bytes: int) -> int:
 def run_bytes(spec: TrainLora, state_bytes: int) -> int:
     """What the task takes in all, with checkpoints of so many bytes."""
     return (spec.checkpoints + STATES_BESIDE) * state_bytes
+
+
+def needed_bytes(spec: TrainLora, base_bytes: int) -> int:
+    """What the task takes in all on a base of so many bytes, as far as can be said before anything is paid."""
+    return run_bytes(spec, likely_state_bytes(spec, base_bytes))
+
+
+def checkpoint_pixel_steps(spec: TrainLora, base_bytes: int) -> int:
+    """The work that a task's checkpoints count as, in the unit of pictures, rounded up."""
+    return -(-spec.checkpoints * likely_state_bytes(spec, base_bytes) // BYTES_A_PIXEL_STEP)

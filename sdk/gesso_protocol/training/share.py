@@ -21,6 +21,7 @@ def share_of(spec: TrainLora, done: int) -> int:
     """The basis points of a task's work that are done when it ends after update `done` of the run, rounded down.
 
     Weighed like the price: a picture's step is two passes, an update's is three; last samples are drawn in any case.
+    Checkpoints, which the price counts too, come as evenly as updates and change nothing of it.
     Nothing when no update was made. Raises `UsageError` for updates that are not the task's.
     """
     if done == spec.first_step:

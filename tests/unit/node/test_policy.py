@@ -104,6 +104,20 @@ async def test_a_node_steps_back_for_weights_that_others_may_have(shop: Shop) ->
     assert shop.judge(1, PRIVATE)[1] == 0  # nobody can have it beforehand
 
 
+@pytest.mark.parametrize(
+    ("updates", "free", "offered"), [(0, 9 * 10**9, 0), (10, 9 * 10**9, 10**9), (10, 10**6, 10**6), (10, None, 0)]
+)
+async def test_an_offer_says_what_disk_a_training_has(shop: Shop, updates: int, free: int | None, offered: int) -> None:
+    def left() -> int:
+        if free is None:
+            raise OSError("no such disk")
+        return free
+
+    settings = PolicySection(max_training_steps=updates, max_training_disk_bytes=10**9)
+    policy = Policy(settings, PARAMS, shop.catalogue, shop.cache, needs_model=True, free=left)
+    assert policy.offer().max_training_disk_bytes == offered
+
+
 async def test_an_advert_names_what_is_at_hand_and_no_data_sets(shop: Shop) -> None:
     data = b"x"
     await shop.blobs.put(data)

@@ -244,20 +244,39 @@ async def test_a_data_set_that_cannot_be_one_is_not_claimed(wrong: str, world: W
     assert state_is(world, terms, TaskState.SUBMITTED)
 
 
-@pytest.mark.parametrize(("room", "free", "refusal"), [(500, 500, None), (499, 900, "here"), (900, 499, "disk has")])
-async def test_a_run_whose_checkpoints_have_no_room_is_not_claimed(
-    room: int, free: int, refusal: str | None, world: World
+@pytest.mark.parametrize(
+    ("room", "free", "paid", "refusal"),
+    [(500, 500, True, None), (499, 900, True, "here"), (900, 499, True, "disk has"), (500, 500, False, "checkpoints")],
+)
+async def test_a_run_whose_checkpoints_have_no_room_or_are_not_paid_is_not_claimed(
+    room: int, free: int, paid: bool, refusal: str | None, world: World
 ) -> None:
     await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
     spec = rest(world, await training(world), b"x" * 100)
     await world.blobs.put(b"x" * 100)
     models = world.nodes[0]._models
+    asked = []
+
+    def pays(*order: object) -> bool:
+        asked.append(order)
+        return paid
+
     intake = Intake(
-        world.chains[0].as_chain(), world.blobs, models, needs_model=False, room_bytes=room, free=lambda: free
+        world.chains[0].as_chain(),
+        world.blobs,
+        models,
+        needs_model=False,
+        room_bytes=room,
+        free=lambda: free,
+        pays=pays,
     )
     terms = await world.submit(spec)
     found = await intake.look(task_of(terms), spec, terms, spec.dataset)
+    assert asked == [(spec, terms, 0)]
     assert (found is None) is (refusal is None)
+    if found is not None and not paid:
+        assert (found.refusal, found.passing) == (Refusal.PRICE_TOO_LOW, False)
+        return
     if found is not None and refusal is not None:
         assert (found.refusal, found.passing) == (Refusal.DISK, free < 500)
         assert refusal in found.reason

@@ -14,10 +14,11 @@ from gesso_protocol.errors import SpecInvalid
 from gesso_protocol.fields import Adapter
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.money import Wei
-from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, fits, judge
+from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, judge, misfit, pays
 from gesso_protocol.spec import TaskKind, TextToImage, UsedAdapter, make_spec, parse_any_spec, parse_spec, spec_bytes
 from gesso_protocol.terms import Terms
 from gesso_protocol.training.checkpoint import Resume
+from gesso_protocol.training.disk import checkpoint_pixel_steps, needed_bytes
 from gesso_protocol.training.presets import make_training, preset
 from gesso_protocol.training.spec import TrainLora
 from gesso_protocol.training.trace import TrainingLayout, segments
@@ -180,7 +181,14 @@ def test_adapters_in_pictures_are_bounded() -> None:
             make_spec({"prompt": "a", "model": "m", "loras": wrong})
 
 
-OFFER = Offer(kinds=("text_to_image", "train_lora"), models=(BASE,), max_training_steps=500, price=Price(base=Wei(9)))
+ROOM = 10**9
+OFFER = Offer(
+    kinds=("text_to_image", "train_lora"),
+    models=(BASE,),
+    max_training_steps=500,
+    max_training_disk_bytes=ROOM,
+    price=Price(base=Wei(9)),
+)
 
 
 @pytest.mark.parametrize(
@@ -200,4 +208,27 @@ def test_nodes_judge_training(changes: dict[str, Any], offer: Offer, kind: int, 
     terms = Terms(requester=Address("0x" + "11" * 20), fee=Wei(10), spec=DATA, claim_window_s=60, commit_window_s=60,
                   nonce=1, kind=kind)  # fmt: skip
     assert judge(spec, terms, Capabilities(offer=offer, models={"gesso-tiny@1": BASE})) is refusal
-    assert fits(spec, offer) is (refusal in (None, Refusal.MODEL_UNKNOWN) or kind == 1)
+    assert (misfit(spec, offer) is None) is (refusal in (None, Refusal.MODEL_UNKNOWN) or kind == 1)
+
+
+def test_a_trainings_checkpoints_are_in_its_price_and_the_exact_one_is_enough() -> None:
+    spec, base = training(steps=100), 20_000_000
+    price = Price(base=Wei(100), per_megapixel_step=Wei(10**12))
+    exact = 100 + (spec.pixel_steps + checkpoint_pixel_steps(spec, base)) * 10**6
+    assert price.quote(spec, base) == exact > price.quote(spec)
+    assert price.quote(spec.changed(checkpoint_every=1), base) > price.quote(spec, base)
+    able = Capabilities(offer=OFFER.model_copy(update={"price": price}))
+    for fee, enough in ((exact, True), (exact - 1, False)):
+        terms = Terms(requester=Address("0x" + "11" * 20), fee=Wei(fee), spec=DATA, claim_window_s=60,
+                      commit_window_s=60, nonce=1, kind=2)  # fmt: skip
+        assert pays(spec, terms, able, base) is enough
+
+
+def test_an_offer_has_room_for_a_trainings_checkpoints_or_has_not() -> None:
+    spec = training(steps=500, checkpoint_every=5)
+    most = next(base for base in range(10**5, 10**9, 10**5) if needed_bytes(spec, base) > ROOM)
+    assert misfit(spec, OFFER, most) is Refusal.DISK
+    assert misfit(spec, OFFER, most - 10**5) is None
+    assert misfit(spec.changed(checkpoint_every=20), OFFER, most) is None
+    assert misfit(spec.changed(resolution=1040), OFFER, most) is Refusal.TOO_LARGE
+    assert misfit(training(steps=1), Offer(kinds=("train_lora",), max_training_steps=1), 1) is Refusal.DISK

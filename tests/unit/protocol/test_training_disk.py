@@ -6,7 +6,7 @@ import pytest
 
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.training.checkpoint import Resume, most_state_bytes
-from gesso_protocol.training.disk import likely_state_bytes, run_bytes
+from gesso_protocol.training.disk import checkpoint_pixel_steps, likely_state_bytes, needed_bytes, run_bytes
 from gesso_protocol.training.presets import make_training
 
 DATA = BlobRef.of(b"data")
@@ -18,7 +18,8 @@ ALL = ("attention", "convolution", "feed_forward", "projection")
 
 def of(model: str, base: int, **fields: object) -> int:
     spec = make_training(model, dataset=DATA, **fields)
-    return run_bytes(spec, likely_state_bytes(spec, base))
+    assert needed_bytes(spec, base) == run_bytes(spec, likely_state_bytes(spec, base))
+    return needed_bytes(spec, base)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,19 @@ def test_an_order_that_would_fill_a_disk_has_none() -> None:
     cheap = {"steps": 1000, "checkpoint_every": 1, "rank": 128, "alpha": 128, "resolution": 64, "batch": 1}
     assert of("sd-1@5", 2_100_000_000, **cheap, sample_every=0) > ROOM
     assert of("sd-1@5", 2_100_000_000, **cheap, sample_every=0, targets=ALL) > 1000 * GB
+
+
+def test_checkpoints_count_as_work_little_of_what_people_train_and_most_of_an_order_that_would_fill_a_disk() -> None:
+    usual = make_training("sdxl@1", dataset=DATA)
+    assert 0 < checkpoint_pixel_steps(usual, 6_900_000_000) < usual.pixel_steps / 20
+    cheap = make_training(
+        "sd-1@5", dataset=DATA, steps=1000, checkpoint_every=1, rank=128, alpha=128, resolution=64, batch=1
+    )
+    assert checkpoint_pixel_steps(cheap, 2_100_000_000) > 50 * cheap.pixel_steps
+    # two megapixel-steps a gigabyte, to the byte: 25 checkpoints of 1,234 bytes
+    given = Resume(task=TaskId(bytes(32)), seed="00" * 32, step=1000, state=DATA, size=1234)
+    rest = usual.changed(steps=1500, checkpoint_every=20).rest(given)
+    assert (rest.checkpoints, checkpoint_pixel_steps(rest, 1)) == (25, -(-25 * 1234 * 2 * 10**6 // GB))
 
 
 def test_a_state_is_no_larger_than_the_rules_let_it_be_and_a_given_one_is_known() -> None:

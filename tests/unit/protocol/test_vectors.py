@@ -23,7 +23,7 @@ from gesso_protocol.messages import TaskAnnouncement
 from gesso_protocol.money import Wei, part_of, split_along, split_fee
 from gesso_protocol.policy import Offer
 from gesso_protocol.result import ResultManifest, result_root
-from gesso_protocol.spec import TextToImage
+from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.terms import Terms, task_id
 
 FOLDER = Path(__file__).parents[2] / "vectors"
@@ -53,6 +53,18 @@ def test_the_files_are_up_to_date() -> None:
     command = [sys.executable, str(FOLDER / "generate.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_prices_of_trainings() -> None:
+    for row in rows("prices"):
+        spec = TrainLora.decode(raw(row["spec"]))
+        kept = -(-spec.checkpoints * row["stateBytes"] // 500)
+        assert (spec.pixel_steps, kept) == (row["pixelSteps"], row["checkpointPixelSteps"])
+        assert row["diskBytes"] == (spec.checkpoints + 3) * row["stateBytes"]
+        most = 12_345_678 if spec.resume else min(8 * 1024**3, 6 * max(row["baseBytes"], 32 * 1024**2))
+        assert row["stateBytes"] <= most
+        paid = -(-(spec.pixel_steps + kept) * number(row["perMegapixelStep"]) // 10**6)
+        assert number(row["price"]) == number(row["base"]) + paid
 
 
 def test_a_stale_file_is_noticed(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from gesso.quote import FALLBACK_FEE, AuditChoice, Quote, audit_mode, check_ceiling, gross, make_quote
 from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
-from gesso_protocol.ids import Address
+from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.money import Wei, parse_amount, split_fee
 from gesso_protocol.policy import Offer, Price
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.terms import AuditMode
+from gesso_protocol.training.presets import make_training
 
 ONE, TWO = Address("0x" + "11" * 20), Address("0x" + "22" * 20)
 SPEC = TextToImage(prompt="a red circle", model="gesso-tiny@1", width=64, height=64)
@@ -75,6 +76,25 @@ def test_an_offer_below_the_boards_minimum_is_refused_before_anything_is_sent() 
 def test_a_spec_that_nobody_takes() -> None:
     with pytest.raises(NoEligibleNode):
         quoted({ONE: offer(1, max_steps=3), TWO: offer(1, max_pixels=64)})
+
+
+def test_a_training_for_which_nobody_has_disk_is_told_so_before_it_is_paid() -> None:
+    spec = make_training("sdxl@1", dataset=BlobRef.of(b"data"), steps=1000, checkpoint_every=20, rank=16)
+    base = 6_900_000_000
+    takes = {"kinds": ("train_lora",), "max_training_steps": 1000, "max_pixels": 1024 * 1024}
+    small, large = (
+        Offer(**takes, max_training_disk_bytes=room, price=Price(base=Wei(price)))  # type: ignore[arg-type]
+        for room, price in ((4 * 10**9, 1), (64 * 10**9, 500))
+    )
+    rules = {"fee": None, "min_fee": Wei(0), "royalties_bps": (), "protocol_bps": 0, "base_bytes": base}
+    with pytest.raises(NoEligibleNode, match=r"17\.6 GB of disk for its 50 checkpoints; .* gives is 4\.0 GB") as caught:
+        make_quote(spec, {ONE: small, TWO: offer(1)}, **rules)  # type: ignore[arg-type]
+    assert "--checkpoint-every" in caught.value.hint
+    quote = make_quote(spec, {ONE: small, TWO: large}, **rules)  # type: ignore[arg-type]
+    assert (quote.eligible, quote.fee) == ((TWO,), 500)
+    assert quote.document()["disk_at_node"] == "17.6 GB"
+    sparse = spec.changed(checkpoint_every=100, rank=8)
+    assert make_quote(sparse, {ONE: small, TWO: large}, **rules).eligible == (ONE,)  # type: ignore[arg-type]
 
 
 def test_the_ceiling_holds() -> None:
