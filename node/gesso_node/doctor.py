@@ -93,6 +93,10 @@ class Doctor:
         """Room for models and results."""
         free = shutil.disk_usage(_existing(self._settings.data_dir)).free
         found = f"{free / 1e9:.1f} GB free at {self._settings.data_dir}"
+        policy, copied = self._settings.policy, self._settings.executor.run_backup_bytes
+        if policy.max_training_steps:
+            most = policy.max_training_disk_bytes
+            found += f"; a training takes up to {most / 1e9:.1f} GB, up to {copied / 1e9:.1f} GB are copied elsewhere"
         if free < MIN_FREE_BYTES:
             return Finding(check="disk", verdict="bad", found=found, fix="free some space, or move data_dir")
         return Finding(check="disk", verdict="ok", found=found)

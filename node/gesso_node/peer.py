@@ -52,7 +52,7 @@ from gesso_node.recall import Recall
 from gesso_node.reconcile import Reconciler
 from gesso_node.results import Outbox
 from gesso_node.rivals import Rivals
-from gesso_node.room import free_bytes
+from gesso_node.room import backup_room, free_bytes
 from gesso_node.settings import NodeSettings
 from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
 from gesso_node.traces import Traces
@@ -395,7 +395,7 @@ async def _build(
         keep_traces=settings.executor.keep_traces,
         chain_now=chain.now,
         training=desk,
-        run_backup_bytes=settings.executor.run_backup_bytes,
+        backup_room=partial(backup_room, data, settings.executor.run_backup_bytes),
         pace=drawing,
     )
     outbox = Outbox(local, remotes)

@@ -17,6 +17,15 @@ def free_bytes(folder: Path) -> int:
     return max(0, shutil.disk_usage(there).free - RESERVE_BYTES)
 
 
+def backup_room(folder: Path, most_bytes: int) -> int:
+    """How many bytes a copy may add on that disk, where it lies until other stores have it. A copy can be done without,
+    the journal's room not."""
+    try:
+        return min(most_bytes, free_bytes(folder))
+    except OSError:
+        return 0
+
+
 def taken_bytes(folder: Path) -> int:
     """What a folder's files have already; 0 without one. Files may come and go meanwhile."""
     taken = 0

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from gesso.blobs import BlobStore
@@ -78,7 +79,7 @@ class Workbench:
         keep_traces: bool,
         chain_now: Callable[[], Awaitable[int]],
         training: TrainingDesk | None = None,
-        run_backup_bytes: int = 0,
+        backup_room: Callable[[], int] = lambda: 0,
         pace: PicturePace | None = None,
     ) -> None:
         self._chain_id = chain_id
@@ -97,7 +98,7 @@ class Workbench:
         self._keep_traces = keep_traces
         self._chain_now = chain_now
         self._training = training
-        self._run_backup_bytes = run_backup_bytes
+        self._backup_room = backup_room
         self._pace = pace
         self._turn = anyio.Lock()
         self.current: tuple[Known, StepDone | None] | None = None
@@ -240,9 +241,12 @@ class Workbench:
         # each backup is new bytes, and an attempt that broke after its own may have had a disk that was full
         await self._traces.unhand(known.task)
         kept = RunBackup(self._backups, known.task, key)
-        copy = await kept.store(
-            order.out_dir, trace_files(trace), most_bytes=self._run_backup_bytes, note=partial(note, order.out_dir)
-        )
+        room = await anyio.to_thread.run_sync(self._backup_room)
+        copy = await kept.store(order.out_dir, trace_files(trace), most_bytes=room, note=partial(note, order.out_dir))
+        if copy is None:
+            log.warning(
+                "work.no-backup", task=known.task.short, room=room, hint="what it may be asked for is only here"
+            )
         manifest = await self._training.publish(order, outcome, self._book.me, copy)
         log.info("work.trained", task=known.task.short, steps=outcome.steps_done, stopped=outcome.stopped)
         roots = {"result_root": result_root(manifest), "trace_root": outcome.trace_root}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -17,6 +19,7 @@ from gesso_node.executors.fake import FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.runfolder import checkpoint_file
 from gesso_node.peer import Node
+from gesso_node.room import RESERVE_BYTES
 from gesso_node.run_backup import RunBackup
 from gesso_protocol.errors import Unreachable
 from gesso_protocol.ids import BlobRef, TaskId
@@ -94,6 +97,31 @@ async def test_an_attempt_that_broke_leaves_no_backup_beside_the_next_ones(
     half = len(pieces) // 2
     assert pieces[half - 1] == first
     assert [await world.blobs.has(piece) for piece in pieces] == [False] * half + [True] * half
+
+
+@pytest.mark.parametrize(("left", "copied"), [(10**6, True), (10**3, False), (None, False)])
+async def test_a_copy_for_which_the_disk_has_no_room_is_done_without(
+    left: int | None, copied: bool, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def usage(_: object) -> object:
+        if left is None:
+            raise OSError("no such disk")
+        return SimpleNamespace(free=left + RESERVE_BYTES)
+
+    executor, engine = TrainingThreadExecutor(), Gated(12)
+    executor.engine = engine
+    await world.add_node(runner=executor, **TRAINS)
+    terms = await world.submit(await training(world))
+    await until_reached(world, engine)
+    monkeypatch.setattr(shutil, "disk_usage", usage)  # it was claimed while there was room
+    engine.go_on.set()
+    with capture_logs() as logs:
+        await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
+    assert any(line["event"] == "work.no-backup" for line in logs) is not copied
+    entry = await world.nodes[0]._journal.entry(task_of(terms))
+    assert entry is not None
+    assert entry.result is not None
+    assert (entry.result.trace_backup is not None) is copied
 
 
 async def take_the_wish_back(world: World, node: Node, terms: Terms, before: int) -> None:
