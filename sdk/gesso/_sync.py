@@ -398,6 +398,9 @@ class Task:
         self._portal = portal
         self._async = twin
 
+    def __repr__(self) -> str:
+        return repr(self._async).removeprefix("Async")
+
     @property
     def id(self) -> TaskId:
         """The task's id on its board."""
@@ -519,6 +522,9 @@ class Training:
     def __init__(self, portal: BlockingPortal, twin: AsyncTraining) -> None:
         self._portal = portal
         self._async = twin
+
+    def __repr__(self) -> str:
+        return repr(self._async).removeprefix("Async")
 
     def _run(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return self._portal.call(partial(call, *args, **kwargs))

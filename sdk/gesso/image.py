@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,13 @@ _SAMPLERS = {"ddim": "DDIM", "euler": "Euler", "euler_a": "Euler a", "dpmpp_2m":
 class Image:
     """One picture of a task. `data` is exactly what the node committed to; `blob` is its hash."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     blob: BlobRef
     seed: int
     width: int
     height: int
     spec: Spec
-    receipt: Receipt
+    receipt: Receipt = field(repr=False)
 
     @property
     def parameters(self) -> str:

@@ -85,6 +85,9 @@ class AsyncTask:
         self._seen = Seen()
         self._collector = Collector(ports, task, terms, params, self._seen, started=self._started)
 
+    def __repr__(self) -> str:
+        return f"AsyncTask({self.id})"
+
     @property
     def fee(self) -> str:
         """The fee in escrow, in whole tokens."""

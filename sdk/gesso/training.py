@@ -126,6 +126,9 @@ class AsyncTraining:
         self._stopped = False
         self._doubted = set[TaskId]()
 
+    def __repr__(self) -> str:
+        return f"AsyncTraining({self.task.id})"
+
     @property
     def id(self) -> TaskId:
         """The task on the board; another one after the run has changed hands."""

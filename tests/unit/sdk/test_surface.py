@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from made_results import image
 
 import gesso
-from gesso._sync import Market
+from gesso._sync import Market, Task, Training
 from gesso.cli import app
 from gesso.market.client import AsyncMarket
+from gesso.outcome import Result
+from gesso.task import AsyncTask
+from gesso.training import AsyncTraining
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("web3", "torch", "libp2p", "trio", "eth_account", "diffusers", "httpx", "pydantic", "aiohttp", "numpy")
@@ -32,6 +39,31 @@ def test_every_export_exists_and_nothing_else_is_promised() -> None:
     assert sorted(gesso.__all__) == dir(gesso)
     with pytest.raises(AttributeError):
         _ = gesso.nothing_of_the_kind  # type: ignore[attr-defined]
+
+
+def test_what_is_shown_of_a_picture_or_a_task_has_no_bytes_in_it() -> None:
+    drawn = image()
+    assert "data=" not in repr(drawn)
+    assert str(drawn.blob.short) in repr(Result((drawn,), drawn.receipt, {}))
+    handle: Any = SimpleNamespace(id=drawn.receipt.task, task=SimpleNamespace(id=drawn.receipt.task))
+    for kind, twin in ((AsyncTask, Task), (AsyncTraining, Training)):
+        shown: Any = kind.__repr__(handle)
+        assert shown == f"{kind.__name__}({handle.id})"
+        other: Any = SimpleNamespace(_async=type("Twin", (), {"__repr__": lambda _, shown=shown: shown})())
+        assert twin.__repr__(other) == f"{twin.__name__}({handle.id})"
+
+
+def test_a_misspelt_name_is_one_to_a_type_checker_too() -> None:
+    """A function that answers for any name would say that it is there."""
+    tree = ast.parse((ROOT / "sdk" / "gesso" / "__init__.py").read_text())
+    assert "__getattr__" not in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    imported = {
+        name.asname or name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gesso")
+        for name in node.names
+    }
+    assert imported == set(gesso.__all__) - {"__version__"}
 
 
 def test_import_gesso_is_light() -> None:
