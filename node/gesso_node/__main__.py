@@ -17,6 +17,7 @@ import anyio
 import structlog
 
 from gesso.logs import configure_logs
+from gesso_node.alone import alone
 from gesso_node.api import open_api
 from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 async def _serve(settings: NodeSettings) -> int:
     async with AsyncExitStack() as stack:
+        stack.enter_context(alone(settings))
         node = await stack.enter_async_context(Node.open(settings))
         opened = open_api(settings.status_port, node.status, node.examine, node.metrics, node.audits)
         url = await stack.enter_async_context(opened)

@@ -80,7 +80,7 @@ class NodeStatus(_View):
         ended = " · ".join(f"{how} {count}" for how, count in self.ended.items()) or "nothing yet"
         lines = [
             f"gesso node {self.version}   {self.name}   {self.wallet}   up {self.uptime_s} s   {state}",
-            f"Weight  {self.weight} of {self.total_weight}   block {self.block}   {self.peers} peers",
+            f"Weight  {self.weight} of {self.total_weight}   block {self.block}   peers {self.peers}",
             f"Doing   {now}   ({self.held} of {self.slots} slots taken, {self.free} free)",
             f"Earned  {self.earned}",
             f"Ended   {ended}",

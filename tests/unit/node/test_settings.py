@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gesso.chain.settings import ContractAddresses
 from gesso.cli.output import Common
 from gesso.settings import Network, write_network
+from gesso_node.alone import alone
 from gesso_node.cli import init
 from gesso_node.parts import open_executor
 from gesso_node.settings import NodeSettings
@@ -46,6 +47,22 @@ def test_what_is_wrong_is_named(value: Any, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         NodeSettings.verified(value)
     assert said in caught.value.message
+
+
+def test_a_folder_and_a_wallet_have_one_process_each(tmp_path: Path) -> None:
+    keystore = tmp_path / "wallet.json"
+    keystore.write_text("{}")
+    wallet = {"keystore": str(keystore), "password_file": str(keystore)}
+    settings = NodeSettings.verified({"data_dir": str(tmp_path / "data")})
+    with alone(settings):
+        with pytest.raises(ConfigError, match="with the folder"), alone(settings):
+            pass
+        with alone(NodeSettings.verified({"data_dir": str(tmp_path / "other"), "wallet": wallet})):
+            third = NodeSettings.verified({"data_dir": str(tmp_path / "third"), "wallet": wallet})
+            with pytest.raises(ConfigError, match="with the wallet"), alone(third):
+                pass
+    with alone(settings):  # whoever ends gives them back
+        pass
 
 
 def test_what_init_writes_is_what_a_node_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
