@@ -10,12 +10,23 @@ from typing import Any
 import anyio
 
 from gesso_node.journal import Entry, Journal
-from gesso_node.rivals import Rivals
-from gesso_protocol.draw import Draw
+from gesso_node.rivals import SURELY_FOR_S, Rivals
+from gesso_protocol.draw import Draw, turn_of
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import NodeMemory, Patience, TaskRecord, TaskState, TaskView, claimable_from
 from gesso_protocol.terms import BoardParams, Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A task's draw, and what it was computed from: a submit, which a reorganisation may repeat with another seed, and
+    a version of the node list."""
+
+    since: int
+    seed: int
+    version: int
+    draw: Draw
 
 
 @dataclass(slots=True)
@@ -41,8 +52,8 @@ class Known:
     """The run was told to end at its next checkpoint."""
     claim_tx: str | None = None
     """Our claim's transaction, from when the endpoint has it."""
-    drawn: tuple[int, Draw] | None = None
-    """The task's draw, and the version of the node list that it was computed from."""
+    drawn: Drawn | None = None
+    """The task's draw, as long as it is still true."""
 
     @property
     def held(self) -> bool:
@@ -70,6 +81,17 @@ class Weights:
 
     mine: int = 0
     total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """When it is our turn among those at work, from when others may claim, and from when they will (chain seconds, 0
+    where nothing is known), and whether they let us go first."""
+
+    polite_from: int = 0
+    others_from: int = 0
+    others_come: int = 0
+    leads: bool = False
 
 
 class Book:
@@ -128,7 +150,7 @@ class Book:
         """Our side, as the lifecycle's rules want it."""
         entry = known.entry
         assert entry is not None
-        polite_from, others_from, leads = self._beside_others(known, now)
+        beside = self._beside_others(known, now)
         made = (entry.result_root, entry.trace_root)
         return NodeMemory(
             me=self.me,
@@ -136,9 +158,10 @@ class Book:
             weight=self.weights.mine,
             total_weight=self.weights.total,
             hold_back_steps=entry.hold_back_steps,
-            polite_from=polite_from,
-            others_from=others_from,
-            leads=leads,
+            polite_from=beside.polite_from,
+            others_from=beside.others_from,
+            others_come=beside.others_come,
+            leads=beside.leads,
             block_s=self.block_s,
             claim_on_its_way=known.claim_tx is not None,
             refusal=entry.refusal,
@@ -154,19 +177,46 @@ class Book:
             patience=self.patience,
         )
 
-    def _beside_others(self, known: Known, now: int) -> tuple[int, int, bool]:
-        """When it is our turn among those at work, from when somebody else may claim at all (chain seconds, 0 where
-        nothing is known), and whether the others let us go first."""
+    def claimed(self, known: Known, node: Address, at: int, now: int) -> None:
+        """A node's claim was mined in second `at`."""
+        if self.rivals is None:
+            return
+        drawn = self._drawn(known) or known.drawn  # our own refused claim may have told us first
+        if drawn is not None and node != self.me:
+            surely = self.rivals.lively(known.terms.model, now, SURELY_FOR_S)
+            if drawn.draw.jumps(node, surely, at - drawn.since, self._turn_s):
+                self.rivals.jumped(node, now)
+        self.rivals.claimed(node, known.terms.model, now)
+
+    @property
+    def _turn_s(self) -> int:
+        return turn_of(self.params.sortition_step_s, self.block_s)
+
+    def _drawn(self, known: Known) -> Drawn | None:
+        """The task's draw among those that we know; None once it is over, or before the chain has shown it."""
         record, rivals = known.record, self.rivals
         if rivals is None or record.state is not TaskState.SUBMITTED or record.seed is None:
-            return 0, 0, False
-        if known.drawn is None or known.drawn[0] != rivals.version:
-            known.drawn = (rivals.version, rivals.draw(record.seed, known.task, self.params.sortition_step_s))
-        draw, lively = known.drawn[1], rivals.lively(known.terms.model, now)
-        polite_s, others_s = draw.polite_from(self.me, lively), draw.others_from(self.me)
-        never = record.state_since + known.terms.claim_window_s + 1
-        others_from = never if others_s is None else record.state_since + others_s
-        turn = record.state_since + (polite_s or 0)
+            return None
+        made, now = known.drawn, (record.state_since, record.seed, rivals.version)
+        if made is None or (made.since, made.seed, made.version) != now:
+            known.drawn = Drawn(*now, rivals.draw(record.seed, known.task, self.params.sortition_step_s))
+        return known.drawn
+
+    def _beside_others(self, known: Known, now: int) -> _Beside:
+        drawn, rivals = self._drawn(known), self.rivals
+        if drawn is None or rivals is None:
+            return _Beside()
+        draw, since, model, turn_s = drawn.draw, drawn.since, known.terms.model, self._turn_s
+        lively = rivals.lively(model, now)
+        polite_from = since + (draw.polite_from(self.me, lively, turn_s) or 0)
         if not rivals.complete:
-            return turn, 0, False
-        return turn, others_from, draw.leads(self.me, lively, now - record.state_since)
+            return _Beside(polite_from)
+        never = known.terms.claim_window_s + 1
+        may_s = draw.others_from(self.me)
+        come_s = draw.others_come(self.me, rivals.lively(model, now, SURELY_FOR_S), rivals.rude(now), turn_s)
+        return _Beside(
+            polite_from,
+            others_from=since + (never if may_s is None else may_s),
+            others_come=since + (never if come_s is None else come_s),
+            leads=draw.leads(self.me, lively, now - since),
+        )

@@ -137,9 +137,9 @@ class Observer:
             if self._book.rivals is not None:
                 self._book.rivals.changed(event.node)
         elif (known := self._of(event)) is not None:
+            if isinstance(event, on_chain.TaskClaimed):
+                self._book.claimed(known, event.node, event.commit_by - known.terms.commit_window_s, now)
             await self._changed(known, event)
-            if isinstance(event, on_chain.TaskClaimed) and self._book.rivals is not None:
-                self._book.rivals.claimed(event.node, known.terms.model, now)
 
     def _submitted(self, event: on_chain.TaskSubmitted, now: int) -> None:
         if self._demand is not None:

@@ -41,7 +41,7 @@ async def open_chain(stack: AsyncExitStack, settings: NodeSettings) -> Chain:
     if settings.chain is None or settings.wallet is None:
         raise ConfigError("a node needs the settings `chain` and `wallet`", hint="make them with: gesso node init")
     wallet = await anyio.to_thread.run_sync(unlock, settings.wallet)
-    return await stack.enter_async_context(Chain.open(settings.chain, wallet))
+    return await stack.enter_async_context(Chain.open(settings.chain.for_node(), wallet))
 
 
 async def open_transport(stack: AsyncExitStack, settings: NodeSettings) -> Transport | None:

@@ -41,6 +41,7 @@ from gesso_protocol.lifecycle import (
     TaskState,
     Wait,
     Why,
+    comes_first,
     next_action,
     sure_until,
 )
@@ -296,7 +297,8 @@ class Reconciler:
                     return
                 if (known.trains and self._engaged()) or not self._in_time(known):
                     return
-                await self._send(known, "claim", now, lambda: self._claim(known))
+                first = comes_first(self._book.memory(known, now), now)
+                await self._send(known, "claim", now, lambda: self._claim(known, alone=first))
             case Execute():
                 if not (self.draining and known.record.state is TaskState.SUBMITTED):
                     self._start(known, "execute", lambda: self._execute(known))
@@ -349,12 +351,12 @@ class Reconciler:
         log.info(f"reconcile.{verb}", task=known.task.short)
         await self._observer.refresh(known)
 
-    async def _claim(self, known: Known) -> None:
+    async def _claim(self, known: Known, *, alone: bool) -> None:
         def on_sent(tx_hash: str) -> None:
             known.claim_tx = tx_hash
             self.wake()  # a picture that is drawn may follow at once
 
-        await self._chain.claim(known.terms, on_sent=on_sent)
+        await self._chain.claim(known.terms, alone=alone, on_sent=on_sent)
         self._progress.stage(known.task, "claimed")
 
     async def _commit(self, known: Known, made: Commit) -> None:

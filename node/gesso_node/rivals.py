@@ -1,4 +1,4 @@
-"""The other nodes: who they are, what they weigh, and which of them are at work.
+"""The other nodes: who they are, what they weigh, which of them are at work, and which let nobody go first.
 
 A node that knows everybody knows from when somebody else may claim a task. Names come from the chain's events, gossip
 and relays, all of them hints; the registry says what each weighs, and the sum of weights on the board proves that
@@ -26,6 +26,12 @@ log = structlog.get_logger("gesso.node.rivals")
 
 LIVELY_FOR_S = 60
 """Who has claimed a task of a model so lately will claim the next one too, if it is drawn."""
+SURELY_FOR_S = 40
+"""And so lately that everybody thinks so, also who reads the chain a little later than we do."""
+RUDE_FOR_S = 86_400
+"""Whoever claims in the turn of a node at work is not counted on for so long: it may have a picture for nothing once a
+day for its stake, if its own requester is in on it, and has to do the task all the same."""
+MAX_RUDE = 4_096
 ASK_EVERY_S = 15.0
 MAX_NODES = 2_000
 """Beyond so many a draw takes longer to compute than it saves."""
@@ -50,6 +56,7 @@ class Rivals:
         self._total = 0
         self._per_weight: int | None = None
         self._claimed_at: OrderedDict[tuple[ListingId, Address], int] = OrderedDict()
+        self._rude_at: OrderedDict[Address, int] = OrderedDict()
         self.version = 0
         """Another one whenever a draw may come out differently."""
 
@@ -69,11 +76,20 @@ class Rivals:
         while len(self._claimed_at) > MAX_LIVELY:
             self._claimed_at.popitem(last=False)
 
-    def lively(self, model: ListingId, now: int) -> frozenset[Address]:
+    def jumped(self, node: Address, now: int) -> None:
+        """A node claimed in the turn of another one, which was at work."""
+        self._rude_at[node] = now
+        self._rude_at.move_to_end(node)
+        while len(self._rude_at) > MAX_RUDE:
+            self._rude_at.popitem(last=False)
+
+    def rude(self, now: int) -> frozenset[Address]:
+        """Who is not counted on to let others go first."""
+        return frozenset(node for node, at in self._rude_at.items() if now <= at + RUDE_FOR_S)
+
+    def lively(self, model: ListingId, now: int, within_s: int = LIVELY_FOR_S) -> frozenset[Address]:
         """Who seems to be at work on tasks of this model."""
-        return frozenset(
-            node for (of, node), at in self._claimed_at.items() if of == model and now <= at + LIVELY_FOR_S
-        )
+        return frozenset(node for (of, node), at in self._claimed_at.items() if of == model and now <= at + within_s)
 
     @property
     def complete(self) -> bool:

@@ -136,7 +136,7 @@ class NodeHandle:
 
     async def _open(self, stack: AsyncExitStack) -> Node:
         net = self._net
-        chain = await stack.enter_async_context(Chain.open(net.chain_settings, self._wallet))
+        chain = await stack.enter_async_context(Chain.open(net.chain_settings.for_node(), self._wallet))
         key_file = self.settings.data_dir / "peer.key"
         transport = await stack.enter_async_context(net.make_transport(key_file, self._peer))
         self._peer = transport.peer_id

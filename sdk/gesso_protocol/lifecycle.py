@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from math import ceil, isfinite
 from typing import TypeAlias
 
 from gesso_protocol.fields import TaskKind
@@ -46,9 +47,11 @@ class NodeMemory:
     weight: int = 0
     total_weight: int = 0
     hold_back_steps: int = 0
-    # Until when we would only race somebody at work; from when others may claim, 0: unknown; if these let us go first.
+    # Until when we would only race somebody at work; from when others may claim, and from when they will, if they leave
+    # us our turn, 0: unknown; if these let us go first.
     polite_from: int = 0
     others_from: int = 0
+    others_come: int = 0
     leads: bool = False
     block_s: float = float("inf")
     """Seconds from block to block, as measured."""
@@ -210,13 +213,23 @@ def ahead_until(view: TaskView, block_s: float) -> int | None:
 
 def sure_until(view: TaskView, memory: NodeMemory) -> int | None:
     """Last chain second in which a node whose claim waits for its block may count on it, hand the pictures over and
-    have the commit follow at once; None when it may not. As `ahead_until`, and nobody else may claim meanwhile: of the
-    weights as they are now, for pauses and stakes of others move everybody's threshold."""
+    have the commit follow at once; None when it may not. As `ahead_until`, and for as long nobody else may claim, or
+    for `BLOCKS_AHEAD` blocks nobody else will, since the others leave us our turn: of the weights as they are now, for
+    pauses and stakes of others move everybody's threshold."""
     ahead = ahead_until(view, memory.block_s) if memory.claim_on_its_way else None
     if ahead is None:
         return None
-    last = min(ahead, memory.others_from - 1 - _half_delay_s(view))
+    alone = memory.others_from - 1 - _half_delay_s(view)
+    first = memory.others_come - ceil(BLOCKS_AHEAD * memory.block_s)
+    last = min(ahead, max(alone, first))
     return last if last >= view.state_since else None
+
+
+def comes_first(memory: NodeMemory, now: int) -> bool:
+    """Whether nobody else is expected to claim before a claim that is sent now is mined."""
+    if memory.leads or not isfinite(memory.block_s):
+        return memory.leads
+    return now + ceil(BLOCKS_AHEAD * memory.block_s) <= max(memory.others_from, memory.others_come)
 
 
 def _half_delay_s(view: TaskView) -> int:

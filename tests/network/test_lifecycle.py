@@ -177,7 +177,7 @@ async def _mine_when_something_waits(rpc: Rpc, count: int = 1) -> None:
 async def test_a_claimed_task_cannot_be_cancelled(net: Devnet) -> None:
     task = await net.submitter.submit(await net.submitter.spec("too late"))
     with anyio.fail_after(PATIENCE_S):
-        await task.result()
+        await task.result(until="claimed")
         with pytest.raises(TaskFailed):
             await task.cancel()
         await until_state(net, task.id, TaskState.SETTLED)

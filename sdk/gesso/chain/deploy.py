@@ -84,7 +84,7 @@ class DeploySettings(BaseModel):
     max_commit_window_s: int = 86_400
     cancel_delay_s: int = Field(
         default=12,
-        description="how long a new task cannot be cancelled: within its first half a node that is alone in the draw "
+        description="how long a new task cannot be cancelled: within its first half a node that nobody comes before "
         "hands over before its claim is mined, if that half is at least two blocks as nodes measure them. So about six "
         "blocks of your chain, and nothing goes ahead of a claim with fewer than four",
     )

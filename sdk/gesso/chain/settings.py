@@ -47,9 +47,10 @@ class ChainSettings(BaseModel):
     stuck_after_s: float = Field(default=20.0, gt=0, le=3600, description="resend with a higher fee after this")
     max_gas: int = Field(default=30_000_000, ge=21_000, description="gas limit that no transaction of ours exceeds")
     max_gas_price_wei: int = Field(default=10**13, ge=1, description="price of a unit of gas that we do not pay")
-    learn_gas: bool = Field(
-        default=False,
-        description="take gas of submits, claims and commits from earlier ones; a refused submit or commit then costs",
+    learn_gas: bool | None = Field(
+        default=None,
+        description="take gas of submits, claims and commits from earlier ones; a refused submit or commit then costs. "
+        "Where nothing is said nodes do, and requesters do not",
     )
     drand_urls: tuple[RpcUrl, ...] = Field(
         default=DRAND_URLS,
@@ -58,3 +59,7 @@ class ChainSettings(BaseModel):
         description="where rounds come from on a network whose beacon is drand's; what they say is checked",
     )
     max_log_range: int = Field(default=2000, ge=1, le=100_000, description="blocks a log query may span")
+
+    def for_node(self) -> ChainSettings:
+        """The same for who claims and commits all day."""
+        return self.model_copy(update={"learn_gas": True}) if self.learn_gas is None else self

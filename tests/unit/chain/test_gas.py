@@ -11,7 +11,9 @@ import pytest
 
 from gesso.chain.fees import BUMP_PERCENT, Fee, FeeOracle
 from gesso.chain.gas import KEPT, LEAST_MARGIN, GasLimits
+from gesso.chain.settings import ChainSettings, ContractAddresses
 from gesso_protocol.errors import ChainError, ChainReverted
+from gesso_protocol.ids import ZERO_ADDRESS
 
 pytestmark = pytest.mark.anyio
 MOST = 1_000_000
@@ -153,3 +155,11 @@ async def test_who_leaves_while_it_asks_leaves_nobody_waiting() -> None:
     await endpoint.reached(2)
     endpoint.answers[1].set_result(70_000)
     assert await second == 70_000 + LEAST_MARGIN
+
+
+async def test_nodes_learn_gas_where_nobody_says_otherwise() -> None:
+    nowhere = dict.fromkeys(("task_board", "node_registry", "marketplace", "token"), ZERO_ADDRESS)
+    settings = ChainSettings(rpc_url="http://127.0.0.1:1", contracts=ContractAddresses(**nowhere))
+    assert not settings.learn_gas
+    assert settings.for_node().learn_gas is True
+    assert settings.model_copy(update={"learn_gas": False}).for_node().learn_gas is False

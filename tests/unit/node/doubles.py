@@ -278,6 +278,8 @@ class ChainDouble:
         self.fail_next: dict[str, Exception] = {}
         self.behind: list[bool] = []
         """Of each commit, whether it was sent behind a claim that was not mined."""
+        self.untried: list[bool] = []
+        """Of each claim, whether it was sent without asking first what the board says to it."""
 
     def as_chain(self) -> Chain:
         return cast(Chain, self)
@@ -363,6 +365,7 @@ class ChainDouble:
         return Page(events=events, cursor=cursor.advanced(last, self.board.block_hash(last)))
 
     async def claim(self, terms: Terms, *, alone: bool = False, on_sent: Any = None) -> TxReceipt:
+        self.untried.append(alone)
         if on_sent is not None:
             on_sent(CLAIM_TX)
         await self._mined()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -10,14 +12,19 @@ import pytest
 
 from gesso_node.executors.fake import FakeFaults
 from gesso_node.peer import Node
+from gesso_node.rivals import RUDE_FOR_S, SURELY_FOR_S
+from gesso_protocol.draw import Draw
 from gesso_protocol.errors import ChainReverted
 from gesso_protocol.handover import Handover
+from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import NO_LISTING
 from gesso_protocol.lifecycle import TaskState
-from gesso_protocol.terms import BoardParams, Terms
+from gesso_protocol.money import Wei
+from gesso_protocol.spec import spec_ref
+from gesso_protocol.terms import BoardParams, Terms, task_id
 
-from .conftest import World
-from .doubles import CLAIM_TX, node_address
+from .conftest import SPEC, World
+from .doubles import BOARD, CHAIN_ID, CLAIM_TX, REQUESTER, node_address
 
 pytestmark = pytest.mark.anyio
 
@@ -88,6 +95,7 @@ async def nothing_goes_ahead(world: World, node: Node, terms: Terms) -> None:
     assert world.board.state(terms) is TaskState.CLAIMED
     await passes(node, lambda: bool(world.chains[0].behind))
     assert world.chains[0].behind == [False]
+    assert world.chains[0].untried == [False]
     assert [word.claim for word in handed_over(node)] == [None]
 
 
@@ -142,6 +150,91 @@ async def test_pictures_stay_here_where_others_only_let_us_go_first(world: World
     terms = await world.submit()
     world.board.now += 21  # both may by now
     await only_the_commit_goes_ahead(world, node, terms)
+
+
+async def first_drawn(world: World, first: Node, second: Node) -> Terms:
+    """A new task whose first step draws both, and `first` before `second`."""
+    weights, places = world.board.weights, [(node._book.me, 0) for node in (first, second)]
+    for nonce in itertools.count(world.board.now):
+        windows = {"claim_window_s": 60, "commit_window_s": 60}
+        terms = Terms(requester=REQUESTER, fee=Wei(10**16), spec=spec_ref(SPEC), nonce=nonce, **windows)
+        task = task_id(CHAIN_ID, BOARD, terms)
+        seed = keccak256(task.value)[:16]
+        if [*Draw.of(seed, task, weights, sum(weights.values()), PARAMS.sortition_step_s).places] == places:
+            break
+    assert await world.submit(nonce=terms.nonce) == terms
+    return terms
+
+
+async def two_at_work(world: World) -> tuple[Node, Node]:
+    """Both know each other, and have lately claimed."""
+    first, second = await world.add_node(), await world.add_node()
+    world.board.mine()
+    for node in world.nodes:
+        await node.once()
+        for other in world.chains:
+            node._book.rivals.claimed(other.address, NO_LISTING, world.board.now)
+    return first, second
+
+
+async def test_pictures_go_ahead_of_the_claim_of_who_was_drawn_first_and_is_let(world: World) -> None:
+    first, second = await two_at_work(world)
+    terms = await first_drawn(world, first, second)
+    await passes(first, lambda: bool(world.chains[0].behind))
+    assert world.board.state(terms) is TaskState.SUBMITTED
+    assert [word.claim for word in handed_over(first)] == [CLAIM_TX]
+    assert world.chains[0].untried == [True]
+    world.board.now += PARAMS.sortition_step_s - 1  # the turn of the first is not over
+    await second.once()
+    await anyio.wait_all_tasks_blocked()
+    await second.once()
+    await mined(world, first)
+    assert [how for _, _, how in world.board.attempts] == ["ok", "ok"]
+    assert world.board.tasks[task_id(CHAIN_ID, BOARD, terms)].node == first._book.me
+
+
+async def test_pictures_stay_here_where_one_of_the_others_has_let_nobody_go_first(world: World) -> None:
+    first, second = await two_at_work(world)
+    world.board.claim(second._book.me, await first_drawn(world, first, second))  # in the same step: not its turn
+    await mined(world, first)
+    assert first._book.rivals.rude(world.board.now) == {second._book.me}
+    assert first._book.rivals.rude(world.board.now + RUDE_FOR_S + 1) == frozenset()
+    terms = await first_drawn(world, first, second)
+    await only_the_commit_goes_ahead(world, first, terms)
+
+
+async def test_a_lost_race_that_our_own_refused_claim_tells_of_first_is_held_against_who_won_it(world: World) -> None:
+    first, second = await two_at_work(world)
+    terms = await first_drawn(world, first, second)
+    await passes(first, lambda: bool(handed_over(first)))
+    world.board.claim(second._book.me, terms)
+    (known,) = first._book
+    await first._reconciler._observer.refresh(known)
+    assert known.record.state is TaskState.CLAIMED
+    world.board.mine(0)
+    await first.once()
+    assert first._book.rivals.rude(world.board.now) == {second._book.me}
+
+
+async def test_a_submit_that_a_reorganisation_repeats_with_another_seed_is_drawn_anew(world: World) -> None:
+    first, second = await two_at_work(world)
+    await first_drawn(world, first, second)
+    await first.once()
+    (known,) = first._book
+    draws = []
+    for seed in (1, 2):
+        known.record = replace(known.record, seed=seed)
+        first._book._beside_others(known, world.board.now)
+        draws.append(known.drawn and known.drawn.draw)
+    assert draws == [first._book.rivals.draw(seed, known.task, PARAMS.sortition_step_s) for seed in (1, 2)]
+
+
+async def test_pictures_stay_here_while_others_may_not_know_that_we_are_at_work(world: World) -> None:
+    first, second = await two_at_work(world)
+    world.board.now += SURELY_FOR_S + 1
+    first._book.rivals.claimed(second._book.me, NO_LISTING, world.board.now)
+    terms = await first_drawn(world, first, second)
+    await only_the_commit_goes_ahead(world, first, terms)
 
 
 async def test_a_commit_that_followed_a_claim_which_did_not_make_it_follows_the_next(world: World) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesso_protocol.draw import MOST_STEPS, Draw
+from gesso_protocol.draw import BLOCKS_A_TURN, MOST_STEPS, STEPS_A_TURN, Draw, turn_of
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.sortition import may_claim_at, score
@@ -74,3 +76,48 @@ def test_who_comes_before_us_in_an_earlier_step_has_had_its_turn() -> None:
             assert draw.polite_from(second.node, {first.node}) == second.after_s
             return
     raise AssertionError("no such draw among these")
+
+
+@pytest.mark.parametrize(("block_s", "turn_s"), [(0.0, 4), (2.0, 4), (2.1, 5), (4.0, 8), (1e6, 8), (inf, 4)])
+def test_a_turn_has_two_blocks_but_a_chain_without_blocks_holds_nobody_up(block_s: float, turn_s: int) -> None:
+    assert turn_of(STEP_S, block_s) == turn_s
+    assert turn_s >= BLOCKS_A_TURN * block_s or turn_s in (STEP_S, STEPS_A_TURN * STEP_S)
+
+
+some_nodes = st.sets(st.sampled_from(NODES))
+turns = st.integers(STEP_S, STEPS_A_TURN * STEP_S)
+
+
+@given(tasks, weights_of, st.sampled_from(NODES), some_nodes, some_nodes, turns)
+def test_those_who_let_others_go_first_come_no_sooner_than_the_first_counts_on(
+    task: TaskId, weights: dict[Address, int], me: Address, lively: set[Address], rude: set[Address], turn_s: int
+) -> None:
+    draw = drawn(task, weights)
+    came = [
+        place.after_s if place.node in rude else draw.polite_from(place.node, lively, turn_s) or 0
+        for place in draw.places
+        if place.node != me
+    ]
+    counted = draw.others_come(me, lively, rude, turn_s)
+    assert (counted is None) == (not came)
+    assert counted is None or counted <= min(came)
+    assert counted == draw.others_from(me) or me in lively
+
+
+@given(tasks, weights_of, st.sampled_from(NODES), turns)
+def test_nobody_at_work_is_jumped_by_who_leaves_it_its_turn(
+    task: TaskId, weights: dict[Address, int], node: Address, turn_s: int
+) -> None:
+    draw = drawn(task, weights)
+    polite_s = draw.polite_from(node, set(weights), turn_s)
+    for known in (set(weights), set(list(weights)[1:]), set[Address]()):
+        assert polite_s is None or not draw.jumps(node, known, polite_s, turn_s)
+
+
+def test_who_claims_in_the_turn_of_the_first_jumps_it() -> None:
+    draw = drawn(a_task(1), dict.fromkeys(NODES, 1))
+    first, second = draw.places[:2]
+    assert draw.jumps(second.node, {first.node}, first.after_s + STEP_S - 1, STEP_S)
+    assert not draw.jumps(second.node, {first.node}, first.after_s + STEP_S, STEP_S)
+    assert not draw.jumps(second.node, {second.node}, first.after_s, STEP_S)
+    assert not draw.jumps(first.node, set(NODES), 0, STEP_S)

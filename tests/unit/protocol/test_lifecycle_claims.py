@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import floor, inf
+from math import ceil, floor, inf
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from gesso_protocol.lifecycle import (
     Why,
     ahead_until,
     claimable_from,
+    comes_first,
     next_action,
     next_requester_action,
     sure_until,
@@ -77,11 +78,34 @@ def test_a_picture_may_go_ahead_of_a_claim_that_nothing_can_keep_from_its_block(
         pytest.param(START, 6, {"claim_on_its_way": False}, id="the claim was not taken in by the endpoint"),
         pytest.param(START, 6, {"others_from": 0}, id="not all nodes are known"),
         pytest.param(START + 2, 6, {"others_from": START + 5}, id="somebody else may claim by then"),
+        pytest.param(START, 6, {"others_from": START, "others_come": START + 1}, id="our turn is over in a block"),
     ],
 )
 def test_what_may_be_lost_is_not_handed_over(now: int, delay_s: int, changes: dict[str, Any]) -> None:
     view = replace(Board().view(), cancel_delay_s=delay_s)
     assert next_action(view, about_to_claim(**changes), now) == Wait(START + 7)
+
+
+def test_a_picture_may_go_ahead_where_all_others_leave_us_two_blocks() -> None:
+    view = replace(Board().view(), cancel_delay_s=6)
+    first = about_to_claim(others_from=START, others_come=START + 2)
+    assert next_action(view, first, START) == Commit(*ROOTS)
+    assert next_action(view, first, START + 1) == Wait(START + 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"others_from": START + 2}, True),
+        ({"others_from": START + 1}, False),
+        ({"others_from": START, "others_come": START + 2}, True),
+        ({"others_from": START, "leads": True}, True),
+        ({"others_from": START + 100, "block_s": inf}, False),
+        ({"others_from": 0}, False),
+    ],
+)
+def test_a_claim_that_comes_first_is_two_blocks_ahead_of_all_others(changes: dict[str, Any], first: bool) -> None:
+    assert comes_first(about_to_claim(**changes), START) is first
 
 
 def test_no_training_goes_ahead_of_its_claim() -> None:
@@ -93,20 +117,22 @@ def test_no_training_goes_ahead_of_its_claim() -> None:
     delay_s=st.integers(0, 60),
     claim_s=st.integers(1, 60),
     others_s=st.integers(0, 60),
+    come_s=st.integers(0, 60),
     now_s=st.integers(0, 60),
     block_s=st.floats(0, 30),
 )
 def test_whoever_hands_over_early_has_half_the_delay_and_two_blocks_left(
-    delay_s: int, claim_s: int, others_s: int, now_s: int, block_s: float
+    delay_s: int, claim_s: int, others_s: int, come_s: int, now_s: int, block_s: float
 ) -> None:
     view = replace(Board(terms=some_terms(claim_s)).view(), cancel_delay_s=delay_s)
-    memory = about_to_claim(others_from=START + others_s, block_s=block_s)
+    come_s = max(others_s, come_s)
+    memory = about_to_claim(others_from=START + others_s, others_come=START + come_s, block_s=block_s)
     until = sure_until(view, memory)
     assert until is None or until <= (ahead_until(view, block_s) or 0)
     if until is not None and START + now_s <= until:
         for later in range(now_s, now_s + max((delay_s + 1) // 2, floor(2 * block_s)) + 1):
             assert not isinstance(next_requester_action(view, START + later, cancel=True), Cancel | Expire)
-            assert START + later < memory.others_from
+            assert START + later < memory.others_from or now_s + ceil(2 * block_s) <= come_s
 
 
 def test_who_was_drawn_after_somebody_at_work_lets_it_go_first_but_forgets_no_task_over_it() -> None:

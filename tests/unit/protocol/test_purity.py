@@ -41,6 +41,7 @@ ALLOWED = {
     "gesso_protocol",
     "hashlib",
     "json",
+    "math",
     "pydantic",
     "pydantic_core",
     "re",
