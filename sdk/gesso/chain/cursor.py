@@ -78,7 +78,17 @@ class Page:
 class EventReader:
     """Reads pages of one network's events from one endpoint. Bounded: at most as many blocks a page as `reach` says."""
 
-    def __init__(self, rpc: Rpc, decoder: EventDecoder, *, reach: Reach, logs: BlockLogs | None = None) -> None:
+    def __init__(
+        self,
+        rpc: Rpc,
+        decoder: EventDecoder,
+        *,
+        reach: Reach,
+        logs: BlockLogs | None = None,
+        on_head: Callable[[Header], None] = lambda _: None,
+    ) -> None:
+        """`on_head` is told the newest block whenever it was asked for."""
+        self._on_head = on_head
         self._rpc = rpc
         self._decoder = decoder
         self._logs = logs or BlockLogs(rpc, decoder.addresses)
@@ -99,6 +109,7 @@ class EventReader:
     async def read(self, cursor: Cursor) -> Page | None:
         """The next page after `cursor`, or None when the cursor is at the chain's head."""
         head = await self._rpc.latest()
+        self._on_head(head)
         if not await self._still_there(cursor, head):
             return await self._rewound(cursor)
         if head.number <= cursor.block:

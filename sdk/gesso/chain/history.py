@@ -58,4 +58,5 @@ class History(Calls):
                 yield event
 
     def _reader(self) -> EventReader:
-        return EventReader(self._rpc, self._decoder, reach=self.connection.reach, logs=self.connection.logs)
+        ours = self.connection
+        return EventReader(self._rpc, self._decoder, reach=ours.reach, logs=ours.logs, on_head=ours.inclusion.show)

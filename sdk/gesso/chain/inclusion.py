@@ -1,6 +1,7 @@
 """Notices when our transactions enter a block: one poller a client, however many transactions wait.
 
-A new block's header lists its transactions, so nobody asks after one that is not there. Of a crowd in one block the
+A new block's header lists its transactions, so nobody asks after one that is not there; whoever follows the log on the
+same connection shows it the headers that it reads, and nobody asks twice. Of a crowd in one block the
 logs of our contracts tell which succeeded, all in one answer that holds nobody else's transactions; receipts are asked
 for by name of a few, and of those that left no log.
 """
@@ -34,6 +35,7 @@ class Inclusion:
         self._listed: set[str] = set()
         """In a block by its header, while the endpoint does not give the receipt yet."""
         self._seen: Header | None = None
+        self._shown: Header | None = None
         self._poller: asyncio.Task[None] | None = None
         self._kick = asyncio.Event()
 
@@ -52,6 +54,13 @@ class Inclusion:
         if len(self._wanted) <= FEW:
             self._kick.set()
 
+    def show(self, head: Header) -> None:
+        """The newest block, as somebody else has just been told. What is no news, or an older answer that comes late,
+        is left to our own looks."""
+        if self._wanted and self._seen is not None and head.number > self._seen.number:
+            self._shown = head
+            self._kick.set()
+
     async def close(self) -> None:
         self._wanted.clear()
         if self._poller is not None:
@@ -61,8 +70,9 @@ class Inclusion:
 
     async def _poll(self) -> None:
         while self._wanted:
+            shown, self._shown = self._shown, None
             try:
-                head = await self._rpc.latest()
+                head = shown or await self._rpc.latest()
                 if self._listed or self._seen is None or head.hash != self._seen.hash:
                     await self._look(head)
                     self._seen = head

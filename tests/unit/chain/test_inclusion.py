@@ -240,3 +240,24 @@ class TestBlockLogs:
             await logs.close()
             with pytest.raises((asyncio.CancelledError, Unreachable)):
                 await asking
+
+
+async def test_a_header_that_a_reader_of_the_log_was_told_is_not_asked_for_again() -> None:
+    endpoint = Endpoint()
+    with watching(endpoint, MANY) as (inclusion, futures):
+        await first_look(endpoint, futures)
+        inclusion._poll_s = 3600.0
+        await asyncio.sleep(0.02)  # the look that was under way is over, the next is far off
+        looks = endpoint.looks
+        endpoint.mine(list(futures))
+        endpoint.mine(["somebody-else"])
+        for number in (0, 1):  # no news, which wakes nobody; then a block that is not the newest any more
+            head = await endpoint.header(number)
+            assert head is not None
+            inclusion.show(head)
+        with anyio.fail_after(5):
+            told = await asyncio.gather(*futures.values())
+        await inclusion.close()
+    assert {mined.block for mined in told} == {1}
+    assert endpoint.looks == looks
+    assert endpoint.named == []
