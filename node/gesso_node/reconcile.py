@@ -120,8 +120,9 @@ class Reconciler:
     async def forever(self, tick_s: float) -> None:
         """Until cancelled. An endpoint that is away, or a full disk, only slows it down."""
 
-        async def one_pass() -> None:
+        async def one_pass() -> int:
             await self.once(await self._chain.now())
+            return self._observer.block
 
         await self._passes.forever(one_pass, tick_s)
 

@@ -107,7 +107,7 @@ class BenchNode:
         self._group = group
         self._hold_back = hold_back
         self._turns: list[tuple[int, Turn]] = []
-        self._ripe: deque[tuple[int, Terms]] = deque()
+        self._ripe: list[tuple[int, Terms]] = []
         self._others: deque[Turn] = deque()
         self._claiming = 0
         self._now = 0
@@ -134,8 +134,8 @@ class BenchNode:
         due = [entry for entry in self._ripe if entry[0] + challenge_s <= now]
         if len(due) >= SETTLE_BATCH or (due and now >= due[0][0] + challenge_s + SETTLE_AFTER_BLOCKS):
             batch = due[:SETTLE_BATCH]
-            for entry in batch:
-                self._ripe.remove(entry)
+            taken = set(map(id, batch))  # comparing terms would cost more than the settle
+            self._ripe = [entry for entry in self._ripe if id(entry) not in taken]
             self._group.create_task(self._settle(batch))
 
     async def _lead(self, turn: Turn) -> None:

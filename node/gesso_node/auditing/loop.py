@@ -108,8 +108,9 @@ class Auditing:
     async def forever(self, tick_s: float) -> None:
         """Until cancelled. An endpoint that is away, or a full disk, only slows it down."""
 
-        async def one_pass() -> None:
+        async def one_pass() -> int:
             await self.once(await self._chain.now())
+            return self._watch.block
 
         await self._passes.forever(one_pass, tick_s)
 

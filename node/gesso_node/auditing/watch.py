@@ -68,6 +68,11 @@ class Watch:
         self._saved = -1
         self._weights_at: int | None = None
 
+    @property
+    def block(self) -> int:
+        """The last block that was read."""
+        return self._cursor.block
+
     async def restore(self) -> None:
         """Where reading goes on after a start. Raises Unreachable."""
         stored = await self._journal.note(NOTE)
