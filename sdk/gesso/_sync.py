@@ -567,14 +567,26 @@ class Market:
         return self._portal.call(partial(call, *args, **kwargs))
 
     def search(
-        self, text: str = "", *, kind: str | None = None, base: str | None = None, sort: Sort = "new", limit: int = 20
+        self,
+        text: str = "",
+        *,
+        kind: str | None = None,
+        base: str | None = None,
+        owner: str | None = None,
+        sort: Sort = "new",
+        limit: int = 20,
     ) -> list[Found]:
         """Listings whose name (on a relay, also whose card) holds every word of `text`, best first.
 
-        `base` keeps what was made from that model; `sort` is new, use (most used first) or price (least royalties
-        first). Without a relay the chain's log is read. Raises UsageError.
+        `base` keeps what was made from that model, `owner` what belongs to that address; `sort` is new, use (most used
+        first) or price (least royalties first). Without a relay the chain's log is read. Raises UsageError.
         """
-        return self._run(self._async.search, text, kind=kind, base=base, sort=sort, limit=limit)
+        return self._run(self._async.search, text, kind=kind, base=base, owner=owner, sort=sort, limit=limit)
+
+    def mine(self) -> list[Found]:
+        """What this wallet has listed or was given, withdrawn or not, with uses and income: the newest 200, newest
+        first. Raises WalletError."""
+        return self._run(self._async.mine)
 
     def info(self, ref: str) -> ModelInfo:
         """Everything about one model, withdrawn ones too. Raises UsageError when there is none of that name."""
@@ -636,6 +648,21 @@ class Market:
             card=card,
             endpoint=endpoint,
         )
+
+    def update(
+        self,
+        ref: str,
+        *,
+        royalty: str | None = None,
+        licence: str | None = None,
+        card: CardDraft | None = None,
+        keep: bool = False,
+    ) -> Listing:
+        """The next version of a model of ours, with the same files: another royalty, licence or card. What is None
+        stays, and so does every field of `card` that is empty. The version before is withdrawn unless `keep`; tasks
+        under way go on under its terms. Raises UsageError, BlobMissing before anything is sent.
+        """
+        return self._run(self._async.update, ref, royalty=royalty, licence=licence, card=card, keep=keep)
 
     def yank(self, ref: str, *, undo: bool = False) -> TxReceipt:
         """Withdraw a listing of ours from new use, or take that back; tasks under way go on. Raises UsageError."""

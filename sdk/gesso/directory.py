@@ -167,7 +167,7 @@ class Directory:
             except GessoError as error:
                 problems.append(error)
             else:
-                if hit is not None and not hit.listing.yanked:
+                if hit is not None and wanted.shows(hit.listing):
                     found[at] = hit
 
         async with anyio.create_task_group() as group:

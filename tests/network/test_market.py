@@ -189,6 +189,55 @@ async def test_a_yank_ends_new_use_and_touches_nothing_that_runs(
         assert (await bob.lora("alice/gone")).ref == "alice/gone@2"
 
 
+async def test_a_publisher_changes_price_and_card_and_sees_what_hers_earned(
+    net: Devnet, alice: AsyncClient, tmp_path: Path
+) -> None:
+    bob, shop = net.submitter, alice.market
+    with anyio.fail_after(100):
+        picture = tmp_path / "it.png"
+        Image.new("RGB", (64, 64), (9, 9, 9)).save(picture)
+        card = CardDraft(summary="a shop", tags=("toy",), previews=(picture,))
+        first = await shop.publish(
+            lora(tmp_path / "a.safetensors", seed=9),
+            "alice/shop",
+            licence="MIT",
+            base="gesso-tiny",
+            royalty="5%",
+            card=card,
+        )
+        task = await bob.submit(await bob.spec("a shop", loras=["alice/shop"]))
+        second = await shop.update("alice/shop", royalty="2%", card=CardDraft(summary="cheaper"))
+        assert (await task.result(until="settled")).receipt.royalty > 0
+        old, new = [await bob.manifest(one) for one in (first, second)]
+        assert (second.version, second.royalty_bps, second.parent) == (2, 200, first.parent)
+        assert [one for one in new.files if one.path != "card.json"] == [
+            one for one in old.files if one.path != "card.json"
+        ]
+        info = await bob.market.info("alice/shop")
+        assert (info.label, info.card and info.card.summary, info.card and info.card.tags) == (
+            "alice/shop@2",
+            "cheaper",
+            ("toy",),
+        )
+        assert await bob.market.previews("alice/shop") == [picture.read_bytes()]
+        third = await shop.update("alice/shop@2", licence="openrail++", keep=True)
+        assert (third.version, third.royalty_bps, (await bob.manifest(third)).licence) == (3, 200, "openrail++")
+        mine = [one for one in await shop.mine() if one.listing.name == "alice/shop"]
+        assert [(one.listing.version, one.listing.state, one.uses) for one in mine] == [
+            (3, "listed", 0), (2, "listed", 0), (1, "withdrawn", 1),
+        ]  # fmt: skip
+        assert mine[2].earned == (await bob.market.stats("alice/shop@1")).earned > 0
+        with pytest.raises(UsageError, match="is like that already"):
+            await shop.update("alice/shop", royalty="2%", card=CardDraft(summary="cheaper"))
+        with pytest.raises(UsageError, match="belongs to"):
+            await bob.market.update("alice/shop", royalty="1%")
+        with pytest.raises(UsageError, match="over the market's cap"):
+            await shop.update("alice/shop", royalty="90%")
+        with pytest.raises(UsageError, match="licence"):
+            await shop.update("alice/shop", licence="§")
+        assert (await bob.model("alice/shop")).version == 3
+
+
 async def test_somebody_elses_bytes_another_base_another_rank(net: Devnet, alice: AsyncClient, tmp_path: Path) -> None:
     """Refused with a sentence, and nobody has paid for anything."""
     bob = net.submitter

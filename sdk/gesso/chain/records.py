@@ -88,3 +88,8 @@ class Listing(_Record):
     yanked: bool
     name: str
     version: int
+
+    @property
+    def state(self) -> str:
+        """Whether new tasks may use it."""
+        return "withdrawn" if self.yanked else "listed"

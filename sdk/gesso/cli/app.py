@@ -72,12 +72,13 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     "model": (
         "Models on the marketplace.",
         {
-            "ls": "List models.",
-            "search": "Look for models by word, kind, base, use, price.",
+            "ls": "List models, or your own with what they earned.",
+            "search": "Look for models by word, kind, base, owner, use, price.",
             "info": "Show one model: card, lineage, files, uses, income.",
             "show": "Show one model: files, licence, royalty.",
             "publish": "List a LoRA so that others can use it; you earn its royalty.",
             "import": "List a base model from a diffusers folder or a hub repository.",
+            "update": "List a model of yours again with another royalty, licence or card.",
             "yank": "Withdraw a model of yours from new use.",
             "transfer": "Give a model of yours and its royalties away.",
         },

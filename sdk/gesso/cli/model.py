@@ -19,11 +19,24 @@ Licence = Annotated[str, Parameter(name=["--license", "--licence"])]
 Tags = Annotated[tuple[str, ...], Parameter(name="--tag")]
 Previews = Annotated[tuple[Path, ...], Parameter(name="--preview")]
 _COLUMNS = ["model", "kind", "price", "uses", "earned", "owner"]
+_MINE = ["model", "kind", "state", "royalty", "uses", "earned"]
 
 
-async def ls(*, common: Common | None = None) -> None:
-    """List models that can be used in tasks."""
+async def ls(*, mine: bool = False, common: Common | None = None) -> None:
+    """List models that can be used in tasks.
+
+    Parameters
+    ----------
+    mine
+        Yours, withdrawn ones too, with how often they were used and what they earned.
+    """
     common = common or Common()
+    if mine:
+        async with client_for(common) as client:
+            found = await client.market.mine()
+        owned = [one.document() for one in found]
+        common.out.table(owned, _MINE, empty="nothing on this network belongs to your wallet")
+        return
     async with client_for(common, read_only=True) as client:
         models = await client.models()
     rows = [listing_row(listing) for listing in models]
@@ -38,6 +51,7 @@ async def search(
     *,
     kind: Kind | None = None,
     base: str | None = None,
+    owner: str | None = None,
     sort: Literal["new", "use", "price"] = "new",
     limit: Count = 20,
     common: Common | None = None,
@@ -50,12 +64,16 @@ async def search(
         Words that the name holds; where a relay answers, its card too.
     base
         Only what was made from this model, NAME or NAME@VERSION.
+    owner
+        Only what belongs to this address.
     sort
         `price` counts the royalties of all owners above it.
     """
     common = common or Common()
+    if owner is not None:
+        account(owner)
     async with client_for(common, read_only=True) as client:
-        found = await client.market.search(text, kind=kind, base=base, sort=sort, limit=limit)
+        found = await client.market.search(text, kind=kind, base=base, owner=owner, sort=sort, limit=limit)
     rows = [one.document() for one in found]
     common.out.table(rows, _COLUMNS, empty="nothing of that kind is listed on this network")
     if rows:
@@ -148,6 +166,55 @@ async def publish(
         listing = await client.market.publish(file, name, licence=licence, base=base, royalty=royalty, card=draft)
     common.out.result(listing_row(listing))
     common.out.hint(f"gesso generate PROMPT --lora {listing.name}@{listing.version}:0.8")
+
+
+async def update(
+    model: str,
+    /,
+    *,
+    royalty: str | None = None,
+    licence: Annotated[str | None, Parameter(name=["--license", "--licence"])] = None,
+    summary: str = "",
+    card: Path | None = None,
+    trigger: str = "",
+    tags: Tags = (),
+    previews: Previews = (),
+    keep: bool = False,
+    common: Common | None = None,
+) -> None:
+    """List a model of yours again with another royalty, licence or card: the next version, with the same weights.
+
+    What is not given stays as it is. The version before is withdrawn; tasks that use it are not touched.
+
+    Parameters
+    ----------
+    model
+        NAME@VERSION, or NAME for the newest.
+    royalty
+        Your share of what a use costs from now on, as in 5%.
+    licence
+        A short name such as openrail++ or CC-BY-4.0.
+    summary
+        One line about it.
+    card
+        A Markdown file about it, at most 16,000 characters.
+    trigger
+        The word that calls what it has learnt.
+    tags
+        A word to find it by; may be given several times.
+    previews
+        A PNG that it drew; up to four.
+    keep
+        Leave the version before for use as well.
+    """
+    from gesso.market.package import CardDraft
+
+    common = common or Common()
+    draft = CardDraft(summary=summary, text=card or "", trigger=trigger, tags=tags, previews=previews)
+    async with client_for(common) as client:
+        listing = await client.market.update(model, royalty=royalty, licence=licence, card=draft, keep=keep)
+    common.out.result(listing_row(listing))
+    common.out.hint(f"gesso model info {listing.name}@{listing.version}")
 
 
 async def import_(

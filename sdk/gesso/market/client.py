@@ -18,8 +18,8 @@ from gesso.market.folder import read_folder
 from gesso.market.hub import fetch_repository, is_repository
 from gesso.market.info import ModelInfo, Stats
 from gesso.market.listing import check_manifest, check_name, check_royalty, parse_royalty, publish
-from gesso.market.package import CardDraft, Label, Package, card_entry, pack_files, pack_lora, read_card
-from gesso.market.search import Found, Sort, Wanted
+from gesso.market.package import CardDraft, Label, Package, card_entry, pack_files, pack_lora, read_card, repacked
+from gesso.market.search import MAX_RESULTS, Found, Sort, Wanted
 from gesso_protocol.card import ModelCard
 from gesso_protocol.errors import (
     BlobMissing,
@@ -44,15 +44,29 @@ class AsyncMarket:
         self._params = params
 
     async def search(
-        self, text: str = "", *, kind: str | None = None, base: str | None = None, sort: Sort = "new", limit: int = 20
+        self,
+        text: str = "",
+        *,
+        kind: str | None = None,
+        base: str | None = None,
+        owner: str | None = None,
+        sort: Sort = "new",
+        limit: int = 20,
     ) -> list[Found]:
         """Listings whose name (on a relay, also whose card) holds every word of `text`, best first.
 
-        `base` keeps what was made from that model; `sort` is new, use (most used first) or price (least royalties
-        first). Without a relay the chain's log is read. Raises UsageError.
+        `base` keeps what was made from that model, `owner` what belongs to that address; `sort` is new, use (most used
+        first) or price (least royalties first). Without a relay the chain's log is read. Raises UsageError.
         """
         root = None if base is None else (await self._ports.directory.listing(base)).id
-        return await self._ports.directory.search(Wanted(text, kind, root, sort, limit).checked())
+        whose = None if owner is None else Address(owner)
+        wanted = Wanted(text, kind, root, whose, sort=sort, limit=limit)
+        return await self._ports.directory.search(wanted.checked())
+
+    async def mine(self) -> list[Found]:
+        """What this wallet has listed or was given, withdrawn or not, with uses and income: the newest 200, newest
+        first. Raises WalletError."""
+        return await self._ports.directory.search(Wanted(owner=self._owner(), withdrawn=True, limit=MAX_RESULTS))
 
     async def info(self, ref: str) -> ModelInfo:
         """Everything about one model, withdrawn ones too. Raises UsageError when there is none of that name."""
@@ -138,6 +152,40 @@ class AsyncMarket:
                 draft = _with_source(draft, f"{source} at {revision}")
             package = await to_thread.run_sync(partial(_pack_base, folder, label, draft, variant))
             return await self._publish(package, None, bps)
+
+    async def update(
+        self,
+        ref: str,
+        *,
+        royalty: str | None = None,
+        licence: str | None = None,
+        card: CardDraft | None = None,
+        keep: bool = False,
+    ) -> Listing:
+        """The next version of a model of ours, with the same files: another royalty, licence or card. What is None
+        stays, and so does every field of `card` that is empty. The version before is withdrawn unless `keep`; tasks
+        under way go on under its terms. Raises UsageError, BlobMissing before anything is sent.
+        """
+        old = await self._owned(ref)
+        manifest = await self._manifests.read(old.manifest, ref)
+        lineage = await self._ports.directory.lineage(old)
+        bps = await self._check(old.name, f"{old.royalty_bps / 100:g}%" if royalty is None else royalty, lineage[1:])
+        version = await self._ports.chain.latest_version(old.name) + 1
+        before = await self._card(manifest)
+        if before is None and card_entry(manifest.files) is not None:
+            raise BlobMissing(f"nobody serves the card of {ref}", hint=f"publish the file again as {old.name}")
+        repack = partial(repacked, manifest, before, card or CardDraft(), licence, version)
+        package = await to_thread.run_sync(repack)
+        if bps == old.royalty_bps and package.manifest.model_copy(update={"version": old.version}) == manifest:
+            raise UsageError(f"{ref} is like that already", hint="give it another royalty, licence or card")
+        for entry in package.manifest.files:
+            if entry.blob not in package.blobs and not await self._ports.blobs.has(entry.blob):
+                raise BlobMissing(f"nobody serves {entry.path} of {ref}", hint=f"publish the file again as {old.name}")
+        parent = None if old.parent is None else await self._ports.directory.by_id(old.parent)
+        listing = await self._publish(package, parent, bps)
+        if not keep and not old.yanked:
+            await self._ports.chain.yank_listing(old.id)
+        return listing
 
     async def yank(self, ref: str, *, undo: bool = False) -> TxReceipt:
         """Withdraw a listing of ours from new use, or take that back; tasks under way go on. Raises UsageError."""

@@ -60,7 +60,7 @@ class ModelInfo:
         document: dict[str, Any] = {
             "model": self.label,
             "kind": LISTING_KINDS[listing.kind] if listing.kind < len(LISTING_KINDS) else str(listing.kind),
-            "state": "withdrawn" if listing.yanked else "listed",
+            "state": listing.state,
             "owner": str(listing.owner),
             "royalty": f"{listing.royalty_bps / 100:g} %",
             "price": f"{self.price_bps / 100:g} % of each fee, to all owners",

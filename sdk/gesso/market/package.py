@@ -95,8 +95,36 @@ def pack_files(files: dict[str, Path], label: Label, card: CardDraft) -> Package
     return Package(manifest, blobs)
 
 
+def repacked(
+    manifest: ModelManifest, card: ModelCard | None, draft: CardDraft, licence: str | None, version: int
+) -> Package:
+    """The same files as another version; fields of `draft` that are not empty take the place of the card's. Raises
+    UsageError."""
+    files = [entry for entry in manifest.files if entry.path != CARD_FILE]
+    blobs: dict[BlobRef, Path | bytes] = {}
+    if card is not None or not draft.empty:
+        given, pictures = _drawn_up(draft)
+        before = card or ModelCard()
+        raw = before.model_copy(update={name: value for name, value in given if value}).encode()
+        blobs = {**pictures, BlobRef.of(raw): raw}
+        files.append(FileEntry(path=CARD_FILE, size=len(raw), blob=BlobRef.of(raw)))
+    changes = {"version": version, "licence": licence or manifest.licence}
+    try:
+        # Made anew, so that what was changed is checked.
+        fields = {**dict(manifest), **changes, "files": tuple(sorted(files, key=lambda entry: entry.path))}
+        return Package(ModelManifest(**fields), blobs)
+    except ValidationError as error:
+        raise UsageError(explain(error), hint="licences are short names: openrail++") from None
+
+
 def _card(draft: CardDraft) -> tuple[bytes, dict[BlobRef, Path | bytes]]:
     """The card's bytes, and the pictures it names."""
+    card, pictures = _drawn_up(draft)
+    return card.encode(), pictures
+
+
+def _drawn_up(draft: CardDraft) -> tuple[ModelCard, dict[BlobRef, Path | bytes]]:
+    """The card, and the pictures it names."""
     previews = [_preview(path) for path in draft.previews]
     try:
         card = ModelCard(
@@ -107,10 +135,10 @@ def _card(draft: CardDraft) -> tuple[bytes, dict[BlobRef, Path | bytes]]:
             source=draft.source,
             previews=tuple(preview for preview, _ in previews),
         )
-        raw = card.encode()
+        card.encode()
     except ValidationError as error:
         raise UsageError(f"the card cannot be used: {explain(error)}") from None
-    return raw, {preview.blob: data for preview, data in previews}
+    return card, {preview.blob: data for preview, data in previews}
 
 
 def _text(source: Path | str) -> str:

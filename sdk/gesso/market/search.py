@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from gesso.chain.records import Listing
 from gesso.market.facts import MarketFacts
 from gesso_protocol.errors import UsageError
-from gesso_protocol.ids import ListingId
+from gesso_protocol.ids import Address, ListingId
 from gesso_protocol.manifest import LISTING_KINDS
 from gesso_protocol.money import Wei, format_amount
 from gesso_protocol.royalties import lineage
@@ -22,11 +22,14 @@ MAX_WORDS_CHARS = 100
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is looked for. `text`: words of a name, on a relay of a card too; `base`: a listing it was made from."""
+    """What is looked for. `text`: words of a name, on a relay of a card too; `base`: a listing it was made from;
+    `withdrawn`: those too that are for no new use."""
 
     text: str = ""
     kind: str | None = None
     base: ListingId | None = None
+    owner: Address | None = None
+    withdrawn: bool = False
     sort: Sort = "new"
     limit: int = 20
 
@@ -42,12 +45,18 @@ class Wanted:
             raise UsageError(f"a search text has at most {MAX_WORDS_CHARS} characters")
         return self
 
+    def shows(self, listing: Listing) -> bool:
+        """Whether a listing, as the chain has it now, is of this owner and not withdrawn, as far as that is asked."""
+        return (self.withdrawn or not listing.yanked) and self.owner in (None, listing.owner)
+
     def query(self) -> dict[str, str]:
         """For a relay's `/v1/models`."""
         query = {"sort": self.sort, "limit": str(self.limit)}
         query |= {"text": self.text} if self.text.strip() else {}
         query |= {"kind": self.kind} if self.kind is not None else {}
         query |= {"base": str(int(self.base))} if self.base is not None else {}
+        query |= {"owner": str(self.owner)} if self.owner is not None else {}
+        query |= {"yanked": "1"} if self.withdrawn else {}
         return query
 
 
@@ -68,6 +77,7 @@ class Found:
         return {
             "model": f"{listing.name}@{listing.version}",
             "kind": kind,
+            "state": listing.state,
             "royalty": f"{listing.royalty_bps / 100:g} %",
             "price": f"{self.price_bps / 100:g} %",
             "uses": self.uses,
@@ -92,7 +102,7 @@ def ordered(found: Iterable[Found], sort: Sort) -> list[Found]:
 
 
 def _fits(facts: MarketFacts, listing: Listing, wanted: Wanted) -> bool:
-    if listing.yanked or (wanted.kind is not None and LISTING_KINDS.index(wanted.kind) != listing.kind):
+    if not wanted.shows(listing) or (wanted.kind is not None and LISTING_KINDS.index(wanted.kind) != listing.kind):
         return False
     if wanted.base is not None and all(one.id != wanted.base for one in list(lineage(listing.id, facts.listings))[1:]):
         return False

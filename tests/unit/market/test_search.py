@@ -83,6 +83,9 @@ def test_the_market_by_the_log() -> None:
         (Wanted(base=ListingId(2)), [3]),
         (Wanted(kind="vae"), []),
         (Wanted(limit=1), [3]),
+        (Wanted(owner=BOB), []),
+        (Wanted(owner=ALICE, kind="lora"), [3, 2]),
+        (Wanted(owner=ALICE, withdrawn=True), [4, 3, 2, 1]),
     ],
 )
 def test_searches_of_the_log(wanted: Wanted, ids: list[int]) -> None:
@@ -117,12 +120,12 @@ class LogChain:
         return (Royalty(listing=number, owner=ALICE, bps=self.facts.price_bps(number)),)
 
 
-async def search(answer: object, status: int = 200) -> list[Found]:
+async def search(answer: object, status: int = 200, wanted: Wanted | None = None) -> list[Found]:
     body = json.dumps(answer).encode()
     transport = httpx.MockTransport(lambda _: httpx.Response(status, stream=httpx.ByteStream(body)))
     relay = httpx.AsyncClient(transport=transport, base_url="http://relay.invalid")
     directory = Directory(cast(Any, LogChain()), 31337, BOB, relay)
-    return await directory.search(Wanted().checked())
+    return await directory.search((wanted or Wanted()).checked())
 
 
 def row(number: object, **more: object) -> dict[str, object]:
@@ -143,6 +146,16 @@ async def test_a_relays_hits_are_read_again_from_the_chain_in_its_order() -> Non
 async def test_a_relay_that_lies_of_what_is_listed_is_not_believed() -> None:
     rows = [row("4"), row("99"), row("-1"), row(None), row("2", uses="x"), row("3", earned="-5"), row("1")]
     assert [int(one.listing.id) for one in await search({"models": rows})] == [1]
+
+
+async def test_what_a_relay_says_is_somebodys_is_so_only_if_the_chain_says_it_too() -> None:
+    mine, rows = Wanted(owner=BOB, withdrawn=True), {"models": [row("3"), row("4"), row("2")]}
+    assert mine.query() | {"owner": str(BOB), "yanked": "1"} == mine.query()
+    assert await search(rows, wanted=mine) == []
+    mine = Wanted(owner=ALICE, withdrawn=True)
+    assert [(int(one.listing.id), one.document()["state"]) for one in await search(rows, wanted=mine)] == [
+        (3, "listed"), (4, "withdrawn"), (2, "listed"),
+    ]  # fmt: skip
 
 
 async def test_a_chain_that_is_away_is_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
