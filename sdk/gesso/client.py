@@ -303,7 +303,7 @@ class AsyncClient:
             protocol_bps=params.protocol_fee_bps,
             audit=audit,
             audit_fee=params.audit_fee,
-            base_bytes=await self._base_bytes(spec),
+            base_bytes=await self._specs.base_bytes(spec),
         )
 
     async def submit(
@@ -450,13 +450,6 @@ class AsyncClient:
         if self._feed_now is None:
             raise UsageError("the client is not open", hint="async with AsyncClient() as gesso: …")
         return self._feed_now
-
-    async def _base_bytes(self, spec: Spec) -> int:
-        """What decides how large a training's checkpoints are."""
-        if not isinstance(spec, TrainLora):
-            return 0
-        manifest = spec.model_manifest or (await self._ports.directory.listing(spec.model)).manifest
-        return await self._manifests.weight(manifest, spec.model)
 
     async def _earlier(self, members: Sequence[ListingId], order: Callable[..., Terms]) -> AsyncTask | None:
         """The handle of this order where the board has it already: it is paid for."""

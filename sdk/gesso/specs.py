@@ -19,7 +19,7 @@ from gesso.manifests import Manifests
 from gesso.training import Order, pack_dataset, spec_fields
 from gesso_protocol.errors import BlobMissing, Unreachable, UsageError
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.spec import MAX_SEED, Adapter, TextToImage, make_spec
+from gesso_protocol.spec import MAX_SEED, Adapter, Spec, TextToImage, TrainLora, make_spec
 from gesso_protocol.training.presets import filled, make_training
 
 
@@ -81,6 +81,13 @@ class Specs:
         spec = make_training(label, family=family, **given)
         bundle = await pack_dataset(source, Shape(spec.resolution, spec.bucket_step_px, spec.buckets), trigger, folder)
         return Order(spec.changed(dataset=bundle.ref), bundle)
+
+    async def base_bytes(self, spec: Spec) -> int:
+        """What the files of a training's base weigh, which decides how large its checkpoints are; 0 for pictures."""
+        if not isinstance(spec, TrainLora):
+            return 0
+        manifest = spec.model_manifest or (await self._directory.listing(spec.model)).manifest
+        return await self._manifests.weight(manifest, spec.model)
 
     async def expect_usable(self, manifest: BlobRef, what: str) -> None:
         """Raises BlobMissing for a model that nobody serves and no node has, ModelInvalid for one that no node can run,

@@ -5,14 +5,18 @@ One place knows how both kinds of pipeline are asked. What is told is recorded w
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 TIME_IDS = 6
 """How many numbers tell XL of a picture's sizes."""
+MAX_ENCODED = 8
+"""Prompts whose encodings stay at hand: a quarter of a megabyte each, XL's three times as much."""
+_Encoded: TypeAlias = tuple[torch.Tensor, torch.Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +63,56 @@ def conditioned(pipe: Any, prompt: str, negative: str, size: tuple[int, int]) ->
 
     An empty negative prompt is none; what that means the model says (XL: often zeros in place of the words).
     """
-    if not is_xl(pipe):
-        words, others = pipe.encode_prompt(prompt, pipe.device, 1, True, negative or None)
-        return Conditioning(words), Conditioning(others)
-    words, others, pooled, other = pipe.encode_prompt(
-        prompt, device=pipe.device, do_classifier_free_guidance=True, negative_prompt=negative or None
+    return _sized(_encoded_both(pipe, prompt, negative), size)
+
+
+class Encodings:
+    """What a pipeline's text encoders made of prompts lately: most orders have the same negative prompt, none, and many
+    draw one prompt again from other seeds. The same bits, as a prompt is encoded alone whatever stands beside it.
+    """
+
+    def __init__(self, pipe: Any, *, keep: int = MAX_ENCODED) -> None:
+        self._pipe = pipe
+        self._keep = keep
+        self._known: OrderedDict[tuple[bool, str], _Encoded] = OrderedDict()
+
+    def conditioned(self, prompt: str, negative: str, size: tuple[int, int]) -> tuple[Conditioning, Conditioning]:
+        """As `conditioned`. For text encoders as they were loaded: what a LoRA adds to them is not in here."""
+        words, others = self._known.get((True, prompt)), self._known.get((False, negative))
+        if others is None:
+            words, others = _encoded_both(self._pipe, prompt, negative)
+        elif words is None:
+            words = _encoded(self._pipe, prompt)
+        for key, encoded in (((True, prompt), words), ((False, negative), others)):
+            self._known[key] = encoded
+            self._known.move_to_end(key)
+        while len(self._known) > self._keep:
+            self._known.popitem(last=False)
+        return _sized((words, others), size)
+
+
+def _encoded(pipe: Any, prompt: str) -> _Encoded:
+    """A prompt alone: its words, and XL's summary of them."""
+    found = pipe.encode_prompt(prompt, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+    return (found[0], found[2]) if is_xl(pipe) else (found[0], None)
+
+
+def _encoded_both(pipe: Any, prompt: str, negative: str) -> tuple[_Encoded, _Encoded]:
+    found = pipe.encode_prompt(
+        prompt,
+        device=pipe.device,
+        num_images_per_prompt=1,
+        do_classifier_free_guidance=True,
+        negative_prompt=negative or None,
     )
-    ids = time_ids(words, size)
+    words, others, *summaries = found
+    pooled, other = summaries if is_xl(pipe) else (None, None)
+    return (words, pooled), (others, other)
+
+
+def _sized(both: tuple[_Encoded, _Encoded], size: tuple[int, int]) -> tuple[Conditioning, Conditioning]:
+    (words, pooled), (others, other) = both
+    ids = None if pooled is None else time_ids(words, size)
     return Conditioning(words, pooled, ids), Conditioning(others, other, ids)
 
 

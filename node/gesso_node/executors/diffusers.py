@@ -25,7 +25,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from gesso_node.executors.cheats import ENGINE_CHEATS
-from gesso_node.executors.conditioning import Conditioning, call_arguments, conditioned
+from gesso_node.executors.conditioning import Conditioning, Encodings, call_arguments, conditioned
 from gesso_node.executors.denoiser import DTYPES, Denoiser, TensorSteps, latent_shape, make_scheduler, raw_bytes
 from gesso_node.executors.engine import Emit, EngineJob, EngineResult, finish_picture, run_facts
 from gesso_node.executors.folder import check_model_folder
@@ -70,6 +70,7 @@ class _Loaded:
     """As the publisher gave it; every job's scheduler is made from this one, not from the job before."""
     previewer: Previewer
     adapters: AdapterSet
+    encodings: Encodings
 
 
 class DiffusersEngine:
@@ -165,7 +166,13 @@ class DiffusersEngine:
             self._loaded.popitem(last=False)
         pipeline = open_pipeline(model_dir, layout, DTYPES[dtype], self._device)
         use_kernels(pipeline.unet, STRICT if strict else self._options.kernels)
-        loaded = _Loaded(pipeline, dict(pipeline.scheduler.config), Previewer.of(pipeline), AdapterSet(pipeline))
+        loaded = _Loaded(
+            pipeline,
+            dict(pipeline.scheduler.config),
+            Previewer.of(pipeline),
+            AdapterSet(pipeline),
+            Encodings(pipeline),
+        )
         self._loaded[key] = loaded
         return loaded
 
@@ -196,6 +203,11 @@ class _Run:
         self._pipe = loaded.pipeline
         self._scheduler_config = loaded.scheduler_config
         self._previewer = loaded.previewer
+        self._conditioned = (
+            functools.partial(conditioned, self._pipe)
+            if loaded.adapters.changes_words
+            else loaded.encodings.conditioned
+        )
         self._job = job
         self._recorder = recorder
         self._emit = emit
@@ -204,7 +216,7 @@ class _Run:
     def pictures(self) -> tuple[ImageFile, ...]:
         spec = self._job.spec
         # Both prompts are embedded even without guidance: the trace has a place for both.
-        cond, uncond = conditioned(self._pipe, spec.prompt, spec.negative_prompt, (spec.height, spec.width))
+        cond, uncond = self._conditioned(spec.prompt, spec.negative_prompt, (spec.height, spec.width))
         for step, embedding in enumerate((cond, uncond)):
             self._record(Slot(LeafKind.EMBEDDING, step=step), embedding.recorded)
         return tuple(self._picture(index, cond, uncond) for index in range(spec.count))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ from gesso_protocol.audit.compare import Branches  # noqa: E402
 from gesso_protocol.audit.schedules import Schedule  # noqa: E402
 from gesso_protocol.audit.transitions import OpenedPicture, check_transitions  # noqa: E402
 from gesso_protocol.errors import ModelInvalid  # noqa: E402
+from gesso_protocol.ids import BlobRef  # noqa: E402
+from gesso_protocol.spec import UsedAdapter  # noqa: E402
 from gesso_protocol.trace import LeafKind, Slot, TraceManifest  # noqa: E402
 
 from .conftest import BINDING  # noqa: E402
+from .test_adapters import write  # noqa: E402
 
 MakeJob = Callable[..., Job]
 
@@ -340,3 +344,34 @@ def test_a_broken_weights_file_is_the_model_s_fault(
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(ModelInvalid, match="cannot be loaded"):
         run(engine, make_job(model_dir=folder))
+
+
+@pytest.mark.parametrize(("words", "read"), [(False, 1), (True, 4)])
+def test_a_prompt_is_read_once_unless_a_lora_changes_what_is_read(
+    words: bool, read: int, make_job: MakeJob, sample_model: Path, tmp_path: Path
+) -> None:
+    """And the pictures are those of an engine that knows nothing yet."""
+    part, layer = ("text_encoder", "q_proj") if words else ("unet", "to_q")
+    warm = DiffusersEngine(DiffusersOptions(device="cpu", threads=1))
+    pipe = warm._pipeline(sample_model, "fp32").pipeline
+    modules = getattr(pipe, part).named_modules()
+    shapes = {f"{part}.{name}": module.weight.shape for name, module in modules if name.endswith(layer)}
+    lora = write(tmp_path / "lora", shapes, 1)
+    used = UsedAdapter(manifest=BlobRef.of(b"lora"))
+    calls: list[int] = []
+    pipe.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+
+    def drawn(engine: DiffusersEngine, prompt: str, *loras: Path) -> Any:
+        job = make_job(prompt=prompt, guidance=2, steps=1, loras=(used,) * len(loras))
+        return pixels(engine.run(replace(work(job), loras=loras), lambda _: None))
+
+    plain = drawn(warm, "a star")
+    assert len(calls) == 2
+    calls.clear()
+    cold = DiffusersEngine(DiffusersOptions(device="cpu", threads=1))
+    assert np.array_equal(drawn(warm, "a ring", lora), drawn(cold, "a ring", lora))
+    assert np.array_equal(drawn(warm, "a star", lora), drawn(cold, "a star", lora))
+    assert len(calls) == read
+    calls.clear()
+    assert np.array_equal(drawn(warm, "a star"), plain)
+    assert not calls

@@ -87,7 +87,7 @@ def pixels(result: EngineResult) -> Any:
         ("ddim", {"negative_prompt": "blue"}),
         ("euler", {}),
         ("euler_a", {"negative_prompt": "blue", "width": 96}),
-        ("dpmpp_2m", {"guidance": 1.0, "height": 32 + 64}),
+        ("dpmpp_2m", {"prompt": "another", "guidance": 1.0, "height": 32 + 64}),
     ],
 )
 def test_the_picture_is_that_of_the_bare_pipeline(

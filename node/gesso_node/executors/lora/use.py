@@ -51,7 +51,9 @@ class AdapterSet:
         self._keep = keep
         self._kept: OrderedDict[Path, _Adapter] = OrderedDict()
         self._modules: dict[str, dict[str, torch.nn.Module]] = {}
+        self._unet = frozenset(pipe.unet.modules())
         self._on = ExitStack()
+        self._words = False
 
     @contextmanager
     def applied(self, wanted: Sequence[tuple[Path, float]]) -> Iterator[None]:
@@ -73,9 +75,15 @@ class AdapterSet:
         """What is ready to be switched on, the most recently used last."""
         return tuple(self._kept)
 
+    @property
+    def changes_words(self) -> bool:
+        """Whether what is on now adds to a text encoder."""
+        return self._words
+
     def off(self) -> None:
         """The base alone; what is at hand stays so."""
         self._on.close()
+        self._words = False
 
     def _ready(self, path: Path, *, keep: int) -> _Adapter:
         """The numbers of a file, read and checked to the last one. `keep` is how many the task needs at once."""
@@ -126,6 +134,7 @@ class AdapterSet:
         for adapter, strength in adapters:
             for module, matrices in adapter.items():
                 here.setdefault(module, []).append((matrices, strength * matrices.alpha / matrices.rank))
+        self._words = not self._unet.issuperset(here)
         for module, scaled in here.items():
             self._on.callback(module.register_forward_hook(_Sum(scaled)).remove)
 
