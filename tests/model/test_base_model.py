@@ -19,8 +19,9 @@ from gesso_devnet.world.scene import ALL_COLOURS, Scene, Thing
 from gesso_devnet.world.score import judge, tally
 
 PROMPTS = held_out_prompts(16, pairs=False, seed=77)
-SCHEDULERS = {
-    "ddim": ("DDIMScheduler", {}),
+FEW_STEPS = 4
+"""Enough for what is true of any picture, good or not."""
+OTHERS = {
     "euler": ("EulerDiscreteScheduler", {}),
     "euler_a": ("EulerAncestralDiscreteScheduler", {}),
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -29,17 +30,16 @@ SCHEDULERS = {
 LEAST_RIGHT = 0.75
 
 
-def generate(pipe: Any, guidance: float = model.GUIDANCE, **options: Any) -> NDArray[np.uint8]:
+def generate(pipe: Any, guidance: float = model.GUIDANCE, steps: int = model.STEPS) -> NDArray[np.uint8]:
     import torch
 
     draws = [torch.Generator().manual_seed(p.seed) for p in PROMPTS]
     made = pipe(
         [p.text for p in PROMPTS],
-        num_inference_steps=model.STEPS,
+        num_inference_steps=steps,
         guidance_scale=guidance,
         generator=draws,
         output_type="np",
-        **options,
     )
     return np.rint(made.images * 255).astype(np.uint8)
 
@@ -52,6 +52,11 @@ def shares(pictures: NDArray[np.uint8]) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def pictures(pipe: Any) -> NDArray[np.uint8]:
     return generate(pipe)
+
+
+@pytest.fixture(scope="module")
+def sketches(pipe: Any) -> NDArray[np.uint8]:
+    return generate(pipe, steps=FEW_STEPS)
 
 
 def test_the_folder_is_a_plain_pipeline_of_safetensors() -> None:
@@ -81,31 +86,32 @@ def test_it_loads_with_the_network_cut() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_pictures_obey_their_prompts(pictures: NDArray[np.uint8]) -> None:
+def test_pictures_obey_their_prompts(pipe: Any, pictures: NDArray[np.uint8]) -> None:
+    assert type(pipe.scheduler).__name__ == "DDIMScheduler"
     right = shares(pictures)
     assert min(right["background"], right["colour"], right["shape"], right["place"]) >= LEAST_RIGHT, right
 
 
-def test_the_same_seed_gives_the_same_bytes(pipe: Any, pictures: NDArray[np.uint8]) -> None:
-    assert generate(pipe).tobytes() == pictures.tobytes()
-
-
-def test_another_seed_gives_another_picture(pipe: Any, pictures: NDArray[np.uint8]) -> None:
+def test_another_seed_gives_another_picture_and_the_same_one_the_same_bytes(
+    pipe: Any, sketches: NDArray[np.uint8]
+) -> None:
     import torch
 
-    other = pipe(PROMPTS[0].text, num_inference_steps=5, generator=torch.Generator().manual_seed(1), output_type="np")
-    assert not np.array_equal(np.rint(other.images[0] * 255), pictures[0])
+    drawn = {"num_inference_steps": FEW_STEPS, "guidance_scale": model.GUIDANCE, "output_type": "np"}
+    other = pipe(PROMPTS[0].text, generator=torch.Generator().manual_seed(PROMPTS[0].seed + 1), **drawn)
+    assert np.abs(np.rint(other.images[0] * 255) - sketches[0]).mean() > 1
+    assert generate(pipe, steps=FEW_STEPS).tobytes() == sketches.tobytes()
 
 
-def test_guidance_matters(pipe: Any, pictures: NDArray[np.uint8]) -> None:
-    assert np.abs(generate(pipe, guidance=1.0).astype(int) - pictures).mean() > 1
+def test_guidance_matters(pipe: Any, sketches: NDArray[np.uint8]) -> None:
+    assert np.abs(generate(pipe, guidance=1.0, steps=FEW_STEPS).astype(int) - sketches).mean() > 1
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_listed_scheduler_draws_what_was_asked(pipe: Any, name: str) -> None:
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_listed_scheduler_draws_what_was_asked(pipe: Any, name: str) -> None:
     import diffusers
 
-    kind, options = SCHEDULERS[name]
+    kind, options = OTHERS[name]
     before = pipe.scheduler
     pipe.scheduler = getattr(diffusers, kind).from_config(before.config, **options)
     try:
