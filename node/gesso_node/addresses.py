@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import anyio
 import httpx
 import structlog
-from pydantic_core import from_json
 
+from gesso.announce import judge_advert
+from gesso.answers import json_of
 from gesso.chain import Chain, NodeState
 from gesso.transport.binding import peer_id_of_bytes
 from gesso.transport.port import Message, PeerId, Transport, Verdict
@@ -105,13 +106,7 @@ class Addresses:
             return []
 
     def _judge(self, peer: PeerId, data: bytes) -> Verdict:
-        try:
-            advert = NodeAdvert.decode(data)
-        except EncodingInvalid:
-            return Verdict.REJECT
-        if advert.peer != peer:
-            return Verdict.REJECT
-        return Verdict.ACCEPT if advert.chain_id == self._chain.chain_id else Verdict.IGNORE
+        return judge_advert(peer, data, self._chain.chain_id)
 
     def _note(self, message: Message) -> None:
         if self._judge(message.peer, message.data) is not Verdict.ACCEPT:
@@ -130,9 +125,4 @@ async def read_json(relay: httpx.AsyncClient, path: str, timeout_s: float = RELA
     """A relay's answer, bounded before it is parsed. Raises httpx.HTTPError, ValueError."""
     async with relay.stream("GET", path, timeout=timeout_s) as reply:
         reply.raise_for_status()
-        body = bytearray()
-        async for piece in reply.aiter_raw():
-            body += piece
-            if len(body) > MAX_REPLY_BYTES:
-                raise ValueError("the relay's answer is too large")
-    return from_json(bytes(body))
+        return await json_of(reply, most=MAX_REPLY_BYTES)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import structlog
 
+from gesso.announce import judge_announcement
 from gesso.transport.port import PeerId, Transport, Verdict
 from gesso_node.observe import Observer
 from gesso_node.progress import ProgressSender
@@ -58,13 +59,7 @@ class Announcements:
 
     def validate(self, _: PeerId, data: bytes) -> Verdict:
         """Pure and quick: is it well formed, and about our board?"""
-        try:
-            announcement = TaskAnnouncement.decode(data)
-        except EncodingInvalid:
-            return Verdict.REJECT
-        if (announcement.chain_id, announcement.board) != (self._chain_id, self._board):
-            return Verdict.IGNORE
-        return Verdict.ACCEPT
+        return judge_announcement(data, self._chain_id, self._board)
 
     async def run(self) -> None:
         """Until cancelled; a subscription that ends is joined again."""

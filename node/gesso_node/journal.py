@@ -231,7 +231,7 @@ class Journal:
         """`update` for several tasks in one transaction."""
         names = ", ".join(f"{name} = ?" for name in changes)  # names are ours, never from outside
         values = tuple(_stored(value) for value in changes.values())
-        change = f"UPDATE task SET {names} WHERE task = ?"  # noqa: S608
+        change = f"UPDATE task SET {names} WHERE task = ?"
         await self._write(label, [(change, (*values, str(task))) for task in tasks])
 
     async def close_entry(self, task: TaskId, why: Why, now: int, *, paid: Wei | None = None) -> None:
@@ -300,7 +300,7 @@ class Journal:
         await self._run(write)
 
     def _select(self, where: str, values: tuple[Any, ...] = ()) -> list[Entry]:
-        rows = self._db.execute(f"SELECT {', '.join(_COLUMNS)} FROM task {where}", values)  # noqa: S608
+        rows = self._db.execute(f"SELECT {', '.join(_COLUMNS)} FROM task {where}", values)
         return [_entry(row) for row in rows]
 
     def _open(self) -> None:
@@ -331,7 +331,7 @@ def _is_a_mistake(error: sqlite3.DatabaseError) -> bool:
     return ours or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_ERROR
 
 
-_INSERT = f"INSERT OR IGNORE INTO task ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_INSERT = f"INSERT OR IGNORE INTO task ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _FORGET_OLDEST = """
     DELETE FROM task WHERE rowid IN
         (SELECT rowid FROM task WHERE closed IS NOT NULL ORDER BY closed_at DESC LIMIT -1 OFFSET ?)

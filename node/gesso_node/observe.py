@@ -33,16 +33,6 @@ MAX_PAGES = 50
 REOPEN_WITHIN_S = 3_600
 MAX_CANDIDATES = 10_000
 
-_WEIGHT_EVENTS = (
-    on_chain.NodeRegistered,
-    on_chain.NodePaused,
-    on_chain.NodeResumed,
-    on_chain.NodeStakeChanged,
-    on_chain.NodeUnbondBegun,
-    on_chain.NodeSlashed,
-    on_chain.NodeStandingChanged,
-)
-
 
 class Observer:
     """Brings the book up to date with the chain."""
@@ -132,7 +122,7 @@ class Observer:
             self._submitted(event, now)
         elif isinstance(event, on_chain.ListingPublished | on_chain.ListingYanked):
             await self._catalogue.learn(event.listing)
-        elif isinstance(event, _WEIGHT_EVENTS):
+        elif isinstance(event, on_chain.WEIGHT_EVENTS):
             self._weights_stale = True
             if self._book.rivals is not None:
                 self._book.rivals.changed(event.node)

@@ -8,12 +8,12 @@ import structlog
 
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain
-from gesso_node.executors.port import Finished, ImageFile, Job
+from gesso_node.executors.port import Finished, ImageFile, Job, executor_name
 from gesso_node.run_backup import MAX_INDEX_BYTES, pieces_of
-from gesso_protocol.errors import ExecutorCrashed, GessoError, WalletError
+from gesso_protocol.errors import GessoError, WalletError
 from gesso_protocol.handover import Handover, typed_handover
 from gesso_protocol.ids import Address, BlobRef, TaskId
-from gesso_protocol.result import ExecutorName, ImageEntry, ResultManifest, result_root
+from gesso_protocol.result import ImageEntry, ResultManifest, result_root
 from gesso_protocol.spec import spec_ref
 from gesso_protocol.training.checkpoint import KeptCheckpoint, typed_checkpoint
 
@@ -30,7 +30,7 @@ async def publish_result(
     manifest = ResultManifest(
         task=job.binding.task,
         node=node,
-        executor=_executor_name(outcome.executor),
+        executor=executor_name(outcome.executor),
         spec=spec_ref(job.spec),
         model_manifest=job.manifest,
         images=tuple(images),
@@ -110,11 +110,3 @@ class Outbox:
         except GessoError:
             pieces = ()  # a picture's is one piece, and larger than any index
         return (*[piece for piece in pieces if await self._local.has(piece)], ref)
-
-
-def _executor_name(name: str) -> ExecutorName:
-    if name == "diffusers":
-        return "diffusers"
-    if name == "fake":
-        return "fake"
-    raise ExecutorCrashed(f"no result is made by an executor called {name!r}")

@@ -22,17 +22,16 @@ from gesso_node.executors.lora.port import (
     TrainingStep,
 )
 from gesso_node.executors.lora.runfolder import GIVEN_STATE_FILE, checkpoint_after, checkpoint_file
-from gesso_node.executors.port import Executor, Unfit
+from gesso_node.executors.port import Executor, Unfit, executor_name
 from gesso_node.models import ModelCache
 from gesso_node.pace import Stopwatch, TrainingPace
 from gesso_node.results import picture_entry
 from gesso_node.run_bench import RunBench
-from gesso_protocol.errors import ExecutorCrashed
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.manifest import FileEntry, ModelManifest
-from gesso_protocol.result import ExecutorName, ResultManifest
+from gesso_protocol.result import ResultManifest
 from gesso_protocol.spec import TrainLora, spec_ref
 from gesso_protocol.trace import Binding
 
@@ -126,7 +125,7 @@ class TrainingDesk:
         manifest = ResultManifest(
             task=order.task,
             node=node,
-            executor=_executor_name(outcome.executor),
+            executor=executor_name(outcome.executor),
             spec=spec_ref(order.spec),
             model_manifest=order.manifest,
             images=images,
@@ -149,7 +148,7 @@ class TrainingDesk:
         manifest = ResultManifest(
             task=order.task,
             node=node,
-            executor=_executor_name(self._executor.name),
+            executor=executor_name(self._executor.name),
             spec=spec_ref(order.spec),
             model_manifest=order.manifest,
             images=(),
@@ -176,11 +175,3 @@ class TrainingDesk:
         )
         await self._blobs.put(manifest.encode(), expect=manifest.ref)
         return manifest.ref
-
-
-def _executor_name(name: str) -> ExecutorName:
-    if name == "diffusers":
-        return "diffusers"
-    if name == "fake":
-        return "fake"
-    raise ExecutorCrashed(f"no result is made by an executor called {name!r}")

@@ -10,9 +10,10 @@ from typing import TypeAlias
 import anyio
 import structlog
 
+from gesso.announce import judge_advert, judge_announcement
 from gesso.transport.port import Message, PeerId, Transport, Validator, Verdict
 from gesso.transport.signed import Signed
-from gesso_protocol.errors import EncodingInvalid, GessoError, UsageError
+from gesso_protocol.errors import GessoError, UsageError
 from gesso_protocol.ids import Address
 from gesso_protocol.messages import TOPIC_NODES, TOPIC_TASKS, NodeAdvert, TaskAnnouncement
 from gesso_relay.hub import Hub
@@ -107,20 +108,10 @@ def network_topics(chain_id: int, board: Address, presence: Presence, task_known
     log = structlog.get_logger("gesso.relay.gossip")
 
     def task(_peer: PeerId, data: bytes) -> Verdict:
-        try:
-            announcement = TaskAnnouncement.decode(data)
-        except EncodingInvalid:
-            return Verdict.REJECT
-        return Verdict.ACCEPT if (announcement.chain_id, announcement.board) == (chain_id, board) else Verdict.IGNORE
+        return judge_announcement(data, chain_id, board)
 
     def node(peer: PeerId, data: bytes) -> Verdict:
-        try:
-            advert = NodeAdvert.decode(data)
-        except EncodingInvalid:
-            return Verdict.REJECT
-        if advert.peer != peer:
-            return Verdict.REJECT
-        return Verdict.ACCEPT if advert.chain_id == chain_id else Verdict.IGNORE
+        return judge_advert(peer, data, chain_id)
 
     def note(message: Message) -> None:
         advert = NodeAdvert.decode(message.data)

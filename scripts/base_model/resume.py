@@ -39,5 +39,5 @@ class RunFacts:
 def facts(file: Path) -> RunFacts:
     with safe_open(file, "pt") as stored:
         meta = json.loads(stored.metadata()["run"])
-        ema = {key[4:]: stored.get_tensor(key) for key in stored.keys() if key.startswith("ema.")}  # noqa: SIM118
+        ema = {key[4:]: stored.get_tensor(key) for key in stored.keys() if key.startswith("ema.")}  # noqa: SIM118 - no mapping
     return RunFacts(ema, meta["log"], meta["step"], meta["seconds"])

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import psutil
 
-import _venv  # noqa: F401
+import _venv  # noqa: F401 - puts the virtual environment in charge
 from gesso.chain import Chain, ChainSettings, Wallet
 from gesso.chain.abi import function
 from gesso.chain.rpc import Rpc

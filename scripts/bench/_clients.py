@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import _venv  # noqa: F401
+import _venv  # noqa: F401 - puts the virtual environment in charge
 from gesso.chain import Chain, ChainSettings, Cursor, Wallet
 from gesso.chain import abi as abi_module
 from gesso.chain import post as post_module

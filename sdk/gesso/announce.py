@@ -1,12 +1,13 @@
-"""Telling the network about a task: a pointer, gossiped. The chain event is what counts if this is lost."""
+"""Gossip of tasks and nodes. Of a task it is a pointer; the chain event is what counts if this is lost."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from gesso.transport.port import Gossip
-from gesso_protocol.errors import GessoError
-from gesso_protocol.messages import TOPIC_TASKS, TaskAnnouncement
+from gesso.transport.port import Gossip, PeerId, Verdict
+from gesso_protocol.errors import EncodingInvalid, GessoError
+from gesso_protocol.ids import Address
+from gesso_protocol.messages import TOPIC_TASKS, NodeAdvert, TaskAnnouncement
 
 
 class Announcer(Protocol):
@@ -39,3 +40,23 @@ async def announce_all(announcers: tuple[Announcer, ...], announcement: TaskAnno
         except GessoError:
             continue
     return worked
+
+
+def judge_announcement(data: bytes, chain_id: int, board: Address) -> Verdict:
+    """Whether a task's announcement is passed on: well formed, and of our board. Pure and quick."""
+    try:
+        announcement = TaskAnnouncement.decode(data)
+    except EncodingInvalid:
+        return Verdict.REJECT
+    return Verdict.ACCEPT if (announcement.chain_id, announcement.board) == (chain_id, board) else Verdict.IGNORE
+
+
+def judge_advert(peer: PeerId, data: bytes, chain_id: int) -> Verdict:
+    """Whether a node's advert is passed on: a peer speaks for itself, and of our chain."""
+    try:
+        advert = NodeAdvert.decode(data)
+    except EncodingInvalid:
+        return Verdict.REJECT
+    if advert.peer != peer:
+        return Verdict.REJECT
+    return Verdict.ACCEPT if advert.chain_id == chain_id else Verdict.IGNORE

@@ -13,8 +13,8 @@ from typing import Any
 
 import anyio
 import httpx
-from pydantic_core import from_json
 
+from gesso.answers import json_of
 from gesso.chain import events as on_chain
 from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor
@@ -322,13 +322,7 @@ class Directory:
             async with self._relay.stream("GET", path, params=query) as reply:
                 if reply.status_code != 200:
                     return None
-                body = bytearray()
-                async for piece in reply.aiter_raw():
-                    body += piece
-                    if len(body) > MAX_REPLY_BYTES:
-                        raise Unreachable("the relay's answer is too large")
-                # Bounded in depth, unlike the standard library's parser.
-                return from_json(bytes(body))
+                return await json_of(reply, most=MAX_REPLY_BYTES)
         except (httpx.HTTPError, ValueError, GessoError):
             return None
 

@@ -15,10 +15,10 @@ from pydantic_core import CoreSchema, core_schema
 
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.hashing import blake3_256, keccak256
+from gesso_protocol.whole import Whole
 
 _HEX = re.compile(r"[0-9a-f]+\Z")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
-_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,19})\Z")
 
 
 @dataclass(frozen=True, order=True, repr=False)
@@ -157,35 +157,10 @@ def _checksum(lower: str) -> str:
 ZERO_ADDRESS = Address("0x" + "00" * 20)
 
 
-class ListingId(int):
-    """A marketplace listing, counted from 1; 0 means "no listing". Fits uint64; decimal text in documents."""
+class ListingId(Whole, bits=64, what="a listing id"):
+    """A marketplace listing, counted from 1; 0 means "no listing"."""
 
     __slots__ = ()
-
-    def __new__(cls, value: int) -> Self:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
-            raise EncodingInvalid("a listing id is an integer from 0 to 2^64-1")
-        return super().__new__(cls, value)
-
-    def __str__(self) -> str:
-        return int.__repr__(self)
-
-    @classmethod
-    def validate(cls, value: object) -> Self:
-        """An integer or its shortest decimal text; anything else raises `EncodingInvalid`."""
-        if isinstance(value, str) and _DECIMAL.match(value):
-            return cls(int(value))
-        if isinstance(value, int):
-            return cls(value)
-        raise EncodingInvalid("a listing id is a number")
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.validate,
-            json_schema_input_schema=core_schema.str_schema(pattern="^(0|[1-9][0-9]{0,19})$"),
-            serialization=core_schema.to_string_ser_schema(when_used="json"),
-        )
 
 
 NO_LISTING = ListingId(0)

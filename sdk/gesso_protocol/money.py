@@ -5,29 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
-from pydantic_core import CoreSchema, core_schema
-
-from gesso_protocol.errors import EncodingInvalid, UsageError
+from gesso_protocol.errors import UsageError
+from gesso_protocol.whole import Whole
 
 DECIMALS = 18
 BPS = 10_000
 MAX_FEE = 2**96 - 1
 _ONE = 10**DECIMALS
 _AMOUNT = re.compile(r"([0-9]{1,60})(?:\.([0-9]{1,18}))?\Z")
-_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,77})\Z")
 
 
-class Wei(int):
-    """Base units of the fee token, 0 to 2^256-1. Sums and differences stay `Wei`; below zero is an error."""
+class Wei(Whole, bits=256, what="an amount"):
+    """Base units of the fee token. Sums and differences stay `Wei`; below zero is an error."""
 
     __slots__ = ()
-
-    def __new__(cls, value: int = 0) -> Self:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**256:
-            raise EncodingInvalid("an amount is an integer from 0 to 2^256-1")
-        return super().__new__(cls, value)
 
     def __add__(self, other: int) -> Wei:
         return Wei(int(self) + int(other))
@@ -36,26 +28,6 @@ class Wei(int):
 
     def __sub__(self, other: int) -> Wei:
         return Wei(int(self) - int(other))
-
-    def __str__(self) -> str:
-        return int.__repr__(self)
-
-    @classmethod
-    def validate(cls, value: object) -> Self:
-        """An integer or its shortest decimal text; anything else raises `EncodingInvalid`."""
-        if isinstance(value, str) and _DECIMAL.match(value):
-            return cls(int(value))
-        if isinstance(value, int):
-            return cls(value)
-        raise EncodingInvalid("an amount is a whole number of base units")
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.validate,
-            json_schema_input_schema=core_schema.str_schema(pattern="^(0|[1-9][0-9]{0,77})$"),
-            serialization=core_schema.to_string_ser_schema(when_used="json"),
-        )
 
 
 def parse_amount(text: str) -> Wei:

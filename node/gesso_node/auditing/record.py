@@ -90,27 +90,27 @@ class AuditRecords:
     async def audits(self, *, open_only: bool = True, limit: int = KEPT_CLOSED) -> list[AuditEntry]:
         """Audits, newest first; those that are not closed unless asked otherwise."""
         where = "WHERE closed IS NULL " if open_only else ""
-        query = f"SELECT {', '.join(_AUDIT)} FROM audit {where}ORDER BY heard_at DESC, rowid DESC LIMIT ?"  # noqa: S608
+        query = f"SELECT {', '.join(_AUDIT)} FROM audit {where}ORDER BY heard_at DESC, rowid DESC LIMIT ?"
         return [AuditEntry(**_values(_AUDIT, row)) for row in await self._journal.select(query, (limit,))]
 
     async def votes(self, *, open_only: bool = True, limit: int = KEPT_CLOSED) -> list[VoteEntry]:
         """Votes, newest first; those that are not closed unless asked otherwise."""
         where = "WHERE closed IS NULL " if open_only else ""
-        query = f"SELECT {', '.join(_VOTE)} FROM vote {where}ORDER BY heard_at DESC, rowid DESC LIMIT ?"  # noqa: S608
+        query = f"SELECT {', '.join(_VOTE)} FROM vote {where}ORDER BY heard_at DESC, rowid DESC LIMIT ?"
         return [VoteEntry(**_values(_VOTE, row)) for row in await self._journal.select(query, (limit,))]
 
     async def begin_audit(self, entry: AuditEntry) -> None:
         """Write an audit down anew; an older entry of the task is forgotten (its challenge is not of this chain)."""
         values = tuple(_stored(getattr(entry, name)) for name in _AUDIT)
         marks = ", ".join("?" * len(_AUDIT))
-        insert = f"INSERT OR REPLACE INTO audit ({', '.join(_AUDIT)}) VALUES ({marks})"  # noqa: S608
+        insert = f"INSERT OR REPLACE INTO audit ({', '.join(_AUDIT)}) VALUES ({marks})"
         await self._journal.write("audit-begin", (insert, values))
 
     async def begin_vote(self, entry: VoteEntry) -> None:
         """Write a level of a dispute down anew."""
         values = tuple(_stored(getattr(entry, name)) for name in _VOTE)
         marks = ", ".join("?" * len(_VOTE))
-        insert = f"INSERT OR REPLACE INTO vote ({', '.join(_VOTE)}) VALUES ({marks})"  # noqa: S608
+        insert = f"INSERT OR REPLACE INTO vote ({', '.join(_VOTE)}) VALUES ({marks})"
         await self._journal.write("vote-begin", (insert, values))
 
     async def change_audit(self, entry: AuditEntry, label: str, **changes: Any) -> AuditEntry:
@@ -146,7 +146,7 @@ class AuditRecords:
         """Keep the tables bounded."""
         for table in ("audit", "vote"):
             query = (
-                f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE closed IS NOT NULL "  # noqa: S608
+                f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE closed IS NOT NULL "
                 "ORDER BY closed_at DESC LIMIT -1 OFFSET ?)"
             )
             await self._journal.write("audit-forget", (query, (KEPT_CLOSED,)))
@@ -154,7 +154,7 @@ class AuditRecords:
 
 def _update(table: str, changes: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     names = ", ".join(f"{name} = ?" for name in changes)  # names are ours, never from outside
-    return f"UPDATE {table} SET {names}", tuple(_stored(value) for value in changes.values())  # noqa: S608
+    return f"UPDATE {table} SET {names}", tuple(_stored(value) for value in changes.values())
 
 
 def _stored(value: Any) -> Any:

@@ -36,15 +36,6 @@ ASK_EVERY_S = 5
 """A case that we have a part in is asked about at least so often, in case an event was missed."""
 NOTE = "audit-cursor"
 _OURS = {1: "auditor-fee", 2: "juror-fee", 3: "bond-back", 4: "compensation", 6: "surplus"}
-_WEIGHT_EVENTS = (
-    on_chain.NodeRegistered,
-    on_chain.NodePaused,
-    on_chain.NodeResumed,
-    on_chain.NodeStakeChanged,
-    on_chain.NodeUnbondBegun,
-    on_chain.NodeSlashed,
-    on_chain.NodeStandingChanged,
-)
 _ENDINGS = (on_chain.TaskSettled, on_chain.TaskCancelled, on_chain.TaskExpired)
 
 
@@ -196,7 +187,7 @@ class Watch:
                 self._claimed[event.task] = event.commit_by - known[0].commit_window_s
         elif isinstance(event, on_chain.TaskCommitted):
             await self._committed(event, now)
-        elif isinstance(event, _WEIGHT_EVENTS):
+        elif isinstance(event, on_chain.WEIGHT_EVENTS):
             self._weights_at = None
         elif isinstance(event, told.Credited | told.AuditorPenalised | told.JurorPenalised):
             await self._money(event)

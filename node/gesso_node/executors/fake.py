@@ -115,7 +115,7 @@ class FakeEngine:
             emit(StepDone(index, step, drawing.spec.steps, preview))
         return drawing.finish(self.name, index)
 
-    def trainer(self, inputs: TrainingInputs, *, strict: bool = False) -> Trainer:  # noqa: ARG002
+    def trainer(self, inputs: TrainingInputs, *, strict: bool = False) -> Trainer:  # noqa: ARG002 - as the port has it
         return cheating(self._faults.cheat, FakeTrainer(inputs, self._before_update))
 
     def _before_update(self, step: int) -> bool:
@@ -128,7 +128,7 @@ class FakeEngine:
     def training_profile(self, spec: TrainLora, *, strict: bool = False) -> dict[str, str]:
         return _profile("fp32" if strict else spec.dtype)
 
-    def computing(self, *, strict: bool) -> AbstractContextManager[None]:  # noqa: ARG002
+    def computing(self, *, strict: bool) -> AbstractContextManager[None]:  # noqa: ARG002 - as the port has it
         return nullcontext()
 
     def _misbehave(self, step: int) -> None:
@@ -170,7 +170,7 @@ class FakeExecutor:
     ) -> None:
         return None
 
-    async def warm(self, model_dir: Path | None) -> None:  # noqa: ARG002
+    async def warm(self, model_dir: Path | None) -> None:  # noqa: ARG002 - as the port has it
         return None
 
     async def run(self, job: Job, *, on_event: OnEvent) -> Outcome:

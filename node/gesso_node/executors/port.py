@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
+from gesso_protocol.errors import ExecutorCrashed
 from gesso_protocol.ids import BlobRef, Root
+from gesso_protocol.result import ExecutorName
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.trace import Binding
 
@@ -208,3 +210,12 @@ class Executor(Protocol):
         ...
 
     def health(self) -> ExecutorHealth: ...
+
+
+def executor_name(name: str) -> ExecutorName:
+    """As results name it. Raises ExecutorCrashed for one that no result may name."""
+    if name == "diffusers":
+        return "diffusers"
+    if name == "fake":
+        return "fake"
+    raise ExecutorCrashed(f"no result is made by an executor called {name!r}")

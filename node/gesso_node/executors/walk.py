@@ -56,7 +56,7 @@ class Walk:
         """What is committed as the start noise."""
         return array(self.steps.noise(image))
 
-    def predict(self, image: int, step: int, latent: F32) -> tuple[F32, F32 | None]:  # noqa: ARG002
+    def predict(self, image: int, step: int, latent: F32) -> tuple[F32, F32 | None]:  # noqa: ARG002 - as the port has it
         """The model's outputs, or what passes for them."""
         cond, uncond = self.steps.predict(step, latent.tobytes())
         return array(cond), None if uncond is None else array(uncond)
@@ -74,7 +74,7 @@ class Walk:
             latent = after
             yield Stepped(latent, cond, uncond)
 
-    def rgb(self, image: int, last: F32) -> bytes:  # noqa: ARG002
+    def rgb(self, image: int, last: F32) -> bytes:  # noqa: ARG002 - as the port has it
         """What is committed as the picture."""
         return self.steps.rgb(last.tobytes())
 

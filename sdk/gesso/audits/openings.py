@@ -88,7 +88,7 @@ class RelayOpenings:
         self._relay = relay
         self._blobs = blobs
 
-    async def ask(self, node: Address, task: TaskId, max_bytes: int) -> tuple[BlobRef, bytes]:  # noqa: ARG002
+    async def ask(self, node: Address, task: TaskId, max_bytes: int) -> tuple[BlobRef, bytes]:  # noqa: ARG002 - as the port has it
         """Raises BlobMissing when the relay got nothing, and what the blob store raises."""
         try:
             reply = await self._relay.get(f"/v1/tasks/{task}/openings", timeout=ASK_TIMEOUT_S)

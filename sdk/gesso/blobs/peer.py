@@ -29,7 +29,7 @@ class PeerBlobs:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def put(self, source: BlobSource, *, expect: BlobRef | None = None) -> BlobRef:  # noqa: ARG002
+    async def put(self, source: BlobSource, *, expect: BlobRef | None = None) -> BlobRef:  # noqa: ARG002 - as the port has it
         """Peers take nothing from us; they fetch. Raises Unreachable."""
         raise Unreachable("peers do not store blobs for others")
 

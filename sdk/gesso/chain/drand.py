@@ -16,6 +16,7 @@ import anyio
 import httpx
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from gesso.answers import body_of
 from gesso.chain.settings import DRAND_URLS, MAX_DRAND_SERVERS
 from gesso_protocol import drand
 from gesso_protocol.errors import EncodingInvalid
@@ -67,7 +68,6 @@ class DrandServers:
         # A proxy for the outside world must not come between two processes of one machine.
         outside = urlsplit(url).hostname not in _LOOPBACK
         headers = {"Accept-Encoding": "identity", "User-Agent": "gesso"}
-        body = bytearray()
         with anyio.fail_after(self._server_s):
             async with (
                 httpx.AsyncClient(timeout=self._server_s, trust_env=outside, headers=headers) as client,
@@ -75,11 +75,10 @@ class DrandServers:
             ):
                 if reply.status_code != httpx.codes.OK:
                     return b""
-                async for piece in reply.aiter_raw():
-                    body += piece
-                    if len(body) > MAX_ANSWER_BYTES:
-                        return b""
-        return bytes(body)
+                try:
+                    return await body_of(reply, most=MAX_ANSWER_BYTES)
+                except EncodingInvalid:
+                    return b""
 
 
 def read_signature(answer: bytes, round_: int) -> bytes | None:

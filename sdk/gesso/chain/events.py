@@ -337,6 +337,18 @@ _KINDS: dict[str, tuple[type[Any], dict[str, str]]] = {
 }
 
 
+WEIGHT_EVENTS = (
+    NodeRegistered,
+    NodePaused,
+    NodeResumed,
+    NodeStakeChanged,
+    NodeUnbondBegun,
+    NodeSlashed,
+    NodeStandingChanged,
+)
+"""After each of these a node may draw with another weight than before."""
+
+
 class EventDecoder:
     """Turns logs of one network's contracts into events; logs of other contracts, or of no interest, into None."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gesso.cli.output import Common
 from gesso.settings import DEFAULT_NETWORK, Network, explain, home_folder, read_network, write_network
-from gesso_protocol.errors import ConfigError, Unreachable, UsageError
+from gesso_protocol.errors import ConfigError, EncodingInvalid, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +116,8 @@ async def _fetch(relay: str) -> bytes:
     import anyio
     import httpx
 
-    body = bytearray()
+    from gesso.answers import body_of
+
     try:
         with anyio.fail_after(TIMEOUT_S):
             async with (
@@ -124,10 +125,8 @@ async def _fetch(relay: str) -> bytes:
                 client.stream("GET", f"{relay.rstrip('/')}/v1/network") as reply,
             ):
                 reply.raise_for_status()
-                async for piece in reply.aiter_raw():
-                    body += piece
-                    if len(body) > MAX_REPLY_BYTES:
-                        raise ConfigError(f"{relay} describes no network: its answer is too large")
+                return await body_of(reply, most=MAX_REPLY_BYTES)
+    except EncodingInvalid as error:
+        raise ConfigError(f"{relay} describes no network: its answer is too large") from error
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         raise Unreachable(f"{relay} does not answer as a relay", hint="check the address, and try again") from error
-    return bytes(body)

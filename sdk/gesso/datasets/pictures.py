@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gesso.datasets.report import Report
-from gesso_protocol.errors import MissingExtra, UsageError
+from gesso_protocol.errors import UsageError
 from gesso_protocol.training.buckets import bucket_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class Prepared:
 
 def prepare(name: str, data: bytes | PilImage, shape: Shape, report: Report) -> Prepared:
     """Raises UsageError with a sentence when the picture cannot be used; corrections are noted in the report."""
-    _pillow()
     picture = _upright(name, _open(data) if isinstance(data, bytes) else data, report)
     picture = _plain(name, picture, report)
     width, height = bucket_of(picture.width, picture.height, shape.resolution, shape.step, buckets=shape.buckets)
@@ -49,13 +48,6 @@ def prepare(name: str, data: bytes | PilImage, shape: Shape, report: Report) -> 
         report.note("advice", "small", name, f"{picture.width}x{picture.height} is enlarged to {width}x{height}")
     digest = hashlib.sha256(f"{picture.width}x{picture.height}".encode() + picture.tobytes()).digest()
     return Prepared(width, height, _fit(picture, width, height).tobytes(), digest)
-
-
-def _pillow() -> None:
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("gpu", message="training needs Pillow to read pictures") from error
 
 
 def _open(data: bytes) -> PilImage:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gesso.transport.port import PeerId
-from gesso_protocol.errors import ConfigError, EncodingInvalid, MissingExtra
+from gesso_protocol.errors import ConfigError, EncodingInvalid
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
@@ -180,8 +180,6 @@ def _der(signature: bytes) -> bytes:
 
 def _coincurve() -> Any:
     # Imported late: most who import this room sign nothing, and reading peer ids needs no curve.
-    try:
-        import coincurve
-    except ModuleNotFoundError:
-        raise MissingExtra("node") from None
+    import coincurve
+
     return coincurve

@@ -65,7 +65,7 @@ class Libp2pSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key_file: Path
-    listen_host: str = "0.0.0.0"  # noqa: S104
+    listen_host: str = "0.0.0.0"  # noqa: S104 - a peer wants to be reached
     listen_port: int = Field(default=0, ge=0, le=65535)
     bootstrap: tuple[str, ...] = Field(default=(), max_length=32)
     announce: tuple[str, ...] = Field(default=(), max_length=8)
@@ -243,7 +243,7 @@ class Libp2pTransport:
             from gesso.transport._libp2p.limits import Limits
             from gesso.transport._libp2p.thread import TrioThread
         except ModuleNotFoundError as error:
-            raise MissingExtra("node") from error
+            raise MissingExtra("p2p") from error
         settings = self._settings
         plan = Plan(
             key=self._key,
@@ -276,7 +276,7 @@ class Libp2pTransport:
         if self._settings.announce:
             return tuple(a if "/p2p/" in a else a + tail for a in self._settings.announce)
         host = self._settings.listen_host
-        if host in ("0.0.0.0", "::"):  # noqa: S104
+        if host in ("0.0.0.0", "::"):  # noqa: S104 - only compared
             host = _own_address()
         family = "ip6" if ":" in host else "ip4"
         return (f"/{family}/{host}/tcp/{self._port}{tail}",)

@@ -48,7 +48,7 @@ _TINY = 1e-12
 class TrainingVerdict(enum.StrEnum):
     """What a re-run says. `LOOSE`: nothing found, but this dtype hides small cheats."""
 
-    PASS = "pass"  # noqa: S105
+    PASS = "pass"  # noqa: S105 - not a password
     LOOSE = "loose"
     FLAG = "flag"
 

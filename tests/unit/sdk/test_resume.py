@@ -158,7 +158,7 @@ async def test_a_checkpoint_that_is_larger_than_its_base_allows_is_not_fetched(w
     world.told.append(world.told[0].model_copy(update={"index": 40, "size": 6 * 32 * 1024**2 + 1}))
     asked: list[int] = []
     fetch = world.blobs.fetch
-    world.blobs.fetch = lambda ref, path, max_bytes: asked.append(max_bytes) or fetch(ref, path, max_bytes=max_bytes)  # type: ignore
+    world.blobs.fetch = lambda ref, path, max_bytes: asked.append(max_bytes) or fetch(ref, path, max_bytes=max_bytes)  # type: ignore[method-assign]
     resume = await found(world, spec)
     assert resume is not None
     assert (resume.step, asked) == (20, [world.told[0].size])

@@ -176,7 +176,7 @@ class OtherPrompt(_Forgery):
         super().__init__(kit)
         self._other = kit.steps(prompt=OTHER_PROMPT)
 
-    def predict(self, image: int, step: int, latent: F32) -> tuple[F32, F32 | None]:  # noqa: ARG002
+    def predict(self, image: int, step: int, latent: F32) -> tuple[F32, F32 | None]:  # noqa: ARG002 - as the port has it
         cond, uncond = self._other.predict(step, latent.tobytes())
         return array(cond), None if uncond is None else array(uncond)
 

@@ -150,7 +150,7 @@ class Engine:
                     await wanted.lost.wait()
                     if trio.current_time() - began_s > _STEADY_S:
                         delay_s = self._limits.redial_min_s
-                await trio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311
+                await trio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
                 if not await self._redial(peer, wanted.addresses):
                     delay_s = min(delay_s * 2, self._limits.redial_max_s)
 
