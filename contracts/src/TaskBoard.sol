@@ -23,6 +23,11 @@ contract TaskBoard is Accounts {
     uint8 private constant TRAINING = 2;
     uint256 private constant WHOLE = 10_000;
 
+    /// @dev A word of its own, so that a step which reads and writes it finds its slot once.
+    struct Task {
+        TaskWord word;
+    }
+
     struct Part {
         uint16 doneBps;
         bool stopRequested;
@@ -34,7 +39,7 @@ contract TaskBoard is Accounts {
 
     /// @inheritdoc ITaskBoard
     address public arbiter;
-    mapping(bytes32 taskId => TaskWord) private _tasks;
+    mapping(bytes32 taskId => Task) private _tasks;
     /// @dev Touched for tasks whose word says so only.
     mapping(bytes32 taskId => Part) private _parts;
 
@@ -65,21 +70,22 @@ contract TaskBoard is Accounts {
             revert WindowOutOfRange(terms.commitWindow, _minCommitWindow, _maxCommitWindow);
         }
         taskId = taskIdOf(terms);
-        if (_tasks[taskId].state() != TaskState.None) revert TaskExists(taskId);
+        Task storage task = _tasks[taskId];
+        if (task.word.state() != TaskState.None) revert TaskExists(taskId);
         _debit(msg.sender, uint256(terms.fee) + _auditFeeOf(terms));
         uint128 seed = uint128(uint256(keccak256(abi.encode(block.prevrandao, blockhash(block.number - 1), taskId))));
-        _tasks[taskId] = packTask(TaskState.Submitted, block.timestamp, seed);
+        task.word = packTask(TaskState.Submitted, block.timestamp, seed);
         emit Submitted(taskId, msg.sender, terms, seed, uint40(block.timestamp));
     }
 
     /// @inheritdoc ITaskBoard
     function claim(Terms calldata terms) external {
         bytes32 taskId = taskIdOf(terms);
-        TaskWord task = _expect(taskId, TaskState.Submitted);
+        (Task storage record, TaskWord task) = _expect(taskId, TaskState.Submitted);
         uint40 closes = task.since() + terms.claimWindow;
         if (block.timestamp > closes) revert WindowClosed(taskId, closes);
         uint256 index = _draw(taskId, task);
-        _tasks[taskId] = packTask(TaskState.Claimed, block.timestamp, (index << INDEX_AT) | uint160(msg.sender));
+        record.word = packTask(TaskState.Claimed, block.timestamp, (index << INDEX_AT) | uint160(msg.sender));
         emit Claimed(taskId, msg.sender, uint40(block.timestamp + terms.commitWindow));
     }
 
@@ -88,10 +94,10 @@ contract TaskBoard is Accounts {
         if (msg.sender != terms.requester) revert NotRequester(msg.sender, terms.requester);
         if (terms.kind != TRAINING) revert PartNotAllowed(terms.kind);
         bytes32 taskId = taskIdOf(terms);
-        TaskWord task = _expect(taskId, TaskState.Claimed);
+        (Task storage record, TaskWord task) = _expect(taskId, TaskState.Claimed);
         uint40 closes = task.since() + terms.commitWindow;
         if (block.timestamp > closes) revert WindowClosed(taskId, closes);
-        _tasks[taskId] = task.withStop();
+        record.word = task.withStop();
         emit StopRequested(taskId, task.node());
     }
 
@@ -106,7 +112,7 @@ contract TaskBoard is Accounts {
         if (doneBps >= WHOLE) revert ShareOutOfRange(doneBps);
         bytes32 taskId = taskIdOf(terms);
         // Nonsense in other states than Claimed, which `_commit` refuses.
-        bool stopRequested = _tasks[taskId].stopRequested();
+        bool stopRequested = _tasks[taskId].word.stopRequested();
         _parts[taskId] = Part(doneBps, stopRequested);
         // First, so that whoever acts on `Committed` knows the share.
         emit PartCommitted(taskId, msg.sender, doneBps, stopRequested);
@@ -122,11 +128,13 @@ contract TaskBoard is Accounts {
         for (uint256 i; i < batch.length; ++i) {
             Terms calldata terms = batch[i];
             bytes32 taskId = taskIdOf(terms);
-            TaskWord task = _tasks[taskId];
+            Task storage record = _tasks[taskId];
+            TaskWord task = record.word;
             if (task.state() != TaskState.Committed || block.timestamp < task.since() + _challengeWindow) {
                 emit SettleSkipped(taskId);
                 continue;
             }
+            record.word = packTask(TaskState.Settled, block.timestamp, task.kept());
             // Batches are mostly of one model; ask the marketplace, and pay its owners, only when it changes.
             if (terms.model != model) {
                 _payRoyalties(royalties, owed);
@@ -134,7 +142,7 @@ contract TaskBoard is Accounts {
                 (royalties, owed) = _royaltiesOf(model);
             }
             uint96 due = task.isPart() ? _returnRest(taskId, terms) : terms.fee;
-            protocolFees += _pay(taskId, task, nodeAt[task.index()], due, royalties, owed);
+            protocolFees += _pay(taskId, nodeAt[task.index()], due, royalties, owed);
             if (!task.wasHeld()) _returnAuditFee(taskId, terms);
             ++settled;
         }
@@ -146,9 +154,10 @@ contract TaskBoard is Accounts {
     function cancel(Terms calldata terms) external {
         if (msg.sender != terms.requester) revert NotRequester(msg.sender, terms.requester);
         bytes32 taskId = taskIdOf(terms);
-        uint40 opens = _expect(taskId, TaskState.Submitted).since() + cancelDelay;
+        (Task storage record, TaskWord task) = _expect(taskId, TaskState.Submitted);
+        uint40 opens = task.since() + cancelDelay;
         if (block.timestamp < opens) revert TooEarly(taskId, opens);
-        _tasks[taskId] = packTask(TaskState.Cancelled, block.timestamp, 0);
+        record.word = packTask(TaskState.Cancelled, block.timestamp, 0);
         _credit(terms.requester, terms.fee);
         emit Cancelled(taskId, terms.fee);
         _returnAuditFee(taskId, terms);
@@ -157,7 +166,7 @@ contract TaskBoard is Accounts {
     /// @inheritdoc ITaskBoard
     function expire(Terms calldata terms) external {
         bytes32 taskId = taskIdOf(terms);
-        TaskWord task = _tasks[taskId];
+        TaskWord task = _tasks[taskId].word;
         TaskState state = task.state();
         uint40 closes = task.since();
         if (state == TaskState.Submitted) closes += terms.claimWindow;
@@ -191,11 +200,11 @@ contract TaskBoard is Accounts {
     function hold(Terms calldata terms) external returns (uint24 index, uint184 commitment, uint40 committedAt) {
         if (msg.sender != arbiter) revert NotArbiter(msg.sender);
         bytes32 taskId = taskIdOf(terms);
-        TaskWord task = _expect(taskId, TaskState.Committed);
+        (Task storage record, TaskWord task) = _expect(taskId, TaskState.Committed);
         (index, commitment, committedAt) = (task.index(), task.commitment(), task.since());
         uint40 closes = committedAt + _challengeWindow;
         if (block.timestamp >= closes) revert WindowClosed(taskId, closes);
-        _tasks[taskId] = packTask(TaskState.Held, block.timestamp, task.kept());
+        record.word = packTask(TaskState.Held, block.timestamp, task.kept());
         uint256 auditFee = _auditFeeOf(terms);
         if (auditFee != 0) _credit(msg.sender, auditFee);
         emit TaskHeld(taskId, uint40(block.timestamp + _holdWindow));
@@ -205,7 +214,7 @@ contract TaskBoard is Accounts {
     function rule(Terms calldata terms, bool upheld) external returns (uint24 index) {
         if (msg.sender != arbiter) revert NotArbiter(msg.sender);
         bytes32 taskId = taskIdOf(terms);
-        TaskWord task = _tasks[taskId];
+        TaskWord task = _tasks[taskId].word;
         index = task.index();
         if (task.state() != TaskState.Held) return index;
         if (upheld && block.timestamp <= task.since() + _holdWindow) {
@@ -217,9 +226,22 @@ contract TaskBoard is Accounts {
     }
 
     /// @inheritdoc ITaskBoard
+    function forfeit(Terms calldata terms) external returns (uint24 index, uint96 amount) {
+        if (msg.sender != arbiter) revert NotArbiter(msg.sender);
+        bytes32 taskId = taskIdOf(terms);
+        TaskWord task = _tasks[taskId].word;
+        index = task.index();
+        if (task.state() != TaskState.Held) return (index, 0);
+        emit Ruled(taskId, false);
+        amount = task.isPart() ? _returnRest(taskId, terms) : terms.fee;
+        _credit(msg.sender, amount);
+        _expire(taskId, nodeAt[index], task.kept(), 0);
+    }
+
+    /// @inheritdoc ITaskBoard
     function uphold(bytes32 taskId) external returns (uint24 index) {
         if (msg.sender != arbiter) revert NotArbiter(msg.sender);
-        TaskWord task = _tasks[taskId];
+        TaskWord task = _tasks[taskId].word;
         index = task.index();
         bool held = task.state() == TaskState.Held && block.timestamp <= task.since() + _holdWindow;
         if (held) _uphold(taskId, task);
@@ -234,7 +256,7 @@ contract TaskBoard is Accounts {
 
     /// @inheritdoc ITaskBoard
     function taskOf(bytes32 taskId) external view returns (uint8 state, address node, uint40 stateSince, uint128 seed) {
-        TaskWord task = _tasks[taskId];
+        TaskWord task = _tasks[taskId].word;
         state = uint8(task.state());
         stateSince = task.since();
         if (task.state() == TaskState.Submitted) seed = task.seed();
@@ -243,12 +265,12 @@ contract TaskBoard is Accounts {
 
     /// @inheritdoc ITaskBoard
     function commitmentOf(bytes32 taskId) external view returns (uint184) {
-        return _commitmentOf(_tasks[taskId]);
+        return _commitmentOf(_tasks[taskId].word);
     }
 
     /// @inheritdoc ITaskBoard
     function doneOf(bytes32 taskId) external view returns (uint16 doneBps, bool stopRequested) {
-        TaskWord task = _tasks[taskId];
+        TaskWord task = _tasks[taskId].word;
         if (task.isPart()) return (_parts[taskId].doneBps, _parts[taskId].stopRequested);
         if (task.state() == TaskState.Claimed) return (0, task.stopRequested());
         doneBps = _commitmentOf(task) == 0 ? 0 : uint16(WHOLE);
@@ -260,7 +282,7 @@ contract TaskBoard is Accounts {
         view
         returns (uint8 state, address node, uint40 stateSince, uint184 commitment)
     {
-        TaskWord task = _tasks[taskId];
+        TaskWord task = _tasks[taskId].word;
         (state, stateSince, commitment) = (uint8(task.state()), task.since(), _commitmentOf(task));
         if (task.state() != TaskState.Submitted) node = nodeAt[task.index()];
     }
@@ -271,7 +293,7 @@ contract TaskBoard is Accounts {
     function _uphold(bytes32 taskId, TaskWord task) private {
         emit Ruled(taskId, true);
         uint256 since = block.timestamp - _challengeWindow;
-        _tasks[taskId] = packTask(TaskState.Committed, since, task.kept()).withHeld();
+        _tasks[taskId].word = packTask(TaskState.Committed, since, task.kept()).withHeld();
     }
 
     /// @dev Counts one more unfinished task of the caller, if its weight, its draw and its cap let it claim now.
@@ -293,13 +315,13 @@ contract TaskBoard is Accounts {
     /// @param flag `PART` or nothing.
     function _commit(Terms calldata terms, bytes32 resultRoot, bytes32 traceRoot, uint256 flag) private {
         bytes32 taskId = taskIdOf(terms);
-        TaskWord task = _expect(taskId, TaskState.Claimed);
+        (Task storage record, TaskWord task) = _expect(taskId, TaskState.Claimed);
         if (msg.sender != task.node()) revert NotClaimant(msg.sender, task.node());
         uint40 closes = task.since() + terms.commitWindow;
         if (block.timestamp > closes) revert WindowClosed(taskId, closes);
         if (resultRoot == bytes32(0)) revert EmptyResult();
         flag |= uint256(task.index()) << INDEX_AT;
-        _tasks[taskId] = packTask(TaskState.Committed, block.timestamp, flag | commitmentOfRoots(resultRoot, traceRoot));
+        record.word = packTask(TaskState.Committed, block.timestamp, flag | commitmentOfRoots(resultRoot, traceRoot));
         emit Committed(taskId, msg.sender, resultRoot, traceRoot, uint40(block.timestamp + _challengeWindow));
     }
 
@@ -307,22 +329,17 @@ contract TaskBoard is Accounts {
         return task.state() == TaskState.Submitted || task.state() == TaskState.Claimed ? 0 : task.commitment();
     }
 
-    /// @dev Credits the node and ends the task; the caller pays what royalties are `owed` and the returned protocol fee.
-    function _pay(
-        bytes32 taskId,
-        TaskWord task,
-        address node,
-        uint96 fee,
-        Royalty[] memory royalties,
-        uint256[] memory owed
-    ) private returns (uint96 protocolFee) {
+    /// @dev Credits the node of a task that has ended; the caller pays what royalties are `owed` and the returned protocol fee.
+    function _pay(bytes32 taskId, address node, uint96 fee, Royalty[] memory royalties, uint256[] memory owed)
+        private
+        returns (uint96 protocolFee)
+    {
         uint96 paid;
         uint96 royalty;
         (paid, royalty, protocolFee) = Fees.split(fee, royalties, owed, _protocolFeeBps);
-        _tasks[taskId] = packTask(TaskState.Settled, block.timestamp, task.kept());
         unchecked {
             // The claim made at least one ONE_CLAIM of room; balances cannot overflow, see `_accounts`.
-            _accounts[node] = _accounts[node] + paid - ONE_CLAIM;
+            _accounts[node] += paid - ONE_CLAIM;
         }
         address owner = royalties.length == 0 ? address(0) : royalties[0].owner;
         emit Settled(taskId, node, paid, royalty, owner, protocolFee);
@@ -348,10 +365,14 @@ contract TaskBoard is Accounts {
 
     /// @dev Gives the fee back and ends the task; frees the node's claim when there was one.
     function _refund(bytes32 taskId, Terms calldata terms, address node, uint256 payload) private {
-        _tasks[taskId] = packTask(TaskState.Expired, block.timestamp, payload);
-        if (node != address(0)) _accounts[node] -= ONE_CLAIM;
         _credit(terms.requester, terms.fee);
-        emit Expired(taskId, node, terms.fee);
+        _expire(taskId, node, payload, terms.fee);
+    }
+
+    function _expire(bytes32 taskId, address node, uint256 payload, uint96 refund) private {
+        _tasks[taskId].word = packTask(TaskState.Expired, block.timestamp, payload);
+        if (node != address(0)) _accounts[node] -= ONE_CLAIM;
+        emit Expired(taskId, node, refund);
     }
 
     /// @dev For tasks that end without having been held.
@@ -372,8 +393,9 @@ contract TaskBoard is Accounts {
         owed = new uint256[](royalties.length);
     }
 
-    function _expect(bytes32 taskId, TaskState wanted) private view returns (TaskWord task) {
-        task = _tasks[taskId];
+    function _expect(bytes32 taskId, TaskState wanted) private view returns (Task storage record, TaskWord task) {
+        record = _tasks[taskId];
+        task = record.word;
         if (task.state() != wanted) revert UnexpectedState(taskId, task.state());
     }
 }

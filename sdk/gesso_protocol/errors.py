@@ -12,7 +12,7 @@
     │   └── GasMissing                 4   the wallet lacks the chain's own coin
     ├── TaskFailed                     5   the task ended without a result
     │   ├── NoEligibleNode             5   nobody on the network can run it
-    │   ├── WorkRejected               5   an audit went against the node; the fee is back
+    │   ├── WorkRejected               5   an audit went against the node; the fee is back, or burned in doubt
     │   ├── DeliveryContradicted       5   the node committed to another result than it delivered
     │   ├── ShareContradicted          5   the node asks to be paid for more of a training than it did
     │   └── StateDoubtful              5   a lost node says that it came further than can be believed
@@ -168,7 +168,8 @@ class NoEligibleNode(TaskFailed):
 
 
 class WorkRejected(TaskFailed):
-    """Auditors or jurors did not accept the work: the fee is refunded, and what was delivered is not to be trusted."""
+    """Auditors or jurors did not accept the work, and what was delivered is not to be trusted. The fee is refunded
+    where jurors found it bad, and burned where they left it in doubt."""
 
     code = "work-rejected"
     default_message = "an audit went against the node; the fee is back in the deposit"

@@ -199,7 +199,8 @@ class Cancelled(_Event):
 
 
 class Expired(_Event):
-    """A window closed; the requester has its fee back. `node` is who missed its deadline, if one had claimed."""
+    """A window closed, or work was not accepted; the requester has its fee back. `refund` is 0 where jurors left the
+    work in doubt: then nobody has it. `node` is who missed its deadline, or whose work it was."""
 
     kind: Literal["expired"] = "expired"
     refund: Wei

@@ -255,7 +255,7 @@ def tensor_rows() -> list[dict[str, Any]]:
 def audit_rows() -> list[dict[str, Any]]:
     """All that follows from a beacon's seed, and what auditors and jurors seal. `checks` is "image/step" by blanks;
     `outputs` are two fp32 tensors of six values each, joined."""
-    rules = AuditRules()
+    rules = AuditRules(jury_step_s=60)  # shorter than the window, so that its doublings are seen
     rows = []
     for index in range(24):
         seed, task = made_up("beacon", index), TaskId(made_up("task", index))

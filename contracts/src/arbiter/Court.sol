@@ -142,7 +142,8 @@ abstract contract Court is AuditDesk {
         if (block.timestamp <= word.appealBy()) revert TooEarly(taskId, word.appealBy() + 1);
         DisputeOutcome outcome = word.outcome();
         _disputes[taskId].word = word.with(PHASE_AT, 8, uint256(DisputePhase.Executed));
-        uint24 node = board.rule(filing.terms, _paysNode(outcome));
+        uint24 node =
+            outcome == DisputeOutcome.Undecided ? _burnFee(filing.terms) : board.rule(filing.terms, _paysNode(outcome));
         bool braked = outcome == DisputeOutcome.Guilty && _braked(taskId);
         _punish(taskId, node, filing.terms, outcome, braked);
         _returnBonds(taskId, word);
@@ -232,6 +233,16 @@ abstract contract Court is AuditDesk {
         bytes32 drawn = keccak256(abi.encode(_seedOf(word.round()), taskId, level));
         (uint24 number,) = _draw(uint80(uint256(drawn)), taskId, word.round(), seats, _juryStep);
         return number;
+    }
+
+    /// @dev Work in doubt pays nobody. Were its fee refunded, a requester would have work for nothing as often as chance gives
+    /// its friends two auditors' seats or half of a quorum; were it paid, whoever cheats where jurors cannot tell would.
+    function _burnFee(Terms calldata terms) private returns (uint24 node) {
+        uint96 fee;
+        (node, fee) = board.forfeit(terms);
+        _collect();
+        _pool -= fee;
+        _credit(BURN, fee, CreditReason.Burned);
     }
 
     /// @dev Takes the penalty and splits it. Being found guilty, or being left in doubt, starts vetting anew.

@@ -110,7 +110,7 @@ abstract contract Purse is Rulebook, ReentrancyGuardTransient {
         _credit(account, amount, reason);
     }
 
-    function _collect() private returns (uint256 amount) {
+    function _collect() internal returns (uint256 amount) {
         amount = board.balanceOf(address(this));
         if (amount == 0) return 0;
         // slither-disable-next-line costly-loop -- what was collected is not there to be collected again

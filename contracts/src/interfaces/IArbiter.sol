@@ -62,14 +62,14 @@ enum DisputePhase {
 }
 
 /// @notice What the jurors found. The last three have no quorum for either side, and slash nobody but jurors that kept
-/// silent. Doubt takes more than one voice: both auditors accuse the node and hold their seats by lot, or half of a quorum
+/// silent. Work in doubt pays nobody: its fee is burned, so that neither a requester nor a node gains by it. Doubt takes more than one voice: both auditors accuse the node and hold their seats by lot, or half of a quorum
 /// votes against it, and never one vote alone.
 ///
 /// | outcome | work | node | challenger's bond | jurors that voted |
 /// |---|---|---|---|---|
 /// | Guilty | found bad | refunded, slashed | back | right: paid, wrong: penalised |
 /// | Innocent | found good | paid | lost | right: paid, wrong: penalised |
-/// | Undecided | in doubt | refunded, and its audit rate rises | back | nothing |
+/// | Undecided | in doubt | not paid, nor is the requester refunded; its audit rate rises | back | nothing |
 /// | Upheld | not in doubt, a quorum revealed votes | paid | lost | nothing |
 /// | Unheard | not in doubt, too few revealed votes | paid | back | nothing |
 enum DisputeOutcome {
@@ -125,7 +125,8 @@ enum PenaltyReason {
 /// @param quorum Votes that decide the first level: more than half of the seats, at least 2.
 /// @param appealJurors Seats of the second level, 2 to 40.
 /// @param appealQuorum Votes that decide the second level: more than half of the seats, at least 2.
-/// @param juryStep Seconds in which the threshold of jurors doubles.
+/// @param juryStep Seconds in which the threshold of jurors doubles. More than `voteCommitWindow`: nobody is seated by waiting, so
+/// that who alone can run some work has no more of its jury than the lot gives it. Networks of value want that.
 /// @param voteCommitWindow Seconds from the jury's round in which votes may be committed.
 /// @param voteRevealWindow Seconds after that in which they must be revealed.
 /// @param appealWindow Seconds after a tally in which the losing side may appeal.

@@ -120,7 +120,8 @@ interface ITaskBoard {
     /// @notice The requester took an unclaimed task back.
     event Cancelled(bytes32 indexed taskId, uint96 refund);
 
-    /// @notice The fee went back to the requester; `node` is who failed, zero when nobody had claimed.
+    /// @notice The fee went back to the requester; `node` is who failed, zero when nobody had claimed. `refund` is 0 where
+    /// the work was left in doubt: then nobody has the fee.
     event Expired(bytes32 indexed taskId, address indexed node, uint96 refund);
 
     /// @notice The audit fee went back to the requester, because the task ended without an audit.
@@ -287,6 +288,14 @@ interface ITaskBoard {
     /// @dev Does nothing for a task that is not held, so that an arbiter can always finish its own part.
     /// @return index Number of the node that committed.
     function rule(Terms calldata terms, bool upheld) external returns (uint24 index);
+
+    /// @notice Ends a held task whose work is in doubt: neither side has the fee, which the arbiter is credited and has to
+    /// burn. What a part leaves of it goes back to the requester, as in a settlement. Arbiter only.
+    /// @dev Does nothing for a task that is not held. After the hold window, too: else who was to be refunded by waiting
+    /// would have to be outrun.
+    /// @return index Number of the node that committed.
+    /// @return amount What the arbiter was credited.
+    function forfeit(Terms calldata terms) external returns (uint24 index, uint96 amount);
 
     /// @notice `rule` in a node's favour for whom the terms are not at hand, which is cheaper. Arbiter only.
     /// @dev Does nothing for a task that is not held, or after the hold window, when anyone may `expire` it.

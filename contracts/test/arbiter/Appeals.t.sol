@@ -74,7 +74,7 @@ contract AppealsTest is DisputeFixture {
             court.execute(filing);
             vm.assertEq(court.creditOf(who), 0);
             vm.assertEq(court.creditOf(nodeAt(1)) - flaggers, AUDITOR_FEE);
-            vm.assertEq(court.pool(), pool + 3 * BOND - 2 * AUDITOR_FEE);
+            vm.assertEq(court.pool(), pool + AUDIT_FEE + 3 * BOND - 2 * AUDITOR_FEE);
             vm.assertEq(stakeOf(worker()), 8 * STAKE);
             assertState(filing.terms, TaskState.Expired);
         }

@@ -7,23 +7,24 @@ import {DisputeFixture} from "../base/DisputeFixture.sol";
 
 /// @dev Juries without a quorum for either side: what puts work in doubt, who is paid, and that nobody gains alone.
 contract UndecidedTest is DisputeFixture {
-    // ------------------------------------------------------------------ in doubt: refunded
+    // ------------------------------------------------------------------ in doubt: nobody has the fee
 
-    function test_HalfAQuorumOfBadRefunds() public {
+    function test_HalfAQuorumOfBadBurnsTheFee() public {
         uint256 pool = funded();
         Filing memory filing = disputed(FLAG, PASS);
         uint256 before = board.balanceOf(carol);
         voted(idOf(filing), 3, ballots(2, 2, 1));
         executed(filing);
         assertOutcome(filing, DisputeOutcome.Undecided);
-        vm.assertEq(board.balanceOf(carol) - before, FEE);
+        vm.assertEq(board.balanceOf(carol), before, "the requester gains nothing");
+        vm.assertEq(court.creditOf(BURN), FEE, "nor does the pool");
         unharmed();
         vm.assertEq(court.creditOf(nodeAt(1)), AUDITOR_FEE, "a flag that jurors share");
         vm.assertEq(court.creditOf(nodeAt(2)), AUDITOR_FEE, "a pass that no quorum calls wrong");
-        vm.assertEq(court.pool(), pool - 2 * AUDITOR_FEE, "a divided jury costs the pool nothing");
+        vm.assertEq(court.pool(), pool + AUDIT_FEE - 2 * AUDITOR_FEE, "a divided jury costs the pool nothing");
     }
 
-    function test_TwoAccusingAuditorsRefundWhateverJurorsCanTell() public {
+    function test_TwoAccusingAuditorsBurnTheFeeWhateverJurorsCanTell() public {
         for (uint256 i; i < 3; ++i) {
             funded();
             Filing memory filing = disputed(i == 1 ? WITHHELD : FLAG, i == 2 ? WITHHELD : FLAG);
@@ -34,11 +35,47 @@ contract UndecidedTest is DisputeFixture {
             uint256 alarmist = court.creditOf(nodeAt(i == 1 ? 1 : 2));
             executed(filing);
             assertOutcome(filing, DisputeOutcome.Undecided);
-            vm.assertEq(board.balanceOf(carol) - before, FEE);
+            vm.assertEq(board.balanceOf(carol), before);
+            vm.assertEq(court.creditOf(BURN), (i + 1) * FEE);
             unharmed();
             vm.assertEq(court.creditOf(nodeAt(i == 1 ? 2 : 1)) - flagger, AUDITOR_FEE);
             if (i > 0) vm.assertEq(court.creditOf(nodeAt(i == 1 ? 1 : 2)), alarmist, "withheld takes no work to say");
         }
+    }
+
+    /// @dev A pool that has nothing takes nothing from what is burned, and the board holds no more of it.
+    function test_AnEmptyPoolBurnsTheWholeFee() public {
+        Filing memory filing = disputed(FLAG, FLAG);
+        noJury(filing);
+        executed(filing);
+        vm.assertEq(court.creditOf(BURN), FEE);
+        vm.assertEq(board.balanceOf(address(court)), 0);
+        court.burn();
+        vm.assertEq(token.balanceOf(BURN), FEE);
+    }
+
+    /// @dev Too late to rule, but nobody has taken the task from the board yet: waiting refunds nobody.
+    function test_DoubtAfterTheHoldBurnsAllTheSame() public {
+        Filing memory filing = disputed(FLAG, FLAG);
+        uint256 before = board.balanceOf(carol);
+        noJury(filing);
+        skip(2000);
+        court.execute(filing);
+        vm.assertEq(board.balanceOf(carol), before);
+        vm.assertEq(court.creditOf(BURN), FEE);
+    }
+
+    /// @dev What anyone took from the board after the hold window is the requester's; the arbiter burns nothing of its own.
+    function test_DoubtOfAnExpiredTaskBurnsNothing() public {
+        funded();
+        Filing memory filing = disputed(FLAG, FLAG);
+        noJury(filing);
+        skip(2000);
+        board.expire(filing.terms);
+        uint256 pool = court.pool();
+        court.execute(filing);
+        vm.assertEq(court.creditOf(BURN), 0);
+        vm.assertEq(court.pool(), pool + AUDIT_FEE - 2 * AUDITOR_FEE, "the audit fee came in, nothing went out");
     }
 
     function test_DoubtStartsVettingAnew() public {
@@ -70,7 +107,7 @@ contract UndecidedTest is DisputeFixture {
     }
 
     /// @dev A requester and one juror are one voice too many: neither gets anything.
-    function test_OneJurorRefundsNobody() public {
+    function test_OneJurorPutsNothingInDoubt() public {
         uint256 pool = funded();
         Filing memory filing = challenged();
         voted(idOf(filing), 3, ballots(0, 1, 4));
@@ -83,7 +120,7 @@ contract UndecidedTest is DisputeFixture {
     }
 
     /// @dev An auditor that says anything without working: the node is paid, the auditor is not.
-    function test_OneAuditorRefundsNobody() public {
+    function test_OneAuditorPutsNothingInDoubt() public {
         for (uint256 i; i < 2; ++i) {
             uint256 pool = funded();
             Filing memory filing = disputed(i == 0 ? WITHHELD : FLAG, PASS);
@@ -100,7 +137,7 @@ contract UndecidedTest is DisputeFixture {
     }
 
     /// @dev The other seat stayed empty: still one voice.
-    function test_ALoneAuditorRefundsNobody() public {
+    function test_ALoneAuditorPutsNothingInDoubt() public {
         Filing memory filing = filed(AuditMode.Always);
         pokeFor(filing);
         commitAs(nodeAt(1), filing, noise(1));
@@ -198,7 +235,8 @@ contract UndecidedTest is DisputeFixture {
         bool heard = trial.votes.length >= 3;
         assertOutcome(filing, doubt ? DisputeOutcome.Undecided : heard ? DisputeOutcome.Upheld : DisputeOutcome.Unheard);
         assertState(filing.terms, doubt ? TaskState.Expired : TaskState.Committed);
-        vm.assertEq(board.balanceOf(carol) - requester, doubt ? FEE : 0);
+        vm.assertEq(board.balanceOf(carol), requester, "no fee comes back without a verdict");
+        vm.assertEq(court.creditOf(BURN), doubt ? FEE : 0, "burned");
         unharmed();
         assertMoney(trial, pool, doubt, heard);
     }
@@ -207,8 +245,9 @@ contract UndecidedTest is DisputeFixture {
         bool lostBond = trial.bond && !doubt && heard;
         vm.assertEq(court.creditOf(carol), trial.bond && !lostBond ? BOND : 0, "bond");
         uint256 auditors = (earns(trial.first, doubt) + earns(trial.second, doubt)) * AUDITOR_FEE;
-        vm.assertEq(court.pool(), pool + (lostBond ? BOND : 0) - auditors, "pool");
-        assertPurse(auditors + court.creditOf(carol));
+        uint256 worth = court.pool() + board.balanceOf(address(court));
+        vm.assertEq(worth, pool + AUDIT_FEE + (lostBond ? BOND : 0) - auditors, "pool");
+        assertPurse(auditors + court.creditOf(carol) + court.creditOf(BURN));
     }
 
     function trialOf(uint256 seed) private pure returns (Trial memory trial) {

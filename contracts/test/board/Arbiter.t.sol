@@ -100,6 +100,38 @@ contract ArbiterTest is Fixture {
         vm.assertEq(board.activeClaimsOf(node), 0);
     }
 
+    /// @dev Work in doubt: the arbiter has the fee, to burn it, and the node is free again.
+    function test_ForfeitGivesNeitherSideTheFee() public {
+        Terms memory terms = held();
+        bytes32 id = board.taskIdOf(terms);
+        uint256 before = board.balanceOf(alice);
+        vm.expectEmit(address(board));
+        emit ITaskBoard.Ruled(id, false);
+        vm.expectEmit(address(board));
+        emit ITaskBoard.Expired(id, node, 0);
+        vm.prank(arbiter);
+        (uint24 index, uint96 amount) = board.forfeit(terms);
+        vm.assertEq(index, 1);
+        vm.assertEq(amount, FEE);
+        assertState(terms, TaskState.Expired);
+        vm.assertEq(board.balanceOf(alice), before);
+        vm.assertEq(board.balanceOf(node), 0);
+        vm.assertEq(board.balanceOf(arbiter), FEE);
+        vm.assertEq(board.activeClaimsOf(node), 0);
+        vm.prank(arbiter);
+        (index, amount) = board.forfeit(terms);
+        vm.assertEq(index, 1);
+        vm.assertEq(amount, 0, "once");
+    }
+
+    function test_ForfeitIsNothingToATaskThatIsNotHeld() public {
+        Terms memory terms = submitted(alice, 0);
+        vm.prank(arbiter);
+        (uint24 index, uint96 amount) = board.forfeit(terms);
+        vm.assertEq(index + amount, 0);
+        assertState(terms, TaskState.Submitted);
+    }
+
     /// @dev An arbiter that falls silent cannot keep money for ever; the node is not blamed for it.
     function test_HoldWithoutRulingIsRefunded() public {
         Terms memory terms = held();
@@ -200,6 +232,9 @@ contract ArbiterTest is Fixture {
         vm.expectRevert(abi.encodeWithSelector(ITaskBoard.NotArbiter.selector, node));
         vm.prank(node);
         board.rule(terms, true);
+        vm.expectRevert(abi.encodeWithSelector(ITaskBoard.NotArbiter.selector, alice));
+        vm.prank(alice);
+        board.forfeit(terms);
     }
 
     function test_RevertWhen_ArbiterIsSetAgain() public {

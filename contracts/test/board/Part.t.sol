@@ -203,6 +203,20 @@ contract PartTest is Fixture {
         assertDone(terms, 2500, false);
     }
 
+    /// @dev What the node did not claim to have done goes back, as in a settlement.
+    function test_AForfeitedPartReturnsItsRest() public {
+        Terms memory terms = partCommitted(alice, model, node, 2500);
+        hold(terms);
+        vm.expectEmit(address(board));
+        emit ITaskBoard.RestReturned(board.taskIdOf(terms), FEE * 3 / 4);
+        vm.prank(arbiter);
+        (, uint96 amount) = board.forfeit(terms);
+        vm.assertEq(amount, FEE / 4);
+        vm.assertEq(board.balanceOf(alice), 9.75 ether);
+        vm.assertEq(board.balanceOf(arbiter), FEE / 4);
+        assertDone(terms, 2500, false);
+    }
+
     function test_AnExpiredHoldReturnsTheWholeFee() public {
         Terms memory terms = partCommitted(alice, model, node, 2500);
         hold(terms);

@@ -246,6 +246,7 @@ contract CourtHandler is AuditFixture {
         uint256 purse = court.pool() + court.bonds() + credits();
         uint256 owed = board.balanceOf(address(court));
         DisputeView memory dispute = court.disputeOf(id);
+        (uint8 was,,,) = board.taskOf(id);
         try court.execute(filing) {
             done["execute"]++;
             done[["", "guilty", "innocent", "undecided", "upheld", "unheard"][uint8(dispute.outcome)]]++;
@@ -264,6 +265,7 @@ contract CourtHandler is AuditFixture {
                 vm.assertLe(lost, AUDITOR_PENALTY + 2 * JUROR_PENALTY, "penalties add up to more");
             }
         }
+        if (dispute.outcome == DisputeOutcome.Undecided && was == uint8(TaskState.Held)) owed += filing.terms.fee;
         uint256 collected = owed - board.balanceOf(address(court));
         vm.assertEq(court.pool() + court.bonds() + credits(), purse + taken + collected, "slashed sums went elsewhere");
     }

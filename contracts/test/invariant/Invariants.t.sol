@@ -34,7 +34,7 @@ contract InvariantsTest is Fixture {
 
     /// @dev Invariants over handlers that never get anywhere prove nothing: random walks must take every step.
     function test_HandlersTakeEveryStep() public {
-        for (uint256 i; i < 60; ++i) {
+        for (uint256 i; i < 100; ++i) {
             tasks.deposit(draw(), uint96(draw()), draw());
             members.register(draw(), uint96(draw()), draw());
             tasks.submit(draw(), uint96(draw()), uint32(draw()), uint64(draw()), draw());
@@ -49,7 +49,8 @@ contract InvariantsTest is Fixture {
             tasks.hold(draw(), 0);
             tasks.hold(draw(), 0);
             tasks.hold(draw(), 0);
-            tasks.rule(draw(), draw() % 2 == 0, draw());
+            if (i % 4 == 3) tasks.forfeit(draw(), draw());
+            else tasks.rule(draw(), draw() % 2 == 0, draw());
             for (uint256 k; k < 3; ++k) {
                 tasks.settle(draw(), draw(), draw());
             }
@@ -64,7 +65,7 @@ contract InvariantsTest is Fixture {
             market.bundle(uint64(i), uint64(7 * i), 0);
             market.yank(uint64(draw()), draw());
         }
-        string[16] memory steps = [
+        string[17] memory steps = [
             "submit",
             "claim",
             "commit",
@@ -73,6 +74,7 @@ contract InvariantsTest is Fixture {
             "settlePart",
             "hold",
             "rule",
+            "forfeit",
             "settle",
             "expire",
             "cancel",

@@ -172,6 +172,24 @@ contract TaskHandler is Actor {
         world.noteStep("rule");
     }
 
+    /// @dev The arbiter takes out at once what it has to burn, so that the board's accounts stay those of the world.
+    function forfeit(uint256 task, uint256 time) external after_(time) {
+        (bool found, Terms memory terms, bytes32 id) = pick(task, TaskState.Held);
+        if (!found) return;
+        uint256 before = world.balances();
+        vm.prank(arbiter);
+        (, uint96 amount) = board.forfeit(terms);
+        vm.assertEq(amount, world.dueOf(terms), "what the node would have shared");
+        vm.assertEq(world.balances() - before, terms.fee - amount, "what a part leaves goes back");
+        if (amount != 0) {
+            vm.prank(arbiter);
+            board.withdraw(amount);
+            world.noteWithdrawal(arbiter, amount);
+        }
+        world.noteEnd(id, false);
+        world.noteStep("forfeit");
+    }
+
     /// @dev Somebody with no business there tries every step on any task; only the open ones may work, and here none is.
     function poke(uint256 task, uint256 time) external after_(time) {
         uint256 count = world.taskCount();
@@ -179,7 +197,7 @@ contract TaskHandler is Actor {
         (Terms memory terms, bytes32 id) = world.taskAt(task % count);
         uint8 state = world.stateOf(id);
         uint256 before = world.balances();
-        bytes[8] memory calls = [
+        bytes[9] memory calls = [
             abi.encodeCall(board.submit, (terms)),
             abi.encodeCall(board.claim, (terms)),
             abi.encodeCall(board.commit, (terms, bytes32(uint256(1)), 0)),
@@ -187,7 +205,8 @@ contract TaskHandler is Actor {
             abi.encodeCall(board.requestStop, (terms)),
             abi.encodeCall(board.cancel, (terms)),
             abi.encodeCall(board.hold, (terms)),
-            abi.encodeCall(board.rule, (terms, true))
+            abi.encodeCall(board.rule, (terms, true)),
+            abi.encodeCall(board.forfeit, (terms))
         ];
         for (uint256 i; i < calls.length; ++i) {
             (bool success,) = address(board).call(calls[i]);

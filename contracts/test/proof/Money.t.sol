@@ -159,6 +159,26 @@ contract MoneyProof {
         assert(!expired);
     }
 
+    /// @notice Work in doubt pays neither side, and what a part leaves goes back, to the base unit and once.
+    function check_DoubtPaysNobody(uint96 deposited, uint96 fee, uint16 doneBps) public {
+        vm.assume(fee >= 1000 && fee <= deposited && doneBps < 10_000);
+        deposit(deposited);
+        Terms memory terms = Terms(ALICE, fee, keccak256("spec"), 1, 2, 600, 120, 7, 0);
+        vm.prank(ALICE);
+        board.submit(terms);
+        vm.prank(NODE);
+        board.claim(terms);
+        vm.prank(NODE);
+        board.commitPart(terms, bytes32(uint256(1)), 0, doneBps);
+        board.hold(terms);
+        (, uint96 amount) = board.forfeit(terms);
+        (, uint96 again) = board.forfeit(terms);
+        assert(amount == uint256(fee) * doneBps / 10_000 && again == 0);
+        assert(board.balanceOf(address(this)) == amount);
+        assert(board.balanceOf(ALICE) + amount == deposited);
+        assert(board.balanceOf(NODE) == 0 && board.activeClaimsOf(NODE) == 0);
+    }
+
     function deposit(uint96 amount) private {
         vm.prank(ALICE);
         board.deposit(amount);

@@ -237,7 +237,7 @@ def _disputed(facts: AuditFacts) -> str:
     if facts.status == "innocent":
         return f"yes, after a dispute ({why}; {votes})"
     if facts.status == "undecided":
-        return f"undecided ({why}; {votes}); fee returned, nobody slashed"
+        return f"undecided ({why}; {votes}); fee burned, nobody slashed"
     if facts.status == "upheld":
         return f"not proven ({why}; {votes}); node paid, a challenge's bond is lost"
     if facts.status == "unheard":

@@ -101,7 +101,11 @@ class AuditWatch:
             )
         facts = self.standing()
         if facts.status in ("guilty", "undecided"):
-            return WorkRejected(f"the work of node {self._ended.node.short} was not accepted: {facts.line()}")
+            doubt = facts.status == "undecided"
+            hint = "order again; jurors could not tell, so neither side has the fee" if doubt else None
+            return WorkRejected(
+                f"the work of node {self._ended.node.short} was not accepted: {facts.line()}", hint=hint
+            )
         late = "did not deliver in time" if not self._looked_at else "was never cleared by its audit"
         return TaskFailed(f"node {self._ended.node.short} {late}; the fee is back in the deposit")
 

@@ -23,7 +23,8 @@ from gesso_contracts import (
     Contract,
 )
 from gesso_protocol.audit.rules import AuditRules
-from gesso_protocol.errors import ChainError
+from gesso_protocol.audit.soundness import Stakes, unsound
+from gesso_protocol.errors import ChainError, UsageError
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
@@ -38,6 +39,8 @@ PRODUCTION_AUDITS = AuditRules(
     auditor_penalty=Wei(ONE_TOKEN),
     juror_penalty=Wei(ONE_TOKEN // 2),
     challenge_bond=Wei(ONE_TOKEN),
+    burn_bps=6_000,
+    requester_bps=2_000,
     reserve=Wei(10_000 * ONE_TOKEN),
 )
 DEVNET_AUDITS = PRODUCTION_AUDITS.model_copy(
@@ -60,6 +63,8 @@ DEVNET_AUDITS = PRODUCTION_AUDITS.model_copy(
         "vote_reveal_window_s": 10,
         "appeal_window_s": 6,
         "grace_s": 5,
+        "burn_bps": 5_000,
+        "requester_bps": 3_000,
     }
 )
 """Windows close as soon as all seats are taken and all is revealed; only the appeal window is always waited for."""
@@ -110,6 +115,15 @@ class DeploySettings(BaseModel):
     )
     beacon_period_s: int = Field(default=60, description="length of a round of the block beacon")
 
+    def verified(self) -> DeploySettings:
+        """Itself, if nobody gains by anything but honest work: for networks whose token is worth something. Raises
+        UsageError."""
+        if self.audits is not None:
+            stakes = Stakes(self.audit_fee, self.min_stake, self.protocol_fee_bps)
+            if faults := unsound(self.audits, stakes):
+                raise UsageError(f"these rules can be gamed: {'; '.join(faults)}", hint="see node/AUDITS.md, chapter 9")
+        return self
+
     @classmethod
     def devnet(cls) -> DeploySettings:
         """Short windows, so that a laptop sees the whole life of a task, and of a dispute, within a minute or two."""
@@ -133,7 +147,10 @@ class DeploySettings(BaseModel):
 
 async def deploy(rpc_url: str, deployer: Wallet, settings: DeploySettings) -> ContractAddresses:
     """Deploy the contracts and introduce them to each other. The deployer pays the gas and is admin: it names the
-    arbiter, once, here if there is one, and may mint when the token is a DevToken; it has no other power."""
+    arbiter, once, here if there is one, and may mint when the token is a DevToken; it has no other power. With a token
+    of somebody else's the rules are held to `DeploySettings.verified` before anything is sent."""
+    if settings.token is not None:
+        settings.verified()
     blank = ContractAddresses(
         task_board=PLACEHOLDER, node_registry=PLACEHOLDER, marketplace=PLACEHOLDER, token=PLACEHOLDER
     )

@@ -17,6 +17,7 @@ from gesso_protocol.money import format_amount
 
 _AGAINST = re.compile(r"FLAGS it|got no openings|disputed|: bad\b|GUILTY|slashed [0-9.]+|failed: .*|loses [0-9.]+")
 _BAR_CELLS = 16
+_IN_DOUBT = "in doubt, fee burned"
 _CIRCUMSTANCE = {"at_ms", "gas_used", "preview", "tx"}
 _VERDICTS = {AuditVerdict.PASS: "passes it", AuditVerdict.FLAG: "FLAGS it", AuditVerdict.WITHHELD: "got no openings"}
 _CLOSED = {AuditOutcome.PASSED: "passed", AuditOutcome.VOID: "nobody said anything", AuditOutcome.DISPUTED: "disputed"}
@@ -78,7 +79,7 @@ class TaskLine:
             self._audited = True
             self._break_line()
         if isinstance(event, events.Expired) and self._audited:
-            text = "fee refunded"
+            text = "fee refunded" if event.refund else _IN_DOUBT
         for short, name in self._names.items():
             text = text.replace(short, name)
         # A node draws while its claim is on the way, so steps may come first; on the line they go on after it.
@@ -168,7 +169,7 @@ def describe(event: events.Event) -> str | None:
         case events.Cancelled():
             return "cancelled, fee refunded"
         case events.Expired():
-            return "expired, fee refunded"
+            return "expired, fee refunded" if event.refund else _IN_DOUBT
         case events.Resumed():
             return f"goes on from step {event.index}/{event.total} for {format_amount(event.fee)} as {event.task.short}"
         case events.Failed():

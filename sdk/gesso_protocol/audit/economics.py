@@ -105,6 +105,18 @@ def fair_majority(seats: int, needed: int, share: float) -> float:
     return sum(terms)
 
 
+def lots_majority(seats: float, needed: int, share: float) -> float:
+    """Chance that the lot draws `needed` wallets or more of a party with this share of stake, where it draws `seats` by
+    expectation and nobody else comes: many small wallets, so a Poisson number."""
+    mean = seats * share
+    if mean <= 0:
+        return float(needed <= 0)
+    below = needed <= mean
+    counts = range(needed) if below else range(needed, needed + 200)
+    found = sum(math.exp(-mean + won * math.log(mean) - math.lgamma(won + 1)) for won in counts)
+    return max(0.0, 1 - found) if below else min(found, 1.0)
+
+
 def racing_majority(seats: int, needed: int, share: float, start: float = 1.0) -> float:
     """The same where seats go to the first who commit, and this party is always first.
 
@@ -209,6 +221,16 @@ class Bench:
     """Seats that the lot gives an audit by expectation: two, and the threshold doubles once (`lot_doublings`)."""
     audit_fee: float = 0.5
     """What a requester pays on top of the price to have its task audited for certain."""
+    doubt_returns: float = 0.0
+    """Share of the fee that comes back to the requester of work in doubt: it is burned. Were it 1, large fees would
+    pay who accuses what nobody else can run."""
+    large_fee: float = 83.0
+    """Fees from here on are audited for certain, without an audit fee."""
+    vetting_rate: float = 0.2
+    vote_gas: float = 0.06
+    challenge_gas: float = 0.07
+    requester_share: float = 0.2
+    """Of what a guilty node loses."""
     others_can: float = 0.01
     """Chance that work which one juror cannot tell is found bad by the others, who had its model or more time."""
 
@@ -243,6 +265,32 @@ class Bench:
             "honest, alone before jurors that did not look": -self.auditor_gas - market.audit_cost - self.alarm,
         }
 
+    def losses(self, market: Market) -> dict[str, float]:
+        """What a jury costs whom it wrongs: honest auditors to whom a node opened nothing, though it opened to jurors,
+        and those who accused bad work before a quorum that did not look. Only jurors gain what they lose."""
+        work = self.auditor_gas + market.audit_cost
+        return {
+            "node that opens to jurors only: the node": 0.0,
+            "the same: each of two auditors that say so": -work - market.sticks * self.alarm / 2,
+            "the same: an auditor that says so alone": -work - market.sticks * self.alarm,
+            "the same: the requester, and the pool": 0.0,
+            "bad work, a quorum says good unseen: the requester": -1.0,
+            "the same: each of two honest flaggers": -work - self.alarm / 2,
+            "the same: a lone honest flagger": -work - self.alarm,
+            "the same: an honest juror that votes bad": -self.juror_cost - self.juror_penalty,
+        }
+
+    def beyond(self, market: Market) -> dict[str, float]:
+        """Profit of a task for a node that does none of its work where others cannot see it. Honest work earns
+        `honest_profit`: none of these is prevented, and requesters of such work should know."""
+        both = lots_majority(self.lots, 2, 1.0) * market.sees**2
+        return {
+            "nobody else can run the work": 1.0,
+            "auditors can, jurors cannot, at 5 %": 1 - market.rate * both,
+            "auditors can, jurors cannot, at 20 %": 1 - self.vetting_rate * both,
+            "auditors can, jurors cannot, always audited": 1 - both,
+        }
+
     def unseen(self, wrong: float) -> float:
         """Profit of saying "good" of what cannot be told, when others with this share of stake do so, always first.
 
@@ -267,33 +315,53 @@ class Bench:
             "silent": -lose,
         }
 
-    def requester(self, honest_majority: float) -> dict[str, float]:
-        """Profit of one challenge of an honest task: the bond against the fee that an unfair jury would refund.
-
-        Where jurors cannot tell, the fee comes back only with half of a quorum of false votes."""
-        return {
+    def requester(self, honest_majority: float, market: Market) -> dict[str, float]:
+        """Profit of one task with honest work, against paying for it: by a challenge, by auditors that accuse it, by a
+        jury that convicts it. Where others cannot tell, friends hold the seats that they wait for or were drawn for."""
+        large = self.large_fee
+        rows = {
             "challenges everything": (1 - honest_majority) * 1.0 - honest_majority * self.bond,
             "challenges what jurors cannot tell": -self.bond,
-            "the same, friends hold 10% of stake": self.doubted(0.1),
-            "the same, friends hold 20% of stake": self.doubted(0.2),
-            "flags what only its friends can run, they hold 10%": self.accused(0.1),
-            "the same, they hold 20%": self.accused(0.2),
         }
+        for share in (0.1, 0.2, 1 / 3):
+            whose = f"friends hold {share:.0%}"
+            rows |= {
+                f"challenges what jurors cannot tell, {whose}": self.doubted(share),
+                f"the same with a large fee, {whose}": self.doubted(share, large),
+                f"accuses what only friends can run, in a sure audit, {whose}": self.accused(share) - self.audit_fee,
+                f"accuses it with a large fee, {whose}": self.accused(share, large),
+                f"accuses it of a vetting node, sampled, {whose}": self.vetting_rate * self.accused(share, large),
+            }
+        for share in (0.1, 0.2):
+            whose = f"friends hold {share:.0%}"
+            rows[f"convicts what only friends can run, {whose}"] = self.convicted(share, market, 1.0)
+            rows[f"convicts it with a large fee, {whose}"] = self.convicted(share, market, large)
+        return rows
 
-    def accused(self, share: float) -> float:
-        """Profit of a task that a requester has audited for certain, of a kind that nobody but its friends can run:
-        both seats are theirs if they wait, but a refund takes two that the lot drew."""
-        return self.drawn(share) * (1.0 + 2 * self.auditor_fee) - self.audit_fee - 2 * self.auditor_gas
+    def accused(self, share: float, fee: float = 1.0) -> float:
+        """Profit of two friends in the seats of an audit that flag what nobody else can run, against passing it: what
+        doubt returns if the lot drew both, less the pay that they forgo if not."""
+        doubt = self.drawn(share)
+        return doubt * self.doubt_returns * fee - (1 - doubt) * 2 * self.auditor_fee
 
     def drawn(self, share: float) -> float:
         """Chance that the lot draws two wallets or more of a party with this share of stake. Nobody else need come."""
-        mean = self.lots * share
-        return 1 - math.exp(-mean) * (1 + mean)
+        return lots_majority(self.lots, 2, share)
 
-    def doubted(self, share: float) -> float:
+    def doubted(self, share: float, fee: float = 1.0) -> float:
         """Profit of a challenge that honest jurors cannot tell, for a requester whose friends are first to a seat."""
         doubt = racing_majority(self.jurors, (self.quorum + 1) // 2, share)
-        return doubt * 1.0 - (1 - doubt) * self.bond
+        return doubt * self.doubt_returns * fee - (1 - doubt) * self.bond
+
+    def convicted(self, share: float, market: Market, fee: float) -> float:
+        """Profit of a challenge of what only friends can run: nobody else sits, and they convict if the lot draws a
+        quorum of them. The bond comes back whatever they do, as too few are heard; the gas of their votes does not."""
+        guilty = lots_majority(self.jurors, self.quorum, share)
+        penalty = min(market.penalty * fee, market.stake)
+        won = fee + self.requester_share * penalty + self.quorum * self.juror_fee
+        doubt = lots_majority(self.jurors, (self.quorum + 1) // 2, share) - guilty
+        spent = self.challenge_gas + self.jurors * share * self.vote_gas
+        return guilty * won + doubt * self.doubt_returns * fee - spent
 
 
 def collusion(market: Market, share: float, saves: float = 1.0) -> float:

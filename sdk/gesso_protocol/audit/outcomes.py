@@ -28,9 +28,10 @@ class AuditOutcome(enum.IntEnum):
 class DisputeOutcome(enum.IntEnum):
     """How a committee decided. The last three have no quorum for either side, and nobody is slashed for the work.
 
-    Undecided: in doubt, the requester is refunded. Upheld: not in doubt, the node is paid, and the challenge that a
-    quorum heard is lost. Unheard: the same, but too few revealed a vote, so the bond of a challenge comes back, and
-    nobody may appeal. Without a quorum no vote is paid. An appeal without one leaves the first outcome as it is."""
+    Undecided: in doubt, the fee is burned, so that neither side gains by it. Upheld: not in doubt, the node is paid,
+    and the challenge that a quorum heard is lost. Unheard: the same, but too few revealed a vote, so the bond of a
+    challenge comes back, and nobody may appeal. Without a quorum no vote is paid. An appeal without one leaves the
+    first outcome as it is."""
 
     NONE = 0
     GUILTY = 1
@@ -61,9 +62,8 @@ class Ballot(enum.IntEnum):
 def first_outcome(*, good: int, bad: int, revealed: int, quorum: int, accusers: int) -> DisputeOutcome:
     """What the first jury's votes come to. `accusers`: auditors that flagged or said withheld, and sit by lot.
 
-    One voice puts nothing in doubt, an auditor's as little as a juror's: whoever shares it with the requester would
-    have every fee back where jurors cannot tell. So would two wallets of one owner that wait for the seats of work
-    which nobody else can run.
+    One voice puts nothing in doubt, an auditor's as little as a juror's: whoever has it would cost a node every fee
+    where jurors cannot tell. So would two wallets of one owner that wait for the seats of work that only they can run.
     """
     if bad >= quorum:
         return DisputeOutcome.GUILTY

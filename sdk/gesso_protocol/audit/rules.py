@@ -35,7 +35,7 @@ class AuditRules(Document):
     auditor_seats: Annotated[int, Field(ge=1, le=2)] = 2
     audit_step_s: Step = 30
     lot_doublings: Annotated[int, Field(ge=0, lt=2**8)] = 1
-    """Whose score is within the threshold after so many steps sits by lot; two accusers refund only where both do."""
+    """Who scores within the threshold after so many steps sits by lot; two accusers cast doubt only where both do."""
     audit_commit_window_s: U32 = 2 * HOUR
     """The first seat may be taken until the board's challenge window ends; the second needs the grace after that."""
     audit_reveal_window_s: U32 = HOUR
@@ -46,7 +46,8 @@ class AuditRules(Document):
     quorum: Seats = 14
     appeal_jurors: Seats = 31
     appeal_quorum: Seats = 21
-    jury_step_s: Step = 60
+    jury_step_s: Step = 7 * HOUR
+    """Longer than jurors may take seats, so that waiting seats nobody: `sits_by_lot`."""
     vote_commit_window_s: U32 = 6 * HOUR
     vote_reveal_window_s: U32 = 3 * HOUR
     appeal_window_s: U32 = 6 * HOUR
@@ -90,6 +91,12 @@ class AuditRules(Document):
     def as_tuple(self) -> tuple[int, ...]:
         """The values in the order of the Solidity struct, as an ABI encoder wants them."""
         return tuple(int(getattr(self, name)) for name in type(self).model_fields if name != "format")
+
+    @property
+    def sits_by_lot(self) -> bool:
+        """Whether no juror is seated by waiting. Else a party whose model nobody else can run has a whole jury, however
+        little of the stake is its own: honest jurors that cannot run it do not come."""
+        return self.jury_step_s > self.vote_commit_window_s
 
     def seats(self, level: int) -> int:
         """Seats of a committee: level 0, or 1 after an appeal."""

@@ -48,7 +48,7 @@ class Outcome:
     caught: float
     """Penalties a task."""
     unpaid: float
-    """Tasks that were refunded, penalties included."""
+    """Tasks that it was not paid for, penalties included."""
     audited: float
     until_caught: float
     """Tasks done before the first penalty; of those nodes that were caught."""

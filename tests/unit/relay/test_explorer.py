@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gesso.chain import events as on_chain
+from gesso_protocol.money import Wei
+
 from .browser import WIDE, browser
-from .fakechain import ALICE, NODE, FakeChain, registered
+from .fakechain import ALICE, NODE, NOWHERE, FakeChain, claimed, committed, expired, registered, submitted, task_of
 from .running import running
 from .showcase import LONG, PAGES, showcase
 
@@ -52,6 +56,19 @@ async def test_tasks_name_their_models_and_say_what_was_ordered(tmp_path: Path) 
         assert f"with {LONG}@1 + bob/more-zbx@1" in (await relay.client.get(PAGES["task-of-two"])).text
         assert f'<a href="/models/{LONG}@1">{LONG}@1</a> + <a href="/models/bob/more-zbx@1">' in tasks
         assert "pictures with gesso-tiny@1, for 0.02" in (await relay.client.get(PAGES["task"])).text
+
+
+async def test_a_fee_in_doubt_is_not_shown_as_a_refund(tmp_path: Path) -> None:
+    chain, doubted, late = FakeChain(), task_of(1), task_of(12)
+    where: dict[str, Any] = NOWHERE
+    burned = on_chain.TaskExpired(task=doubted, node=NODE, refund=Wei(0), **where)
+    chain.mine([registered(), submitted(1), claimed(1), committed(1), burned, submitted(12), expired(12)])
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        page = (await relay.client.get(f"/tasks/{doubted}")).text
+        assert "it was burned" in page
+        assert "Refund" not in page
+        assert "Refund" in (await relay.client.get(f"/tasks/{late}")).text
 
 
 async def test_a_reader_gets_a_page_for_what_is_not_there_and_a_program_json(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_passed_audit_says_by_whom_at_which_steps_and_how_close_it_was() -> No
         ),
         (
             "sampled", [*flagged, *dispute((3, 3), DisputeOutcome.UNDECIDED), expired], PICKED,
-            "undecided (2 of 2 auditors flagged it; 2 could not tell, 1 kept silent); fee returned, nobody slashed",
+            "undecided (2 of 2 auditors flagged it; 2 could not tell, 1 kept silent); fee burned, nobody slashed",
         ),
         (
             "none", [*dispute((1, 3, 3), DisputeOutcome.UPHELD)[1:], settled], None,
@@ -200,6 +200,16 @@ def watch(audit: AuditMode = AuditMode.SAMPLED) -> AuditWatch:
         audit=audit,
     )  # fmt: skip
     return AuditWatch(None, TASK, terms, BoardParams(challenge_window_s=8, sortition_step_s=1))
+
+
+def test_work_in_doubt_says_that_the_fee_is_burned() -> None:
+    seen = watch()
+    seen.take([committed, opened, *dispute((3, 3, 3), DisputeOutcome.UNDECIDED)[:-1], expired])
+    seen.take(dispute((3, 3, 3), DisputeOutcome.UNDECIDED)[-1:])
+    problem = seen.problem()
+    assert isinstance(problem, WorkRejected)
+    assert "fee burned" in problem.message
+    assert "neither side has the fee" in problem.hint
 
 
 def test_a_task_is_over_when_its_audit_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,6 +240,12 @@ def test_a_dispute_is_told_from_the_pick_to_the_refund() -> None:
     ]  # fmt: skip
 
 
+def test_a_fee_that_nobody_has_is_not_called_refunded() -> None:
+    sink, _, err = output()
+    TaskLine(sink).show(events.Expired(task=TASK, at_ms=1, refund=Wei(0), node=ZERO_ADDRESS))
+    assert err.getvalue() == "in doubt, fee burned\n"
+
+
 def test_what_speaks_against_a_node_is_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

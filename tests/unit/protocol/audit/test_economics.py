@@ -21,6 +21,7 @@ from gesso_protocol.audit.economics import (
     collusion,
     drawn_bad,
     fair_majority,
+    lots_majority,
     racing_majority,
 )
 from gesso_protocol.audit.rules import AuditRules
@@ -123,7 +124,7 @@ def test_auditors_and_jurors_do_best_by_working() -> None:
         assert max(profits, key=lambda name: profits[name]) == "honest"
         assert profits["honest"] > 0
         assert all(value <= 0 for name, value in profits.items() if name != "honest")
-    assert bench.requester(0.9)["challenges everything"] < 0
+    assert bench.requester(0.9, MARKET)["challenges everything"] < 0
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.1, 0.2, 0.33, 0.4])
@@ -201,9 +202,50 @@ def test_who_alone_can_run_a_model_gets_no_work_for_nothing() -> None:
         drawn = float((rng.poisson(bench.lots * share, 200_000) > 1).mean())
         assert bench.drawn(share) == pytest.approx(drawn, abs=0.005)
         assert bench.accused(share) < 0
-    certain = replace(bench, lots=1e9)
-    assert certain.accused(0.1) > 0, "which it would, did every seat count"
     assert bench.lots == AuditRules().auditor_seats * 2 ** AuditRules().lot_doublings
+
+
+def test_doubt_pays_no_requester_whatever_the_fee() -> None:
+    """In all of these places; and each of the three would pay, were the fee of work in doubt refunded."""
+    profits = Bench().requester(0.99, MARKET)
+    assert all(profit < 0 for profit in profits.values()), profits
+    refunded = replace(Bench(), doubt_returns=1.0).requester(0.99, MARKET)
+    for name in (
+        "accuses it with a large fee, friends hold 10%", "accuses it of a vetting node, sampled, friends hold 10%",
+        "the same with a large fee, friends hold 33%",
+    ):  # fmt: skip
+        assert refunded[name] > 0, name
+
+
+@given(
+    share=st.floats(0.001, 0.999), fee=st.floats(0.01, 1e6), lots=st.floats(0.1, 1e4), seats=st.integers(2, 8),
+    data=st.data(),
+)  # fmt: skip
+def test_no_share_of_stake_gains_by_doubt_under_any_rules(
+    share: float, fee: float, lots: float, seats: int, data: st.DataObject
+) -> None:
+    quorum = data.draw(st.integers(seats // 2 + 1, seats))
+    bench = replace(Bench(), lots=lots, jurors=seats, quorum=quorum)
+    assert bench.accused(share, fee) <= 0
+    assert bench.doubted(share, fee) <= 0
+
+
+def test_a_jury_of_those_who_wait_is_whoevers_model_it_is() -> None:
+    """The lot gives a tenth of the stake a quorum once in ten million; a jury that fills up by waiting always would."""
+    rng, bench = np.random.default_rng(8), Bench()
+    drawn = float((rng.poisson(bench.jurors * 0.5, 200_000) >= bench.quorum).mean())
+    assert lots_majority(bench.jurors, bench.quorum, 0.5) == pytest.approx(drawn, abs=0.005)
+    assert lots_majority(bench.jurors, bench.quorum, 0.0) == 0
+    assert lots_majority(bench.jurors, bench.quorum, 0.1) < 1e-6
+    assert replace(bench, jurors=10_000).convicted(0.1, MARKET, bench.large_fee) > 0
+
+
+def test_what_no_rule_prevents_is_said() -> None:
+    beyond = Bench().beyond(MARKET)
+    assert beyond["nobody else can run the work"] > MARKET.honest_profit
+    assert beyond["auditors can, jurors cannot, always audited"] < MARKET.honest_profit, "so large fees are safe there"
+    losses = Bench().losses(MARKET)
+    assert losses["the same: each of two auditors that say so"] > losses["the same: an auditor that says so alone"]
 
 
 def test_an_honest_flagger_loses_the_jury_and_no_penalty() -> None:
@@ -287,5 +329,7 @@ def test_the_design_story_shows_what_is_computed() -> None:
             fair, racing = (float(value) for value in cells[f"{name}, {share:.0%} of stake"][1:3])
             assert fair == pytest.approx(fair_majority(seats, needed, share), rel=5e-3)
             assert racing == pytest.approx(racing_majority(seats, needed, share), rel=5e-3)
+    for name, profit in (Bench().requester(1 - racing_majority(21, 14, 0.2), MARKET) | Bench().losses(MARKET)).items():
+        assert float(cells[name][1]) == pytest.approx(profit, rel=1e-2), name
     for name, profit in Bench().auditor(MARKET, honest=0.8).items():
         assert float(cells[name][1]) == pytest.approx(profit, rel=5e-3) or name == "honest"
