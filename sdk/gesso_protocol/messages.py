@@ -23,7 +23,7 @@ from gesso_protocol.terms import ChainId, Terms, task_id
 from gesso_protocol.training.checkpoint import KeptCheckpoint
 
 TOPIC_TASKS = "gesso/tasks/1"
-TOPIC_NODES = "gesso/nodes/1"
+TOPIC_NODES = "gesso/nodes/2"
 PROTOCOL_PROGRESS = "/gesso/progress/1"
 PROTOCOL_BLOB = "/gesso/blob/1"
 PROTOCOL_OPEN = "/gesso/open/1"
@@ -72,11 +72,11 @@ class TaskAnnouncement(Document):
 
 
 class NodeAdvert(Document):
-    """Topic `gesso/nodes/1`: a node is alive, offers this, and can be reached there. Older than a few beats: ignore."""
+    """Topic `gesso/nodes/2`: a node is alive, offers this, and can be reached there. Older than a few beats: ignore."""
 
     MAX_BYTES: ClassVar[int] = MAX_GOSSIP_BYTES
 
-    format: Literal["gesso/node/1"] = "gesso/node/1"
+    format: Literal["gesso/node/2"] = "gesso/node/2"
     chain_id: ChainId
     wallet: Address
     peer: PeerId

@@ -64,7 +64,7 @@ class Offer(Document):
 
     MAX_BYTES: ClassVar[int] = 12 * 1024
 
-    format: Literal["gesso/offer/1"] = "gesso/offer/1"
+    format: Literal["gesso/offer/2"] = "gesso/offer/2"
     kinds: Annotated[tuple[KindName, ...], Field(max_length=8, strict=False)] = ("text_to_image",)
     dtypes: Annotated[tuple[Dtype, ...], Field(max_length=3, strict=False)] = ("fp32",)
     max_pixels: Annotated[int, Field(ge=0, le=2048 * 2048)] = 1024 * 1024

@@ -201,7 +201,7 @@ def test_a_request_is_one_chunk_at_most() -> None:
 
 
 def test_the_names_on_the_wire() -> None:
-    assert (messages.TOPIC_TASKS, messages.TOPIC_NODES) == ("gesso/tasks/1", "gesso/nodes/1")
+    assert (messages.TOPIC_TASKS, messages.TOPIC_NODES) == ("gesso/tasks/1", "gesso/nodes/2")
     assert (messages.PROTOCOL_PROGRESS, messages.PROTOCOL_BLOB, messages.PROTOCOL_OPEN) == (
         "/gesso/progress/1", "/gesso/blob/1", "/gesso/open/1"
     )  # fmt: skip

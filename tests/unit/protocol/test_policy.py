@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gesso_protocol.encoding import canonical, parse
+from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.money import Wei
 from gesso_protocol.policy import Capabilities, Offer, Price, Refusal, judge, resolve_model
@@ -104,3 +106,13 @@ def test_a_larger_task_never_costs_less(base: int, rate: int, count: int) -> Non
 def test_the_digest_for_the_registry_changes_with_the_offer() -> None:
     assert len(Offer().digest()) == 32
     assert Offer().digest() != Offer(max_steps=1).digest()
+
+
+def test_an_offer_of_the_former_number_is_not_read_as_one_without_disk() -> None:
+    said = parse(Offer(max_training_steps=9).encode())
+    assert isinstance(said, dict)
+    former = {**said, "format": "gesso/offer/1"}
+    del former["max_training_disk_bytes"]
+    for other in (former, {**former, "format": "gesso/offer/2"}, {**said, "format": "gesso/offer/1"}):
+        with pytest.raises(EncodingInvalid):
+            Offer.decode(canonical(other))
