@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,28 @@ def test_a_folder_and_a_wallet_have_one_process_each(tmp_path: Path) -> None:
             with pytest.raises(ConfigError, match="with the wallet"), alone(third):
                 pass
     with alone(settings):  # whoever ends gives them back
+        pass
+    keystore.unlink()
+    with alone(NodeSettings.verified({"data_dir": str(tmp_path / "other"), "wallet": wallet})):
+        pass  # what is wrong with the wallet is said by whoever unlocks it
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ConfigError, match="cannot be written"),
+        alone(NodeSettings.verified({"data_dir": str(tmp_path / "file" / "x")})),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.EIO])
+def test_a_file_system_without_locks_keeps_nobody_from_starting(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, "as NFS says it")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    said = pytest.raises(ConfigError, match="as NFS") if number == errno.EIO else nullcontext()
+    with said, alone(NodeSettings.verified({"data_dir": str(tmp_path)})):
         pass
 
 
