@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from gesso.chain import Chain, Cursor, Page
 from gesso.chain import events as on_chain
+from gesso.chain.rpc import Header
 from gesso_node.book import Book, Known, write_down
 from gesso_node.catalogue import Catalogue
 from gesso_node.demand import Demand
@@ -74,15 +75,18 @@ class Observer:
         await self._refresh_weights(now)
         log.info("observe.restored", tasks=len(self._book), block=self._cursor.block, now=now)
 
-    async def pull(self, now: int) -> bool:
-        """Take in all new events; true when there were any. Raises Unreachable, ChainError."""
+    async def pull(self, now: int, head: Header | None = None) -> bool:
+        """Take in all new events, as far as `head` where it is known; true when there were any. Raises Unreachable,
+        ChainError."""
         took = False
         for _ in range(MAX_PAGES):
-            page = await self._chain.read_page(self._cursor)
+            page = await self._chain.read_page(self._cursor, head)
             if page is None:
                 break
             took = took or bool(page.events) or page.reorged_to is not None
             await self._take(page, now)
+            if head is not None and self._cursor.block >= head.number:
+                break
         # A new node's weight starts counting after a delay, which no event announces.
         if self._weights_stale or now >= self._weights_at + WEIGHTS_EVERY_S:
             await self._refresh_weights(now)

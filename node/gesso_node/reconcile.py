@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from gesso.blobs import BlobStore
 from gesso.chain import Chain, revert_name
+from gesso.chain.rpc import Header
 from gesso_node.book import Book, Known, write_down
 from gesso_node.intake import Intake
 from gesso_node.journal import Entry, Journal, JournalFailedError
@@ -121,16 +122,17 @@ class Reconciler:
         """Until cancelled. An endpoint that is away, or a full disk, only slows it down."""
 
         async def one_pass() -> int:
-            await self.once(await self._chain.now())
+            head = await self._chain.head()
+            await self.once(head.timestamp, head)
             return self._observer.block
 
         await self._passes.forever(one_pass, tick_s)
 
-    async def once(self, now: int) -> None:
-        """One pass at chain second `now`; one that failed is simply done again. Raises Unreachable, ChainError,
-        JournalFailedError."""
+    async def once(self, now: int, head: Header | None = None) -> None:
+        """One pass at chain second `now`, which is that of `head`; one that failed is simply done again. Raises
+        Unreachable, ChainError, JournalFailedError."""
         self._now = now
-        await self._observer.pull(now)
+        await self._observer.pull(now, head)
         due: list[Known] = []
         for known in self._book:
             if known.entry is None:

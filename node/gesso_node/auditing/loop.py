@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from gesso.chain import Chain
 from gesso.chain.arbiter import Arbiter
+from gesso.chain.rpc import Header
 from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.auditor import Auditor
 from gesso_node.auditing.case import LOOKING, UNABLE, Case
@@ -109,14 +110,16 @@ class Auditing:
         """Until cancelled. An endpoint that is away, or a full disk, only slows it down."""
 
         async def one_pass() -> int:
-            await self.once(await self._chain.now())
+            head = await self._chain.head()
+            await self.once(head.timestamp, head)
             return self._watch.block
 
         await self._passes.forever(one_pass, tick_s)
 
-    async def once(self, now: int) -> None:
-        """One pass at chain second `now`. Raises Unreachable, ChainError; a pass that failed is simply done again."""
-        await self._watch.pull(now)
+    async def once(self, now: int, head: Header | None = None) -> None:
+        """One pass at chain second `now`, which is that of `head`. Raises Unreachable, ChainError; a pass that failed
+        is simply done again."""
+        await self._watch.pull(now, head)
         for case in list(self._watch.cases.values()):
             if case.not_before <= now and not case.left:
                 await self._step(case, now)

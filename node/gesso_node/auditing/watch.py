@@ -13,6 +13,7 @@ from gesso.chain import Chain, Cursor, Page
 from gesso.chain import audit_events as told
 from gesso.chain import events as on_chain
 from gesso.chain.arbiter import Arbiter, Filing
+from gesso.chain.rpc import Header
 from gesso_node.auditing.case import Case, Revealed
 from gesso_node.auditing.record import AuditRecords
 from gesso_node.journal import Journal
@@ -73,13 +74,15 @@ class Watch:
             self._cursor = Cursor.before(max(0, await self._chain.block_number() - LOOKBACK_BLOCKS))
         self._saved = self._cursor.block
 
-    async def pull(self, now: int) -> None:
-        """Take in all new events. Raises Unreachable, ChainError."""
+    async def pull(self, now: int, head: Header | None = None) -> None:
+        """Take in all new events, as far as `head` where it is known. Raises Unreachable, ChainError."""
         for _ in range(MAX_PAGES):
-            page = await self._chain.read_page(self._cursor)
+            page = await self._chain.read_page(self._cursor, head)
             if page is None:
                 break
             await self._take(page, now)
+            if head is not None and self._cursor.block >= head.number:
+                break
         if self._weights_at is None or now >= self._weights_at + WEIGHTS_EVERY_S:
             self.weights = (await self._chain.weight_of(self._me), await self._chain.total_weight())
             self._weights_at = now

@@ -106,10 +106,15 @@ class EventReader:
             cursor = page.cursor
             yield page
 
-    async def read(self, cursor: Cursor) -> Page | None:
-        """The next page after `cursor`, or None when the cursor is at the chain's head."""
+    async def head(self) -> Header:
+        """The newest block. Whoever has it already may hand it to `read`."""
         head = await self._rpc.latest()
         self._on_head(head)
+        return head
+
+    async def read(self, cursor: Cursor, head: Header | None = None) -> Page | None:
+        """The next page after `cursor`, or None when the cursor is at the chain's head."""
+        head = head or await self.head()
         if not await self._still_there(cursor, head):
             return await self._rewound(cursor)
         if head.number <= cursor.block:

@@ -10,6 +10,7 @@ from gesso.chain.cursor import Cursor, EventReader, Page
 from gesso.chain.events import ChainEvent, ContractEvent, Reorged
 from gesso.chain.income import Income, read_income
 from gesso.chain.pending import interval_s
+from gesso.chain.rpc import Header
 from gesso_protocol.ids import ListingId, TaskId
 
 
@@ -34,9 +35,13 @@ class History(Calls):
         async for page in self._reader().pages(cursor, poll_s=poll_s):
             yield page
 
-    async def read_page(self, cursor: Cursor) -> Page | None:
-        """One page after `cursor`, None when there is nothing new."""
-        return await self._reader().read(cursor)
+    async def head(self) -> Header:
+        """The newest block, for `read_page` too: its time is the chain's."""
+        return await self._reader().head()
+
+    async def read_page(self, cursor: Cursor, head: Header | None = None) -> Page | None:
+        """One page after `cursor`, None when there is nothing new, as far as `head` where that was asked for before."""
+        return await self._reader().read(cursor, head)
 
     async def course_of(self, task: TaskId) -> tuple[ContractEvent, ...]:
         """What the board's log says of one task, in order; empty when it was not submitted within the last blocks that

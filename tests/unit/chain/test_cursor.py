@@ -134,3 +134,17 @@ async def test_one_time_out_changes_no_range() -> None:
     page = await reader.read(Cursor.before(0))
     assert page is not None
     assert page.cursor.block == 64
+
+
+@pytest.mark.anyio
+async def test_a_head_that_is_known_is_not_asked_for_again() -> None:
+    chain, told = ForkingChain(widest=100, fork=None), list[Header]()
+    decoder: Any = SimpleNamespace(addresses=[], decode=lambda _: None)
+    reader = EventReader(chain, decoder, reach=Reach(100), on_head=told.append)  # type: ignore[arg-type]
+    head = await reader.head()
+    assert told == [head]
+    page = await reader.read(Cursor.before(0), head)
+    assert page is not None
+    assert page.cursor.block == head.number
+    assert await reader.read(page.cursor, head) is None
+    assert told == [head]

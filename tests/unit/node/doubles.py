@@ -11,6 +11,7 @@ import anyio
 
 from gesso.chain import Chain, ChainSettings, ContractAddresses, Cursor, Listing, NodeRecord, NodeState, Page, TxReceipt
 from gesso.chain import events as on_chain
+from gesso.chain.rpc import Header
 from gesso.chain.wallet import Wallet
 from gesso_protocol import sortition
 from gesso_protocol.errors import ChainReverted, DeadlinePassed, Unreachable
@@ -292,6 +293,11 @@ class ChainDouble:
         self._reach()
         return len(self.board.blocks) - 1
 
+    async def head(self) -> Header:
+        number = await self.block_number()
+        name, before = self.board.block_hash(number), self.board.block_hash(number - 1)
+        return Header(number, name, before, self.board.now, 0)
+
     async def block_interval_s(self) -> float:
         return self.board.block_s
 
@@ -352,7 +358,7 @@ class ChainDouble:
         self._reach()
         return tuple(event for block in self.board.blocks for event in block if getattr(event, "task", None) == task)
 
-    async def read_page(self, cursor: Cursor) -> Page | None:
+    async def read_page(self, cursor: Cursor, _: Header | None = None) -> Page | None:
         self._reach()
         head = len(self.board.blocks) - 1
         if cursor.block > head:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from gesso.chain import Cursor
 from gesso_node.passes import GAPS, LEFT_OUT, MAX_LEFT_OUT_S, Pulse
+
+from .conftest import World
 
 TICK_S = 0.2
 
@@ -66,3 +72,20 @@ def test_blocks_that_were_taken_back_begin_anew() -> None:
     pulse, _ = after(*[2.0] * GAPS)
     pulse.saw(3)
     assert pulse.pause_s(TICK_S) == TICK_S
+
+
+@pytest.mark.anyio
+async def test_a_pass_that_has_read_the_newest_block_asks_no_further(world: World) -> None:
+    node, chain, asked = await world.add_node(), world.chains[0], list[Any]()
+    read = chain.read_page
+
+    async def counted(cursor: Cursor, head: Any = None) -> Any:
+        asked.append(head)
+        return await read(cursor, head)
+
+    setattr(chain, "read_page", counted)  # noqa: B010 - the class's own is a method
+    world.board.mine()
+    newest = await chain.head()
+    head = replace(newest, number=newest.number - 1)  # the last block of this board is still open
+    await node._reconciler.once(head.timestamp, head)
+    assert asked == [head]
