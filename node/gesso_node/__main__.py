@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio
 import structlog
 
+from gesso.heap import keep_for_good
 from gesso.logs import configure_logs
 from gesso_node.alone import alone
 from gesso_node.api import open_api
@@ -53,6 +54,7 @@ async def _serve(settings: NodeSettings) -> int:
         url = await stack.enter_async_context(opened)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_obey_signals, node, tasks.cancel_scope)
+            keep_for_good()
             _announce(node, url)
             await node.serve()
             tasks.cancel_scope.cancel()

@@ -13,6 +13,7 @@ import anyio
 from gesso_protocol.errors import GessoError, MissingExtra
 
 try:
+    from gesso.heap import keep_for_good
     from gesso.logs import configure_logs
     from gesso_relay.doors import raise_file_limit
     from gesso_relay.peer import Relay
@@ -43,6 +44,7 @@ def main() -> int:
 async def _run(settings: RelaySettings) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with Relay.open(settings) as relay:
+            keep_for_good()
             ready = {"ready": True, "url": relay.url, "bootstrap": relay.bootstrap}
             sys.stdout.write(json.dumps(ready) + "\n")
             sys.stdout.flush()

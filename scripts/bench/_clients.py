@@ -23,6 +23,7 @@ from gesso.chain import abi as abi_module
 from gesso.chain import post as post_module
 from gesso.chain.events import EventDecoder, TaskClaimed, TaskCommitted, TaskSettled, TaskSubmitted
 from gesso.chain.reverts import revert_name
+from gesso.heap import keep_for_good
 from gesso_contracts import DEV_TOKEN
 from gesso_protocol.draw import Draw
 from gesso_protocol.errors import GessoError
@@ -204,6 +205,7 @@ async def work(told: dict[str, Any]) -> None:
         params = await client.params()
         spent, tally = Spent(), Tally()
         watch(spent)
+        keep_for_good()
         say({"ready": True})
         while count := (await hear())["transfers"]:
             say(await transfers(client, told, count))

@@ -51,11 +51,11 @@ def reader(types: tuple[str, ...]) -> Callable[[bytes], Values]:
     plain = _plain_all(types)
     if plain is None:
         return lambda data: tuple(any_decode(types, data))
-    known = plain
+    read_all = _reader_of(plain)
 
     def read(data: bytes) -> Values:
         try:
-            return _read_all(known, data, 0)
+            return read_all(data, 0)
         except _NotPlainError:
             return tuple(any_decode(types, data))
 
@@ -70,14 +70,19 @@ def encode(types: Sequence[str], arguments: Sequence[Any]) -> bytes:
         return any_encode(types, arguments)
 
 
-def _read_all(plain: tuple[_Plain, ...], data: bytes, at: int) -> Values:
-    if len(data) < at + WORD * sum(each.words for each in plain):
-        raise _NotPlainError
-    values = []
-    for each in plain:
-        values.append(each.read(data, at))
-        at += WORD * each.words
-    return tuple(values)
+def _reader_of(parts: tuple[_Plain, ...]) -> Callable[[bytes, int], Values]:
+    """Reads them one after the other, from places that are computed once."""
+    places, size = list[tuple[Callable[[bytes, int], Any], int]](), 0
+    for part in parts:
+        places.append((part.read, size))
+        size += WORD * part.words
+
+    def read_all(data: bytes, at: int) -> Values:
+        if len(data) < at + size:
+            raise _NotPlainError
+        return tuple([read(data, at + place) for read, place in places])
+
+    return read_all
 
 
 def _write_all(plain: tuple[_Plain, ...], values: Sequence[Any]) -> bytes:
@@ -138,7 +143,7 @@ def _tuple(parts: tuple[_Plain, ...] | None) -> _Plain | None:
             raise _NotPlainError
         return _write_all(parts, value)
 
-    return _Plain(sum(part.words for part in parts), lambda data, at: _read_all(parts, data, at), write)
+    return _Plain(sum(part.words for part in parts), _reader_of(parts), write)
 
 
 def _unsigned(bits: int) -> _Plain:
