@@ -177,16 +177,16 @@ class Book:
             patience=self.patience,
         )
 
-    def claimed(self, known: Known, node: Address, at: int, now: int) -> None:
-        """A node's claim was mined in second `at`."""
+    def claimed(self, known: Known, node: Address, at: int) -> None:
+        """A node's claim was mined in second `at`, however late we read of it."""
         if self.rivals is None:
             return
         drawn = self._drawn(known) or known.drawn  # our own refused claim may have told us first
         if drawn is not None and node != self.me:
-            surely = self.rivals.lively(known.terms.model, now, SURELY_FOR_S)
+            surely = self.rivals.lively(known.terms.model, at, SURELY_FOR_S)
             if drawn.draw.jumps(node, surely, at - drawn.since, self._turn_s):
-                self.rivals.jumped(node, now)
-        self.rivals.claimed(node, known.terms.model, now)
+                self.rivals.jumped(node, at)
+        self.rivals.claimed(node, known.terms.model, at)
 
     @property
     def _turn_s(self) -> int:

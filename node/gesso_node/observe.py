@@ -132,7 +132,7 @@ class Observer:
                 self._book.rivals.changed(event.node)
         elif (known := self._of(event)) is not None:
             if isinstance(event, on_chain.TaskClaimed):
-                self._book.claimed(known, event.node, event.commit_by - known.terms.commit_window_s, now)
+                self._book.claimed(known, event.node, event.commit_by - known.terms.commit_window_s)
             await self._changed(known, event)
 
     def _submitted(self, event: on_chain.TaskSubmitted, now: int) -> None:

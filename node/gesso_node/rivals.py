@@ -69,16 +69,16 @@ class Rivals:
         if node not in self._weights and node not in self._weightless and len(self._hinted) < MAX_HINTS:
             self._hinted.add(node)
 
-    def claimed(self, node: Address, model: ListingId, now: int) -> None:
-        """A node was seen to claim a task of a model."""
-        self._claimed_at[model, node] = now
+    def claimed(self, node: Address, model: ListingId, at: int) -> None:
+        """A node claimed a task of a model in second `at`."""
+        self._claimed_at[model, node] = at
         self._claimed_at.move_to_end((model, node))
         while len(self._claimed_at) > MAX_LIVELY:
             self._claimed_at.popitem(last=False)
 
-    def jumped(self, node: Address, now: int) -> None:
-        """A node claimed in the turn of another one, which was at work."""
-        self._rude_at[node] = now
+    def jumped(self, node: Address, at: int) -> None:
+        """A node claimed, in second `at`, in the turn of another one, which was at work."""
+        self._rude_at[node] = at
         self._rude_at.move_to_end(node)
         while len(self._rude_at) > MAX_RUDE:
             self._rude_at.popitem(last=False)

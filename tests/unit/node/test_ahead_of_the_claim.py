@@ -152,9 +152,9 @@ async def test_pictures_stay_here_where_others_only_let_us_go_first(world: World
     await only_the_commit_goes_ahead(world, node, terms)
 
 
-async def first_drawn(world: World, first: Node, second: Node) -> Terms:
-    """A new task whose first step draws both, and `first` before `second`."""
-    weights, places = world.board.weights, [(node._book.me, 0) for node in (first, second)]
+async def first_drawn(world: World, *nodes: Node) -> Terms:
+    """A new task whose first step draws all of these, in this order."""
+    weights, places = world.board.weights, [(node._book.me, 0) for node in nodes]
     for nonce in itertools.count(world.board.now):
         windows = {"claim_window_s": 60, "commit_window_s": 60}
         terms = Terms(requester=REQUESTER, fee=Wei(10**16), spec=spec_ref(SPEC), nonce=nonce, **windows)
@@ -214,6 +214,20 @@ async def test_a_lost_race_that_our_own_refused_claim_tells_of_first_is_held_aga
     world.board.mine(0)
     await first.once()
     assert first._book.rivals.rude(world.board.now) == {second._book.me}
+
+
+async def test_claims_that_are_read_late_count_from_when_they_were_mined(world: World) -> None:
+    """After a restart, say: an hour of them is read at once."""
+    first, second = await world.add_node(), await world.add_node()
+    me = await world.add_node()
+    for claimant in (first, second):
+        world.board.claim(claimant._book.me, await first_drawn(world, first, second, me))
+        world.board.mine(3_600)
+    world.board.mine(0)
+    await me.once()
+    assert me._book.rivals.rude(world.board.now) == frozenset()
+    assert me._book.rivals.lively(NO_LISTING, world.board.now) == frozenset()
+    assert me._book.rivals.lively(NO_LISTING, world.board.now - 3_600) == {second._book.me}
 
 
 async def test_a_submit_that_a_reorganisation_repeats_with_another_seed_is_drawn_anew(world: World) -> None:
