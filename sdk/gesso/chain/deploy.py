@@ -118,10 +118,10 @@ class DeploySettings(BaseModel):
     def verified(self) -> DeploySettings:
         """Itself, if nobody gains by anything but honest work: for networks whose token is worth something. Raises
         UsageError."""
-        if self.audits is not None:
-            stakes = Stakes(self.audit_fee, self.min_stake, self.protocol_fee_bps)
-            if faults := unsound(self.audits, stakes):
-                raise UsageError(f"these rules can be gamed: {'; '.join(faults)}", hint="see node/AUDITS.md, chapter 9")
+        if self.audits is None:
+            raise UsageError("without audits nobody is held to honest work", hint="leave `audits` as it is")
+        if faults := unsound(self.audits, Stakes(self.audit_fee, self.min_stake, self.protocol_fee_bps)):
+            raise UsageError(f"these rules can be gamed: {'; '.join(faults)}", hint="see node/AUDITS.md, chapter 9")
         return self
 
     @classmethod

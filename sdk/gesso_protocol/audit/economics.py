@@ -10,6 +10,21 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+COMES = 0.8
+"""Share of the stake that comes to a jury that it is drawn for, and can tell; 0.6 is the rows under stress."""
+
+
+def lots_majority(seats: float, needed: int, share: float) -> float:
+    """Chance that the lot draws `needed` wallets or more of a party with this share of stake, where it draws `seats` by
+    expectation and nobody else comes: many small wallets, so a Poisson number."""
+    mean = seats * share
+    if mean <= 0:
+        return float(needed <= 0)
+    below = needed <= mean
+    counts = range(needed) if below else range(needed, needed + 200)
+    found = sum(math.exp(-mean + won * math.log(mean) - math.lgamma(won + 1)) for won in counts)
+    return max(0.0, 1 - found) if below else min(found, 1.0)
+
 
 @dataclass(frozen=True)
 class Market:
@@ -23,8 +38,9 @@ class Market:
     """Share of tasks that are audited."""
     sees: float = 0.98
     """An honest auditor flags a bad step that it runs."""
-    sticks: float = 0.95
-    """A flag ends in a penalty: the jury reaches its quorum."""
+    comes: float = COMES
+    sticks: float = lots_majority(21, 14, COMES)
+    """A flag ends in a penalty: the jury, seated by lot alone, reaches its quorum of those who come."""
     penalty: float = 1000.0
     stake: float = 10_000.0
     overhead: float = 0.12
@@ -103,18 +119,6 @@ def fair_majority(seats: int, needed: int, share: float) -> float:
     """Chance that a party with this share of stake gets `needed` of `seats` when lots alone decide (binomial)."""
     terms = (math.comb(seats, won) * share**won * (1 - share) ** (seats - won) for won in range(needed, seats + 1))
     return sum(terms)
-
-
-def lots_majority(seats: float, needed: int, share: float) -> float:
-    """Chance that the lot draws `needed` wallets or more of a party with this share of stake, where it draws `seats` by
-    expectation and nobody else comes: many small wallets, so a Poisson number."""
-    mean = seats * share
-    if mean <= 0:
-        return float(needed <= 0)
-    below = needed <= mean
-    counts = range(needed) if below else range(needed, needed + 200)
-    found = sum(math.exp(-mean + won * math.log(mean) - math.lgamma(won + 1)) for won in counts)
-    return max(0.0, 1 - found) if below else min(found, 1.0)
 
 
 def racing_majority(seats: int, needed: int, share: float, start: float = 1.0) -> float:
@@ -281,10 +285,16 @@ class Bench:
         }
 
     def beyond(self, market: Market) -> dict[str, float]:
-        """Profit of a task for a node that does none of its work where others cannot see it. Honest work earns
+        """Profit of a task for a node that cheats where others cannot see it: nothing is measured of a device without
+        calibrated limits, which is the node's own word, and of the rest it does no work. Honest work earns
         `honest_profit`: none of these is prevented, and requesters of such work should know."""
         both = lots_majority(self.lots, 2, 1.0) * market.sees**2
-        return {
+        unmeasured = {
+            f"claims an unknown device: {cheat.name}": 1 - market.cost * (1 - cheat.saves)
+            for cheat in CHEATS
+            if cheat.name in ("wrong-model", "int4", "fewer-steps")
+        }
+        return unmeasured | {
             "nobody else can run the work": 1.0,
             "auditors can, jurors cannot, at 5 %": 1 - market.rate * both,
             "auditors can, jurors cannot, at 20 %": 1 - self.vetting_rate * both,
@@ -300,16 +310,17 @@ class Bench:
         quorum = racing_majority(self.jurors - 1, self.quorum - 1, wrong)
         return quorum * self.juror_fee - (1 - quorum) * self.others_can * self.juror_penalty
 
-    def juror(self, honest_majority: float, wrong: float = 0.2) -> dict[str, float]:
-        """Profit of one seat a strategy, when the honest vote wins with this chance and else the false one does.
+    def juror(self, honest_majority: float, wrong: float = 0.2, comes: float = COMES) -> dict[str, float]:
+        """Profit of one seat a strategy, when the honest vote wins with this chance and else the false one does, and
+        this share of the stake comes, as no vote is paid without a quorum.
 
         `juror_cost` is the gas of two transactions and a few steps in fp32; only who votes honestly pays for the steps.
         `wrong`: the share of stake that says "good" of what it cannot tell.
         """
-        win, lose = self.juror_fee, self.juror_penalty
+        win, lose, sticks = self.juror_fee, self.juror_penalty, lots_majority(self.jurors, self.quorum, comes)
         return {
-            "honest": honest_majority * win - (1 - honest_majority) * lose - self.juror_cost,
-            "votes at random": 0.5 * (win - lose),
+            "honest": sticks * (honest_majority * win - (1 - honest_majority) * lose) - self.juror_cost,
+            "votes at random": sticks * 0.5 * (win - lose),
             "always cannot tell": 0.0,
             "says good where jurors cannot tell": self.unseen(wrong),
             "silent": -lose,
@@ -364,14 +375,17 @@ class Bench:
         return guilty * won + doubt * self.doubt_returns * fee - spent
 
 
-def collusion(market: Market, share: float, saves: float = 1.0) -> float:
-    """Profit of a task for a node that cheats at every step and whose friends hold this share of stake.
+def collusion(market: Market, share: float, juror_penalty: float = 40.0) -> float:
+    """Profit of a task for a node that cheats at every step and does no work, whose friends hold this share of stake.
 
-    Its friends are always first to a free seat. It is safe while both seats are theirs; one honest auditor flags, and
-    then only a jury without quorum against it helps.
+    Its friends are always first to a free auditor's seat, and it is safe while both are theirs. One honest auditor
+    flags, and then only a jury without quorum helps: friends that were drawn stay away, which costs nothing, or take
+    seats before others and vote for it, at a penalty each where the others have their quorum all the same.
     """
     both = racing_majority(2, 2, share)
-    blocked = racing_majority(21, 8, share)
-    caught = market.rate * (1 - both) * market.sees * (1 - blocked)
-    unpaid = market.rate * (1 - both) * market.sees
-    return (1 - unpaid) - market.cost * (1 - saves) - caught * market.penalty
+    flagged = market.rate * (1 - both) * market.sees
+    quorum = lots_majority(21, 14, market.comes * (1 - share))
+    room = 1 - lots_majority(21, 8, share)
+    away = flagged * quorum * market.penalty
+    seated = flagged * quorum * room * (market.penalty + 21 * share * juror_penalty)
+    return 1 - flagged - min(away, seated)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gesso_protocol.audit.economics import CHEATS, Market, lots_majority
+from gesso_protocol.audit.economics import CHEATS, COMES, Market, lots_majority
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.money import BPS, Wei
 
@@ -16,6 +16,8 @@ SMALL_SHARE = 0.1
 """Of all stake: a party that should win nothing alone, even where nobody else can run the work."""
 CONVICTS_ALONE = 1e-6
 """As often may the lot give it a quorum of jurors."""
+REACHES = 0.75
+"""As often at least should those who come have one."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,14 @@ def _juries(rules: AuditRules) -> Iterator[str]:
     for seats, quorum in ((rules.jurors, rules.quorum), (rules.appeal_jurors, rules.appeal_quorum)):
         if lots_majority(seats, quorum, SMALL_SHARE) > CONVICTS_ALONE:
             yield f"the lot gives a tenth of the stake {quorum} of {seats} jurors more than once in a million juries"
+        if lots_majority(seats, quorum, COMES) < REACHES:
+            yield f"four fifths of the stake reach {quorum} of {seats} jurors in fewer than three of four juries"
 
 
 def _deterrence(rules: AuditRules, stakes: Stakes) -> Iterator[str]:
     """What a node with the least stake can lose, against what it saves on the largest fee that may go unaudited."""
-    market = Market(rate=rules.trusted_rate_bps / BPS)
+    sticks = lots_majority(rules.jurors, rules.quorum, COMES)
+    market = Market(rate=rules.trusted_rate_bps / BPS, sticks=sticks)
     hardest = max(cheat.break_even(market) for cheat in CHEATS)
     if min(stakes.min_stake, rules.penalty_factor * rules.large_fee) <= hardest * rules.large_fee:
         yield "a node with the least stake loses less than it saves by cheating at fees just below the large one"

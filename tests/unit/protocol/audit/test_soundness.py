@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gesso.chain.deploy import DEVNET_AUDITS, ONE_TOKEN, PRODUCTION_AUDITS, DeploySettings
-from gesso_protocol.audit.economics import CHEATS, Bench, Market
+from gesso_protocol.audit.economics import CHEATS, COMES, Bench, Market, lots_majority
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.soundness import Stakes, unsound
 from gesso_protocol.errors import UsageError
@@ -42,6 +42,7 @@ def test_shipped_rules_are_sound() -> None:
             "an appeal costs less",
         ),
         ({"jury_step_s": 6 * 3600}, STAKES, "who waits is seated"),
+        ({"quorum": 15}, STAKES, "reach 15 of 21 jurors in fewer"),
         ({"jurors": 5, "quorum": 3}, STAKES, "3 of 5 jurors"),
         ({"appeal_jurors": 9, "appeal_quorum": 6}, STAKES, "6 of 9 jurors"),
         ({"large_fee": Wei(4 * ONE_TOKEN)}, STAKES, "the least stake loses less"),
@@ -51,8 +52,7 @@ def test_shipped_rules_are_sound() -> None:
 )
 def test_each_way_to_gain_is_refused(rules: dict[str, Any], stakes: Stakes, why: str) -> None:
     faults = unsound(changed(**rules), stakes)
-    assert len(faults) == 1
-    assert why in faults[0]
+    assert any(why in fault for fault in faults)
 
 
 def test_the_edge_of_each_range_is_allowed() -> None:
@@ -66,18 +66,20 @@ def test_the_edge_of_each_range_is_allowed() -> None:
 def test_a_network_with_a_token_of_value_is_held_to_it() -> None:
     with pytest.raises(UsageError, match=r"can be gamed: .*who waits is seated"):
         SHIPPED.model_copy(update={"audits": DEVNET_AUDITS}).verified()
-    assert SHIPPED.model_copy(update={"audits": None}).verified().audits is None
+    with pytest.raises(UsageError, match="without audits"):
+        SHIPPED.model_copy(update={"audits": None}).verified()
 
 
 @st.composite
 def allowed(draw: st.DrawFn) -> tuple[AuditRules, Stakes]:
     """Rules from edge to edge of what `unsound` lets pass."""
-    seats = draw(st.integers(15, 40))
+    seats = draw(st.integers(21, 40))
     auditor_fee, juror_fee = draw(st.integers(1, 20)), draw(st.integers(1, 40))
     large_fee = draw(st.integers(100, 1_500))
     least_bond = max(seats * juror_fee + 2 * auditor_fee, -(-31 * juror_fee // 3))
     rules = changed(
-        jurors=seats, quorum=draw(st.integers(max(seats // 2 + 1, 14), seats)), auditor_fee=Wei(auditor_fee * MILLI),
+        jurors=seats, quorum=draw(st.integers(max(seats // 2 + 1, 14), seats * 2 // 3)),
+        auditor_fee=Wei(auditor_fee * MILLI),
         juror_fee=Wei(juror_fee * MILLI),
         auditor_penalty=Wei((seats * juror_fee + draw(st.integers(0, 4_000))) * MILLI),
         challenge_bond=Wei((least_bond + draw(st.integers(0, 2_000))) * MILLI),
@@ -100,7 +102,8 @@ def test_no_strategy_beats_honesty_under_any_rules_that_are_allowed(found: tuple
         lots=2.0 * 2**rules.lot_doublings, audit_fee=stakes.audit_fee / price, large_fee=rules.large_fee / price,
         requester_share=rules.requester_bps / 10_000,
     )  # fmt: skip
-    market = Market(rate=rules.trusted_rate_bps / 10_000, stake=stakes.min_stake / price)
+    sticks = lots_majority(rules.jurors, rules.quorum, COMES)
+    market = Market(rate=rules.trusted_rate_bps / 10_000, stake=stakes.min_stake / price, sticks=sticks)
     for share in (0.01, 0.05, 0.1):
         for fee in (1.0, bench.large_fee, 10 * bench.large_fee):
             assert bench.accused(share, fee) <= 0
