@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
-import anyio
+from anyio import to_thread
 from blake3 import blake3
 
 from gesso.blobs.port import CHUNK_BYTES, BlobSource
@@ -56,14 +56,16 @@ class Digester:
         self._chunk_room = CHUNK_BYTES
 
 
-async def pieces(source: BlobSource) -> AsyncIterator[bytes]:
-    """The source as pieces of at most one chunk where it is ours to cut; a stream's own pieces pass as they come."""
+async def pieces(source: BlobSource) -> AsyncGenerator[bytes]:
+    """The source as pieces of at most one chunk where it is ours to cut; a stream's own pieces pass as they come.
+    Whoever may not come to the end closes it."""
     if isinstance(source, bytes):
         for start in range(0, len(source), CHUNK_BYTES):
             yield source[start : start + CHUNK_BYTES]
     elif isinstance(source, Path):
-        async with await anyio.open_file(source, "rb") as file:
-            while piece := await file.read(CHUNK_BYTES):
+        # Closed at once also where the reader is cancelled, which an asynchronous file is not.
+        with await to_thread.run_sync(source.open, "rb") as file:
+            while piece := await to_thread.run_sync(file.read, CHUNK_BYTES):
                 yield piece
     else:
         async for piece in source:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -213,7 +213,11 @@ class HttpBlobs:
 
         async def once() -> None:
             headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-            async with self._within(ref, size), self._open("PUT", ref, headers, content=pieces(source)):
+            async with (
+                aclosing(pieces(source)) as content,
+                self._within(ref, size),
+                self._open("PUT", ref, headers, content=content),
+            ):
                 return
 
         await self._retrying(once)
@@ -272,19 +276,20 @@ def _expected(ref: BlobRef, expect: BlobRef | None) -> BlobRef:
 
 async def _digest(source: Path) -> tuple[BlobRef, int]:
     digester = Digester(DEFAULT_MAX_BYTES)
-    async for piece in pieces(source):
-        await to_thread.run_sync(digester.update, piece)
+    async with aclosing(pieces(source)) as given:
+        async for piece in given:
+            await to_thread.run_sync(digester.update, piece)
     return digester.finish()[0], digester.size
 
 
 async def _spool(source: AsyncIterator[bytes], path: Path) -> None:
     size = 0
-    async with await anyio.open_file(path, "xb") as file:
+    with await to_thread.run_sync(path.open, "xb") as file:
         async for piece in source:
             size += len(piece)
             if size > DEFAULT_MAX_BYTES:
                 raise BlobTooLarge(f"content is larger than {DEFAULT_MAX_BYTES} bytes")
-            await file.write(piece)
+            await to_thread.run_sync(file.write, piece)
 
 
 async def _read(answer: httpx.Response, ref: BlobRef, max_bytes: int) -> bytes:

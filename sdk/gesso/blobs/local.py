@@ -9,9 +9,10 @@ import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
+from typing import BinaryIO
 
-import anyio
 from anyio import to_thread
 
 from gesso.blobs.disk import disk_room
@@ -42,12 +43,12 @@ class LocalBlobs:
         digester = Digester(self._max_bytes)
         try:
             with disk_room():
-                async with await anyio.open_file(unfinished, "xb") as file:
-                    async for piece in pieces(source):
-                        await to_thread.run_sync(digester.update, piece)
-                        await file.write(piece)
-                    await file.flush()
-                    await to_thread.run_sync(os.fsync, file.wrapped.fileno())
+                with await to_thread.run_sync(unfinished.open, "xb") as file:
+                    async with aclosing(pieces(source)) as given:
+                        async for piece in given:
+                            await to_thread.run_sync(digester.update, piece)
+                            await to_thread.run_sync(file.write, piece)
+                    await to_thread.run_sync(_settle, file)
                 ref, chunks = digester.finish()
                 if expect is not None and ref != expect:
                     raise BlobCorrupt(f"the content is {ref.short}, not {expect.short}")
@@ -133,12 +134,12 @@ class LocalBlobs:
     async def read(self, ref: BlobRef, *, start: int, stop: int) -> AsyncIterator[bytes]:
         """Bytes `start` to `stop` in pieces, as the disk has them: for a server whose readers verify."""
         try:
-            file = await anyio.open_file(self.path(ref), "rb")
+            file = await to_thread.run_sync(self.path(ref).open, "rb")
         except FileNotFoundError:
             raise _missing(ref) from None
-        async with file:
-            await file.seek(start)
-            while start < stop and (piece := await file.read(min(CHUNK_BYTES, stop - start))):
+        with file:
+            file.seek(start)
+            while start < stop and (piece := await to_thread.run_sync(file.read, min(CHUNK_BYTES, stop - start))):
                 start += len(piece)
                 yield piece
 
@@ -221,3 +222,8 @@ class LocalBlobs:
 
 def _missing(ref: BlobRef) -> BlobMissing:
     return BlobMissing(f"{ref.short} is not in this directory")
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
