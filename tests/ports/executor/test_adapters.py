@@ -19,8 +19,6 @@ from gesso_node.executors.lora.use import AdapterSet
 from gesso_node.executors.sample import write_sample_pipeline
 from gesso_protocol.errors import ModelInvalid
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -73,6 +71,7 @@ def output(pipe: Any) -> torch.Tensor:
     return made
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")  # the library's own way
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_several_on_a_warm_pipeline_are_to_the_bit_what_the_library_makes_of_them(
     dtype: str, model: Path, tmp_path: Path

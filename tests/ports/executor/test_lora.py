@@ -53,7 +53,6 @@ from gesso_protocol.training.checkpoint import Resume
 from gesso_protocol.training.presets import make_training
 from gesso_protocol.training.trace import segments
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 SEED = bytes(range(32))
 BINDING = Binding(1, Address("0x" + "11" * 20), TaskId(bytes(32)), Address("0x" + "22" * 20), bytes(32))
 ONE, TWO = BlobRef(b"\x01" * 32), BlobRef(b"\x02" * 32)
@@ -250,7 +249,7 @@ def test_the_loop_is_the_plain_one_of_peft(engine: DiffusersEngine, model: Path,
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        plain.append(float(loss))
+        plain.append(loss.item())
     assert losses == pytest.approx(plain, rel=1e-5)
     start = {name: array * 0 for name, array in end.items()}
     assert update_error(start, end, network.weights()) < 1e-4

@@ -21,7 +21,6 @@ from gesso_node.executors.lora.use import AdapterSet
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.training.targets import TEXT_TARGETS
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 RANK, ALPHA = 3, 2.0
 KOHYA_PARTS = {"unet": "lora_unet", "text_encoder": "lora_te1_text_model", "text_encoder_2": "lora_te2_text_model"}
 ENDS = ("to_q", "to_out.0", "ff.net.0.proj", "proj_in", *TEXT_TARGETS)

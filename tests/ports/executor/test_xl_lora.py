@@ -43,7 +43,6 @@ from gesso_protocol.training.order import DataOrder
 from gesso_protocol.training.presets import make_training
 from gesso_protocol.training.trace import segments
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 SEED = bytes(range(32))
 FIRST, ONE = TaskId(b"\x05" * 32), BlobRef(b"\x01" * 32)
 FILES = ("adapter.safetensors", "adapter_kohya.safetensors")

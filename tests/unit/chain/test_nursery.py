@@ -46,6 +46,7 @@ def test_one_that_ends_or_breaks_leaves_the_others(tmp_path: Path) -> None:
     assert str(ports[0]) in (tmp_path / str(ports[0])).read_text()
     nursery.stop(two)
     nursery.stop(two)
+    nursery.close()
 
 
 def test_a_killed_nursery_takes_its_chains_along_and_is_said_to_be_gone_once(tmp_path: Path) -> None:
@@ -59,3 +60,4 @@ def test_a_killed_nursery_takes_its_chains_along_and_is_said_to_be_gone_once(tmp
         nursery.alive(0)
     until(lambda: not answers(port))
     assert nursery.alive(0) is False, "there is a new one"
+    nursery.close()

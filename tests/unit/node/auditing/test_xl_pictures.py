@@ -27,7 +27,7 @@ from gesso_protocol.trace import LeafKind, Slot, tensor_digest, trace_root
 
 from .traces import SPEC, Sold, sell, verdict_on
 
-pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.anyio
 STEPS = 4
 
 
