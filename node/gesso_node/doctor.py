@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from importlib.metadata import version
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,6 +17,7 @@ from gesso.chain import Chain, NodeState
 from gesso.transport.port import Transport
 from gesso_node.catalogue import Catalogue
 from gesso_node.executors.port import Executor
+from gesso_node.pace import has_accelerator
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import Address
@@ -175,6 +177,10 @@ class Doctor:
         if health.name == "diffusers" and (find_spec("diffusers") is None or find_spec("torch") is None):
             fix = "pip install 'gesso[gpu]'"
             return Finding(check="executor", verdict="bad", found="torch or diffusers is not installed", fix=fix)
+        if health.name == "diffusers" and has_accelerator() and version("torch").endswith("+cpu"):
+            found = f"a GPU is here, and torch {version('torch')} is built for CPUs only: pictures are drawn on the CPU"
+            fix = "install torch for this GPU: https://pytorch.org/get-started/locally"
+            return Finding(check="executor", verdict="warn", found=found, fix=fix)
         ended = ", ".join(f"{name} {count}" for name, count in health.ended.items())
         if ended:
             fix = "see the log for the child's last words"

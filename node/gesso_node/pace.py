@@ -21,7 +21,9 @@ log = structlog.get_logger("gesso.node.pace")
 MAX_MODELS = 64
 WITHOUT_ACCELERATOR_S = UNMEASURED_S
 WITH_ACCELERATOR_S = 1.0
-ACCELERATORS = ("/dev/nvidia0", "/dev/kfd")
+ACCELERATORS = ("dev/nvidia[0-9]*", "dev/kfd", "dev/dxg")
+"""Device files below the root, as patterns: a container may have been given any one of several GPUs."""
+ROOT = Path("/")
 LONG_S = 10.0
 """A picture that takes less says little of larger ones: most of it is what every picture costs."""
 _STORED: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
@@ -96,7 +98,7 @@ def unmeasured_pace(said: float | None, engine: str) -> float:
 
 def has_accelerator() -> bool:
     """Whether this machine seems to have one. Asked of the system: the node's own process loads no torch."""
-    return sys.platform == "darwin" or any(Path(device).exists() for device in ACCELERATORS)
+    return sys.platform == "darwin" or any(any(ROOT.glob(device)) for device in ACCELERATORS)
 
 
 class Stopwatch:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-import platform
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,10 +32,19 @@ from gesso_node.executors.lora.cheats import cheating
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.executors.lora.use import AdapterSet, strengths
-from gesso_node.executors.pipeline import open_pipeline, says_no_memory
+from gesso_node.executors.machine import (
+    chosen_device,
+    device_name,
+    family_of,
+    give_back_memory,
+    one_thread,
+    settle_arithmetic,
+)
+from gesso_node.executors.memory import MemoryErrors
+from gesso_node.executors.pipeline import open_pipeline
 from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.executors.preview import Previewer
-from gesso_node.executors.profiles import STRICT_KEY, device_family, profile_key
+from gesso_node.executors.profiles import STRICT_KEY, profile_key
 from gesso_node.executors.replay import replay_with
 from gesso_node.executors.vae import to_rgb
 from gesso_node.trace import TraceRecorder
@@ -80,15 +87,15 @@ class DiffusersEngine:
 
     def __init__(self, options: DiffusersOptions | None = None) -> None:
         self._options = options or DiffusersOptions()
-        self._device = _device(self._options.device)
+        self._device = chosen_device(self._options.device)
         self._loaded: OrderedDict[tuple[Path, str], _Loaded] = OrderedDict()
         if self._options.threads:
             torch.set_num_threads(self._options.threads)
-        _settle_arithmetic()
+        settle_arithmetic()
 
     def load(self, model_dir: Path, /, dtype: str = "fp32") -> float:
         begun = time.perf_counter()
-        with _MemoryErrors():
+        with MemoryErrors():
             self._pipeline(model_dir, dtype)
         return time.perf_counter() - begun
 
@@ -98,7 +105,7 @@ class DiffusersEngine:
         load_seconds = self.load(job.model_dir, job.spec.dtype)
         begun = time.perf_counter()
         job.out_dir.mkdir(parents=True, exist_ok=True)
-        with _MemoryErrors():
+        with MemoryErrors():
             loaded = self._pipeline(job.model_dir, job.spec.dtype)
             _check_size(loaded.pipeline, job.spec)
             facts = run_facts(job, self._key(job.spec.dtype))
@@ -133,7 +140,7 @@ class DiffusersEngine:
             raise ModelInvalid("the diffusers engine needs a model folder")
         begun = time.perf_counter()
         dtype = "fp32" if job.strict else job.spec.dtype
-        with _MemoryErrors(), _one_thread(job.strict):
+        with MemoryErrors(), one_thread(job.strict):
             loaded = self._pipeline(job.model_dir, dtype, strict=job.strict)
             _check_size(loaded.pipeline, job.spec)
             with loaded.adapters.applied(strengths(job.spec, job.loras)):
@@ -154,7 +161,7 @@ class DiffusersEngine:
         return self._profile("fp32" if strict else spec.dtype, strict)
 
     def computing(self, *, strict: bool) -> AbstractContextManager[None]:
-        return _one_thread(strict)
+        return one_thread(strict)
 
     def _pipeline(self, model_dir: Path, dtype: str, *, strict: bool = False) -> _Loaded:
         key = (model_dir, f"{dtype} strict" if strict else dtype)
@@ -164,6 +171,7 @@ class DiffusersEngine:
         layout = check_model_folder(model_dir)
         while len(self._loaded) >= self._options.max_loaded:
             self._loaded.popitem(last=False)
+            give_back_memory(self._device)
         pipeline = open_pipeline(model_dir, layout, DTYPES[dtype], self._device)
         use_kernels(pipeline.unet, STRICT if strict else self._options.kernels)
         loaded = _Loaded(
@@ -177,16 +185,12 @@ class DiffusersEngine:
         return loaded
 
     def _key(self, dtype: str) -> str:
-        if self._device.type == "cpu":
-            return profile_key(dtype, device_family("cpu"))
-        capability = torch.cuda.get_device_capability(self._device)
-        return profile_key(dtype, device_family(self._device.type, capability))
+        return profile_key(dtype, family_of(self._device))
 
     def _profile(self, dtype: str, strict: bool = False) -> dict[str, str]:
-        device = torch.cuda.get_device_name() if self._device.type == "cuda" else platform.machine()
         return {
             "engine": "diffusers",
-            "device": f"{self._device.type} {device}"[:200],
+            "device": f"{self._device.type} {device_name(self._device)}"[:200],
             "dtype": dtype,
             "key": STRICT_KEY if strict else self._key(dtype),
             "mode": "strict" if strict else "normal",
@@ -281,43 +285,6 @@ class _Run:
     def _record(self, slot: Slot, tensor: torch.Tensor) -> None:
         # Called in the recorder's thread: nobody writes into these tensors again, and the run does not wait for a copy.
         self._recorder.tensor(slot, functools.partial(raw_bytes, tensor.detach()), tuple(tensor.shape))
-
-
-class _MemoryErrors:
-    """However torch says that there is no memory: it leaves here as MemoryError."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError) or says_no_memory(error):
-            raise MemoryError(str(error)[:500]) from error
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)
-
-
-def _settle_arithmetic() -> None:
-    """The same bits from the same machine, and fp32 that is fp32 (TF32 is as coarse as fp16)."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-
-
-@contextmanager
-def _one_thread(wanted: bool) -> Iterator[None]:
-    """Strict replays add up in one order."""
-    before = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _check_size(pipe: Any, spec: TextToImage) -> None:

@@ -15,7 +15,15 @@ from diffusers.models.attention_processor import AttnProcessor
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Attention = Literal["default", "math", "bmm", "sliced"]
+Attention = Literal["default", "math", "bmm", "sliced", "flash", "efficient", "cudnn"]
+_BACKENDS = {
+    "math": SDPBackend.MATH,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+"""Torch's own ones. The last two need a GPU, and two of them narrow numbers there: what a device cannot do falls back
+to the plain one."""
 
 
 class KernelOptions(BaseModel):
@@ -47,7 +55,7 @@ def use_kernels(unet: Any, options: KernelOptions) -> None:
         unet.set_attn_processor(AttnProcessor())
     if options.attention == "sliced":
         unet.set_attention_slice(1)
-    if options.attention == "math" or not options.onednn or options.split_guidance or options.batch_to:
+    if options.attention in _BACKENDS or not options.onednn or options.split_guidance or options.batch_to:
         unet.forward = _forward(unet.forward, options)
 
 
@@ -56,8 +64,8 @@ def _forward(forward: Callable[..., Any], options: KernelOptions) -> Callable[..
 
     def call(sample: torch.Tensor, t: Any, encoder_hidden_states: torch.Tensor, **kwargs: Any) -> Any:
         with ExitStack() as stack:
-            if options.attention == "math":
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if options.attention in _BACKENDS:
+                stack.enter_context(sdpa_kernel([_BACKENDS[options.attention], SDPBackend.MATH]))
             if not options.onednn:
                 stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
             rows = len(sample)

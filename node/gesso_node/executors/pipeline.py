@@ -10,6 +10,7 @@ import torch
 
 from gesso.diffusers_layout import SD, SDXL, Layout
 from gesso_node.executors.conditioning import TIME_IDS, is_xl
+from gesso_node.executors.memory import says_no_memory
 from gesso_protocol.errors import ModelInvalid
 
 _diffusers: Any = diffusers  # its classes carry no usable types
@@ -61,8 +62,6 @@ def open_pipeline(model_dir: Path, layout: Layout, dtype: torch.dtype, device: t
             low_cpu_mem_usage=True,
             **options,
         )
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
         if says_no_memory(error):
             raise
@@ -95,8 +94,3 @@ def _check_parts(pipeline: Any) -> None:
         raise ModelInvalid(
             f"the model's UNet takes words {config.cross_attention_dim} wide, its text encoders give {width}"
         )
-
-
-def says_no_memory(error: BaseException | None) -> bool:
-    """How torch says it on a CPU."""
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -36,6 +37,8 @@ class Previewer:
         self._begun = 0.0
         self._spent = 0.0
         self._last = 0.0
+        self._made = 0.0
+        self._coming: tuple[torch.Tensor, Callable[[], bool]] | None = None
 
     @classmethod
     def of(cls, pipeline: Any) -> Self:
@@ -52,29 +55,54 @@ class Previewer:
         """A new picture starts: its time budget too."""
         self._begun = time.perf_counter()
         self._spent = 0.0
+        self._coming = None
 
     def take(self, latents: torch.Tensor) -> bytes | None:
-        """A JPEG of at most 64 pixels a side and 12 KiB, or None when it is not affordable yet."""
+        """A JPEG of at most 64 pixels a side and 12 KiB, or None when it is not affordable yet. On a GPU it shows an
+        earlier step: a run that waited for its own latents would leave the GPU without work meanwhile."""
         if self._factors is None and not self._decode:
             return None
         begun = time.perf_counter()
-        if self._spent + self._last > BUDGET * (begun - self._begun):
+        if self._coming is None:
+            if self._spent + self._last > BUDGET * (begun - self._begun):
+                return None
+            self._coming, self._made = _on_its_way(self._pixels(latents)), 0.0
+        pixels, arrived = self._coming
+        picture = _jpeg(pixels) if arrived() else None
+        spent = time.perf_counter() - begun
+        self._spent += spent
+        self._made += spent
+        if picture is None:
             return None
-        picture = self._colours(latents)
-        self._last = time.perf_counter() - begun
-        self._spent += self._last
+        self._last, self._coming = self._made, None
         return picture if len(picture) <= MAX_BYTES else None
 
-    def _colours(self, latents: torch.Tensor) -> bytes:
+    def _pixels(self, latents: torch.Tensor) -> torch.Tensor:
         if self._decode:
             scaled = decoder_input(self._pipeline, latents)
             colours = self._pipeline.vae.decode(scaled, return_dict=False)[0][0].permute(1, 2, 0)
         else:
             assert self._factors is not None
-            colours = latents[0].float().cpu().permute(1, 2, 0) @ self._factors
-        pixels = ((colours / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).contiguous().cpu()
-        picture = Image.frombytes("RGB", (pixels.shape[1], pixels.shape[0]), pixels.numpy().tobytes())
-        picture.thumbnail((SIDE_PX, SIDE_PX))
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=80)
-        return buffer.getvalue()
+            self._factors = self._factors.to(latents.device)
+            colours = latents[0].float().permute(1, 2, 0) @ self._factors
+        pixels: torch.Tensor = ((colours / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8).contiguous()
+        return pixels
+
+
+def _on_its_way(pixels: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]:
+    """Pixels in memory of the CPU, and whether they are there already. Nobody waits."""
+    if pixels.device.type == "cpu":
+        return pixels, lambda: True
+    here = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
+    here.copy_(pixels, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+    return here, copied.query
+
+
+def _jpeg(pixels: torch.Tensor) -> bytes:
+    picture = Image.frombytes("RGB", (pixels.shape[1], pixels.shape[0]), pixels.numpy().tobytes())
+    picture.thumbnail((SIDE_PX, SIDE_PX))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()

@@ -216,6 +216,8 @@ def relative(one: bytes, other: bytes) -> float:
     "kernels",
     [
         {"attention": "math"},
+        {"attention": "flash"},
+        {"attention": "efficient"},
         {"attention": "bmm"},
         {"attention": "sliced"},
         {"onednn": False},

@@ -223,6 +223,20 @@ async def test_a_node_that_is_only_looked_at_stakes_nothing(world: World, tmp_pa
         assert chain.registered is NodeState.ACTIVE
 
 
+async def test_the_doctor_sees_a_gpu_that_torch_does_not_use(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    doctor = (await world.add_node()).doctor
+    health = SimpleNamespace(name="diffusers", ended={})
+    monkeypatch.setattr(doctor, "_executor", SimpleNamespace(health=lambda: health))
+    monkeypatch.setattr("gesso_node.doctor.find_spec", lambda _: object())
+    for accelerator, build, verdict in (
+        (True, "2.13.0+cpu", "warn"), (True, "2.13.0+cu130", "ok"), (True, "2.13.0", "ok"), (False, "2.13.0+cpu", "ok")
+    ):  # fmt: skip
+        monkeypatch.setattr("gesso_node.doctor.has_accelerator", lambda answer=accelerator: answer)
+        monkeypatch.setattr("gesso_node.doctor.version", lambda _, answer=build: answer)
+        finding = await doctor.executor()
+        assert (finding.verdict, "CPU" in finding.found) == (verdict, verdict == "warn")
+
+
 async def test_the_doctor_knows_why_a_node_gets_no_tasks(world: World) -> None:
     node = await world.add_node()
     chain = world.chains[0]

@@ -120,12 +120,18 @@ def test_what_an_unmeasured_pace_is(
     assert unmeasured_pace(said, engine) == pace
 
 
-def test_an_accelerator_is_seen_by_its_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("device", "seen"), [("nvidia0", True), ("nvidia3", True), ("kfd", True), ("dxg", True), ("nvidiactl", False)]
+)
+def test_an_accelerator_is_seen_by_its_device(
+    device: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, seen: bool
+) -> None:
     monkeypatch.setattr("gesso_node.pace.sys.platform", "linux")
-    monkeypatch.setattr("gesso_node.pace.ACCELERATORS", (str(tmp_path / "none"),))
+    monkeypatch.setattr("gesso_node.pace.ROOT", tmp_path)
     assert not has_accelerator()
-    monkeypatch.setattr("gesso_node.pace.ACCELERATORS", (str(tmp_path / "none"), str(tmp_path)))
-    assert has_accelerator()
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / device).touch()
+    assert has_accelerator() is seen
 
 
 @pytest.mark.parametrize(("seconds", "refusal"), [(0.0, None), (53.9, None), (54.1, Refusal.EXPIRED)])

@@ -25,6 +25,7 @@ from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingS
 from gesso_node.executors.lora.run import RanAwayError, retrain, train, weigh
 from gesso_node.executors.lora.runfolder import begun_file
 from gesso_node.executors.lora.trainer import Trainer
+from gesso_node.executors.memory import MemoryErrors
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import TrainLora, parse_any_spec
@@ -142,10 +143,6 @@ def _inputs(message: Train | Revisit) -> TrainingInputs:
 
 
 def _with_memory_errors(work: Callable[[], _T]) -> _T:
-    """However a library says that there is no memory, it leaves here as MemoryError."""
-    try:
+    """`work`, however a library in it says that there is no memory."""
+    with MemoryErrors():
         return work()
-    except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
-            raise MemoryError(str(error)[:500]) from error
-        raise
