@@ -29,8 +29,13 @@ from gesso_protocol.spec import Dtype, TextToImage, parse_spec, spec_bytes
 MAX_SET_BYTES = 256 * 1024 * 1024
 MAX_VECTORS = 4096
 MAX_PUBLISHED_BYTES = 16 * 1024
-SOFT, HARD, GUIDED = 3, 10, 6
-"""Multiples of the 99.9th percentile of honest errors: for the score, for evidence a branch, for the guided sum."""
+MULTIPLES: dict[str, tuple[float, float, float]] = {"fp32": (3, 10, 6), "fp16": (3, 10, 6), "bf16": (1.5, 4.5, 4.5)}
+"""Of the 99.9th percentile of honest errors: for the score, for evidence a branch, for the guided sum. Ten times the
+rounding of bf16 is what a wrong model differs by; closer limits still find some of those, and prove nothing."""
+APART = 3
+"""How far the least error of a cheat has to lie above a limit, so that it is told from honest work."""
+MOST_GUIDANCE = 30
+"""The highest that a spec may order: it multiplies what rounding does to two branches in opposite directions."""
 FLOORS: dict[str, tuple[float, int]] = {"fp32": (1e-4, 2), "fp16": (1e-2, 4), "bf16": (5e-2, 8)}
 """Least hard limit of a branch, and least grey levels, a dtype: a few honest machines are not all honest machines."""
 _F32 = npt.NDArray[np.float32]
@@ -214,26 +219,31 @@ async def calibrate(
     )
 
 
-def limit_row(measured: Sequence[Calibration], source: str) -> Limit:
+def limit_row(measured: Sequence[Calibration], source: str, *, cheat: float | None = None) -> Limit:
     """The row of the limits table that several machines (or kernels of one) of the same profile give together.
 
-    Raises EncodingInvalid when they are of different profiles or vectors.
+    It may slash (`calibrated`) where honest rounding cannot reach it at any guidance, and where `cheat`, the least
+    error of the weakest cheat measured on the same vectors, lies well above it. Raises EncodingInvalid when the
+    measurements are of different profiles or vectors.
     """
     profiles, sets = {one.profile for one in measured}, {one.vectors for one in measured}
     if len(profiles) != 1 or len(sets) != 1:
         raise EncodingInvalid("a row is made from measurements of one profile on one set of vectors")
     profile = profiles.pop()
-    floor, levels = FLOORS[profile.partition("/")[0]]
+    dtype = profile.partition("/")[0]
+    floor, levels = FLOORS[dtype]
+    for_score, for_branch, for_guided = MULTIPLES[dtype]
     branch = max(one.branch.p999 for one in measured)
-    hard = max(HARD * branch, floor)
-    guided = max(GUIDED * max(one.guided.p999 for one in measured), 2 * floor)
+    hard = max(for_branch * branch, floor)
+    guided = max(for_guided * max(one.guided.p999 for one in measured), 2 * floor)
+    safe = (2 * MOST_GUIDANCE - 1) * max(one.branch.worst for one in measured) < guided
     return Limit(
         profile=profile,
-        tau_soft_ppb=round(max(SOFT * branch, 0.15 * floor) * BILLION),
+        tau_soft_ppb=round(max(for_score * branch, 0.15 * floor) * BILLION),
         tau_hard_ppb=round(hard * BILLION),
         guided_ppb=round(guided * BILLION),
         rgb_levels=max(levels, 2 * max(one.rgb_levels for one in measured)),
-        calibrated=True,
+        calibrated=safe and (cheat is None or APART * hard <= cheat),
         samples=sum(one.samples for one in measured),
         source=source[:200],
     )

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from gesso_devnet import model
-from gesso_node.calibration import Calibration, Picture, Quantiles, Vector, VectorSet, calibrate, limit_row
+from gesso_node.calibration import (
+    MOST_GUIDANCE,
+    Calibration,
+    Picture,
+    Quantiles,
+    Vector,
+    VectorSet,
+    calibrate,
+    limit_row,
+)
 from gesso_node.executors.fake import FakeEngine, FakeExecutor
 from gesso_node.executors.port import ReplayCheck, ReplayJob
 from gesso_node.executors.profiles import STRICT_KEY, device_family, profile_key
@@ -24,6 +36,7 @@ from gesso_protocol.spec import TextToImage, make_spec
 pytestmark = pytest.mark.anyio
 MANIFEST = BlobRef.of(b"calibration")
 SIZE = 4 * 8 * 8
+H100 = Path(__file__).resolve().parents[3] / "scripts" / "gpu" / "measured" / "nvidia-h100.json"
 
 
 def spec(guidance: float = 3.0, prompt: str = "a ring") -> TextToImage:
@@ -164,7 +177,51 @@ def test_every_engine_of_ours_has_a_calibrated_row_for_fp32() -> None:
     table = shipped_limits()
     for profile in ("fp32/fake", profile_key("fp32", device_family("cpu")), STRICT_KEY):
         assert table.row(profile, profile).calibrated, profile
-    assert not table.row("fp32/cuda-sm90", "fp32/cuda-sm90").calibrated, "nobody measured one yet"
+    assert not table.row("fp32/cuda-sm100", "fp32/cuda-sm100").calibrated, "nobody measured one yet"
+
+
+def of_gpu(dtype: str) -> list[dict[str, Any]]:
+    """What was measured on an H100, row by row."""
+    found: list[dict[str, Any]] = json.loads(H100.read_text())["sections"][f"rows-{dtype}"]
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "may_slash"), [("fp32", True), ("fp16", False), ("bf16", False)])
+def test_the_rows_of_a_gpu_hold_what_was_measured_on_it(dtype: str, *, may_slash: bool) -> None:
+    rows, key = of_gpu(dtype), f"{dtype}/cuda-sm90"
+    limit = shipped_limits().row(key, key)
+    mine = [row for row in rows if row.get("profile") == key]
+    apart = next(row for row in rows if row["what"] == "furthest apart")
+    embedded = next(row for row in rows if row["what"] == "embeddings")
+    assert limit.samples == sum(row["samples"] for row in mine)
+    assert limit.rgb_levels >= 2 * max(row["rgb_levels"] for row in mine)
+    assert limit.tau_hard > 3 * max(apart["branch"], embedded["worst"], *(row["branch_worst"] for row in mine))
+    assert limit.guided > 3 * max(apart["guided"], *(row["guided_worst"] for row in mine))
+    assert limit.calibrated is may_slash
+    if may_slash:
+        assert (2 * MOST_GUIDANCE - 1) * max(row["branch_worst"] for row in mine) < limit.guided
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_gross_cheats_lie_above_the_limits_of_a_gpu_at_every_vector(dtype: str) -> None:
+    limit = shipped_limits().row(f"{dtype}/cuda-sm90", f"{dtype}/cuda-sm90")
+    forged = {row["what"]: row for row in of_gpu(dtype) if row.get("of") == "not honest"}
+    assert all(forged[what]["branch_least"] > limit.tau_hard for what in ("wrong-model", "int4"))
+    if dtype == "fp32":
+        assert all(forged[what]["branch_least"] > 3 * limit.tau_hard for what in ("int8", "fp8", "fp16 posing as fp32"))
+        assert forged["TF32 in both"]["branch_least"] > limit.tau_hard
+
+
+def test_a_row_slashes_only_where_rounding_and_cheats_lie_far_apart() -> None:
+    assert limit_row([measured(1e-6)], "a test").calibrated
+    assert limit_row([measured(1e-6)], "a test", cheat=3.1e-4).calibrated
+    assert not limit_row([measured(1e-6)], "a test", cheat=2.9e-4).calibrated, "a cheat that is told by luck"
+    assert not limit_row([measured(2e-3, "fp16/cpu-x86_64")], "a test", cheat=0.1).calibrated, "guidance of thirty"
+
+
+def test_no_spec_orders_a_higher_guidance_than_rows_allow_for() -> None:
+    with pytest.raises(ValidationError):
+        spec().model_validate({**spec().model_dump(), "guidance": MOST_GUIDANCE + 0.1})
 
 
 @pytest.mark.parametrize(
