@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from gesso_protocol.standing import FULL
 from gesso_relay.index.audits import advance_audit
 from gesso_relay.index.entries import Document, Entry, Subject
 
@@ -56,14 +57,16 @@ def _task(document: Document | None, entry: Entry) -> Document | None:
 
 def _node(document: Document | None, entry: Entry) -> Document | None:
     if entry.name == "registered":
-        kept = {name: document[name] for name in ("standing",) if document is not None and name in document}
-        document = {"address": entry.key, "registered_at": entry.at, "standing": 0, **kept, "state": "active"}
+        document = {"address": entry.key, "registered_at": entry.at, "state": "active"}
+        document |= {"standing": FULL, "standing_at": entry.at}
     elif document is None:
         return None
     if entry.name == "slashed":
         return _slashed(document, entry)
     state = NODE_STATES.get(entry.name)
     changed: Document = {} if state is None else {"state": state}
+    if entry.name == "standing":
+        changed = {"standing_at": entry.at}
     return {**document, **entry.data, **changed, "changed_at": entry.at}
 
 

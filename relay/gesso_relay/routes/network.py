@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from gesso_protocol.standing import standing_now
 from gesso_relay.index.audits import OVER
 from gesso_relay.index.entries import Document
 from gesso_relay.index.queries import Queries
@@ -92,6 +93,7 @@ async def with_presence(queries: Queries, presence: Presence, nodes: tuple[Docum
     """Node documents with what they did and, when they were heard lately, what they say that they offer."""
     settled = await queries.settled_by([str(node["address"]) for node in nodes])
     now_s = time.monotonic()
+    now = int(time.time())
     shown: list[Document] = []
     for node in nodes:
         address, peer = str(node["address"]), node.get("peer_id")
@@ -99,6 +101,7 @@ async def with_presence(queries: Queries, presence: Presence, nodes: tuple[Docum
         shown.append(
             {
                 **node,
+                "standing": standing_now(int(str(node["standing"])), int(str(node["standing_at"])), now),
                 "settled_tasks": settled.get(address, 0),
                 "online": advert is not None,
                 "advert": None if advert is None else advert.model_dump(mode="json"),

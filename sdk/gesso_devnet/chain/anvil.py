@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGED = "node_modules/@foundry-rs/anvil-*/bin/anvil*"
-HOW_TO_GET_IT = "anvil is not on PATH nor in node_modules: run `npm install`, or use the embedded chain"
+MISSING = "anvil is not on PATH nor in node_modules"
+HOW_TO_GET_IT = "use the chain that needs nothing: --chain embedded; or install anvil: scripts/setup --contracts"
 
 
 def find_anvil(start: Path | None = None) -> Path | None:

@@ -19,9 +19,9 @@ import aiohttp
 import anyio
 
 from gesso_devnet.chain.accounts import TestAccount, known_accounts
-from gesso_devnet.chain.anvil import HOW_TO_GET_IT, anvil_command, find_anvil
+from gesso_devnet.chain.anvil import HOW_TO_GET_IT, MISSING, anvil_command, find_anvil
 from gesso_devnet.chain.nursery import STOP_TIMEOUT_S, Nursery
-from gesso_protocol.errors import ChainError, MissingExtra
+from gesso_protocol.errors import ChainError, ConfigError
 
 ChainKind = Literal["auto", "anvil", "embedded"]
 
@@ -42,13 +42,13 @@ class RunningChain:
 
 
 def choose(kind: ChainKind) -> Literal["anvil", "embedded"]:
-    """What `auto` means here. Raises MissingExtra when anvil is asked for by name and absent."""
+    """What `auto` means here. Raises ConfigError when anvil is asked for by name and absent."""
     if kind == "embedded":
         return "embedded"
     if find_anvil() is not None:
         return "anvil"
     if kind == "anvil":
-        raise MissingExtra("devnet", message=HOW_TO_GET_IT)
+        raise ConfigError(MISSING, hint=HOW_TO_GET_IT)
     return "embedded"
 
 

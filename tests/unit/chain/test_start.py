@@ -16,7 +16,7 @@ from gesso_devnet.chain import start
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.anvil import find_anvil
 from gesso_devnet.chain.start import ChainKind, choose, start_chain, wait_until_up
-from gesso_protocol.errors import ChainError, MissingExtra, Unreachable
+from gesso_protocol.errors import ChainError, ConfigError, Unreachable
 
 pytestmark = pytest.mark.anyio
 LIMIT_S = 60
@@ -105,8 +105,9 @@ async def test_a_taken_port_is_an_error_not_a_hang(kind: ChainKind) -> None:
 def test_auto_falls_back_to_what_pip_brings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "find_anvil", lambda: None)
     assert choose("auto") == "embedded"
-    with pytest.raises(MissingExtra, match="npm install"):
+    with pytest.raises(ConfigError, match="anvil is not on PATH") as missing:
         choose("anvil")
+    assert "scripts/setup --contracts" in missing.value.hint
 
 
 def test_anvil_is_found_in_a_lockfiles_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from gesso.chain.deploy import PRODUCTION_AUDITS
-from gesso_protocol import encoding, manifest, merkle, messages, money, policy, result, spec
+from gesso_protocol import encoding, manifest, merkle, messages, money, policy, result, spec, standing
 from gesso_protocol.audit.bundle import BundleHeader
 from gesso_protocol.audit.envelope import Envelope
 from gesso_protocol.audit.limits import LimitsTable
@@ -141,6 +141,16 @@ def test_the_table_of_limits() -> None:
 def test_patience() -> None:
     assert f"believed lost after {Patience().resend_after_s} s" in TEXT
     assert f"waited for for {Patience().unseen_for_s} s" in TEXT
+
+
+def test_standing() -> None:
+    assert f"costs it {standing.EXPIRY_COSTS} of its {standing.FULL} points" in TEXT
+    assert standing.POINT_S == 3600
+    assert [standing.standing_now(60, 0, at) for at in (-5, 3599, 3600, 10**9)] == [60, 60, 61, 100]
+    solidity = (Path(__file__).parents[3] / "contracts" / "src" / "NodeRegistry.sol").read_text()
+    assert f"FULL_STANDING = {standing.FULL};" in solidity
+    assert f"EXPIRY_PENALTY = {standing.EXPIRY_COSTS};" in solidity
+    assert "RECOVERY_PER_POINT = 1 hours;" in solidity
 
 
 def test_the_contents_lead_somewhere() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,8 @@ from gesso_relay.index.entries import Entry
 from gesso_relay.index.market import MarketQueries, Search
 from gesso_relay.index.queries import Queries, TaskFilter
 from gesso_relay.index.writer import Writer
+from gesso_relay.presence import Presence
+from gesso_relay.routes.network import with_presence
 
 from .chainlog import (
     ALICE,
@@ -107,7 +111,7 @@ async def test_nodes_and_models(database: Database) -> None:
     )
     node = await queries.node(BOB)
     assert node is not None
-    assert (node["state"], node["stake"]) == ("paused", "5")
+    assert (node["state"], node["stake"], node["standing"]) == ("paused", "5", 100)
     assert await queries.node(ALICE) is None
     market = MarketQueries(database)
     latest, second = await market.one("tiny", None), await market.one("tiny", 2)
@@ -117,6 +121,30 @@ async def test_nodes_and_models(database: Database) -> None:
     assert len((await market.search(Search(), limit=10)).items) == 1
     assert len((await market.search(Search(yanked=True), limit=10)).items) == 2
     assert (await queries.nodes(state="active", limit=10)).items == ()
+
+
+async def test_standing_is_what_the_registry_would_answer(database: Database) -> None:
+    """Full at first, also of who comes again; what an expiry cost comes back by the hour."""
+    writer, queries = Writer(database, NETWORK), Queries(database)
+    await writer.apply(
+        [
+            entry(1, 0, "node", BOB, "registered", {"stake": "5"}),
+            entry(2, 0, "node", BOB, "standing", {"standing": 60}),
+        ],
+        mark(2),
+    )
+    node = await queries.node(BOB)
+    assert node is not None
+    (shown,) = await with_presence(queries, Presence(), ({**node, "standing_at": int(time.time()) - 7200},))
+    assert shown["standing"] == 62
+    await writer.apply(
+        [entry(3, 0, "node", BOB, "left", {"stake": "0"}), entry(4, 0, "node", BOB, "registered", {"stake": "5"})],
+        mark(4),
+    )
+    again = await queries.node(BOB)
+    assert again is not None
+    (shown,) = await with_presence(queries, Presence(), (again,))
+    assert shown["standing"] == again["standing"] == 100
 
 
 async def test_pages_neither_skip_nor_repeat_while_tasks_arrive(database: Database) -> None:
