@@ -104,7 +104,12 @@ def abi_terms(terms: Terms) -> bytes:
 
 def task_id(chain_id: int, board: Address, terms: Terms) -> TaskId:
     """keccak256(abi.encode(chainId, board, terms)): the same terms never make two tasks on one board."""
-    return TaskId(keccak256(word(chain_id) + word(int(board, 16)) + abi_terms(terms)))
+    return task_id_of(chain_id, board, abi_terms(terms))
+
+
+def task_id_of(chain_id: int, board: Address, words: bytes) -> TaskId:
+    """The same from `abi_terms(terms)`, for whoever has that already."""
+    return TaskId(keccak256(word(chain_id) + word(int(board, 16)) + words))
 
 
 class BoardParams(Document):

@@ -9,18 +9,22 @@ from gesso.chain.calls import ZERO, Calls, receipt_of
 from gesso.chain.events import TaskRestReturned, TaskSettled, TaskSettleSkipped
 from gesso.chain.pending import goes_next
 from gesso.chain.records import Done, TxReceipt
+from gesso.chain.words import WORD
 from gesso_contracts import TASK_BOARD
 from gesso_protocol.errors import ChainError
 from gesso_protocol.fields import TaskKind
+from gesso_protocol.hashing import word
 from gesso_protocol.ids import Address, Root, TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.money import Wei
-from gesso_protocol.terms import AuditMode, BoardParams, Terms, abi_terms
+from gesso_protocol.terms import AuditMode, BoardParams, Terms, abi_terms, task_id_of
 
 # Skipping costs less gas than paying, so an estimate made too early would starve the transaction.
 SETTLE_BASE_GAS = 120_000
 SETTLE_TASK_GAS = 90_000
 MAX_SETTLE_BATCH = 100
+SELECTOR_BYTES = 4
+TERMS_BYTES = 9 * WORD
 COMMIT_GAS = 150_000
 """Three times what a commit uses: nobody can be asked while the claim before it is not mined."""
 
@@ -33,8 +37,9 @@ class Board(Calls):
     async def submit(self, terms: Terms) -> TxReceipt:
         """Escrow the fee and open the task."""
         sort = " with an audit fee" if terms.audit is AuditMode.ALWAYS else ""
-        mined = await self._send_data(TASK_BOARD, "submit", _call("submit", terms), sort=sort)
-        return receipt_of(mined, task=self.task_id(terms))
+        data = _call("submit", terms)
+        mined = await self._send_data(TASK_BOARD, "submit", data, sort=sort)
+        return receipt_of(mined, task=self._task_in(data))
 
     async def claim(
         self, terms: Terms, *, alone: bool = False, on_sent: Callable[[str], None] | None = None
@@ -43,7 +48,7 @@ class Board(Calls):
         # Others may be faster, so a refusal is heard before it costs anything, unless there are no others.
         data = _call("claim", terms)
         mined = await self._send_data(TASK_BOARD, "claim", data, tried=not alone, on_sent=on_sent)
-        return receipt_of(mined, task=self.task_id(terms))
+        return receipt_of(mined, task=self._task_in(data))
 
     async def commit(
         self, terms: Terms, result_root: Root, trace_root: Root, *, behind_claim: bool = False
@@ -51,7 +56,7 @@ class Board(Calls):
         """`behind_claim`: our own claim was sent and is not mined yet; this follows it, in the same block if it can."""
         data = _call("commit", terms, result_root.value, trace_root.value)
         mined = await self._send_data(TASK_BOARD, "commit", data, gas=COMMIT_GAS if behind_claim else None)
-        return receipt_of(mined, task=self.task_id(terms))
+        return receipt_of(mined, task=self._task_in(data))
 
     async def claim_waits(self, tx_hash: str, node: Address, terms: Terms) -> bool:
         """Whether this is the node's claim of these terms, waits at the endpoint, can be in the next block, and would
@@ -83,7 +88,7 @@ class Board(Calls):
         if not 1 <= len(batch) <= MAX_SETTLE_BATCH:
             raise ChainError(f"a settle takes 1 to {MAX_SETTLE_BATCH} tasks, not {len(batch)}")
         gas = SETTLE_BASE_GAS + SETTLE_TASK_GAS * len(batch)
-        mined = await self._send(TASK_BOARD, "settle", [terms.as_tuple() for terms in batch], least_gas=gas)
+        mined = await self._send_data(TASK_BOARD, "settle", _call_all("settle", batch), least_gas=gas, alike=False)
         events = [self._decoder.decode(log) for log in mined.logs]
         receipt = receipt_of(mined, task=self.task_id(batch[0]) if len(batch) == 1 else None)
         return receipt.model_copy(
@@ -149,7 +154,18 @@ class Board(Calls):
             )
         return self._params
 
+    def _task_in(self, data: bytes) -> TaskId:
+        """Of a call that begins with a task's terms: which task it is."""
+        return task_id_of(
+            self.chain_id, self._contracts.task_board, data[SELECTOR_BYTES : SELECTOR_BYTES + TERMS_BYTES]
+        )
+
 
 def _call(name: str, terms: Terms, *words: bytes) -> bytes:
     """What `function(…).encode` gives for terms and plain words after them."""
     return function(TASK_BOARD, name).selector + abi_terms(terms) + b"".join(words)
+
+
+def _call_all(name: str, batch: Sequence[Terms]) -> bytes:
+    """The same for a function of a list of terms."""
+    return function(TASK_BOARD, name).selector + word(WORD) + word(len(batch)) + b"".join(map(abi_terms, batch))

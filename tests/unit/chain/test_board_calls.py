@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso.chain.abi import function
-from gesso.chain.board import _call
+from gesso.chain.board import SELECTOR_BYTES, TERMS_BYTES, _call, _call_all
 from gesso_contracts import TASK_BOARD
 from gesso_protocol.ids import Address, BlobRef, ListingId
 from gesso_protocol.money import MAX_FEE, Wei
-from gesso_protocol.terms import Terms
+from gesso_protocol.terms import Terms, task_id, task_id_of
 
 WORD = st.binary(min_size=32, max_size=32)
 
@@ -30,3 +30,7 @@ def test_the_same_bytes_as_the_encoder(
     for name in ("submit", "claim"):
         assert _call(name, terms) == function(TASK_BOARD, name).encode(terms.as_tuple())
     assert _call("commit", terms, *roots) == function(TASK_BOARD, "commit").encode(terms.as_tuple(), *roots)
+    for count in (1, 3):
+        assert _call_all("settle", [terms] * count) == function(TASK_BOARD, "settle").encode([terms.as_tuple()] * count)
+    words = _call("commit", terms, *roots)[SELECTOR_BYTES : SELECTOR_BYTES + TERMS_BYTES]
+    assert task_id_of(kind, terms.requester, words) == task_id(kind, terms.requester, terms)
