@@ -184,7 +184,7 @@ class Book:
         drawn = self._drawn(known) or known.drawn  # our own refused claim may have told us first
         if drawn is not None and node != self.me:
             surely = self.rivals.lively(known.terms.model, at, SURELY_FOR_S)
-            if drawn.draw.jumps(node, surely, at - drawn.since, self._turn_s):
+            if drawn.draw.jumps(node, surely, at - drawn.since, self.block_s):
                 self.rivals.jumped(node, at)
         self.rivals.claimed(node, known.terms.model, at)
 

@@ -85,12 +85,15 @@ class Draw:
                 comes.append(max(place.after_s, mine + turn_s))
         return min(comes, default=None)
 
-    def jumps(self, node: Address, lively: Container[Address], elapsed_s: int, turn_s: int) -> bool:
-        """Whether a claim of `node` that was mined so late came in the turn of a `lively` node drawn before it."""
+    def jumps(self, node: Address, lively: Container[Address], elapsed_s: int, block_s: float) -> bool:
+        """Whether a claim of `node` that was mined so late came in the turn of a `lively` node drawn before it. Who
+        waited measured its blocks, and we ours: half a block is let go for that. A claim that was sent when the turn
+        was over is mined a block later."""
+        turn_s = turn_of(self.step_s, block_s)
         for place in self.places:
             if place.node == node:
                 return False
-            if place.node in lively and elapsed_s < place.after_s + turn_s:
+            if place.node in lively and elapsed_s + block_s / 2 < place.after_s + turn_s:
                 return True
         return False
 

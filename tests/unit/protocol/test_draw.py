@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf
+from math import floor, inf
 
 import pytest
 from hypothesis import given
@@ -104,20 +104,39 @@ def test_those_who_let_others_go_first_come_no_sooner_than_the_first_counts_on(
     assert counted == draw.others_from(me) or me in lively
 
 
-@given(tasks, weights_of, st.sampled_from(NODES), turns)
+measures = st.floats(0.25, 20.0)
+
+
+@given(tasks, weights_of, st.sampled_from(NODES), measures, st.floats(0.95, 1.05))
 def test_nobody_at_work_is_jumped_by_who_leaves_it_its_turn(
-    task: TaskId, weights: dict[Address, int], node: Address, turn_s: int
+    task: TaskId, weights: dict[Address, int], node: Address, block_s: float, other_measure: float
 ) -> None:
+    """Though it measures blocks a little otherwise than who judges it."""
     draw = drawn(task, weights)
-    polite_s = draw.polite_from(node, set(weights), turn_s)
+    polite_s = draw.polite_from(node, set(weights), turn_of(STEP_S, block_s * other_measure))
+    if polite_s is None:
+        return
+    mined_s = polite_s + floor(block_s)
     for known in (set(weights), set(list(weights)[1:]), set[Address]()):
-        assert polite_s is None or not draw.jumps(node, known, polite_s, turn_s)
+        assert not draw.jumps(node, known, mined_s, block_s)
+
+
+@pytest.mark.parametrize(("theirs_s", "ours_s"), [(2.0, 2.05), (3.0, 3.02), (2.98, 3.01), (2.0, 2.1)])
+def test_measures_that_differ_make_nobody_rude(theirs_s: float, ours_s: float) -> None:
+    draw = drawn(a_task(1), dict.fromkeys(NODES, 1))
+    first, second = draw.places[:2]
+    polite_s = draw.polite_from(second.node, {first.node}, turn_of(STEP_S, theirs_s))
+    assert polite_s is not None
+    assert turn_of(STEP_S, theirs_s) < turn_of(STEP_S, ours_s)
+    assert not draw.jumps(second.node, {first.node}, polite_s, ours_s)
+    assert draw.jumps(second.node, {first.node}, first.after_s + floor(ours_s), ours_s)
 
 
 def test_who_claims_in_the_turn_of_the_first_jumps_it() -> None:
     draw = drawn(a_task(1), dict.fromkeys(NODES, 1))
     first, second = draw.places[:2]
-    assert draw.jumps(second.node, {first.node}, first.after_s + STEP_S - 1, STEP_S)
-    assert not draw.jumps(second.node, {first.node}, first.after_s + STEP_S, STEP_S)
-    assert not draw.jumps(second.node, {second.node}, first.after_s, STEP_S)
-    assert not draw.jumps(first.node, set(NODES), 0, STEP_S)
+    assert draw.jumps(second.node, {first.node}, first.after_s + 2, 2.0)
+    assert not draw.jumps(second.node, {first.node}, first.after_s + STEP_S, 2.0)
+    assert not draw.jumps(second.node, {second.node}, first.after_s, 2.0)
+    assert not draw.jumps(first.node, set(NODES), 0, 2.0)
+    assert not draw.jumps(second.node, {first.node}, first.after_s, inf)
