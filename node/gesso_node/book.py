@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from gesso_node.journal import Entry, Journal
+from gesso_node.pace import Stopwatch
 from gesso_node.rivals import SURELY_FOR_S, Rivals
 from gesso_protocol.draw import Draw, turn_of
 from gesso_protocol.fields import TaskKind
@@ -52,6 +53,8 @@ class Known:
     """The run was told to end at its next checkpoint."""
     claim_tx: str | None = None
     """Our claim's transaction, from when the endpoint has it."""
+    watch: Stopwatch | None = None
+    """Of the training that we are at: how far it is."""
     drawn: Drawn | None = None
     """The task's draw, as long as it is still true."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,9 @@ from gesso.blobs import BlobStore
 from gesso_protocol.errors import BlobCorrupt, BlobMissing, EncodingInvalid, ModelInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import LISTING_KINDS, ModelKind, ModelManifest
+
+MAX_SIZES = 1024
+"""Models whose sizes are remembered; a manifest that is asked for again is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,15 @@ class ModelCache:
     """One folder of models, each under the hash of its manifest, with a small note of what it is beside it."""
 
     def __init__(
-        self, folder: Path, blobs: BlobStore, *, budget_bytes: int, clock: Callable[[], float] = time.time
+        self,
+        folder: Path,
+        blobs: BlobStore,
+        *,
+        budget_bytes: int,
+        clock: Callable[[], float] = time.time,
+        fetched: Callable[[int, float], Awaitable[None]] | None = None,
     ) -> None:
+        """`fetched` hears of each download: its bytes and the seconds that they took."""
         self._folder = folder
         self._blobs = blobs
         self._budget = budget_bytes
@@ -51,6 +61,8 @@ class ModelCache:
         self._coming: dict[BlobRef, int] = {}
         self._in_use: dict[BlobRef, int] = {}
         self._pinned: frozenset[BlobRef] = frozenset()
+        self._fetched = fetched
+        self._sizes: dict[BlobRef, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def cached(self) -> tuple[CachedModel, ...]:
@@ -104,9 +116,17 @@ class ModelCache:
         """The manifest itself. Raises ModelInvalid when the blob is not one."""
         data = await self._blobs.get(manifest, max_bytes=ModelManifest.MAX_BYTES)
         try:
-            return ModelManifest.decode(data)
+            document = ModelManifest.decode(data)
         except EncodingInvalid as error:
             raise ModelInvalid(f"{manifest.short} is not a model manifest: {error.message}") from error
+        self._sizes[manifest] = document.size
+        while len(self._sizes) > MAX_SIZES:
+            self._sizes.pop(next(iter(self._sizes)))
+        return document
+
+    def missing_bytes(self, manifest: BlobRef) -> int:
+        """What would have to be fetched of a model whose manifest was read; 0 where it is here, or not known yet."""
+        return 0 if self.has(manifest) else self._sizes.get(manifest, 0)
 
     async def obtainable(self, manifest: BlobRef, *kinds: ModelKind) -> bool:
         """Whether the model is here, or could be: somebody serves it, its kind is right, and it fits the disk.
@@ -126,7 +146,7 @@ class ModelCache:
         return await self._blobs.has(largest.blob)
 
     async def _fetch(self, manifest: BlobRef, document: ModelManifest) -> None:
-        partial = self._partial(manifest)
+        partial, begun, came = self._partial(manifest), time.monotonic(), 0
         for entry in document.files:
             target = partial / entry.path
             if target.is_file():
@@ -136,8 +156,11 @@ class ModelCache:
             if target.stat().st_size != entry.size:
                 target.unlink()
                 raise BlobCorrupt(f"{entry.path} has another size than its manifest says")
+            came += entry.size
         partial.rename(self.path(manifest))
         self._write_note(CachedModel(manifest, document.label, document.size, self._clock(), document.kind))
+        if self._fetched is not None:
+            await self._fetched(came, time.monotonic() - begun)
 
     async def _make_room(self, manifest: BlobRef, size: int, idle_since: float | None) -> None:
         self._check_size(size)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from gesso_node.executors.lora.port import TrainingStep
 from gesso_node.journal import Journal
@@ -26,7 +26,11 @@ ACCELERATORS = ("dev/nvidia[0-9]*", "dev/kfd", "dev/dxg")
 ROOT = Path("/")
 LONG_S = 10.0
 """A picture that takes less says little of larger ones: most of it is what every picture costs."""
+UNMEASURED_BYTE_S, SLOWEST_BYTE_S = 1 / 20e6, 1 / 50e3
+"""Seconds a byte of weights: of a common line, and of one that is taken for slow whatever it was worse than."""
+LARGE_BYTES = 16 * 2**20
 _STORED: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
+_BYTE_S: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(gt=0, le=SLOWEST_BYTE_S)])
 
 
 class Pace:
@@ -60,6 +64,35 @@ class Pace:
         while len(self._best) > MAX_MODELS:
             self._best.pop(next(iter(self._best)))
         await self._journal.set_note(self.NOTE, _STORED.dump_json(self._best).decode())
+
+
+class DownloadPace:
+    """How fast weights come to this machine: a mean that forgets, as the line is seldom at its best when it counts."""
+
+    NOTE = "download-pace"
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._byte_s = UNMEASURED_BYTE_S
+
+    def seconds(self, size: int) -> float:
+        """What so many bytes will take."""
+        return size * self._byte_s
+
+    async def restore(self) -> None:
+        """What earlier runs of the node have measured."""
+        stored = await self._journal.note(self.NOTE)
+        try:
+            self._byte_s = self._byte_s if stored is None else _BYTE_S.validate_json(stored)
+        except ValidationError:
+            log.warning("pace.unreadable")
+
+    async def learn(self, size: int, seconds: float) -> None:
+        """Take in one download; a small one says more of the way there and back."""
+        if size < LARGE_BYTES or seconds <= 0:
+            return
+        self._byte_s = min((self._byte_s + seconds / size) / 2, SLOWEST_BYTE_S)
+        await self._journal.set_note(self.NOTE, _BYTE_S.dump_json(self._byte_s).decode())
 
 
 class TrainingPace(Pace):
@@ -102,16 +135,22 @@ def has_accelerator() -> bool:
 
 
 class Stopwatch:
-    """Times the updates of one attempt, from the first that it sees to the last."""
+    """Times the updates of one attempt, from the first that it sees to the last, without the pauses."""
 
     def __init__(self) -> None:
-        self._first: tuple[int, float] | None = None
+        self._last: tuple[int, float] | None = None
         self.steps = 0
         self.seconds = 0.0
+
+    @property
+    def at(self) -> int | None:
+        """The last update that is known to be done; None before the first."""
+        return None if self._last is None else self._last[0]
 
     def note(self, step: TrainingStep) -> None:
         """An update, or a sample after it, is done."""
         now = time.monotonic()
-        if self._first is None:
-            self._first = (step.index, now)
-        self.steps, self.seconds = step.index - self._first[0], now - self._first[1]
+        if self._last is not None and not step.resumed:
+            self.steps += step.index - self._last[0]
+            self.seconds += now - self._last[1]
+        self._last = (step.index, now)

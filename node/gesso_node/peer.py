@@ -34,7 +34,7 @@ from gesso_node.neighbours import Neighbours
 from gesso_node.observe import Observer
 from gesso_node.opened import OwnTraces
 from gesso_node.openings import Openings
-from gesso_node.pace import PicturePace, TrainingPace, unmeasured_pace
+from gesso_node.pace import DownloadPace, PicturePace, TrainingPace, unmeasured_pace
 from gesso_node.parts import (
     dishonest,
     open_blobs,
@@ -54,6 +54,7 @@ from gesso_node.results import Outbox
 from gesso_node.rivals import Rivals
 from gesso_node.room import backup_room, free_bytes
 from gesso_node.settings import NodeSettings
+from gesso_node.spare import Spare
 from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
 from gesso_node.traces import Traces
 from gesso_node.training import TrainingDesk
@@ -325,7 +326,9 @@ async def _build(
     rivals = Rivals(chain, None if addresses is None else addresses.wallets)
     book = Book(chain.address, params, Patience(resend_after_s=settings.resend_after_s), rivals)
     catalogue = Catalogue(chain)
-    models = ModelCache(data / "models", blobs, budget_bytes=settings.models.disk_budget_bytes)
+    line = DownloadPace(journal)
+    await line.restore()
+    models = ModelCache(data / "models", blobs, budget_bytes=settings.models.disk_budget_bytes, fetched=line.learn)
     pace = TrainingPace(journal, unmeasured=unmeasured_pace(settings.policy.training_pace_s, executor.name))
     await pace.restore()
     drawing = PicturePace(journal, unmeasured=unmeasured_pace(settings.policy.picture_pace_s, executor.name))
@@ -339,6 +342,7 @@ async def _build(
         pace=pace.of,
         picture_pace=drawing.of,
         free=partial(free_bytes, data),
+        fetching=line.seconds,
     )
     progress = ProgressSender(chain.address, transport, relays if settings.progress_relay else ())
     sharer = await open_sharer(settings, chain, blobs, local, progress, journal, tasks)
@@ -365,7 +369,7 @@ async def _build(
         catalogue=catalogue,
         metrics=metrics,
         tasks=tasks,
-        occupied=book.trains,
+        occupied=Spare(book, policy.seconds).lacks,
     )
     own = OwnTraces(
         journal,

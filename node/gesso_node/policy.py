@@ -27,7 +27,7 @@ from gesso_protocol.terms import BoardParams, Terms
 
 MAX_OFFERED_MODELS = 64
 BEGIN_S, FETCH_S = 5.0, 30.0
-"""For the model to be loaded, blocks and the commit; for weights that are not here to be fetched before that."""
+"""For the model to be loaded, blocks and the commit; the least for weights that are not here to be fetched before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,12 @@ class Policy:
         needs_model: bool,
         pace: Callable[[str], float] = lambda _: 0.0,
         picture_pace: Callable[[str], float] = lambda _: 0.0,
+        fetching: Callable[[int], float] = lambda _: 0.0,
         free: Callable[[], int] = lambda: MAX_SAFE_INT,
     ) -> None:
-        """`pace`: seconds a megapixel-step of training on a base, `picture_pace` of drawing; 0 where not known. `free`:
-        what the disk has left for a training."""
+        """`pace`: seconds a megapixel-step of training on a base, `picture_pace` of drawing; 0 where not known.
+        `fetching`: seconds that so many bytes of weights take to come; `free`: what the disk has left for a training.
+        """
         self._settings = settings
         self._params = params
         self._catalogue = catalogue
@@ -64,6 +66,7 @@ class Policy:
         self._pace = pace
         self._picture_pace = picture_pace
         self._free = free
+        self._fetching = fetching
 
     async def knows(self, terms: Terms) -> bool:
         """Whether the chain has told us what the terms name; the bundle of a task that is ahead of its block it may not
@@ -125,12 +128,17 @@ class Policy:
         return self._pace(spec.model) if isinstance(spec, TrainLora) else self._picture_pace(spec.model)
 
     def _begin_s(self, spec: Spec, models: dict[str, BlobRef]) -> float:
-        """Of pictures, whose windows may be short; those of trainings have room for it."""
-        if not self._needs_model or isinstance(spec, TrainLora):
+        """Windows of trainings have room for what everybody has to do, but not for gigabytes on a slow line."""
+        if not self._needs_model:
             return 0.0
         manifest = resolve_model(spec, models)
-        here = manifest is not None and all(self._cache.has(ref) for ref in (manifest, *used_adapters(spec)))
-        return BEGIN_S if here else FETCH_S
+        wanted = (*(() if manifest is None else (manifest,)), *used_adapters(spec))
+        if isinstance(spec, TrainLora):
+            given = 0 if spec.resume is None else spec.resume.size
+            return self._fetching(given + sum(map(self._cache.missing_bytes, (*wanted, spec.dataset))))
+        if manifest is not None and all(self._cache.has(ref) for ref in wanted):
+            return BEGIN_S
+        return max(FETCH_S, BEGIN_S + self._fetching(sum(map(self._cache.missing_bytes, wanted))))
 
     def _lacks(self, spec: Spec, manifest: BlobRef) -> bool:
         """Whether others may have weights of the marketplace that we would have to fetch; nobody has private ones."""

@@ -23,7 +23,7 @@ from gesso_node.journal import Entry, Journal, JournalFailedError
 from gesso_node.metrics import Metrics
 from gesso_node.observe import Observer
 from gesso_node.passes import Passes
-from gesso_node.policy import Policy
+from gesso_node.policy import Policy, Verdict
 from gesso_node.progress import ProgressSender
 from gesso_node.results import Outbox, signed_handover
 from gesso_node.work import Workbench, stopped_by_wish
@@ -90,9 +90,9 @@ class Reconciler:
         settle_batch: int | None,
         settle_wait_s: int,
         working: bool = True,
-        engaged: Callable[[], bool] = lambda: False,
+        engaged: Callable[[int], bool] = lambda _: False,
     ) -> None:
-        """`engaged`: an audit of ours needs the executor until it is revealed; a training would keep it from that."""
+        """`engaged`: at a chain second, an audit of ours needs the executor before a training could make way for it."""
         self._chain = chain
         self._journal = journal
         self._book = book
@@ -206,21 +206,19 @@ class Reconciler:
             known.model_tries += 1
             known.not_before = now + 1
             return
-        due = self._book.view(known).due or now
-        free = self._book.free(self._slots, for_training=known.trains)
-        verdict = self._policy.judge(
-            spec, known.terms, free_slots=free, claim_left_s=due - now, ahead_s=self._ahead_s()
-        )
+        verdict = self._verdict(known, spec, now)
+        if verdict.refusal is None and spec is not None and verdict.manifest is not None:
+            lacking = await self._lacks(known, spec, verdict.manifest, now)
+            if known.not_before > now:
+                return
+            # How much would have to be fetched is known by now, and whether there is time for it.
+            verdict = self._verdict(known, spec, now) if lacking is None else replace(verdict, refusal=lacking)
         if verdict.refusal is Refusal.BUSY:
             known.not_before = now + 1
             if "busy" not in known.told:
                 known.told.add("busy")
                 await self._count_refusal(known, Refusal.BUSY)
             return
-        if verdict.refusal is None and spec is not None and verdict.manifest is not None:
-            verdict = replace(verdict, refusal=await self._lacks(known, spec, verdict.manifest, now))
-            if known.not_before > now:
-                return
         entry = Entry(
             known.task,
             known.terms,
@@ -239,6 +237,11 @@ class Reconciler:
         await self._journal.add(entry)
         known.entry = entry
         self.wake()
+
+    def _verdict(self, known: Known, spec: Spec | None, now: int) -> Verdict:
+        left_s = (self._book.view(known).due or now) - now
+        free = self._book.free(self._slots, for_training=known.trains)
+        return self._policy.judge(spec, known.terms, free_slots=free, claim_left_s=left_s, ahead_s=self._ahead_s())
 
     async def _read_spec(self, known: Known, now: int) -> Spec | None:
         """The spec, or None when there is none that can be read. A store that is away postpones the question."""
@@ -298,7 +301,7 @@ class Reconciler:
             case Claim():
                 if self.draining or not self._book.free(self._slots, for_training=known.trains):
                     return
-                if (known.trains and self._engaged()) or not self._in_time(known):
+                if (known.trains and self._engaged(now)) or not self._in_time(known):
                     return
                 first = comes_first(self._book.memory(known, now), now)
                 await self._send(known, "claim", now, lambda: self._claim(known, alone=first))

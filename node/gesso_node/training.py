@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gesso.blobs import BlobStore
@@ -52,6 +52,7 @@ class TrainingOrder:
     binding: Binding
     out_dir: Path
     deadline_s: float
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 class TrainingDesk:
@@ -85,7 +86,7 @@ class TrainingDesk:
         job = TrainingJob(
             inputs, order.out_dir, order.deadline_s, order.binding, None if start is None else start.manifest
         )
-        told, watch = [0.0], Stopwatch()
+        told, watch = [0.0], order.watch
 
         async def on_event(step: TrainingStep) -> None:
             now = time.monotonic()

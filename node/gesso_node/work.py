@@ -217,12 +217,15 @@ class Workbench:
             out_dir=self.trace_folder(known),
             deadline_s=await self._time_left(known),
         )
+        known.watch = order.watch
         try:
             outcome = await self._training.run(order, lambda step: self._progress.training(known.task, step))
         except (InputInvalid, InputMissing) as error:
             if isinstance(error, InputMissing) and not await self._waited_enough(known):
                 raise
             outcome = Unfit(error.message, by_input=True)
+        finally:
+            known.watch = None
         if isinstance(outcome, Unfit) and outcome.by_input:
             await self._nothing(known, order, self._training, outcome.reason)
             return

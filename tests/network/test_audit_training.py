@@ -8,12 +8,13 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from audit_acts import ALWAYS, RULES, arbiter_of, ended, outcome, said, stake, until_sealed
+from audit_acts import ALWAYS, PATIENT, RULES, arbiter_of, ended, order, outcome, said, stake, until_sealed
 from network_acts import until_state
 from PIL import Image
 
 from gesso.training import AsyncTraining
 from gesso_devnet import Devnet
+from gesso_node.executors.fake import FakeFaults
 from gesso_node.recheck import open_replayer
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.errors import UsageError
@@ -74,6 +75,27 @@ async def test_an_honest_training_is_audited_by_two_and_paid(tmp_path: Path) -> 
         assert (await run.task.recheck()).verdict == "plausible"
         with pytest.raises(UsageError, match="segments"):
             await run.task.recheck(steps=2)
+
+
+async def test_a_node_that_trains_serves_its_seat_meanwhile(tmp_path: Path) -> None:
+    async with Devnet.open(nodes=2, watchers=1, rules=PATIENT, audit_rate=ALWAYS, faults=FakeFaults(step_s=0.3)) as net:
+        with anyio.fail_after(PATIENCE_S):
+            run = await net.submitter.train_lora(
+                photos(tmp_path / "photos"), audit="none", trigger="zbx", steps=120, checkpoint_every=20, sample_every=0
+            )
+            await until_state(net, run.id, TaskState.CLAIMED)
+            busy = (await net.chain.task(run.id)).node
+            task = await order(net, "drawn by the other node")
+            seats = await until_sealed(net, task, 2)
+            assert seats.count(busy) == 1, "no other node was left for that seat"
+            assert await ended(net, task) is TaskState.SETTLED
+            assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
+            assert (await net.chain.task(run.id)).state is TaskState.CLAIMED, "it still trains"
+            await run.stop()
+            await until_state(net, run.id, TaskState.COMMITTED)
+            await net.warp((await net.chain.params()).challenge_window_s)
+            assert await ended(net, run.id) is TaskState.SETTLED
+        assert await net.balanced()
 
 
 @pytest.mark.parametrize("cheat", ["skipped-steps", "straight-line"])

@@ -56,6 +56,8 @@ class Case:
     """An event or our own transaction touched it: the chain is asked before anything is decided."""
     asked_at: int = 0
     not_before: int = 0
+    judge_by: int = 0
+    """From when on there is no time left to judge what we have sealed; 0 before the case was looked at."""
     left: str = ""
     """Why we have nothing to do here; it is looked at again when something happens."""
     busy: set[str] = field(default_factory=set)

@@ -37,6 +37,7 @@ from gesso_protocol.hashing import keccak256, word
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import Patience, TaskState, Wait
 from gesso_protocol.money import Wei
+from gesso_protocol.spec import Spec
 
 log = structlog.get_logger("gesso.node.auditing")
 
@@ -48,6 +49,8 @@ LATE_SPREAD_S = 8
 WITHDRAW_EVERY_S = 60
 CROWDED_S = 15
 """When a case that found no room is looked at again."""
+BEGIN_S = 600
+"""What a training may take before its first update: base and data set fetched, loaded, and its pictures read."""
 _LOOKING = LOOKING | {"read"}
 
 
@@ -71,9 +74,10 @@ class Auditing:
         seats: bool,
         appeal: bool,
         withdraw_at: Wei,
-        occupied: Callable[[], bool] = lambda: False,
+        occupied: Callable[[Spec, int, int], bool] = lambda *_: False,
     ) -> None:
-        """`occupied`: a training of ours has the executor, or will have it: then no seat is taken."""
+        """`occupied`: a training of ours has no time to make way for a seat in the case of a task of this spec, at a
+        chain second, beside so many other seats: then none is taken."""
         self._chain = chain
         self._arbiter = arbiter
         self._records = records
@@ -94,9 +98,16 @@ class Auditing:
         self._entries: dict[TaskId, AuditEntry] = {}
         self._votes: dict[tuple[TaskId, int], VoteEntry] = {}
 
-    def engaged(self) -> bool:
-        """Whether an audit of ours needs the executor, now or until it is revealed: no training should have it then."""
-        return any(case.engages(self._me) for case in self._watch.cases.values())
+    def engaged(self, now: int) -> bool:
+        """Whether an audit of ours needs the executor before a training that is begun now could make way for it."""
+        return any(case.busy & LOOKING or case.judge_by < now + BEGIN_S for case in self._engaging())
+
+    def _engaging(self) -> list[Case]:
+        return [case for case in self._watch.cases.values() if case.engages(self._me)]
+
+    def _is_occupied(self, case: Case, work: Work[Any, Any], now: int) -> bool:
+        seats = sum(other is not case for other in self._engaging())
+        return self._occupied(work.spec, now, seats)
 
     # The loop
 
@@ -139,6 +150,7 @@ class Auditing:
         window = (await self._chain.params()).challenge_window_s
         view = case.audit_view(rules, window, await self._watch.passed(case.filing.node))
         self._attach(case, view)
+        case.judge_by = _judge_by(view)
         keeper = self._is_keeper(case, rules, now)
         if case.disputed and not case.record.state.terminal:
             await self._dispute(case, view, keeper, now)
@@ -253,12 +265,12 @@ class Auditing:
     # Doing
 
     async def _inspect(self, case: Case, view: AuditView, now: int) -> None:
-        if self._occupied():
-            case.not_before = now + 1  # what we cannot run in time we must not seal; until the seats are closed, we may
-            return
         work = await self._work(case, view)
         if work is None or isinstance(work, NothingWork):
             case.left = UNABLE if not case.not_before > now else ""
+            return
+        if self._is_occupied(case, work, now):
+            case.not_before = now + 1  # what we cannot run in time we must not seal; until the seats are closed, we may
             return
         if case.entry is None:
             case.entry = AuditEntry(case.task, case.filing.node, work.challenge, now)
@@ -273,8 +285,7 @@ class Auditing:
             return
         work = await self._work(case, view)
         if work is not None:
-            window = view.rules.audit_reveal_window_s
-            by, fair = view.reveal_by - max(3, window // 3), fair_s(window)
+            by, fair = _judge_by(view), fair_s(view.rules.audit_reveal_window_s)
             self._start(case, "judge", lambda: self._auditor.judge(case, work, by=by, fair=fair))
 
     async def _review(self, case: Case, view: AuditView, commit_by: int, now: int) -> None:
@@ -283,7 +294,7 @@ class Auditing:
             if not self._works.known(case):
                 await self._abstain(case, now)
             return
-        if case.level not in case.votes and self._occupied():
+        if case.level not in case.votes and self._is_occupied(case, work, now):
             case.not_before = now + 1  # another juror can look; a seat of ours would hold nothing but "cannot tell"
             return
         await self._vote_entry(case, now)
@@ -393,3 +404,7 @@ class Auditing:
             return await self._chain.now() + 1
         except GessoError:
             return 0
+
+
+def _judge_by(view: AuditView) -> int:
+    return view.reveal_by - max(3, view.rules.audit_reveal_window_s // 3)

@@ -17,6 +17,7 @@ from gesso_node.auditing.assignment import RunAssignment
 from gesso_node.auditing.work import NO_PROJECTION, Finding
 from gesso_protocol.audit.verdict import Decision, Verdict
 from gesso_protocol.ids import BlobRef
+from gesso_protocol.spec import TrainLora
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class NothingWork:
 
     def __init__(self, assignment: RunAssignment) -> None:
         self.assignment = assignment
+
+    @property
+    def spec(self) -> TrainLora:
+        return self.assignment.spec
 
     @property
     def challenge(self) -> bytes:

@@ -36,7 +36,7 @@ from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError, GessoError
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import Patience
-from gesso_protocol.spec import MAX_SPEC_BYTES, parse_any_spec
+from gesso_protocol.spec import MAX_SPEC_BYTES, Spec, parse_any_spec
 
 log = structlog.get_logger("gesso.node.auditing")
 
@@ -51,9 +51,9 @@ class AuditParts:
     asker: Asker | None = None
     blobs: BlobStore | None = None
 
-    def engaged(self) -> bool:
-        """Whether an audit of ours needs the executor until it is revealed."""
-        return self.loop is not None and self.loop.engaged()
+    def engaged(self, now: int) -> bool:
+        """Whether an audit of ours needs the executor before a training that is begun now could make way for it."""
+        return self.loop is not None and self.loop.engaged(now)
 
     async def lost_entry(self, task: TaskId) -> Entry | None:
         """The journal's entry of a committed task of ours, from the chain and the stores, after a lost disk."""
@@ -100,7 +100,7 @@ async def open_auditing(
     catalogue: Catalogue,
     metrics: Metrics,
     tasks: TaskGroup,
-    occupied: Callable[[], bool],
+    occupied: Callable[[Spec, int, int], bool],
 ) -> AuditParts:
     """Everything wired and restored. Raises ConfigError for a cheat that is not allowed, Unreachable."""
     records = AuditRecords(journal)

@@ -18,6 +18,7 @@ from gesso_protocol.audit.verdict import Inspection, Verdict, judge
 from gesso_protocol.errors import EncodingInvalid, GessoError
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.result import ResultManifest
+from gesso_protocol.spec import TextToImage
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 
@@ -131,6 +132,10 @@ class PictureWork:
         self._asker = asker
         self._examiner = examiner
         self._shelf = shelf
+
+    @property
+    def spec(self) -> TextToImage:
+        return self.assignment.spec
 
     @property
     def challenge(self) -> bytes:

@@ -33,6 +33,7 @@ from gesso_protocol.errors import DiskFull, EncodingInvalid, GessoError, ModelIn
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.result import ResultManifest
+from gesso_protocol.spec import TrainLora
 from gesso_protocol.trace import LeafKind, Slot
 from gesso_protocol.training.audit import (
     MAX_SEGMENTS,
@@ -109,6 +110,10 @@ class TrainingWork:
         self._files = RunFiles(asker, assignment.filing.node, self._folder / "opened")
         self._begun: Begun | None = None
         self._needs = _given(assignment)
+
+    @property
+    def spec(self) -> TrainLora:
+        return self.assignment.spec
 
     @property
     def challenge(self) -> bytes:

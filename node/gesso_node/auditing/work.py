@@ -10,6 +10,7 @@ from gesso_node.auditing.ask import Phase
 from gesso_protocol.audit.projection import NOTHING, pack
 from gesso_protocol.audit.verdict import Verdict
 from gesso_protocol.ids import BlobRef
+from gesso_protocol.spec import Spec
 
 STORE_S = 20.0
 """Stores that are slower are passed over: an auditor that waits for them misses its reveal."""
@@ -42,6 +43,11 @@ Own = TypeVar("Own", bound=Computed)
 
 class Work(Protocol[Openings, Own]):
     """One task. What a stranger opened never raises anything but NotOpenedError; CannotRunError is about us."""
+
+    @property
+    def spec(self) -> Spec:
+        """What was ordered."""
+        ...
 
     @property
     def challenge(self) -> bytes:

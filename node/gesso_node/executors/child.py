@@ -58,6 +58,7 @@ from gesso_node.executors.port import (
     TimedOut,
     Unfit,
 )
+from gesso_node.executors.precedence import Precedence
 from gesso_node.executors.replay_files import answered, ask
 from gesso_node.trace import RecordedTrace
 from gesso_protocol.errors import ExecutorCrashed, ExecutorTimeout, ModelInvalid
@@ -257,7 +258,7 @@ class ChildExecutor:
         self._settings = settings or ChildSettings()
         self._command = list(command) if command else self._default_command()
         self._children: OrderedDict[str, _Child] = OrderedDict()
-        self._lock = anyio.Lock()
+        self.precedence = Precedence()
         self._tasks = anyio.create_task_group()
         self._started = 0
         self._ended: Counter[str] = Counter()
@@ -281,11 +282,11 @@ class ChildExecutor:
 
     def health(self) -> ExecutorHealth:
         warm = tuple(key for key, child in self._children.items() if child.alive)
-        return ExecutorHealth(self._engine, warm, self._lock.locked(), self._started, dict(self._ended))
+        return ExecutorHealth(self._engine, warm, self.precedence.busy, self._started, dict(self._ended))
 
     async def warm(self, model_dir: Path | None) -> None:
         """Start the child of this model and have it load. Failures are left for the job to report."""
-        async with self._lock:
+        async with self.precedence.turn():
             key = _key(model_dir)
             try:
                 child = await self._child(key)
@@ -298,7 +299,7 @@ class ChildExecutor:
                 raise
 
     async def run(self, job: Job, *, on_event: OnEvent) -> Outcome:
-        async with self._lock:
+        async with self.precedence.turn():
             key = _key(job.model_dir)
             outcome = await self._attempt(key, job, on_event)
             if not isinstance(outcome, Finished | Unfit):
@@ -307,15 +308,18 @@ class ChildExecutor:
             return outcome
 
     async def replay(self, job: ReplayJob) -> ReplayOutcome:
-        async with self._lock:
-            key = _key(job.model_dir)
-            # A name of its own: a node that was killed leaves its folder behind.
-            folder = self._home / f"replay-{secrets.token_hex(8)}"
-            outcome = await self._bounded(key, job.deadline_s, lambda child: self._replayed(child, job, folder))
-            if not isinstance(outcome, Replayed | Unfit):
-                self._ended[type(outcome).__name__] += 1
-                await self._drop(key)
-            return outcome
+        try:
+            async with self.precedence.check(job.deadline_s) as left_s:
+                key = _key(job.model_dir)
+                # A name of its own: a node that was killed leaves its folder behind.
+                folder = self._home / f"replay-{secrets.token_hex(8)}"
+                outcome = await self._bounded(key, left_s, lambda child: self._replayed(child, job, folder))
+                if not isinstance(outcome, Replayed | Unfit):
+                    self._ended[type(outcome).__name__] += 1
+                    await self._drop(key)
+                return outcome
+        except TimeoutError:
+            return TimedOut("other work held the executor until the deadline", job.deadline_s)
 
     async def _replayed(self, child: _Child, job: ReplayJob, folder: Path) -> ReplayOutcome:
         try:

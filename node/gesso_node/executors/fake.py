@@ -44,6 +44,7 @@ from gesso_node.executors.port import (
     TimedOut,
     Unfit,
 )
+from gesso_node.executors.precedence import Precedence
 from gesso_node.executors.profiles import FAKE_FAMILY, profile_key
 from gesso_node.executors.replay import replay_with
 from gesso_node.executors.walk import Walk
@@ -158,7 +159,7 @@ class FakeExecutor:
 
     def __init__(self, faults: FakeFaults | None = None) -> None:
         self._faults = faults or FakeFaults()
-        self._lock = anyio.Lock()
+        self.precedence = Precedence()
         self._runs = 0
         self._ended: dict[str, int] = {}
 
@@ -174,7 +175,7 @@ class FakeExecutor:
         return None
 
     async def run(self, job: Job, *, on_event: OnEvent) -> Outcome:
-        async with self._lock:
+        async with self.precedence.turn():
             self._runs += 1
             outcome = await self._run(job, on_event)
         if not isinstance(outcome, Finished):
@@ -183,12 +184,12 @@ class FakeExecutor:
         return outcome
 
     def health(self) -> ExecutorHealth:
-        return ExecutorHealth("fake", busy=self._lock.locked(), started=self._runs, ended=dict(self._ended))
+        return ExecutorHealth("fake", busy=self.precedence.busy, started=self._runs, ended=dict(self._ended))
 
     async def replay(self, job: ReplayJob) -> ReplayOutcome:
         try:
-            async with self._lock:
-                with anyio.fail_after(job.deadline_s):
+            async with self.precedence.check(job.deadline_s) as left_s:
+                with anyio.fail_after(left_s):
                     return await anyio.to_thread.run_sync(FakeEngine().replay, job)
         except TimeoutError:
             return TimedOut("the deadline passed", job.deadline_s)

@@ -139,7 +139,7 @@ class Failed(_Message):
 
     kind: Literal["failed"] = "failed"
     job: int | None
-    reason: Literal["error", "out-of-memory", "unfit", "input", "cancelled"]
+    reason: Literal["error", "out-of-memory", "unfit", "input", "cancelled", "paused"]
     message: str = Field(max_length=4096)
 
 

@@ -21,6 +21,7 @@ from gesso_node.executors.engine import Cancelled, Engine, EngineJob, EngineResu
 from gesso_node.executors.lora.fault import InputInvalid
 from gesso_node.executors.lora.inside import revisit_inside, train_inside
 from gesso_node.executors.lora.messages import Revisit, RevisitDone, Train, TrainDone, TrainStep
+from gesso_node.executors.lora.pausing import PausedError
 from gesso_node.executors.messages import (
     MAX_LINE_BYTES,
     Cancel,
@@ -138,6 +139,8 @@ def _or_failed(job: int | None, work: Callable[[], _Reply]) -> _Reply | Failed:
         return work()
     except Cancelled:
         return Failed(job=job, reason="cancelled", message="stopped at the node's request")
+    except PausedError:
+        return Failed(job=job, reason="paused", message="made way for other work")
     except ModelInvalid as error:
         reason: Literal["input", "unfit"] = "input" if isinstance(error, InputInvalid) else "unfit"
         return Failed(job=job, reason=reason, message=error.message[:4000])

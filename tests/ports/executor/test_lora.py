@@ -42,6 +42,7 @@ from gesso_node.executors.lora.port import (
 from gesso_node.executors.lora.run import Run, retrain, train
 from gesso_node.executors.lora.runfolder import checkpoint_file, read_losses
 from gesso_node.executors.port import Replayed, ReplayJob
+from gesso_node.executors.precedence import Precedence
 from gesso_node.executors.sample import write_sample_pipeline
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.fields import UsedAdapter
@@ -449,9 +450,12 @@ def test_a_segment_tells_honest_from_forged(cheat: str | None, model: Path, inpu
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_in_a_child_process_a_cancelled_run_goes_on(model: Path, inputs: Inputs, tmp_path: Path) -> None:
-    job = TrainingJob(inputs(), tmp_path / "out", 100, BINDING)
+async def test_in_a_child_process_a_cancelled_run_goes_on_and_makes_way_for_a_check(
+    model: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    job = TrainingJob(inputs(steps=9), tmp_path / "out", 100, BINDING)
     told: list[TrainingStep] = []
+    done: list[Any] = []
 
     async def stop_at_five(step: TrainingStep) -> None:
         if step.index == 5:
@@ -467,13 +471,30 @@ async def test_in_a_child_process_a_cancelled_run_goes_on(model: Path, inputs: I
         ) as executor:
             with anyio.CancelScope() as scope:
                 await executor.train(job, on_event=stop_at_five)
-            outcome = await executor.train(job, on_event=on_event)
-            assert isinstance(outcome, Trained)
-            one = segments(job.inputs.spec)[1]
-            part = (one, checkpoint_file(job.out_dir, 1))
-            again = await executor.revisit(RevisitJob(job.inputs, segments=(part,)), tmp_path / "audit")
-    assert told[0].index in (4, 7), "it went on from a checkpoint, whichever was the last before the cancel was seen"
+            executor.precedence = Precedence(grace_s=0)
+
+            async def train() -> None:
+                done.append(await executor.train(job, on_event=on_event))
+
+            async def check() -> None:
+                done.append(await executor.revisit(RevisitJob(job.inputs, begin=True), tmp_path / "check"))
+
+            async with anyio.create_task_group() as tasks, executor.precedence.turn():
+                tasks.start_soon(train)  # both wait in line, the training first
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(check)
+                await anyio.wait_all_tasks_blocked()
+            parts = tuple((one, checkpoint_file(job.out_dir, one.number)) for one in segments(job.inputs.spec)[1:])
+            again = await executor.revisit(RevisitJob(job.inputs, segments=parts), tmp_path / "audit")
+            assert executor.health().started == 1
+    checked, outcome = done
+    assert isinstance(checked, Revisited)
+    assert isinstance(outcome, Trained)
+    first = told[0].index
+    assert first in (4, 7), "it went on from a checkpoint, whichever was the last before the cancel was seen"
+    assert [step.index for step in told if step.resumed] == [first + 1], "it made way in the middle of a segment"
     assert isinstance(again, Revisited)
-    assert again.segments[0].state is not None
-    assert again.segments[0].state.read_bytes() == checkpoint_file(job.out_dir, 2).read_bytes()
+    for (one, _), rerun in zip(parts, again.segments, strict=True):
+        assert rerun.state is not None
+        assert rerun.state.read_bytes() == checkpoint_file(job.out_dir, one.number + 1).read_bytes()
     assert outcome.profile["key"].startswith("fp32/cpu")

@@ -164,3 +164,21 @@ async def test_whether_a_model_could_be_had(cache: ModelCache, blobs: LocalBlobs
     assert cache.cached() == ()
     await cache.ensure(fine)
     assert cache.cached()[0].kind == "base"
+
+
+async def test_a_download_is_timed_and_what_is_missing_is_known_once_a_manifest_was_read(
+    tmp_path: Path, blobs: LocalBlobs
+) -> None:
+    heard = list[tuple[int, bool]]()
+
+    async def fetched(size: int, seconds: float) -> None:
+        heard.append((size, seconds > 0))
+
+    cache = ModelCache(tmp_path / "models", blobs, budget_bytes=1000, fetched=fetched)
+    ref = await publish(blobs, "one", 100)
+    assert cache.missing_bytes(ref) == 0
+    size = (await cache.read_manifest(ref)).size
+    assert cache.missing_bytes(ref) == size
+    for _ in range(2):
+        await cache.ensure(ref)
+    assert (cache.missing_bytes(ref), heard) == (0, [(size, True)])

@@ -9,8 +9,11 @@ import pytest
 from gesso_node.executors.lora.port import TrainingStep
 from gesso_node.journal import Journal
 from gesso_node.pace import (
+    LARGE_BYTES,
     MAX_MODELS,
+    SLOWEST_BYTE_S,
     WITHOUT_ACCELERATOR_S,
+    DownloadPace,
     PicturePace,
     Stopwatch,
     TrainingPace,
@@ -184,3 +187,33 @@ async def test_a_quick_picture_never_makes_a_machine_look_slower_than_it_was_tak
     again = PicturePace(journal)
     await again.restore()
     assert again.of(SPEC.model) == pytest.approx(9.0)
+
+
+async def test_how_fast_weights_come_forgets_slowly_and_outlives_the_node(world: World) -> None:
+    journal = (await world.add_node())._journal
+    line = DownloadPace(journal)
+    assert line.seconds(7 * 10**9) == pytest.approx(350), "seven gigabytes are no half minute"
+    await line.learn(LARGE_BYTES - 1, 1000.0)
+    await line.learn(LARGE_BYTES, 0.0)
+    assert line.seconds(20 * 10**6) == pytest.approx(1), "what says nothing is not taken in"
+    for size_s, second in ((1 / 60e6, 1 / 30e6), (1 / 30e6, 1 / 30e6), (1.0, SLOWEST_BYTE_S)):
+        await line.learn(LARGE_BYTES, LARGE_BYTES * size_s)
+        assert line.seconds(1) == pytest.approx(second)
+    again = DownloadPace(journal)
+    await again.restore()
+    assert again.seconds(1) == line.seconds(1)
+    for damaged in ("fast", "-1", "1e9"):
+        await journal.set_note("download-pace", damaged)
+        fresh = DownloadPace(journal)
+        await fresh.restore()
+        assert fresh.seconds(20 * 10**6) == pytest.approx(1)
+
+
+def test_a_pause_is_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([5.0, 6.0, 99.0, 102.0])
+    monkeypatch.setattr("gesso_node.pace.time.monotonic", lambda: next(ticks))
+    watch = Stopwatch()
+    assert watch.at is None
+    for index, resumed in ((6, False), (7, False), (8, True), (9, False)):
+        watch.note(TrainingStep(index, 20, 0.5, resumed=resumed))
+    assert (watch.steps, watch.seconds, watch.at) == (2, 4.0, 9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from gesso_protocol.policy import Refusal
 from gesso_protocol.royalties import BUNDLES
 from gesso_protocol.spec import TextToImage, UsedAdapter, spec_ref
 from gesso_protocol.terms import BoardParams, Terms
+from gesso_protocol.training.presets import make_training
 
 from .doubles import REQUESTER, BoardDouble, ChainDouble, node_address
 from .test_models import publish
@@ -127,3 +130,35 @@ async def test_an_advert_names_what_is_at_hand_and_no_data_sets(shop: Shop) -> N
     for ref in (shop.base, shop.lora, dataset.ref):
         await shop.cache.ensure(ref)
     assert set(shop.policy.offer().models) == {shop.base, shop.lora}
+
+
+async def test_gigabytes_that_would_have_to_be_fetched_count_against_a_window(shop: Shop) -> None:
+    rate = 1.0
+    shop.policy = Policy(
+        PolicySection(hold_back_steps=0), PARAMS, shop.catalogue, shop.cache, needs_model=True,
+        fetching=lambda size: size * rate,
+    )  # fmt: skip
+    assert shop.judge(1)[0] is None, "nobody knows yet how large it is, and half a minute fits"
+    size = (await shop.cache.read_manifest(shop.base)).size
+    for rate, refusal in ((54.9 / size, None), (55.1 / size, Refusal.EXPIRED)):
+        assert shop.judge(1)[0] is refusal, rate
+    lora = (await shop.cache.read_manifest(shop.lora)).size
+    rate = 55.1 / (size + lora)
+    assert shop.judge(1)[0] is None
+    assert shop.judge(2, shop.lora)[0] is Refusal.EXPIRED, "its LoRA has to come too"
+    await shop.cache.ensure(shop.base)
+    assert shop.judge(2, shop.lora)[0] is None
+    assert shop.cache.missing_bytes(shop.base) == 0
+
+
+async def test_a_training_too_waits_for_what_it_is_made_from(shop: Shop) -> None:
+    data = await publish(shop.blobs, "data", 10)
+    spec = make_training("m1@1", dataset=data, steps=5, checkpoint_every=5, resolution=64, sample_every=0)
+    terms = Terms(requester=REQUESTER, fee=Wei(10**16), spec=spec_ref(spec), model=ListingId(1), kind=2,
+                  claim_window_s=60, commit_window_s=100, nonce=1)  # fmt: skip
+    needed = sum([(await shop.cache.read_manifest(ref)).size for ref in (shop.base, data)])
+    for left_s, fits in ((0.1, True), (-0.1, False)):
+        rate = (90 - left_s) / needed
+        policy = Policy(PolicySection(max_training_steps=10), PARAMS, shop.catalogue, shop.cache, needs_model=True,
+                        fetching=partial(mul, rate))  # fmt: skip
+        assert policy.in_time(spec, terms, 0.0) is fits

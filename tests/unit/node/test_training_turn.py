@@ -25,7 +25,7 @@ async def test_an_audit_behind_a_long_training_says_in_time_that_its_turn_did_no
     executor, free = kind(), anyio.Event()
 
     async def long_training() -> None:
-        async with executor._lock:
+        async with executor.precedence.turn():
             await free.wait()
 
     async with anyio.create_task_group() as tasks:
@@ -36,13 +36,13 @@ async def test_an_audit_behind_a_long_training_says_in_time_that_its_turn_did_no
         assert isinstance(outcome, TimedOut)
         assert not executor._ended, "nobody failed"
         free.set()
-    assert not executor._lock.locked()
+    assert not executor.precedence.busy
 
 
-async def test_no_training_is_claimed_while_an_audit_of_ours_is_not_revealed(world: World) -> None:
+async def test_no_training_is_claimed_where_it_could_not_make_way_for_an_audit_of_ours(world: World) -> None:
     node = await world.add_node(runner=TrainingThreadExecutor(), **TRAINS)
     sealed = [True]
-    node._reconciler._engaged = lambda: sealed[0]
+    node._reconciler._engaged = lambda _: sealed[0]
     terms = await world.submit(await training(world))
     picture = await world.submit(SPEC, nonce=2)
     await world.until(lambda: world.board.state(picture) is TaskState.COMMITTED)
@@ -51,6 +51,6 @@ async def test_no_training_is_claimed_while_an_audit_of_ours_is_not_revealed(wor
     sealed.clear()
     sealed.append(False)
     await world.until(lambda: state_is(world, terms, TaskState.CLAIMED))
-    assert node._book.trains(), "from now on no seat is taken"
+    assert node._book.trains()
     await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
     assert not node._book.trains()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -18,6 +18,7 @@ from gesso_node.executors.lora.fault import InputInvalid
 from gesso_node.executors.lora.inside import TrainingEngine, revisit_inside, train_inside
 from gesso_node.executors.lora.messages import RevisitDone, TrainDone, TrainStep
 from gesso_node.executors.lora.outside import revisit_message, revisited, step_of, train_message, trained
+from gesso_node.executors.lora.pausing import PausedError
 from gesso_node.executors.lora.port import (
     OnTraining,
     Revisited,
@@ -27,6 +28,7 @@ from gesso_node.executors.lora.port import (
     TrainingInputs,
     TrainingJob,
     TrainingOutcome,
+    TrainingStep,
 )
 from gesso_node.executors.messages import Failed, FromChild
 from gesso_node.executors.port import Crashed, ExecutorHealth, OutOfMemory, TimedOut, Unfit
@@ -34,7 +36,7 @@ from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 
 _Done = TypeVar("_Done", Trained, Revisited)
 _Message = TypeVar("_Message", TrainDone, RevisitDone)
-_Outcome = TypeVar("_Outcome", TrainingOutcome, RevisitOutcome)
+_Outcome = TypeVar("_Outcome")
 
 
 @runtime_checkable
@@ -42,7 +44,8 @@ class TrainingExecutor(Protocol):
     """An executor that also trains. One job at a time, pictures and trainings together."""
 
     async def train(self, job: TrainingJob, *, on_event: OnTraining) -> TrainingOutcome:
-        """Runs or goes on with `job`. Cancelling the call stops the work; what was checkpointed stays."""
+        """Runs or goes on with `job`; checks of others' work (`replay`, `revisit`) go before it, and it pauses between
+        two updates while they last. Cancelling the call stops the work; what was checkpointed stays."""
         ...
 
     async def revisit(self, job: RevisitJob, out_dir: Path) -> RevisitOutcome:
@@ -58,17 +61,24 @@ class TrainingChildExecutor(ChildExecutor):
     """A child executor whose engine can also train."""
 
     async def train(self, job: TrainingJob, *, on_event: OnTraining) -> TrainingOutcome:
+        stretches = _Stretches(on_event)
+
         async def told(message: FromChild) -> bool:
             if not isinstance(message, TrainStep):
                 return True
-            await on_event(step_of(message))
+            await stretches.tell(step_of(message))
             return False
 
-        async def work(child: _Child) -> TrainingOutcome:
+        async def work(child: _Child) -> TrainingOutcome | None:
             answer = await child.converse(lambda number: train_message(number, job), told)
+            if isinstance(answer, Failed) and answer.reason == "paused":
+                stretches.pause()
+                return None
             return await _ended(answer, child, TrainDone, lambda message: trained(message, job, self.name))
 
-        return await self._in_turn(job.inputs, job.deadline_s, work)
+        return await self.precedence.train(
+            job.out_dir, job.deadline_s, lambda left_s: self._counted(job.inputs, left_s, work)
+        )
 
     async def revisit(self, job: RevisitJob, out_dir: Path) -> RevisitOutcome:
         async def told(_: FromChild) -> bool:
@@ -78,34 +88,22 @@ class TrainingChildExecutor(ChildExecutor):
             answer = await child.converse(lambda number: revisit_message(number, job, out_dir), told)
             return await _ended(answer, child, RevisitDone, lambda message: revisited(message, job, out_dir))
 
-        return await self._in_turn(job.inputs, job.deadline_s, work)
-
-    async def _in_turn(
-        self, inputs: TrainingInputs, deadline_s: float, work: Callable[[_Child], Awaitable[_Outcome]]
-    ) -> _Outcome | TimedOut | Crashed:
-        key = str(inputs.model_dir) if inputs.model_dir else ""
         try:
-            async with _turn(self._lock, deadline_s) as left_s:
-                outcome = await self._bounded(key, left_s, work)
-                if isinstance(outcome, Crashed | OutOfMemory | TimedOut):
-                    self._ended[type(outcome).__name__] += 1
-                    await self._drop(key)
-                return outcome
+            async with self.precedence.check(job.deadline_s) as left_s:
+                return await self._counted(job.inputs, left_s, work)
         except TimeoutError:
-            return TimedOut("other work held the executor until the deadline", deadline_s)
+            return TimedOut("other work held the executor until the deadline", job.deadline_s)
 
-
-@asynccontextmanager
-async def _turn(lock: anyio.Lock, seconds: float) -> AsyncIterator[float]:
-    """The executor to ourselves, and the seconds that are left then: somebody else's long training is no reason to be
-    later than was asked. Raises TimeoutError when our turn does not come."""
-    until = anyio.current_time() + seconds
-    with anyio.fail_after(seconds):
-        await lock.acquire()
-    try:
-        yield until - anyio.current_time()
-    finally:
-        lock.release()
+    async def _counted(
+        self, inputs: TrainingInputs, seconds: float, work: Callable[[_Child], Awaitable[_Outcome]]
+    ) -> _Outcome | TimedOut | Crashed:
+        """`work` with the child of this base; one that fails is gone afterwards."""
+        key = str(inputs.model_dir) if inputs.model_dir else ""
+        outcome = await self._bounded(key, seconds, work)
+        if isinstance(outcome, Crashed | OutOfMemory | TimedOut):
+            self._ended[type(outcome).__name__] += 1
+            await self._drop(key)
+        return outcome
 
 
 async def _ended(
@@ -127,6 +125,19 @@ class TrainingThreadExecutor(FakeExecutor):
     engine: TrainingEngine | None = None
 
     async def train(self, job: TrainingJob, *, on_event: OnTraining) -> TrainingOutcome:
+        stretches = _Stretches(on_event)
+
+        async def attempt(left_s: float) -> TrainingOutcome | None:
+            try:
+                return await self._stretch(job, left_s, stretches.tell)
+            except PausedError:
+                stretches.pause()
+                return None
+
+        return await self.precedence.train(job.out_dir, job.deadline_s, attempt)
+
+    async def _stretch(self, job: TrainingJob, seconds: float, on_event: OnTraining) -> TrainingOutcome:
+        """Until the run's end, or a pause. Raises PausedError."""
         wanted = [True]
 
         def emit(message: TrainStep) -> None:
@@ -140,7 +151,7 @@ class TrainingThreadExecutor(FakeExecutor):
             return trained(train_inside(engine, train_message(1, job), emit), job, self.name)
 
         try:
-            return await self._bounded_training(job.deadline_s, work)
+            return await self._bounded_training(seconds, work)
         finally:
             wanted[0] = False
             if isinstance(engine, ThreadEngine):
@@ -151,23 +162,41 @@ class TrainingThreadExecutor(FakeExecutor):
             engine = self.engine or FakeEngine()
             return revisited(revisit_inside(engine, revisit_message(1, job, out_dir)), job, out_dir)
 
-        return await self._bounded_training(job.deadline_s, work)
+        try:
+            async with self.precedence.check(job.deadline_s) as left_s:
+                return await self._bounded_training(left_s, work)
+        except TimeoutError:
+            return TimedOut("other work held the executor until the deadline", job.deadline_s)
 
     async def _bounded_training(
-        self, deadline_s: float, work: Callable[[], _Done]
+        self, seconds: float, work: Callable[[], _Done]
     ) -> _Done | Crashed | OutOfMemory | TimedOut | Unfit:
         try:
-            async with _turn(self._lock, deadline_s) as left_s:
-                with anyio.fail_after(left_s):
-                    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+            with anyio.fail_after(seconds):
+                return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
         except TimeoutError:
-            return TimedOut("the deadline passed", deadline_s)
+            return TimedOut("the deadline passed", seconds)
         except ModelInvalid as error:
             return Unfit(error.message, by_input=isinstance(error, InputInvalid))
         except MemoryError as error:
             return OutOfMemory(str(error))
         except (ExecutorCrashed, ThreadCrashError) as error:
             return Crashed(str(error))
+
+
+class _Stretches:
+    """What is told of a run that pauses: the first update of each later stretch says that it is that."""
+
+    def __init__(self, on_event: OnTraining) -> None:
+        self._on_event = on_event
+        self._paused = False
+
+    def pause(self) -> None:
+        self._paused = True
+
+    async def tell(self, step: TrainingStep) -> None:
+        resumed, self._paused = self._paused, False
+        await self._on_event(replace(step, resumed=True) if resumed else step)
 
 
 async def _tell(on_event: OnTraining, message: TrainStep) -> None:

@@ -43,7 +43,8 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
-    """Update `index` of `total` (from 1) is done. `sample` is a finished sample picture (PNG) of prompt `prompt`."""
+    """Update `index` of `total` (from 1) is done. `sample` is a finished sample picture (PNG) of prompt `prompt`;
+    `resumed`: the run had made way for other work before this update."""
 
     index: int
     total: int
@@ -51,6 +52,7 @@ class TrainingStep:
     checkpoint: bool = False
     prompt: int = 0
     sample: bytes | None = None
+    resumed: bool = False
 
 
 OnTraining: TypeAlias = Callable[[TrainingStep], Awaitable[None]]

@@ -2,7 +2,8 @@
 
 Whatever the engine is, this is the loop. It goes on from the last whole checkpoint in its folder, or from the one that
 its spec names, so a run that was killed loses at most one segment, and ends with the same bytes as one that never was.
-Somebody's wish to stop is a file in the folder: it is heeded at the next checkpoint, and after a crash too.
+Somebody's wish to stop is a file in the folder: it is heeded at the next checkpoint, and after a crash too. One to
+pause is heeded after the next update.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from PIL import Image
 
 from gesso.checkpointfile import State, read_state, write_state
 from gesso_node.executors.lora.fault import InputInvalid, from_requester
+from gesso_node.executors.lora.pausing import PausedError, drop_pause, keep_pause, take_pause, wish_to_pause
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
 from gesso_node.executors.lora.runfolder import (
     ADAPTER_FOLDER,
@@ -58,7 +60,7 @@ class Run:
 def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, emit: EmitTraining) -> Run:
     """Run to the end, to the first loss that is not a number, or to a checkpoint at which somebody wants it to stop.
 
-    Raises InputInvalid when nothing can be learnt at all, and what the trainer raises.
+    Raises InputInvalid when nothing can be learnt at all, PausedError, and what the trainer raises.
     """
     begun = time.perf_counter()
     spec = inputs.spec
@@ -67,9 +69,14 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
     number, losses = _resume(trainer, inputs, out_dir)
     stopped, state = "", trainer.state(spec.first_step + len(losses))
     for segment in segments(spec)[number:]:
-        stopped = wish_to_stop(out_dir) if losses else ""
+        paused = take_pause(out_dir, segment, trainer.shapes)
+        # Where a segment is begun, the state is none of a checkpoint: then it is run to its end first.
+        stopped = wish_to_stop(out_dir) if losses and paused is None else ""
         if not stopped:
-            stopped, state = _segment(trainer, spec, segment, state, out_dir, losses, emit)
+            if paused is not None:
+                trainer.restore(paused[0])
+            own = [] if paused is None else paused[1]
+            stopped, state = _segment(trainer, spec, segment, state, out_dir, losses, own, emit)
         if stopped:
             break
     if not losses:
@@ -139,13 +146,13 @@ def _segment(
     before: State,
     folder: Path,
     losses: list[float],
+    own: list[float],
     emit: EmitTraining,
 ) -> tuple[str, State]:
-    """Run one segment from `before` and leave its checkpoint; returns why the run stops early, or nothing, and where it
-    stands."""
-    own: list[float] = []
+    """Run one segment that began with `before` and leave its checkpoint; returns why the run stops early, or nothing,
+    and where it stands. `own`: the losses of its updates that are done already. Raises PausedError."""
     after = before
-    for step in range(segment.first, segment.last):
+    for step in range(segment.first + len(own), segment.last):
         loss = trainer.update(step)
         if not math.isfinite(loss):
             # What was learnt before the last checkpoint stands, is handed over and is paid for.
@@ -163,6 +170,10 @@ def _segment(
             losses += own
         emit(TrainingStep(step + 1, spec.steps, loss, checkpoint=last))
         _maybe_sample(trainer, spec, step + 1, loss, emit)
+        if step + 1 < spec.steps and wish_to_pause(folder):
+            if not last:
+                keep_pause(folder, trainer.state(step + 1), own)
+            raise PausedError
     return "", after
 
 
@@ -201,9 +212,20 @@ def _resume(trainer: Trainer, inputs: TrainingInputs, folder: Path) -> tuple[int
             continue
         trainer.restore(state)
         return number, losses
+    if not same:
+        _clear(folder)
     _start(trainer, inputs, checkpoint_file(folder, 0))
     index.write_text(json.dumps(note))
     return 0, []
+
+
+def _clear(folder: Path) -> None:
+    """Of a run with another seed, say of a claim that the chain took back: killed before its first checkpoint, this one
+    would go on with that one's."""
+    (folder / INDEX_FILE).unlink(missing_ok=True)
+    for path in (*folder.glob("checkpoint-*.safetensors"), *folder.glob("losses-*.bin")):
+        path.unlink()
+    drop_pause(folder)
 
 
 def _start(trainer: Trainer, inputs: TrainingInputs, first: Path) -> None:

@@ -1,8 +1,7 @@
-"""One executor for trainings and audits: neither begins what the other would make it break off."""
+"""One executor for trainings and audits: no seat is taken, and no training begun, where one would cost the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gesso_node.auditing.case import LOOKING, Case, Revealed
-from gesso_node.auditing.loop import Auditing
+from gesso_node.auditing.loop import BEGIN_S, Auditing
 from gesso_node.auditing.record import AuditEntry
 from gesso_protocol.audit.outcomes import AuditVerdict
 from gesso_protocol.audit.verdict import Decision
@@ -50,36 +49,51 @@ def test_a_seal_engages_until_it_is_revealed_on_chain(engaged: bool, changes: di
     assert case(**changes).engages(ME) is engaged
 
 
-def loop(one: Case, occupied: Callable[[], bool]) -> Auditing:
-    watch = cast(Any, SimpleNamespace(cases={one.task: one}))
-    nothing = cast(Any, None)
-    return Auditing(
-        chain=nothing, arbiter=nothing, records=nothing, watch=watch, auditor=nothing, juror=nothing, works=nothing,
-        sending=lambda _: nothing, tasks=nothing, me=ME, patience=Patience(), seats=True, appeal=True,
-        withdraw_at=Wei(0), occupied=occupied,
-    )  # fmt: skip
+class Asked(Auditing):
+    """A loop over one case; `work` is what looking at it would be, `asked` how many seats it has beside it."""
+
+    def __init__(self, one: Case, *others: Case, occupied: bool = True) -> None:
+        nothing = cast(Any, None)
+        watch = cast(Any, SimpleNamespace(cases=dict(enumerate((one, *others)))))
+        self.asked = list[int]()
+
+        def is_occupied(_: Any, now: int, seats: int) -> bool:
+            self.asked.append(seats)
+            return occupied
+
+        super().__init__(
+            chain=nothing, arbiter=nothing, records=nothing, watch=watch, auditor=nothing, juror=nothing, works=nothing,
+            sending=lambda _: nothing, tasks=nothing, me=ME, patience=Patience(), seats=True, appeal=True,
+            withdraw_at=Wei(0), occupied=is_occupied,
+        )  # fmt: skip
+
+    async def _work(self, *_: object) -> Any:
+        return SimpleNamespace(spec=None)
 
 
-async def test_no_seat_is_taken_while_a_training_is_in_hand() -> None:
+async def test_no_seat_is_taken_that_a_training_has_no_time_for() -> None:
     one = case(entry=None)
-    asked = loop(one, lambda: True)
+    asked = Asked(one, case(), case(entry=None), case(closed=True))
     await asked._inspect(one, cast(Any, None), 50)
     assert (one.not_before, one.entry, one.busy) == (51, None, set())
-    assert not asked.engaged()
-    one.busy |= LOOKING
-    assert asked.engaged()
+    assert asked.asked == [1], "those that we have count"
 
 
-async def test_no_juror_sits_down_while_a_training_is_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_juror_sits_down_that_a_training_has_no_time_for() -> None:
     one = case(entry=None)
-    asked = loop(one, lambda: True)
-
-    async def work(*_: object) -> object:
-        return object()
-
-    monkeypatch.setattr(asked, "_work", work)
+    asked = Asked(one)
     await asked._review(one, cast(Any, None), 90, 50)
     assert (one.not_before, one.votes, one.busy) == (51, {}, set())
+
+
+def test_a_training_is_begun_where_it_can_make_way_before_we_have_to_judge() -> None:
+    one = case(entry=None)
+    asked = Asked(one)
+    assert not asked.engaged(50)
+    one.busy |= LOOKING
+    assert asked.engaged(50), "an audit of ours looks"
+    for judge_by, engaged in ((0, True), (50 + BEGIN_S - 1, True), (50 + BEGIN_S, False)):
+        assert Asked(case(judge_by=judge_by)).engaged(50) is engaged
 
 
 async def test_a_remark_is_left_out_where_the_executor_has_other_work(

@@ -150,7 +150,7 @@ async def test_nobody_takes_a_seat_for_a_part_of_nothing_and_a_juror_finds_no_fa
 
     class Loop(Auditing):
         def __init__(self) -> None:
-            self._occupied = lambda: False
+            self._occupied = lambda *_: False
 
         async def _work(self, *_: Any) -> Any:
             return work
