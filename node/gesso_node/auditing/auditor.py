@@ -63,7 +63,7 @@ class Auditor:
                 await self._failed(case, entry, excuse)
                 return
             log.warning("audit.inputs-withheld", task=case.task.short, reason=error.message)
-            await self._seal(case, entry, NO_PROJECTION)
+            await self._seal(case, entry, NO_PROJECTION, f"inputs: {error.message}")
         except CannotRunError as error:
             await self._failed(case, entry, error)
 
@@ -138,9 +138,12 @@ class Auditor:
                 raise
             return await work.published(public)
 
-    async def _seal(self, case: Case, entry: AuditEntry, projection: bytes) -> None:
+    async def _seal(self, case: Case, entry: AuditEntry, projection: bytes, reasons: str = "") -> None:
+        """`reasons`: why it is a projection of nothing, for the operator, as nobody can prove that we asked."""
         salt = secrets.token_bytes(32)
-        case.entry = await self._records.change_audit(entry, "audit-seal", salt=salt, projection=projection)
+        case.entry = await self._records.change_audit(
+            entry, "audit-seal", salt=salt, projection=projection, reasons=reasons[:MAX_REASON_CHARS]
+        )
 
     async def _failed(self, case: Case, entry: AuditEntry, error: CannotRunError) -> None:
         log.warning("audit.cannot-run", task=case.task.short, reason=error.message)

@@ -10,7 +10,8 @@ import pytest
 
 from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.auditor import Auditor
-from gesso_node.auditing.case import Case
+from gesso_node.auditing.case import UNABLE, Case
+from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.record import AuditEntry, VoteEntry
 from gesso_node.auditing.silence import fair_s
@@ -94,6 +95,29 @@ async def test_a_node_that_was_silent_while_there_was_time_has_withheld(verb: st
         "review": lambda: records.changes["vote"].ballot is Ballot.BAD,
     }
     assert said[verb]()
+    assert "the node says busy" in records.changes.get("reasons", ""), "what we were told stays in the journal"
+
+
+@dataclass
+class BlindWork(SilentWork):
+    """Openings that we cannot run."""
+
+    hopeless: bool = False
+
+    async def published(self, refs: Any) -> Any:
+        return "openings"
+
+    async def examine(self, opened: Any, own: Any, *, strict: bool, seconds: float) -> Any:
+        raise CannotRunError("no memory", hopeless=self.hopeless)
+
+
+@pytest.mark.parametrize("hopeless", [True, False])
+async def test_a_juror_that_has_not_looked_never_says_good(hopeless: bool) -> None:
+    now, records = [BY - 50], Records()
+    looked_at = case()
+    await seats(now, records)["review"](looked_at, BlindWork(now, hopeless=hopeless), by=BY)
+    assert records.changes == ({"closed": UNABLE} if hopeless else {"failures": 1})
+    assert looked_at.votes[0].vote is None
 
 
 @pytest.mark.parametrize("verb", ["prepare", "judge", "review"])
