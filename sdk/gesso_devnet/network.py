@@ -31,7 +31,7 @@ from gesso.wiring import make_ports
 from gesso_devnet import controls, ledger
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, RunningChain, start_chain
-from gesso_devnet.cheats import cheating_executor
+from gesso_devnet.cores import executor_section
 from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish, rated
 from gesso_devnet.seed import stand_in
 from gesso_node.executors.fake import FakeFaults
@@ -351,7 +351,7 @@ class Devnet:
             "data_dir": str(self.folder / f"node-{number + 1}"),
             "name": f"node-{number + 1}",
             "blobs": {"relays": [self.relay.url]},
-            "executor": {"engine": executor} if cheat is None else cheating_executor(executor, cheat),
+            "executor": executor_section(executor, len(self.cast.nodes), cheat),
             **({} if work else {"work": False}),
             "policy": {"min_fee": str(NODE_PRICE), "max_training_steps": 2000},
             "stake": str(NODE_STAKE),

@@ -28,7 +28,7 @@ from gesso.chain.wallet import Wallet
 from gesso.settings import Network, explain, read_bounded, write_network
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, chain_command, choose, wait_until_up
-from gesso_devnet.cheats import cheating_executor
+from gesso_devnet.cores import executor_section
 from gesso_devnet.genesis import CHEAP_PRICE, NODE_PRICE, NODE_STAKE, Cast, found, publish, unhurried
 from gesso_devnet.processes import Actor, Supervisor, python
 from gesso_devnet.seed import base_model_folder, pack, stand_in
@@ -186,7 +186,7 @@ class Stack:
         executor, model = await self._publish(settings, chain, cast.publisher, relay_url)
         say(f"model      {model} on the marketplace, runs on the {executor} executor")
         for at, name in enumerate(names):
-            config = self._node_config(name, at, chain, ports, relay_url, bootstrap, executor, model)
+            config = self._node_config(name, at, chain, ports, relay_url, bootstrap, executor, model, len(names))
             config |= _role(settings, name, config)
             self._wallet(self.folder / name / "wallet.json", cast.nodes[at])
             actors[name] = python(
@@ -279,6 +279,7 @@ class Stack:
         bootstrap: tuple[str, ...],
         executor: str,
         model: str,
+        nodes: int,
     ) -> dict[str, Any]:
         folder = self.folder / name
         return {
@@ -293,7 +294,7 @@ class Stack:
                 "bootstrap": list(bootstrap),
             },
             "blobs": {"relays": [relay_url]},
-            "executor": {"engine": executor},
+            "executor": executor_section(executor, nodes),
             "policy": {"min_fee": str(NODE_PRICE), "max_training_steps": 2000},
             "models": {"prefetch": [model]},
             "stake": str(NODE_STAKE),
@@ -319,7 +320,7 @@ def _role(settings: StackSettings, name: str, config: dict[str, Any]) -> dict[st
     if name != settings.cheater:
         return {}
     assert settings.cheat is not None
-    wrong = cheating_executor(config["executor"]["engine"], settings.cheat)
+    wrong = executor_section(config["executor"]["engine"], len(settings.names), settings.cheat)
     return {"executor": wrong, "policy": {"min_fee": str(CHEAP_PRICE)}}
 
 

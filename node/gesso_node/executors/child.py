@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import anyio
 import anyio.abc
@@ -108,17 +108,33 @@ class ChildSettings(BaseModel):
     cancel_s: float = Field(default=3.0, gt=0)
     """How long a child may take to stop a job that is not wanted any more, before it is killed."""
     max_warm: int = Field(default=1, ge=1, le=16)
+    threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads of a child; 0: as many as there are cores, or as `OMP_NUM_THREADS` says."""
+    wait: Literal["passive", "active"] = "passive"
+    """How a child's threads wait for each other. Active ones spin: a little faster where nothing else wants a core, and
+    many times slower where something does, as others spin for the thread that has no core."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Passed to the engine as they are (see `FakeFaults`, `DiffusersOptions`)."""
 
 
-def child_environment(home: Path, ours: Mapping[str, str] | None = None) -> dict[str, str]:
+def child_environment(
+    home: Path, ours: Mapping[str, str] | None = None, settings: ChildSettings | None = None
+) -> dict[str, str]:
     """The whole environment of a child. `home` keeps libraries from reading or writing the operator's own caches."""
     ours = os.environ if ours is None else ours
+    settings = settings or ChildSettings()
     kept = {name: ours[name] for name in PASSED_ON if name in ours}
     places = {"HOME": home, "HF_HOME": home / "hf", "XDG_CACHE_HOME": home / "cache"}
     places["TORCHINDUCTOR_CACHE_DIR"] = home / "cache" / "inductor"  # else it leaves a folder where temporary files go
-    return {**kept, **FIXED, **{name: str(place) for name, place in places.items()}}
+    return {**kept, **FIXED, **_threads(settings), **{name: str(place) for name, place in places.items()}}
+
+
+def _threads(settings: ChildSettings) -> dict[str, str]:
+    """For GNU's and Intel's OpenMP; what a process started with is all that they heed."""
+    count = {"OMP_NUM_THREADS": str(settings.threads)} if settings.threads else {}
+    if settings.wait == "active":
+        return count  # a few milliseconds of it are their own choice; to be told so means for ever
+    return {**count, "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
 
 class _Child:
@@ -369,7 +385,7 @@ class ChildExecutor:
         process = await anyio.open_process(
             self._command,
             cwd=self._home,
-            env=child_environment(self._home),
+            env=child_environment(self._home, settings=self._settings),
             start_new_session=True,  # a Ctrl-C in the terminal drains the node; it must not hit the child first
         )
         child = self._children[key] = _Child(process, self._settings.stall_s)

@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import psutil
@@ -171,6 +172,22 @@ def test_the_environment_of_a_child_holds_no_secret(tmp_path: Path) -> None:
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["DIFFUSERS_DISABLE_REMOTE_CODE"] == "1"
     assert environment["HOME"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, {"OMP_NUM_THREADS": "7", "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}),
+        ({"threads": 2}, {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}),
+        ({"wait": "active"}, {"OMP_NUM_THREADS": "7"}),
+    ],
+)
+def test_threads_are_as_many_as_was_said_and_do_not_spin_unless_that_was_said(
+    settings: dict[str, Any], told: dict[str, str], tmp_path: Path
+) -> None:
+    ours = {"OMP_NUM_THREADS": "7", "OMP_WAIT_POLICY": "active"}
+    environment = child_environment(tmp_path, ours, ChildSettings(**settings))
+    assert {name: value for name, value in environment.items() if name[:3] in ("OMP", "KMP")} == told
 
 
 async def test_the_real_child_sees_only_that_environment(
