@@ -10,7 +10,7 @@ from gesso_devnet.cheats import cheating_executor
 
 def executor_section(engine: str, nodes: int, cheat: str | None = None) -> dict[str, Any]:
     """The executor section of one of so many nodes: each would take all cores, and spend them on waiting for others."""
-    section = {"engine": engine} if cheat is None else cheating_executor(engine, cheat)
+    section: dict[str, Any] = {"engine": engine} if cheat is None else cheating_executor(engine, cheat)
     return {**section, "child": {"threads": threads_each(nodes), **section.get("child", {})}}
 
 
