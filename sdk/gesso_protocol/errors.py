@@ -172,7 +172,7 @@ class WorkRejected(TaskFailed):
     where jurors found it bad, and burned where they left it in doubt."""
 
     code = "work-rejected"
-    default_message = "an audit went against the node; the fee is back in the deposit"
+    default_message = "an audit went against the node; the fee is back in the deposit, or burned if in doubt"
     default_hint = "order again; the node that cheated has lost stake"
 
 

@@ -27,8 +27,10 @@ from audit_acts import (
 )
 from network_acts import PATIENCE_S, until_state
 
+from gesso.chain.arbiter import BURN_ADDRESS
 from gesso.chain.audit_events import AuditOpened
 from gesso.chain.chain import Chain
+from gesso.chain.events import TaskExpired
 from gesso_devnet import Devnet, controls
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
@@ -204,7 +206,7 @@ async def test_nobody_audits_and_the_node_is_paid_all_the_same() -> None:
         assert await outcome(net, task) is AuditOutcome.NONE
 
 
-async def test_a_jury_that_never_comes_together_refunds_without_a_slash() -> None:
+async def test_a_jury_that_never_comes_together_burns_the_fee_without_a_slash() -> None:
     async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
         staked = await stake(net, net.nodes[0].address)
         task = await order(net, "no jury")
@@ -212,4 +214,7 @@ async def test_a_jury_that_never_comes_together_refunds_without_a_slash() -> Non
         assert await ended(net, task) is TaskState.EXPIRED
         assert (await arbiter_of(net).dispute(task)).outcome is DisputeOutcome.UNDECIDED
         assert await stake(net, net.nodes[0].address) == staked
+        (expired,) = [event for event in await happened(net) if isinstance(event, TaskExpired)]
+        assert expired.refund == 0, "what `Bench.doubt_returns` says of the contracts"
+        assert await arbiter_of(net).credit_of(BURN_ADDRESS) > 0
         assert await net.balanced()

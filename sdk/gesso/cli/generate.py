@@ -76,7 +76,8 @@ async def generate(
     max_fee
         Refuse to pay more than this, audit included.
     audit
-        Have the work checked: by lot, always (costs the audit fee), or not.
+        Have the work checked: by lot, always (costs the audit fee), or not. Where two auditors accuse it and jurors
+        cannot tell, nobody has the fee.
     settle
         Wait until the money has moved, not only until the picture is there.
     dry_run

@@ -285,21 +285,30 @@ class Bench:
         }
 
     def beyond(self, market: Market) -> dict[str, float]:
-        """Profit of a task for a node that cheats where others cannot see it: nothing is measured of a device without
-        calibrated limits, which is the node's own word, and of the rest it does no work. Honest work earns
-        `honest_profit`: none of these is prevented, and requesters of such work should know."""
+        """What no rule prevents. Profit of a task for a node that cheats where others cannot see it: nothing is
+        measured of a device without calibrated limits, which is its own word, and of the rest it does no work; honest
+        work earns `honest_profit`. And of a requester whose friends are drawn for a jury that nobody else can join."""
         both = lots_majority(self.lots, 2, 1.0) * market.sees**2
         unmeasured = {
             f"claims an unknown device: {cheat.name}": 1 - market.cost * (1 - cheat.saves)
             for cheat in CHEATS
             if cheat.name in ("wrong-model", "int4", "fewer-steps")
         }
-        return unmeasured | {
-            "nobody else can run the work": 1.0,
-            "auditors can, jurors cannot, at 5 %": 1 - market.rate * both,
-            "auditors can, jurors cannot, at 20 %": 1 - self.vetting_rate * both,
-            "auditors can, jurors cannot, always audited": 1 - both,
+        alone = {
+            f"convicts what only friends can run, {fee}, they hold {share:.0%}": self.convicted(share, market, price)
+            for share in (0.25, 1 / 3)
+            for fee, price in (("an ordinary fee", 1.0), ("a large fee", self.large_fee))
         }
+        return (
+            unmeasured
+            | alone
+            | {
+                "nobody else can run the work": 1.0,
+                "auditors can, jurors cannot, at 5 %": 1 - market.rate * both,
+                "auditors can, jurors cannot, at 20 %": 1 - self.vetting_rate * both,
+                "auditors can, jurors cannot, always audited": 1 - both,
+            }
+        )
 
     def unseen(self, wrong: float) -> float:
         """Profit of saying "good" of what cannot be told, when others with this share of stake do so, always first.

@@ -240,6 +240,13 @@ def test_no_share_of_stake_gains_by_doubt_under_any_rules(
     bench = replace(Bench(), lots=lots, jurors=seats, quorum=quorum)
     assert bench.accused(share, fee) <= 0
     assert bench.doubted(share, fee) <= 0
+    # Any other split is a gain from some fee on: nothing is what a requester may have.
+    split = replace(bench, doubt_returns=data.draw(st.floats(0.01, 1.0)))
+    doubt = racing_majority(seats, (quorum + 1) // 2, share)
+    if split.drawn(share) > 1e-9:
+        assert split.accused(share, 2 * split.auditor_fee / (split.drawn(share) * split.doubt_returns) + 1) > 0
+    if doubt > 1e-9:
+        assert split.doubted(share, split.bond / (doubt * split.doubt_returns) + 1) > 0
 
 
 def test_a_jury_of_those_who_wait_is_whoevers_model_it_is() -> None:
@@ -254,6 +261,8 @@ def test_a_jury_of_those_who_wait_is_whoevers_model_it_is() -> None:
 
 def test_what_no_rule_prevents_is_said() -> None:
     beyond = Bench().beyond(MARKET)
+    assert beyond["convicts what only friends can run, an ordinary fee, they hold 33%"] > 0, "as the page says"
+    assert beyond["convicts what only friends can run, a large fee, they hold 25%"] > 0
     assert beyond["nobody else can run the work"] > MARKET.honest_profit
     assert beyond["claims an unknown device: wrong-model"] > MARKET.honest_profit, "its word, and nothing measured"
     assert beyond["auditors can, jurors cannot, always audited"] < MARKET.honest_profit, "so large fees are safe there"
