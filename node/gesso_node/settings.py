@@ -141,8 +141,6 @@ class NodeSettings(_Section):
     data_dir: Path
     name: str = Field(default="node", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     chain: ChainSettings | None = None
-    poll_s: float = Field(default=0.25, gt=0, le=60)
-    """How often the chain is asked for new events."""
     wallet: WalletSection | None = None
     transport: TransportSection = TransportSection()
     blobs: BlobSection = BlobSection()
@@ -157,6 +155,7 @@ class NodeSettings(_Section):
     stake: Wei = Wei(0)
     """Staked when this wallet is not registered yet; 0 leaves registration to the operator."""
     tick_s: float = Field(default=0.2, gt=0, le=60)
+    """How often the chain is asked for a new block while one may come; between regular blocks it is not asked."""
     progress_relay: bool = True
     settle: bool = True
     """Settle our own tasks when their window has passed; anyone else may do it too."""
