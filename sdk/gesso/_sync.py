@@ -153,6 +153,7 @@ class Client:
         at_once: int = 8,
         fee: str | None = None,
         max_fee: str | None = None,
+        max_total: str | None = None,
         audit: AuditChoice = "sampled",
         until: Until = "delivered",
         on_ordered: OnDrawn | None = None,
@@ -163,10 +164,11 @@ class Client:
         """A task a prompt, `at_once` of them under way at a time; `settings` are those of `spec`, alike for all, but a
         seed that is left out is drawn for each.
 
-        Nothing is ordered unless the deposit covers all. `fee`, `max_fee` and `timeout_s` are those of each. What goes
-        wrong with one stands in its place in the list (`Drawn.error`) and stops no other; `on_ordered` hears of each as
-        soon as it is paid for, `on_drawn` as soon as it is done. Raises what `spec` and `quote` raise, and
-        InsufficientFunds.
+        Nothing is ordered unless the deposit covers all. `fee`, `max_fee` and `timeout_s` are those of each,
+        `max_total` is for all. Where no ceiling is given none costs more than it would now: prices that rise meanwhile
+        are not paid. What goes wrong with one stands in its place in the list (`Drawn.error`) and stops no other;
+        `on_ordered` hears of each as soon as it is paid for, `on_drawn` as soon as it is done. Raises what `spec` and
+        `quote` raise, FeeTooLow and InsufficientFunds.
         """
         return self._run(
             self._async.generate_many,
@@ -174,6 +176,7 @@ class Client:
             at_once=at_once,
             fee=fee,
             max_fee=max_fee,
+            max_total=max_total,
             audit=audit,
             until=until,
             on_ordered=on_ordered,

@@ -28,7 +28,7 @@ from gesso.manifests import Manifests
 from gesso.many import Drawn, OnDrawn, checked, draw_many
 from gesso.market.client import AsyncMarket
 from gesso.market.owed import owed_by
-from gesso.quote import AuditChoice, Quote, audit_mode, check_ceiling, make_quote
+from gesso.quote import AuditChoice, Quote, audit_mode, ceiling_of_each, check_ceiling, make_quote
 from gesso.rests import RestsOf
 from gesso.sending import send
 from gesso.settings import Settings
@@ -45,7 +45,7 @@ from gesso_protocol.errors import (
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.manifest import ModelManifest
-from gesso_protocol.money import Wei, parse_amount
+from gesso_protocol.money import Wei, format_amount, parse_amount
 from gesso_protocol.spec import (
     Dtype,
     Scheduler,
@@ -156,6 +156,7 @@ class AsyncClient:
         at_once: int = 8,
         fee: str | None = None,
         max_fee: str | None = None,
+        max_total: str | None = None,
         audit: AuditChoice = "sampled",
         until: Until = "delivered",
         on_ordered: OnDrawn | None = None,
@@ -166,16 +167,19 @@ class AsyncClient:
         """A task a prompt, `at_once` of them under way at a time; `settings` are those of `spec`, alike for all, but a
         seed that is left out is drawn for each.
 
-        Nothing is ordered unless the deposit covers all. `fee`, `max_fee` and `timeout_s` are those of each. What goes
-        wrong with one stands in its place in the list (`Drawn.error`) and stops no other; `on_ordered` hears of each as
-        soon as it is paid for, `on_drawn` as soon as it is done. Raises what `spec` and `quote` raise, and
-        InsufficientFunds.
+        Nothing is ordered unless the deposit covers all. `fee`, `max_fee` and `timeout_s` are those of each,
+        `max_total` is for all. Where no ceiling is given none costs more than it would now: prices that rise meanwhile
+        are not paid. What goes wrong with one stands in its place in the list (`Drawn.error`) and stops no other;
+        `on_ordered` hears of each as soon as it is paid for, `on_drawn` as soon as it is done. Raises what `spec` and
+        `quote` raise, FeeTooLow and InsufficientFunds.
         """
         first = await self.spec(checked(prompts, at_once)[0], **settings)
         specs = [first, *(self._specs.another(first, prompt, settings.get("seed")) for prompt in prompts[1:])]
         quote = await self.quote(first, fee=fee, audit=audit)
+        given = self._ports.max_fee if max_fee is None else max_fee
+        most = format_amount(ceiling_of_each(quote, len(specs), given, max_total))
         await expect_deposit(self._ports.chain, self.address, Wei(int(quote.total) * len(specs)))
-        order = partial(self.submit, fee=fee, max_fee=max_fee, audit=audit, claim_window_s=LONG_CLAIM_WINDOW_S)
+        order = partial(self.submit, fee=fee, max_fee=most, audit=audit, claim_window_s=LONG_CLAIM_WINDOW_S)
         heard: dict[str, Any] = {"on_ordered": on_ordered, "on_drawn": on_drawn}
         return await draw_many(order, specs, at_once=at_once, until=until, timeout_s=timeout_s, **heard)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from gesso_protocol.errors import FeeTooLow, NoEligibleNode, UsageError
 from gesso_protocol.ids import Address
-from gesso_protocol.money import BPS, Split, Wei, format_amount, split_along
+from gesso_protocol.money import BPS, Split, Wei, format_amount, parse_amount, split_along
 from gesso_protocol.policy import Offer, Refusal, misfit
 from gesso_protocol.spec import Spec, TrainLora
 from gesso_protocol.terms import AuditMode
@@ -122,6 +122,16 @@ def check_ceiling(quote: Quote, max_fee: Wei | None) -> None:
             f"the price{audit} is {format_amount(quote.total)} and at most {format_amount(max_fee)} is allowed",
             hint=f"allow more: --max-fee {format_amount(quote.total)}",
         )
+
+
+def ceiling_of_each(quote: Quote, count: int, max_fee: str | None, max_total: str | None) -> Wei:
+    """What each of `count` like orders may cost, however long they take and whatever nodes ask by then: the price of
+    now, unless more is allowed. Raises FeeTooLow when that is too much already, UsageError for what is no amount."""
+    allowed = [quote.total if max_fee is None else parse_amount(max_fee)]
+    if max_total is not None:
+        allowed.append(Wei(parse_amount(max_total) // count))
+    check_ceiling(quote, min(allowed))
+    return min(allowed)
 
 
 def _nobody(

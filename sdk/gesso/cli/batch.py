@@ -63,7 +63,8 @@ async def generate_all(
         return 0
     out.say(f"{len(prompts)} prompts at {format_amount(quote.total)} each, {total} in all")
     if sys.stdin.isatty():  # what runs by itself has said --max-fee, or has a deposit for it
-        confirm(f"pay {total} fee tokens for {len(prompts)} pictures?", yes)
+        rising = "" if max_fee is None else f", each up to {max_fee} where prices rise"
+        confirm(f"pay {total} fee tokens for {len(prompts)} pictures{rising}?", yes)
     rows: list[dict[str, Any]] = []
     under_way: dict[int, TaskId] = {}
 
@@ -84,6 +85,7 @@ async def generate_all(
             prompts,
             fee=fee,
             max_fee=max_fee,
+            max_total=total if max_fee is None else None,  # what was said, whatever nodes ask by then
             audit=audit,
             until="settled" if settle else "committed",
             on_ordered=ordered,

@@ -19,14 +19,17 @@ from gesso.cli import app
 from gesso.cli.batch import MAX_STDIN_BYTES, generate_all, numbered, read_prompts
 from gesso.cli.output import Output
 from gesso.cli.saving import save_all
+from gesso.client import AsyncClient
 from gesso.many import Drawn, checked, draw_many
 from gesso.outcome import Result
 from gesso.settings import Network, Settings
 from gesso.task import AsyncTask
-from gesso_protocol.errors import ConfigError, NoEligibleNode, TaskFailed, Unreachable, UsageError
+from gesso_protocol.errors import ConfigError, FeeTooLow, NoEligibleNode, TaskFailed, Unreachable, UsageError
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.money import Wei
 from gesso_protocol.spec import TextToImage
+
+BOARD = Address("0x" + "11" * 20)
 
 
 def specs(*prompts: str) -> list[TextToImage]:
@@ -123,6 +126,55 @@ async def test_one_failure_stands_in_its_place_and_stops_no_other() -> None:
     assert ends[1].images == ()
     with pytest.raises(NoEligibleNode):
         _ = ends[1].image
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("ceilings", "of_settings", "each"),
+    [
+        ({}, None, "0.01"),
+        ({"max_fee": "0.05"}, None, "0.05"),
+        ({"max_total": "0.031"}, None, "0.01"),
+        ({"max_fee": "0.05", "max_total": "0.06"}, None, "0.02"),
+        ({}, "0.03", "0.03"),
+        ({}, "0.009", None),
+        ({"max_total": "0.029"}, None, None),
+    ],
+)
+async def test_no_picture_of_a_batch_costs_more_than_was_said(
+    ceilings: dict[str, str], of_settings: str | None, each: str | None
+) -> None:
+    """Each is quoted again when its turn comes, and a node may ask ten times as much by then."""
+    paid: list[str | None] = []
+
+    class Priced(AsyncClient):
+        @property
+        def _specs(self) -> Any:
+            return SimpleNamespace(another=lambda first, prompt, seed: first)
+
+        async def spec(self, prompt: str, **_: Any) -> TextToImage:
+            return specs(prompt)[0]
+
+        async def quote(self, *_: Any, **__: Any) -> Any:
+            return SimpleNamespace(total=Wei(10**16), audit_fee=0)
+
+        async def submit(self, spec: Any, *, max_fee: str | None = None, **_: Any) -> Any:
+            paid.append(max_fee)
+            raise NoEligibleNode("nobody")
+
+    async def balance_of(_: object) -> Wei:
+        return Wei(10**18)
+
+    client = Priced()
+    ports: Any = SimpleNamespace(chain=SimpleNamespace(balance_of=balance_of), address=BOARD, max_fee=of_settings)
+    client._ports_now = ports
+    order = partial(client.generate_many, ["a", "b", "c"], **ceilings)  # type: ignore[arg-type]
+    if each is None:
+        with pytest.raises(FeeTooLow):
+            await order()
+    else:
+        await order()
+    assert paid == ([] if each is None else [each] * 3)
 
 
 def test_pictures_that_cannot_be_written_are_not_lost(tmp_path: Path) -> None:
@@ -222,7 +274,8 @@ async def test_a_person_is_asked_before_many_pictures_are_paid_for(
         async def quote(self, *_: Any, **__: Any) -> Any:
             return SimpleNamespace(total=Wei(10**18))
 
-        async def generate_many(self, *_: Any, **__: Any) -> None:
+        async def generate_many(self, *_: Any, max_total: str, **__: Any) -> None:
+            assert max_total == "9", "no more than what was said yes to"
             asked.append("ordered")
 
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
