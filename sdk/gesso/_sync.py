@@ -660,12 +660,15 @@ class Market:
         licence: str | None = None,
         card: CardDraft | None = None,
         keep: bool = False,
+        anyway: bool = False,
     ) -> Listing:
         """The next version of a model of ours, with the same files: another royalty, licence or card. What is None
         stays, and so does every field of `card` that is empty. The version before is withdrawn unless `keep`; tasks
-        under way go on under its terms. Raises UsageError, BlobMissing before anything is sent.
+        under way go on under its terms. What others are made from is bound to its hash, so a base, or a LoRA that has
+        some below it, is listed again only `anyway`, and then the version before stays for them. Raises UsageError,
+        BlobMissing before anything is sent, ChainError when only the version before could not be withdrawn.
         """
-        return self._run(self._async.update, ref, royalty=royalty, licence=licence, card=card, keep=keep)
+        return self._run(self._async.update, ref, royalty=royalty, licence=licence, card=card, keep=keep, anyway=anyway)
 
     def yank(self, ref: str, *, undo: bool = False) -> TxReceipt:
         """Withdraw a listing of ours from new use, or take that back; tasks under way go on. Raises UsageError."""

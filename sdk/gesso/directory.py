@@ -22,7 +22,7 @@ from gesso.chain.records import Listing
 from gesso.chain.wallet import signer_of
 from gesso.market.facts import MarketFacts
 from gesso.market.info import Stats
-from gesso.market.search import Found, Wanted, search_facts
+from gesso.market.search import MAX_RESULTS, Found, Wanted, descendants, search_facts
 from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import ChainReverted, EncodingInvalid, GessoError, Unreachable, UsageError
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
@@ -176,6 +176,16 @@ class Directory:
         if problems:
             raise problems[0]  # the chain is away: as itself, not in a group
         return [found[at] for at in sorted(found)]
+
+    async def made_from(self, listing: Listing) -> list[Listing]:
+        """Listings for new use that descend from this one, by the log; where that is too long, those of them that a
+        relay finds."""
+        try:
+            return descendants(await self.market_facts(), listing.id)
+        except LogTooLong:
+            root = (await self.lineage(listing))[-1]
+            found = [one.listing for one in await self.search(Wanted(base=root.id, limit=MAX_RESULTS))]
+        return [one for one in found if listing.id in [above.id for above in (await self.lineage(one))[1:]]]
 
     async def stats(self, listing: Listing) -> Stats:
         """Uses and income. What a relay counts is handed on, as its word, where its income is the chain's: one that is

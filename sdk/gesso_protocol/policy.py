@@ -60,7 +60,8 @@ class Price(Document):
 
 
 class Offer(Document):
-    """What a node says in public that it can do. Its Keccak-256 stands in the registry as `capabilities`."""
+    """What a node says in public that it can do, now. The Keccak-256 of what it said when it registered stands in the
+    registry as `capabilities`."""
 
     MAX_BYTES: ClassVar[int] = 12 * 1024
 

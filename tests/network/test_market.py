@@ -238,6 +238,25 @@ async def test_a_publisher_changes_price_and_card_and_sees_what_hers_earned(
         assert (await bob.model("alice/shop")).version == 3
 
 
+async def test_what_others_are_made_from_is_not_taken_from_under_them(
+    net: Devnet, alice: AsyncClient, tmp_path: Path
+) -> None:
+    shop = alice.market
+    with anyio.fail_after(60):
+        files = [lora(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (21, 22)]
+        first = await shop.publish(files[0], "alice/root", licence="MIT", base="gesso-tiny", royalty="5%")
+        await shop.publish(files[1], "alice/leaf", licence="MIT", base="alice/root@1")
+        with pytest.raises(UsageError, match=r"made from alice/root@1 \(alice/leaf@1\)"):
+            await shop.update("alice/root", royalty="2%")
+        async with Chain.open(net.chain_settings, net.spare_wallet(0)) as chain:
+            await chain.publish_listing("alice/base", BlobRef.of(b"a base"), kind=0)
+        with pytest.raises(UsageError, match="made from alice/base@1 is bound"):
+            await shop.update("alice/base", royalty="2%")
+        assert (await shop.update("alice/root", royalty="2%", anyway=True)).version == 2
+        assert not (await net.chain.listing(first.id)).yanked
+        assert (await net.submitter.spec("x", loras=["alice/leaf"])).loras
+
+
 async def test_somebody_elses_bytes_another_base_another_rank(net: Devnet, alice: AsyncClient, tmp_path: Path) -> None:
     """Refused with a sentence, and nobody has paid for anything."""
     bob = net.submitter

@@ -180,11 +180,13 @@ async def update(
     tags: Tags = (),
     previews: Previews = (),
     keep: bool = False,
+    anyway: bool = False,
     common: Common | None = None,
 ) -> None:
     """List a model of yours again with another royalty, licence or card: the next version, with the same weights.
 
-    What is not given stays as it is. The version before is withdrawn; tasks that use it are not touched.
+    What is not given stays as it is. The version before is withdrawn; tasks that use it are not touched. LoRAs that
+    were made from a model fit that version only, so a model that has some is left alone.
 
     Parameters
     ----------
@@ -206,13 +208,17 @@ async def update(
         A PNG that it drew; up to four.
     keep
         Leave the version before for use as well.
+    anyway
+        List it again even if it is a base, or LoRAs were made from it; the version before stays for them.
     """
     from gesso.market.package import CardDraft
 
     common = common or Common()
     draft = CardDraft(summary=summary, text=card or "", trigger=trigger, tags=tags, previews=previews)
     async with client_for(common) as client:
-        listing = await client.market.update(model, royalty=royalty, licence=licence, card=draft, keep=keep)
+        listing = await client.market.update(
+            model, royalty=royalty, licence=licence, card=draft, keep=keep, anyway=anyway
+        )
     common.out.result(listing_row(listing))
     common.out.hint(f"gesso model info {listing.name}@{listing.version}")
 

@@ -23,6 +23,7 @@ from gesso.market.search import MAX_RESULTS, Found, Sort, Wanted
 from gesso_protocol.card import ModelCard
 from gesso_protocol.errors import (
     BlobMissing,
+    ChainError,
     EncodingInvalid,
     GessoError,
     ModelInvalid,
@@ -31,7 +32,7 @@ from gesso_protocol.errors import (
     WalletError,
 )
 from gesso_protocol.ids import Address, BlobRef
-from gesso_protocol.manifest import ModelManifest
+from gesso_protocol.manifest import LISTING_KINDS, ModelManifest
 from gesso_protocol.terms import BoardParams
 
 
@@ -161,30 +162,45 @@ class AsyncMarket:
         licence: str | None = None,
         card: CardDraft | None = None,
         keep: bool = False,
+        anyway: bool = False,
     ) -> Listing:
         """The next version of a model of ours, with the same files: another royalty, licence or card. What is None
         stays, and so does every field of `card` that is empty. The version before is withdrawn unless `keep`; tasks
-        under way go on under its terms. Raises UsageError, BlobMissing before anything is sent.
+        under way go on under its terms. What others are made from is bound to its hash, so a base, or a LoRA that has
+        some below it, is listed again only `anyway`, and then the version before stays for them. Raises UsageError,
+        BlobMissing before anything is sent, ChainError when only the version before could not be withdrawn.
         """
         old = await self._owned(ref)
+        if not anyway:
+            await self._expect_childless(old)
         manifest = await self._manifests.read(old.manifest, ref)
         lineage = await self._ports.directory.lineage(old)
         bps = await self._check(old.name, f"{old.royalty_bps / 100:g}%" if royalty is None else royalty, lineage[1:])
         version = await self._ports.chain.latest_version(old.name) + 1
-        before = await self._card(manifest)
-        if before is None and card_entry(manifest.files) is not None:
+        shown = await self._card(manifest)
+        if shown is None and card_entry(manifest.files) is not None:
             raise BlobMissing(f"nobody serves the card of {ref}", hint=f"publish the file again as {old.name}")
-        repack = partial(repacked, manifest, before, card or CardDraft(), licence, version)
+        repack = partial(repacked, manifest, shown, card or CardDraft(), licence, version)
         package = await to_thread.run_sync(repack)
         if bps == old.royalty_bps and package.manifest.model_copy(update={"version": old.version}) == manifest:
-            raise UsageError(f"{ref} is like that already", hint="give it another royalty, licence or card")
+            raise UsageError(
+                f"{ref} is like that already",
+                hint="give it another royalty, licence or card; which versions are listed: gesso model ls --mine",
+            )
         for entry in package.manifest.files:
             if entry.blob not in package.blobs and not await self._ports.blobs.has(entry.blob):
                 raise BlobMissing(f"nobody serves {entry.path} of {ref}", hint=f"publish the file again as {old.name}")
         parent = None if old.parent is None else await self._ports.directory.by_id(old.parent)
         listing = await self._publish(package, parent, bps)
-        if not keep and not old.yanked:
-            await self._ports.chain.yank_listing(old.id)
+        if not keep and not anyway and not old.yanked:
+            try:
+                await self._ports.chain.yank_listing(old.id)
+            except GessoError as error:
+                now, before = f"{listing.name}@{listing.version}", f"{old.name}@{old.version}"
+                raise ChainError(
+                    f"{now} is listed, and {before} could not be withdrawn: {error.message}",
+                    hint=f"gesso model yank {before}",
+                ) from error
         return listing
 
     async def yank(self, ref: str, *, undo: bool = False) -> TxReceipt:
@@ -196,6 +212,16 @@ class AsyncMarket:
         """Give a listing and its royalties to another address, from the next settlement on. Raises UsageError."""
         listing = await self._owned(ref)
         return await self._ports.chain.transfer_listing(listing.id, Address(to))
+
+    async def _expect_childless(self, listing: Listing) -> None:
+        label = f"{listing.name}@{listing.version}"
+        below = [f"{one.name}@{one.version}" for one in await self._ports.directory.made_from(listing)]
+        if listing.kind == LISTING_KINDS.index("base") or below:
+            shown = f" ({', '.join(below[:3])}{', …' if len(below) > 3 else ''})" if below else ""
+            raise UsageError(
+                f"what is made from {label}{shown} is bound to it by its hash and does not fit another version",
+                hint="list it again for new work only, and leave this version for use: --anyway",
+            )
 
     async def _owned(self, ref: str) -> Listing:
         listing = await self._ports.directory.listing(ref)

@@ -93,6 +93,12 @@ def search_facts(facts: MarketFacts, wanted: Wanted) -> list[Found]:
     return ordered(found, wanted.sort)[: wanted.limit]
 
 
+def descendants(facts: MarketFacts, listing: ListingId) -> list[Listing]:
+    """What may be used and was made from a listing, directly or not."""
+    wanted = Wanted(base=listing)
+    return [one for one in facts.listings.values() if _fits(facts, one, wanted)]
+
+
 def ordered(found: Iterable[Found], sort: Sort) -> list[Found]:
     """Newest first, most used first, or cheapest first; ties go to the newer one."""
     newest = sorted(found, key=lambda one: -int(one.listing.id))

@@ -13,7 +13,7 @@ from gesso.chain.cursor import Cursor, Page
 from gesso.chain.records import Listing, Royalty
 from gesso.directory import Directory
 from gesso.market.facts import MarketFacts
-from gesso.market.search import Found, Wanted, search_facts
+from gesso.market.search import Found, Wanted, descendants, search_facts
 from gesso_protocol.errors import ChainReverted, Unreachable, UsageError
 from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, ListingId, TaskId
 from gesso_protocol.money import Wei
@@ -90,6 +90,12 @@ def test_the_market_by_the_log() -> None:
 )
 def test_searches_of_the_log(wanted: Wanted, ids: list[int]) -> None:
     assert [int(one.listing.id) for one in search_facts(MarketFacts.of(EVENTS), wanted.checked())] == ids
+
+
+def test_what_was_made_from_a_listing() -> None:
+    facts = MarketFacts.of(EVENTS)
+    found = {number: [int(one.id) for one in descendants(facts, ListingId(number))] for number in (1, 2, 3, 99)}
+    assert found == {1: [2, 3], 2: [3], 3: [], 99: []}
 
 
 @pytest.mark.parametrize(
