@@ -146,7 +146,8 @@ class ModelCache:
         return await self._blobs.has(largest.blob)
 
     async def _fetch(self, manifest: BlobRef, document: ModelManifest) -> None:
-        partial, begun, came = self._partial(manifest), time.monotonic(), 0
+        partial, begun = self._partial(manifest), time.monotonic()
+        whole = not partial.exists()
         for entry in document.files:
             target = partial / entry.path
             if target.is_file():
@@ -156,11 +157,10 @@ class ModelCache:
             if target.stat().st_size != entry.size:
                 target.unlink()
                 raise BlobCorrupt(f"{entry.path} has another size than its manifest says")
-            came += entry.size
         partial.rename(self.path(manifest))
         self._write_note(CachedModel(manifest, document.label, document.size, self._clock(), document.kind))
-        if self._fetched is not None:
-            await self._fetched(came, time.monotonic() - begun)
+        if self._fetched is not None and whole:  # of a download that went on nobody knows how much came now
+            await self._fetched(document.size, time.monotonic() - begun)
 
     async def _make_room(self, manifest: BlobRef, size: int, idle_since: float | None) -> None:
         self._check_size(size)

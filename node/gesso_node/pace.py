@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -26,11 +27,13 @@ ACCELERATORS = ("dev/nvidia[0-9]*", "dev/kfd", "dev/dxg")
 ROOT = Path("/")
 LONG_S = 10.0
 """A picture that takes less says little of larger ones: most of it is what every picture costs."""
-UNMEASURED_BYTE_S, SLOWEST_BYTE_S = 1 / 20e6, 1 / 50e3
-"""Seconds a byte of weights: of a common line, and of one that is taken for slow whatever it was worse than."""
+UNMEASURED_BYTE_S = 1 / 20e6
+"""Seconds a byte of weights on a common line."""
 LARGE_BYTES = 16 * 2**20
+DOWNLOADS, BELIEVED_S = 3, 3600.0
 _STORED: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
-_BYTE_S: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(gt=0, le=SLOWEST_BYTE_S)])
+_Pace = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_DOWNLOADS = TypeAdapter(Annotated[list[tuple[float, _Pace]], Field(max_length=DOWNLOADS)])
 
 
 class Pace:
@@ -67,23 +70,28 @@ class Pace:
 
 
 class DownloadPace:
-    """How fast weights come to this machine: a mean that forgets, as the line is seldom at its best when it counts."""
+    """How fast weights come to this machine: at best among the last few of the last hour. A slow one says more of who
+    served it, and a line may have got better: what is believed too long keeps the next one from coming."""
 
     NOTE = "download-pace"
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, clock: Callable[[], float] = time.time) -> None:
         self._journal = journal
-        self._byte_s = UNMEASURED_BYTE_S
+        self._clock = clock
+        self._last: list[tuple[float, float]] = []
 
     def seconds(self, size: int) -> float:
         """What so many bytes will take."""
-        return size * self._byte_s
+        fresh = [byte_s for at, byte_s in self._last if self._clock() - at < BELIEVED_S]
+        if len(fresh) < DOWNLOADS:
+            fresh.append(UNMEASURED_BYTE_S)
+        return size * min(fresh)
 
     async def restore(self) -> None:
         """What earlier runs of the node have measured."""
         stored = await self._journal.note(self.NOTE)
         try:
-            self._byte_s = self._byte_s if stored is None else _BYTE_S.validate_json(stored)
+            self._last = [] if stored is None else _DOWNLOADS.validate_json(stored)
         except ValidationError:
             log.warning("pace.unreadable")
 
@@ -91,8 +99,8 @@ class DownloadPace:
         """Take in one download; a small one says more of the way there and back."""
         if size < LARGE_BYTES or seconds <= 0:
             return
-        self._byte_s = min((self._byte_s + seconds / size) / 2, SLOWEST_BYTE_S)
-        await self._journal.set_note(self.NOTE, _BYTE_S.dump_json(self._byte_s).decode())
+        self._last = [*self._last, (self._clock(), seconds / size)][-DOWNLOADS:]
+        await self._journal.set_note(self.NOTE, _DOWNLOADS.dump_json(self._last).decode())
 
 
 class TrainingPace(Pace):

@@ -182,3 +182,7 @@ async def test_a_download_is_timed_and_what_is_missing_is_known_once_a_manifest_
     for _ in range(2):
         await cache.ensure(ref)
     assert (cache.missing_bytes(ref), heard) == (0, [(size, True)])
+    later = await publish(blobs, "two", 100)
+    (tmp_path / "models" / f"{later.hex()}.partial").mkdir()
+    await cache.ensure(later)
+    assert len(heard) == 1, "one that went on says nothing"

@@ -11,7 +11,6 @@ from gesso_node.journal import Journal
 from gesso_node.pace import (
     LARGE_BYTES,
     MAX_MODELS,
-    SLOWEST_BYTE_S,
     WITHOUT_ACCELERATOR_S,
     DownloadPace,
     PicturePace,
@@ -189,22 +188,24 @@ async def test_a_quick_picture_never_makes_a_machine_look_slower_than_it_was_tak
     assert again.of(SPEC.model) == pytest.approx(9.0)
 
 
-async def test_how_fast_weights_come_forgets_slowly_and_outlives_the_node(world: World) -> None:
-    journal = (await world.add_node())._journal
-    line = DownloadPace(journal)
+async def test_how_fast_weights_come_is_the_best_of_the_last_few_of_an_hour(world: World) -> None:
+    journal, now = (await world.add_node())._journal, [1000.0]
+    line = DownloadPace(journal, lambda: now[0])
     assert line.seconds(7 * 10**9) == pytest.approx(350), "seven gigabytes are no half minute"
     await line.learn(LARGE_BYTES - 1, 1000.0)
     await line.learn(LARGE_BYTES, 0.0)
     assert line.seconds(20 * 10**6) == pytest.approx(1), "what says nothing is not taken in"
-    for size_s, second in ((1 / 60e6, 1 / 30e6), (1 / 30e6, 1 / 30e6), (1.0, SLOWEST_BYTE_S)):
-        await line.learn(LARGE_BYTES, LARGE_BYTES * size_s)
-        assert line.seconds(1) == pytest.approx(second)
-    again = DownloadPace(journal)
+    for bytes_s, best in ((50e3, 20e6), (100e3, 20e6), (2e6, 2e6), (1e6, 2e6), (60e6, 60e6), (1e6, 60e6)):
+        await line.learn(LARGE_BYTES, LARGE_BYTES / bytes_s)
+        assert line.seconds(10**6) == pytest.approx(10**6 / best), "one slow server is not our line"
+    again = DownloadPace(journal, lambda: now[0])
     await again.restore()
     assert again.seconds(1) == line.seconds(1)
-    for damaged in ("fast", "-1", "1e9"):
+    now[0] += 3600
+    assert line.seconds(20 * 10**6) == pytest.approx(1), "after an hour nobody knows"
+    for damaged in ("fast", "[[1.0, -1.0]]", "[[1.0, 0.0]]", "[[1.0]]", str([[1.0, 1.0]] * 4)):
         await journal.set_note("download-pace", damaged)
-        fresh = DownloadPace(journal)
+        fresh = DownloadPace(journal, lambda: now[0])
         await fresh.restore()
         assert fresh.seconds(20 * 10**6) == pytest.approx(1)
 
