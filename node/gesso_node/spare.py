@@ -31,8 +31,8 @@ class Spare:
         return min((self._of(known, now) for known in held if not _is_done(known)), default=inf)
 
     def _of(self, known: Known, now: int) -> float:
-        """None before its first update and after its last: the pictures that are read then, and those that are drawn,
-        cannot be interrupted."""
+        """None before its first update and after its last: a run that makes way then reads all its pictures again, or
+        draws its last ones, so what we have sealed already may interrupt it, and nothing more."""
         spec, watch = None if known.entry is None else known.entry.spec, known.watch
         if not isinstance(spec, TrainLora) or watch is None or watch.at is None or watch.at >= spec.steps:
             return 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,9 +67,44 @@ def test_a_run_that_pauses_after_every_update_still_ends(
     for _ in range(STEPS - 1):
         with pytest.raises(PausedError):
             stretch(run, folder, *range(1, STEPS + 1))
-    assert stretch(run, folder, STEPS) == [STEPS], "after its last update it has nothing to go on with"
-    take_pause_back(folder)
+    with pytest.raises(PausedError):
+        stretch(run, folder, STEPS)
+    assert stretch(run, folder) == [], "its last samples are all that was left"
     assert files(folder) == whole
+
+
+def test_a_run_makes_way_between_pictures_that_it_reads(inputs: Inputs, tmp_path: Path) -> None:
+    """What we have sealed must not wait for a thousand of them."""
+    read = list[int]()
+
+    def between() -> None:
+        read.append(len(read))
+        if len(read) == 3:
+            raise PausedError
+
+    with pytest.raises(PausedError):
+        FakeTrainer(replace(inputs(), between=between))
+    assert len(read) == 3
+
+
+def test_a_run_makes_way_between_pictures_that_it_draws(inputs: Inputs, tmp_path: Path) -> None:
+    folder, drawn = tmp_path / "paused", list[str]()
+
+    class Asked(FakeTrainer):
+        def sample(self, prompt: str, seed: int) -> tuple[int, int, bytes]:
+            drawn.append(prompt)
+            ask_to_pause(folder)
+            return super().sample(prompt, seed)
+
+    run = inputs(steps=STEPS, checkpoint_every=EVERY, sample_prompts=("a", "b"), sample_every=EVERY)
+    for many in range(1, 4):  # after updates 5 and 10, and after the last: what is only looked at is left out
+        with pytest.raises(PausedError):
+            train(Asked(run), run, folder, "0x00", lambda _: None)
+        assert drawn == ["a"] * many
+        take_pause_back(folder)
+    stretch(run, tmp_path / "whole")
+    assert stretch(run, folder) == []
+    assert files(folder) == files(tmp_path / "whole")
 
 
 def test_what_was_torn_is_not_gone_on_with(run: TrainingInputs, whole: dict[str, bytes], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from gesso_node.executors.lora.host import TrainingChildExecutor, TrainingThreadExecutor
@@ -59,11 +60,35 @@ async def test_a_check_is_done_before_a_training_that_has_the_executor_goes_on(
             await anyio.wait_all_tasks_blocked()
     assert [type(one) for one in done] == [Revisited, Trained]
     assert [step.index for step in told] == list(range(1, 14)), "no update is told twice"
-    assert [step.index for step in told if step.resumed] == [2]
+    assert [step.index for step in told if step.resumed] == [1], "it had not read its pictures yet"
     assert files(wanted.out_dir) == files(plain.out_dir)
     assert not executor.health().busy
     assert not executor.health().ended, "making way is no failure"
     assert executor.health().started == started, "and costs no child"
+
+
+async def test_a_check_that_comes_in_the_middle_of_a_segment_waits_for_one_update(job: Jobs, tmp_path: Path) -> None:
+    executor, plain, wanted = TrainingThreadExecutor(), job("plain"), job("out")
+    executor.precedence = Precedence(grace_s=0)
+    told, outcomes = list[TrainingStep](), list[Any]()
+    await executor.train(plain, on_event=silent)
+
+    async def check() -> None:
+        outcomes.append(await executor.revisit(RevisitJob(wanted.inputs, begin=True), tmp_path / "audit"))
+
+    async def on_event(step: TrainingStep) -> None:
+        told.append(step)
+        if step.index == 3:
+            tasks.start_soon(check)
+            with anyio.fail_after(30):
+                while not wish_to_pause(wanted.out_dir):
+                    await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        outcomes.append(await executor.train(wanted, on_event=on_event))
+    assert [type(one) for one in outcomes] == [Revisited, Trained]
+    assert [step.index for step in told if step.resumed] == [4]
+    assert files(wanted.out_dir) == files(plain.out_dir)
 
 
 def files(folder: Path) -> dict[str, bytes]:

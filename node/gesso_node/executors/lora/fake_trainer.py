@@ -40,7 +40,10 @@ class FakeTrainer:
         pictures = Pictures.open(inputs.dataset_dir, spec)
         self._draws = Draws(inputs.seed)
         self._order = DataOrder(self._draws, pictures.index.samples, spec.batch, spec.accumulation)
-        self._targets = [_features(pictures, number) for number in range(len(pictures.index.samples))]
+        self._targets: list[Array] = []
+        for number in range(len(pictures.index.samples)):
+            inputs.between()
+            self._targets.append(_features(pictures, number))
         self._shapes: Shapes = {_DOWN: (spec.rank, WIDTH), _UP: (WIDTH, spec.rank)}
         self._weights: dict[str, Array] = {
             _DOWN: self._draws.initial(_DOWN, spec.rank * WIDTH, WIDTH).reshape(spec.rank, WIDTH),

@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -21,6 +23,7 @@ from gesso_node.executors.lora.messages import (
     TrainedPicture,
     TrainStep,
 )
+from gesso_node.executors.lora.pausing import make_way
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
 from gesso_node.executors.lora.run import RanAwayError, retrain, train, weigh
 from gesso_node.executors.lora.runfolder import begun_file
@@ -54,9 +57,9 @@ class TrainingEngine(Protocol):
 
 
 def train_inside(engine: object, message: Train, emit: Callable[[TrainStep], None]) -> TrainDone:
-    """Runs to its end. `emit` raises Cancelled when nobody waits. Raises ModelInvalid, MemoryError."""
+    """Runs to its end. `emit` raises Cancelled when nobody waits. Raises PausedError, ModelInvalid, MemoryError."""
     begun = time.perf_counter()
-    inputs = _inputs(message)
+    inputs = replace(_inputs(message), between=partial(make_way, Path(message.out_dir)))
 
     def told(step: TrainingStep) -> None:
         small = step.sample is not None and len(step.sample) <= MAX_SAMPLE_BYTES

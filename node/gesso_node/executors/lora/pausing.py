@@ -33,6 +33,12 @@ def take_pause_back(folder: Path) -> None:
     (folder / _WISH).unlink(missing_ok=True)
 
 
+def make_way(folder: Path) -> None:
+    """Raises PausedError where somebody waits."""
+    if wish_to_pause(folder):
+        raise PausedError
+
+
 def wish_to_pause(folder: Path) -> bool:
     """Whether somebody waits for the run to make way."""
     return (folder / _WISH).exists()

@@ -6,7 +6,7 @@ mode of the autoencoder's posterior, computed once. Imported in the child proces
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +58,7 @@ class PeftTrainer:
             raise ModelInvalid(f"models that predict {self._prediction!r} cannot be trained here")
         with from_requester():
             _check_resolution(pipe, pictures)
-        self._latents = self._encode(pictures)
+        self._latents = self._encode(pictures, inputs.between)
         texts = ("", *(sample.caption for sample in self._samples), *spec.prior_prompts)
         self._words = Words(pipe, texts, self._autocast)
         with from_requester():
@@ -211,9 +211,10 @@ class PeftTrainer:
         return output.float()
 
     @torch.no_grad()
-    def _encode(self, pictures: Pictures) -> list[torch.Tensor]:
+    def _encode(self, pictures: Pictures, between: Callable[[], None]) -> list[torch.Tensor]:
         latents = []
         for number in range(len(pictures.index.samples)):
+            between()
             pixels = torch.from_numpy(pictures.pixels(number).copy()).to(self._device)
             scaled = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
             latents.append(encoded(self._pipe, scaled)[0])

@@ -28,6 +28,8 @@ class TrainingInputs:
     seed: bytes
     state: Path | None = None
     """The checkpoint file that the spec's `resume` names, where it has one; whoever made it is not trusted."""
+    between: Callable[[], None] = lambda: None
+    """Called where nothing is lost by it while a run gets ready; raises when it is to make way."""
 
 
 @dataclass(frozen=True, slots=True)

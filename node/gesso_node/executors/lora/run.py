@@ -23,7 +23,7 @@ from PIL import Image
 
 from gesso.checkpointfile import State, read_state, write_state
 from gesso_node.executors.lora.fault import InputInvalid, from_requester
-from gesso_node.executors.lora.pausing import PausedError, drop_pause, keep_pause, take_pause, wish_to_pause
+from gesso_node.executors.lora.pausing import PausedError, drop_pause, keep_pause, make_way, take_pause, wish_to_pause
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
 from gesso_node.executors.lora.runfolder import (
     ADAPTER_FOLDER,
@@ -169,7 +169,7 @@ def _segment(
             write_state(checkpoint_file(folder, segment.number + 1), after)
             losses += own
         emit(TrainingStep(step + 1, spec.steps, loss, checkpoint=last))
-        _maybe_sample(trainer, spec, step + 1, loss, emit)
+        _maybe_sample(trainer, spec, step + 1, loss, folder, emit)
         if step + 1 < spec.steps and wish_to_pause(folder):
             if not last:
                 keep_pause(folder, trainer.state(step + 1), own)
@@ -177,10 +177,13 @@ def _segment(
     return "", after
 
 
-def _maybe_sample(trainer: Trainer, spec: TrainLora, done: int, loss: float, emit: EmitTraining) -> None:
+def _maybe_sample(trainer: Trainer, spec: TrainLora, done: int, loss: float, folder: Path, emit: EmitTraining) -> None:
+    """Pictures to look at meanwhile; where somebody waits, the others of this time are left out."""
     if not spec.sample_every or done % spec.sample_every or done == spec.steps:
         return
     for at, prompt in enumerate(spec.sample_prompts):
+        if wish_to_pause(folder):
+            return
         picture = shown(*trainer.sample(prompt, spec.seed + at))
         emit(TrainingStep(done, spec.steps, loss, prompt=at, sample=picture))
 
@@ -189,6 +192,7 @@ def _samples(trainer: Trainer, spec: TrainLora, folder: Path) -> tuple[ImageFile
     """The last samples are part of the result; without sample prompts the trigger is drawn, so there is always one."""
     images = []
     for at, prompt in enumerate(spec.sample_prompts or (spec.trigger,)):
+        make_way(folder)
         width, height, raw = trainer.sample(prompt, spec.seed + at)
         path = folder / f"image-{at}.png"
         data = _png(width, height, raw)
