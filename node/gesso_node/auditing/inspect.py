@@ -30,7 +30,7 @@ from gesso_protocol.audit.compare import (
     step_errors,
     tensor,
 )
-from gesso_protocol.audit.limits import STRICT, shipped_limits
+from gesso_protocol.audit.limits import shipped_limits
 from gesso_protocol.audit.projection import outputs_of, pack, project
 from gesso_protocol.audit.schedules import Schedule
 from gesso_protocol.audit.transitions import OpenedPicture, TransitionReport, check_transitions
@@ -189,7 +189,8 @@ def inspect(
         told = opened.manifest()
     except EncodingInvalid as error:
         return Inspection(limit=shipped_limits().row("", ""), manifest_wrong=error.message)
-    limit = shipped_limits().row(told.profile, STRICT if strict else ground.replayed.profile_key)
+    limits, mine = shipped_limits(), ground.replayed.profile_key
+    limit = limits.for_juror(told.profile, mine) if strict else limits.row(told.profile, mine)
     spec = assignment.spec
     theirs = {place: opened_branches(opened, *place) for place in redone.outputs}
     return Inspection(

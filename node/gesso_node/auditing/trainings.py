@@ -26,7 +26,7 @@ from gesso_node.executors.lora.adapter_file import ADAPTER_FILE
 from gesso_node.executors.lora.port import Rerun, Revisited, RevisitJob, TrainingInputs
 from gesso_node.executors.lora.sgm_names import layers_in
 from gesso_node.run_bench import RunBench
-from gesso_protocol.audit.limits import STRICT, shipped_limits
+from gesso_protocol.audit.limits import shipped_limits
 from gesso_protocol.audit.projection import pack
 from gesso_protocol.audit.verdict import Verdict
 from gesso_protocol.errors import DiskFull, EncodingInvalid, GessoError, ModelInvalid
@@ -170,7 +170,8 @@ class TrainingWork:
         if own is None:
             own = await self._rerun(opened, strict=strict, seconds=seconds)
         facts = opened.openings.facts()
-        row = shipped_limits().row(facts.profile, STRICT if strict else own.profile_key)
+        limits, mine = shipped_limits(), own.profile_key
+        row = limits.for_juror(facts.profile, mine) if strict else limits.row(facts.profile, mine)
         found = RunInspection(
             task.spec,
             calibrated=row.calibrated,
@@ -187,7 +188,8 @@ class TrainingWork:
         if not own.wrong:
             found = replace(found, outcome=await self._outcome(opened, strict=strict, until=until))
         verdict: Verdict = judge_run(found)
-        return Finding(verdict, None if own.wrong else own.projection, facts.profile, opened.blob)
+        nothing = bool(own.wrong) or (strict and not limits.measured(mine))
+        return Finding(verdict, None if nothing else own.projection, facts.profile, opened.blob)
 
     async def publish(self, opened: OpenedRun) -> None:
         task = self.assignment.task

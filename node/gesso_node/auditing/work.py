@@ -19,7 +19,8 @@ NO_PROJECTION = pack(NOTHING)
 
 @dataclass(frozen=True)
 class Finding:
-    """What looking at everything came to. `projection`: our own 32 bytes, None when nothing could be computed.
+    """What looking at everything came to. `projection`: our own 32 bytes, None when nothing could be computed,
+    or by a juror on a device that nobody has measured: it cannot say whose is wrong.
     `profile` is the key that the node committed, if readable; `evidence` the openings that were looked at."""
 
     verdict: Verdict

@@ -44,7 +44,7 @@ from gesso_node.executors.memory import MemoryErrors
 from gesso_node.executors.pipeline import open_pipeline
 from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.executors.preview import Previewer
-from gesso_node.executors.profiles import STRICT_KEY, profile_key
+from gesso_node.executors.profiles import profile_key
 from gesso_node.executors.replay import replay_with
 from gesso_node.executors.vae import to_rgb
 from gesso_node.trace import TraceRecorder
@@ -192,7 +192,7 @@ class DiffusersEngine:
             "engine": "diffusers",
             "device": f"{self._device.type} {device_name(self._device)}"[:200],
             "dtype": dtype,
-            "key": STRICT_KEY if strict else self._key(dtype),
+            "key": self._key(dtype),
             "mode": "strict" if strict else "normal",
             "threads": str(1 if strict else torch.get_num_threads()),
             "torch": torch.__version__,

@@ -6,8 +6,6 @@ import platform
 import re
 
 FAKE_FAMILY = "fake"
-STRICT_KEY = "fp32/strict"
-"""What jurors run: fp32 weights and arithmetic, TF32 off, one order of addition."""
 _ODD = re.compile(r"[^a-z0-9]+")
 
 

@@ -18,7 +18,7 @@ Ppb = Annotated[int, Field(ge=0, le=10**12)]
 """Relative errors are whole billionths, because documents hold no fractions."""
 BILLION = 10**9
 STRICT = "fp32/strict"
-"""The cell that jurors use: fp32 on both sides, TF32 off."""
+"""The cell of jurors on measured devices: fp32 whatever was ordered, TF32 off, plain kernels."""
 
 
 class Limit(Document):
@@ -74,6 +74,15 @@ class LimitsTable(Document):
             samples=min(mine.samples, theirs.samples),
             source=mine.source,
         )
+
+    def measured(self, key: str) -> bool:
+        """Whether what a machine of this profile finds may accuse anybody."""
+        return self._find(key).calibrated
+
+    def for_juror(self, node: str, juror: str) -> Limit:
+        """`row` for a juror's strict re-run on a device of fp32 profile `juror`. Strict arithmetic is the same for all
+        devices that were measured; what it is on another one nobody knows."""
+        return self.row(node, STRICT if self.measured(juror) else juror)
 
     def _find(self, key: str) -> Limit:
         for row in self.rows:

@@ -27,8 +27,8 @@ from gesso_node.calibration import (
 )
 from gesso_node.executors.fake import FakeEngine, FakeExecutor
 from gesso_node.executors.port import ReplayCheck, ReplayJob
-from gesso_node.executors.profiles import STRICT_KEY, device_family, profile_key
-from gesso_protocol.audit.limits import shipped_limits
+from gesso_node.executors.profiles import device_family, profile_key
+from gesso_protocol.audit.limits import STRICT, shipped_limits
 from gesso_protocol.errors import EncodingInvalid, ExecutorCrashed
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import TextToImage, make_spec
@@ -175,7 +175,7 @@ def test_damaged_bytes_are_a_typed_error_or_a_whole_set(noise: bytes, at: int) -
 
 def test_every_engine_of_ours_has_a_calibrated_row_for_fp32() -> None:
     table = shipped_limits()
-    for profile in ("fp32/fake", profile_key("fp32", device_family("cpu")), STRICT_KEY):
+    for profile in ("fp32/fake", profile_key("fp32", device_family("cpu")), STRICT):
         assert table.row(profile, profile).calibrated, profile
     assert not table.row("fp32/cuda-sm100", "fp32/cuda-sm100").calibrated, "nobody measured one yet"
 

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gesso_node.auditing.inspect import Redone
+from gesso_node.auditing.inspect import Inspector, Redone
 from gesso_node.executors.cheats import ENGINE_CHEATS
+from gesso_node.executors.fake import FakeExecutor
+from gesso_node.executors.port import Replayed, ReplayJob, ReplayOutcome
+from gesso_node.models import ModelCache
 from gesso_protocol.audit.bundle import Bundle
-from gesso_protocol.audit.verdict import Decision, Fault
+from gesso_protocol.audit.outcomes import Ballot
+from gesso_protocol.audit.verdict import Decision, Fault, vote
 from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.trace import LeafKind, Slot
 
@@ -45,6 +49,27 @@ async def test_each_cheat_shows(tmp_path: Path, cheat: str) -> None:
         verdict = await verdict_on(tmp_path, await sell(tmp_path / str(draw), cheat=cheat, draw=draw))
         caught += verdict.decision is Decision.FLAG and verdict.slashable
     assert caught == DRAWS or (cheat in PARTIAL and caught > 0), f"{caught} of {DRAWS}"
+
+
+class Elsewhere(FakeExecutor):
+    """The fake engine on a device of another kind."""
+
+    def __init__(self, family: str) -> None:
+        super().__init__()
+        self._key = f"fp32/{family}"
+
+    async def replay(self, job: ReplayJob) -> ReplayOutcome:
+        done = await super().replay(job)
+        assert isinstance(done, Replayed)
+        return replace(done, profile={**done.profile, "key": self._key})
+
+
+@pytest.mark.parametrize(("family", "ballot"), [("cuda-sm90", Ballot.BAD), ("rocm-gfx90a", Ballot.CANNOT_TELL)])
+async def test_only_a_juror_on_a_measured_device_accuses(tmp_path: Path, family: str, ballot: Ballot) -> None:
+    models = ModelCache(tmp_path / "models", None, budget_bytes=10**9)  # type: ignore[arg-type]
+    juror = Inspector(Elsewhere(family), models, needs_model=False)
+    sold = await sell(tmp_path, cheat="other-prompt")
+    assert vote(await verdict_on(tmp_path, sold, look=juror, strict=True)) is ballot
 
 
 async def test_a_swapped_picture_is_told_by_its_file_alone(tmp_path: Path) -> None:

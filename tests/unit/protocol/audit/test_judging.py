@@ -180,6 +180,17 @@ CLEAN = Inspection(LIMIT, steps=(FINE,))
 
 
 @pytest.mark.parametrize(
+    ("juror", "ballot"),
+    [("fp32/cpu-x86_64", Ballot.BAD), ("fp32/cuda-sm90", Ballot.BAD), ("fp32/rocm-gfx90a", Ballot.CANNOT_TELL),
+     ("fp32/cuda-sm120", Ballot.CANNOT_TELL), ("fp32/cpu-aarch64", Ballot.CANNOT_TELL)],
+)  # fmt: skip
+def test_a_juror_whose_device_nobody_has_measured_cannot_tell(juror: str, ballot: Ballot) -> None:
+    limit = shipped_limits().for_juror("fp32/cpu-x86_64", juror)
+    assert vote(judge(replace(CLEAN, limit=limit, steps=(replace(FINE, cond=0.01),)))) is ballot
+    assert limit.tau_hard == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
     ("found", "fault"),
     [
         (replace(CLEAN, steps=(replace(FINE, cond=2e-4),)), Fault.BRANCH),
