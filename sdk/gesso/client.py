@@ -94,6 +94,9 @@ class AsyncClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not isinstance(error, anyio.get_cancelled_exc_class()):
+            # What goes wrong inside is the caller's to catch by its name: our group of tasks would wrap it in another.
+            kind = error = trace = None
         await self._stack.__aexit__(kind, error, trace)
         self._ports_now = self._feed_now = self._manifests_now = None
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
+import gesso
 from gesso.client import AsyncClient
 from gesso_protocol.errors import InsufficientFunds
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
@@ -42,6 +46,12 @@ class Chain:
         return Wei(0)
 
 
+def ports() -> Any:
+    """As little as a client opens with."""
+    settings = SimpleNamespace(contracts=SimpleNamespace(task_board=BOARD))
+    return SimpleNamespace(chain=SimpleNamespace(settings=settings), progress=None, poll_s=1, address=ME, max_fee=None)
+
+
 class Client(AsyncClient):
     """One whose models are usable and whose prices are known."""
 
@@ -65,6 +75,33 @@ class Client(AsyncClient):
 
     async def task(self, task: Any) -> Any:
         return task
+
+
+@pytest.mark.parametrize("error", [InsufficientFunds("no money"), ValueError("the caller's own"), KeyboardInterrupt()])
+async def test_what_goes_wrong_inside_comes_out_as_it_is(error: BaseException) -> None:
+    """Not in a group: `except InsufficientFunds` around the client would not catch that."""
+    given = ports()
+    with pytest.raises(type(error)) as caught:
+        async with AsyncClient(ports=given):
+            raise error
+    assert caught.value is error
+    async with AsyncClient(ports=given) as client:
+        client._group.start_soon(anyio.sleep_forever)
+    with anyio.CancelScope() as scope:
+        async with AsyncClient(ports=given):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+def test_what_goes_wrong_in_the_blocking_client_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def open_ports(_: object) -> AsyncIterator[Any]:
+        yield ports()
+
+    monkeypatch.setattr("gesso.wiring.open_ports", open_ports)
+    with pytest.raises(ValueError, match="own"), gesso.Client(SimpleNamespace()):  # type: ignore[arg-type]
+        raise ValueError("the caller's own")
 
 
 @pytest.mark.parametrize("members", [(1,), (1, 2)], ids=["a model", "with a LoRA"])
