@@ -34,8 +34,9 @@ RunSeed = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def most_state_bytes(base_bytes: int) -> int:
-    """What a checkpoint of a LoRA for a base of this size can weigh: it has no more parameters than its base, three
-    numbers of four bytes each, and a base has at least two bytes a parameter. Small bases may have larger LoRAs."""
+    """What a checkpoint of a LoRA for a base of this size may weigh: no more parameters than its base, three numbers of
+    four bytes each, and a base has at least two bytes a parameter. Small bases may have larger LoRAs; a larger one of
+    ranks above the width of its layers is of no use to anybody."""
     return min(MAX_STATE_BYTES, 6 * max(base_bytes, _SMALL_BASE_BYTES))
 
 

@@ -9,8 +9,10 @@ from math import isqrt
 from gesso_protocol.training.checkpoint import most_state_bytes
 from gesso_protocol.training.spec import Target, TrainLora
 
-STATES_BESIDE = 3
-"""The one that is being written, the one that a run starts from, and adapter and openings."""
+STATES_BESIDE = 4
+"""The one that is being written, the one that a run starts from, that of a pause, and adapter and openings."""
+SMALL_RUN_BYTES = 256 * 10**6
+"""What a run may take beyond what was thought of it, with a base whose layers are unlike those of others."""
 BYTES_A_PIXEL_STEP = 500
 """What is written, hashed and kept at the cost of one pixel-step: a gigabyte of checkpoints counts as two
 megapixel-steps. They are some hundredths of what people train, and most of a run that makes one each update."""
@@ -21,7 +23,8 @@ layers, what they weigh with its square. Attention of SDXL has 211, that of SD 1
 
 
 def likely_state_bytes(spec: TrainLora, base_bytes: int) -> int:
-    """What one checkpoint weighs, rather too much than too little, before anything of the base is fetched."""
+    """What one checkpoint weighs, before anything of the base is fetched: of bases as people use them rather too much
+    than too little. One of many thin layers gives larger ones; its trainer knows, see `outgrown`."""
     if spec.resume is not None:
         return spec.resume.size
     per_rank = sum(_PER_RANK[target] for target in spec.targets) + (_TEXT_ENCODER if spec.text_encoder else 0)
@@ -36,6 +39,11 @@ def run_bytes(spec: TrainLora, state_bytes: int) -> int:
 def needed_bytes(spec: TrainLora, base_bytes: int) -> int:
     """What the task takes in all on a base of so many bytes, as far as can be said before anything is paid."""
     return run_bytes(spec, likely_state_bytes(spec, base_bytes))
+
+
+def outgrown(spec: TrainLora, base_bytes: int, state_bytes: int) -> bool:
+    """Whether a run whose states weigh so much takes more than its price and its node's disk were reckoned with."""
+    return run_bytes(spec, state_bytes) > max(needed_bytes(spec, base_bytes), SMALL_RUN_BYTES)
 
 
 def checkpoint_pixel_steps(spec: TrainLora, base_bytes: int) -> int:

@@ -246,7 +246,7 @@ async def test_a_data_set_that_cannot_be_one_is_not_claimed(wrong: str, world: W
 
 @pytest.mark.parametrize(
     ("room", "free", "paid", "refusal"),
-    [(500, 500, True, None), (499, 900, True, "here"), (900, 499, True, "disk has"), (500, 500, False, "checkpoints")],
+    [(600, 600, True, None), (599, 900, True, "here"), (900, 599, True, "disk has"), (600, 600, False, "checkpoints")],
 )
 async def test_a_run_whose_checkpoints_have_no_room_or_are_not_paid_is_not_claimed(
     room: int, free: int, paid: bool, refusal: str | None, world: World
@@ -278,7 +278,7 @@ async def test_a_run_whose_checkpoints_have_no_room_or_are_not_paid_is_not_claim
         assert (found.refusal, found.passing) == (Refusal.PRICE_TOO_LOW, False)
         return
     if found is not None and refusal is not None:
-        assert (found.refusal, found.passing) == (Refusal.DISK, free < 500)
+        assert (found.refusal, found.passing) == (Refusal.DISK, free < 600)
         assert refusal in found.reason
 
 

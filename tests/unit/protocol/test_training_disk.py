@@ -6,7 +6,7 @@ import pytest
 
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.training.checkpoint import Resume, most_state_bytes
-from gesso_protocol.training.disk import checkpoint_pixel_steps, likely_state_bytes, needed_bytes, run_bytes
+from gesso_protocol.training.disk import checkpoint_pixel_steps, likely_state_bytes, needed_bytes, outgrown, run_bytes
 from gesso_protocol.training.presets import make_training
 
 DATA = BlobRef.of(b"data")
@@ -54,6 +54,16 @@ def test_checkpoints_count_as_work_little_of_what_people_train_and_most_of_an_or
     assert (rest.checkpoints, checkpoint_pixel_steps(rest, 1)) == (25, -(-25 * 1234 * 2 * 10**6 // GB))
 
 
+def test_a_run_of_a_base_whose_layers_are_thin_is_not_begun_where_it_takes_more_than_was_thought() -> None:
+    thin = make_training("x@1", dataset=DATA, steps=400, checkpoint_every=20, rank=128, alpha=128)
+    thought = likely_state_bytes(thin, 34_000_000)
+    assert not outgrown(thin, 34_000_000, thought)
+    assert outgrown(thin, 34_000_000, 629_000_000)
+    toy = make_training("x@1", dataset=DATA, steps=10, checkpoint_every=5, rank=4, alpha=4)
+    assert likely_state_bytes(toy, 10_000) < 10**6
+    assert not outgrown(toy, 10_000, 2 * 10**6), "nobody's disk is filled by it"
+
+
 def test_a_state_is_no_larger_than_the_rules_let_it_be_and_a_given_one_is_known() -> None:
     wide = make_training("sdxl@1", dataset=DATA, rank=128, targets=ALL, text_encoder=True)
     assert likely_state_bytes(wide, 1000) <= most_state_bytes(1000)
@@ -61,4 +71,4 @@ def test_a_state_is_no_larger_than_the_rules_let_it_be_and_a_given_one_is_known(
     given = Resume(task=TaskId(bytes(32)), seed="00" * 32, step=1000, state=DATA, size=1234)
     rest = wide.rest(given)
     assert likely_state_bytes(rest, 6_900_000_000) == 1234
-    assert run_bytes(rest, 1234) == (25 + 3) * 1234
+    assert run_bytes(rest, 1234) == (25 + 4) * 1234

@@ -60,7 +60,7 @@ def test_prices_of_trainings() -> None:
         spec = TrainLora.decode(raw(row["spec"]))
         kept = -(-spec.checkpoints * row["stateBytes"] // 500)
         assert (spec.pixel_steps, kept) == (row["pixelSteps"], row["checkpointPixelSteps"])
-        assert row["diskBytes"] == (spec.checkpoints + 3) * row["stateBytes"]
+        assert row["diskBytes"] == (spec.checkpoints + 4) * row["stateBytes"]
         most = 12_345_678 if spec.resume else min(8 * 1024**3, 6 * max(row["baseBytes"], 32 * 1024**2))
         assert row["stateBytes"] <= most
         paid = -(-(spec.pixel_steps + kept) * number(row["perMegapixelStep"]) // 10**6)

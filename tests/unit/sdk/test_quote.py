@@ -87,12 +87,12 @@ def test_a_training_for_which_nobody_has_disk_is_told_so_before_it_is_paid() -> 
         for room, price in ((4 * 10**9, 1), (64 * 10**9, 500))
     )
     rules = {"fee": None, "min_fee": Wei(0), "royalties_bps": (), "protocol_bps": 0, "base_bytes": base}
-    with pytest.raises(NoEligibleNode, match=r"17\.6 GB of disk for its 50 checkpoints; .* gives is 4\.0 GB") as caught:
+    with pytest.raises(NoEligibleNode, match=r"17\.9 GB of disk for its 50 checkpoints; .* gives is 4\.0 GB") as caught:
         make_quote(spec, {ONE: small, TWO: offer(1)}, **rules)  # type: ignore[arg-type]
     assert "--checkpoint-every" in caught.value.hint
     quote = make_quote(spec, {ONE: small, TWO: large}, **rules)  # type: ignore[arg-type]
     assert (quote.eligible, quote.fee) == ((TWO,), 500)
-    assert quote.document()["disk_at_node"] == "17.6 GB"
+    assert quote.document()["disk_at_node"] == "17.9 GB"
     sparse = spec.changed(checkpoint_every=100, rank=8)
     assert make_quote(sparse, {ONE: small, TWO: large}, **rules).eligible == (ONE,)  # type: ignore[arg-type]
 

@@ -16,6 +16,7 @@ from gesso.tensorfile import write_tensors
 from gesso_node.executors.engine import Cancelled
 from gesso_node.executors.lora.adapter_file import read_adapter
 from gesso_node.executors.lora.fake_trainer import FakeTrainer
+from gesso_node.executors.lora.fault import InputInvalid
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.outside import TrainingTrace
 from gesso_node.executors.lora.port import SegmentJob, Trained, TrainingInputs, TrainingJob, TrainingStep
@@ -24,6 +25,7 @@ from gesso_node.executors.lora.runfolder import ask_to_stop, checkpoint_after, c
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.trace import LeafKind, Slot, trace_root
+from gesso_protocol.training import disk
 from gesso_protocol.training.checkpoint import Resume
 from gesso_protocol.training.trace import segments
 
@@ -42,6 +44,21 @@ def rest_of(whole: TrainingInputs, state: Path, step: int) -> TrainingInputs:
     raw = state.read_bytes()
     resume = Resume(task=FIRST, seed=whole.seed.hex(), step=step, state=BlobRef.of(raw), size=len(raw))
     return replace(whole, spec=whole.spec.rest(resume), state=state)
+
+
+def test_a_base_whose_checkpoints_outgrow_what_was_thought_of_it_is_not_trained(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "model_index.json").touch()
+    wanted = replace(inputs(), model_dir=base)
+    with monkeypatch.context() as strict:
+        strict.setattr(disk, "SMALL_RUN_BYTES", 0)
+        with pytest.raises(InputInvalid, match=r"a checkpoint weighs [0-9]+ bytes with this base"):
+            train(FakeTrainer(wanted), wanted, tmp_path / "out", str(FIRST), silent)
+    assert not (tmp_path / "out").exists()
+    assert train(FakeTrainer(wanted), wanted, tmp_path / "out", str(FIRST), silent).steps_done == wanted.spec.steps
 
 
 def adapter_files(folder: Path) -> dict[str, bytes]:

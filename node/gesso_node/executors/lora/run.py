@@ -39,8 +39,11 @@ from gesso_node.executors.port import ImageFile
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 from gesso_protocol.messages import MAX_PREVIEW_BYTES
 from gesso_protocol.spec import TrainLora, spec_ref
+from gesso_protocol.training.disk import likely_state_bytes, outgrown
 from gesso_protocol.training.trace import Segment, segments
 
+STATE_BYTES = 12
+"""Of a checkpoint for each parameter: itself and two moments, in fp32."""
 SHOWN_SIDES_PX = (512, 256, 128, 64)
 EmitTraining = Callable[[TrainingStep], None]
 """Called after each update; raises Cancelled when the work is not wanted any more."""
@@ -65,6 +68,7 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
     begun = time.perf_counter()
     spec = inputs.spec
     provenance = _provenance(inputs, task)  # what cannot be named in the end is not begun
+    _expect_size(trainer, inputs)
     out_dir.mkdir(parents=True, exist_ok=True)
     number, losses = _resume(trainer, inputs, out_dir)
     stopped, state = "", trainer.state(spec.first_step + len(losses))
@@ -85,6 +89,20 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
     images = _samples(trainer, spec, out_dir)
     trainer.export(out_dir / ADAPTER_FOLDER, replace(provenance, steps=done))
     return Run(images, done, tuple(losses), stopped, time.perf_counter() - begun)
+
+
+def _expect_size(trainer: Trainer, inputs: TrainingInputs) -> None:
+    """Raises InputInvalid for a base whose checkpoints weigh more than was paid and promised before it was here."""
+    if inputs.model_dir is None or inputs.spec.resume is not None:
+        return
+    weighs = sum(STATE_BYTES * math.prod(shape) for shape in trainer.shapes.values())
+    base = sum(path.stat().st_size for path in inputs.model_dir.rglob("*") if path.is_file())
+    if outgrown(inputs.spec, base, weighs):
+        thought = likely_state_bytes(inputs.spec, base)
+        raise InputInvalid(
+            f"a checkpoint weighs {weighs} bytes with this base, and {thought} are paid for",
+            hint="lower the rank, or make fewer checkpoints",
+        )
 
 
 def _provenance(inputs: TrainingInputs, task: str) -> Provenance:
