@@ -173,7 +173,7 @@ def test_the_loop_is_the_plain_one_of_peft(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(network.parameters.values()), 1.0)
         optimiser.step()
-        plain.append(float(loss))
+        plain.append(float(loss.detach()))
     assert losses == pytest.approx(plain, rel=1e-5)
     assert update_error({name: array * 0 for name, array in end.items()}, end, network.weights()) < 1e-4
 
