@@ -141,7 +141,9 @@ class ProgressSender:
             await self._transport.request(peer, PROTOCOL_PROGRESS, data, timeout_s=SEND_TIMEOUT_S, max_reply=1024)
         except GessoError as error:
             log.debug("progress.peer-lost", task=task.short, code=error.code)
-            del self._reply_to[task]  # the relays are told from now on; one dead peer must not slow every step
+            # The relays are told from now on; one dead peer must not slow every step. The task may be over meanwhile.
+            if self._reply_to.get(task) is known:
+                del self._reply_to[task]
             return False
         return True
 

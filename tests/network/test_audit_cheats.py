@@ -125,11 +125,14 @@ async def test_a_colluding_pair_passes_fraud_until_the_requester_challenges_it()
         assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
         before = await stake(net, first.address) + await stake(net, second.address)
 
+        # An audit with all its seats may be over before anybody has looked: one of the pair comes after the challenge.
+        await stop([second])
         again = await order(net, "bought silence, once too often")
         await until_phase(net, again, AuditPhase.OPEN)
         async with Chain.open(net.chain_settings, net.cast.submitter) as chain:
             assert chain.arbiter is not None
             await chain.arbiter.challenge(await filing_of(net, again))
+        await start([second])
         # Whoever is up may take a seat, so the others come back only when the pair holds both.
         assert set(await until_sealed(net, again, 2)) == {first.address, second.address}
         await start(jurors)

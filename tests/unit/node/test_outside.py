@@ -73,6 +73,22 @@ async def test_progress_goes_to_the_requester_s_peer_and_to_a_relay_when_that_is
     assert at_relay[0].sequence > at_peer[0].sequence
 
 
+async def test_a_requester_that_goes_while_its_task_ends_is_no_crash() -> None:
+    hub, at_relay = MemoryHub(), []  # type: ignore[var-annotated]
+    async with MemoryTransport(hub) as mine, MemoryTransport(hub) as theirs, relay(at_relay) as client:
+        sender = ProgressSender(ME, mine, [client])
+
+        async def too_late(_: PeerId, __: bytes) -> bytes:
+            await sender.release(TASK)
+            return bytes(2048)
+
+        theirs.serve(messages.PROTOCOL_PROGRESS, too_late)
+        sender.remember(TASK, str(theirs.peer_id), theirs.addresses)
+        sender.step(TASK, StepDone(0, 1, 4, None))
+        await sender.flush(10)
+    assert [event.stage for event in at_relay] == ["executing"]
+
+
 async def test_a_slow_requester_loses_steps_but_never_the_result() -> None:
     received: list[messages.ProgressEvent] = []
     async with relay(received) as client:

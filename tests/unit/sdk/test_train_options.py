@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +77,14 @@ class Run:
         self.tell = on_event
         await self.stopped.wait()
         return "the adapter"
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """A job in the background is started deaf to Ctrl-C, and these tests with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Terminal(io.StringIO):
