@@ -144,6 +144,12 @@ def main(section: Section) -> None:
                 cheated(section, market, cpu, cheat)
 
 
+def told(verdicts: dict[str, Verdict]) -> dict[str, object]:
+    """What each auditor and juror said, and the first reasons of all of them."""
+    said = {who: f"{found.decision.value} {found.max_error_of_limit:.2g}" for who, found in verdicts.items()}
+    return {**said, "reasons": [str(reason) for found in verdicts.values() for reason in found.reasons][:4]}
+
+
 def same_seed(section: Section, market: Market, cpu: Here, gpu: Here, spec: TextToImage) -> None:
     """One order on both machines; each is then audited, and judged by strict jurors, on the other."""
     mine, theirs = market.sell(cpu, spec), market.sell(gpu, spec)
@@ -159,8 +165,7 @@ def same_seed(section: Section, market: Market, cpu: Here, gpu: Here, spec: Text
         same_noise=mine.leaf(LeafKind.NOISE) == theirs.leaf(LeafKind.NOISE),
         pixels_max=int(apart.max()),
         pixels_mean=float(apart.mean()),
-        **{who: f"{found.decision.value} {found.max_error_of_limit:.2g}" for who, found in verdicts.items()},
-        reasons=[str(reason) for found in verdicts.values() for reason in found.reasons][:4],
+        **told(verdicts),
     )
 
 
@@ -176,8 +181,7 @@ def narrow(section: Section, market: Market, machines: tuple[Here, Here, Here], 
     }
     section.add(
         what=f"{spec.dtype} {spec.scheduler}",
-        **{who: f"{found.decision.value} {found.max_error_of_limit:.2g}" for who, found in verdicts.items()},
-        reasons=[str(reason) for found in verdicts.values() for reason in found.reasons][:4],
+        **told(verdicts),
     )
 
 

@@ -133,15 +133,7 @@ contract MoneyProof {
     function check_APartPaysAndRefundsOnce(uint96 deposited, uint96 fee, uint16 doneBps, bool held, bool upheld)
         public
     {
-        vm.assume(fee >= 1000 && fee <= deposited && doneBps < 10_000);
-        deposit(deposited);
-        Terms memory terms = Terms(ALICE, fee, keccak256("spec"), 1, 2, 600, 120, 7, 0);
-        vm.prank(ALICE);
-        board.submit(terms);
-        vm.prank(NODE);
-        board.claim(terms);
-        vm.prank(NODE);
-        board.commitPart(terms, bytes32(uint256(1)), 0, doneBps);
+        Terms memory terms = partDone(deposited, fee, doneBps);
         if (held) {
             board.hold(terms);
             board.rule(terms, upheld);
@@ -161,15 +153,7 @@ contract MoneyProof {
 
     /// @notice Work in doubt pays neither side, and what a part leaves goes back, to the base unit and once.
     function check_DoubtPaysNobody(uint96 deposited, uint96 fee, uint16 doneBps) public {
-        vm.assume(fee >= 1000 && fee <= deposited && doneBps < 10_000);
-        deposit(deposited);
-        Terms memory terms = Terms(ALICE, fee, keccak256("spec"), 1, 2, 600, 120, 7, 0);
-        vm.prank(ALICE);
-        board.submit(terms);
-        vm.prank(NODE);
-        board.claim(terms);
-        vm.prank(NODE);
-        board.commitPart(terms, bytes32(uint256(1)), 0, doneBps);
+        Terms memory terms = partDone(deposited, fee, doneBps);
         board.hold(terms);
         (, uint96 amount) = board.forfeit(terms);
         (, uint96 again) = board.forfeit(terms);
@@ -182,6 +166,18 @@ contract MoneyProof {
     function deposit(uint96 amount) private {
         vm.prank(ALICE);
         board.deposit(amount);
+    }
+
+    function partDone(uint96 deposited, uint96 fee, uint16 doneBps) private returns (Terms memory terms) {
+        vm.assume(fee >= 1000 && fee <= deposited && doneBps < 10_000);
+        deposit(deposited);
+        terms = Terms(ALICE, fee, keccak256("spec"), 1, 2, 600, 120, 7, 0);
+        vm.prank(ALICE);
+        board.submit(terms);
+        vm.prank(NODE);
+        board.claim(terms);
+        vm.prank(NODE);
+        board.commitPart(terms, bytes32(uint256(1)), 0, doneBps);
     }
 
     function submitted(uint96 deposited, uint96 fee) private returns (Terms memory terms) {

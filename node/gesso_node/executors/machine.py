@@ -32,7 +32,7 @@ def settle_arithmetic() -> None:
     """The same bits from the same machine, and fp32 that is fp32 (TF32 is as coarse as fp16)."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Else every fresh tensor is filled with NaN before it is written: one more kernel each, for programs with bugs.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch's stubs lack it
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
