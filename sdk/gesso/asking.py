@@ -3,6 +3,7 @@ the answer."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 import threading
@@ -36,7 +37,10 @@ def ask_secret(question: str) -> str:
 
 @contextmanager
 def _heard() -> Iterator[None]:
-    """While it asks Ctrl-C raises KeyboardInterrupt: asyncio's own handler only makes a note, and reading goes on."""
+    """While it asks Ctrl-C raises KeyboardInterrupt: asyncio's own handler only makes a note, and reading goes on. One
+    that was pressed before, while the program was still loading, is such a note: nothing is asked any more."""
+    if _interrupted():
+        raise KeyboardInterrupt
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -45,3 +49,11 @@ def _heard() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _interrupted() -> bool:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs here
+        return False
+    return task is not None and task.cancelling() > 0

@@ -51,6 +51,8 @@ class WalletSource(_Frozen):
 
     keystore: Path
     password_file: Path | None = None
+    locked: bool = False
+    """Nothing will be signed: its address is enough, which a keystore says without a password."""
 
 
 class Settings(_Frozen):

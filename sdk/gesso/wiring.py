@@ -53,8 +53,8 @@ class Ports:
 
     @property
     def can_send(self) -> bool:
-        """True when there is a wallet to sign with."""
-        return self.address is not None
+        """True when there is a wallet to sign with; a locked one has an address and signs nothing."""
+        return self.chain.wallet is not None
 
 
 class AllProgress:
@@ -75,7 +75,7 @@ class AllProgress:
 async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
     """Connect to a network. Raises ConfigError, WalletError, Unreachable."""
     network = settings.network
-    wallet = None if settings.wallet is None else await unlock(settings.wallet)
+    wallet, address = await _opened(settings.wallet)
     async with AsyncExitStack() as stack:
         chain_settings = ChainSettings(
             rpc_url=network.rpc_url,
@@ -97,7 +97,7 @@ async def open_ports(settings: Settings) -> AsyncIterator[Ports]:
             blobs=blobs,
             relay=relay,
             transport=transport,
-            address=None if wallet is None else wallet.address,
+            address=address,
             relay_url=network.relay_url,
             max_fee=settings.max_fee,
         )
@@ -143,6 +143,17 @@ def make_ports(
         poll_s=poll_s,
         openings=tuple(openings),
     )
+
+
+async def _opened(source: WalletSource | None) -> tuple[Wallet | None, Address | None]:
+    """Who pays, and what signs for it: nothing where the wallet stays locked."""
+    if source is None:
+        return None, None
+    address = await to_thread.run_sync(Wallet.address_in, source.keystore) if source.locked else None
+    if address is not None:
+        return None, address
+    wallet = await unlock(source)
+    return wallet, wallet.address
 
 
 async def unlock(source: WalletSource) -> Wallet:

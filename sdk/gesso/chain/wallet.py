@@ -76,10 +76,21 @@ class Wallet:
         """Read a keystore v3 file. Raises WalletError; blocks for as long as the file's key derivation takes."""
         document = _read(path)
         try:
-            return cls(PrivateKey(decrypted(document, password)))
+            wallet = cls(PrivateKey(decrypted(document, password)))
         except (ValueError, TypeError, KeyError, NotImplementedError):
-            pass
-        raise WalletError(f"the keystore {path.name} cannot be unlocked", hint="check the password")
+            wallet = None
+        if wallet is None:
+            raise WalletError(f"the keystore {path.name} cannot be unlocked", hint="check the password")
+        if _said_address(document) not in (None, wallet.address):
+            hint = "somebody changed that file: send nothing to the address that it names"
+            raise WalletError(f"the keystore {path.name} holds the key of another address than it names", hint=hint)
+        return wallet
+
+    @staticmethod
+    def address_in(path: Path) -> Address | None:
+        """Whose key a keystore says that it holds, which needs no password; None where it does not say. Raises
+        WalletError."""
+        return _said_address(_read(path))
 
     def sign_transaction(self, fields: Mapping[str, Any]) -> SignedTransaction:
         """Sign a transaction given in eth-account's field names."""
@@ -147,6 +158,14 @@ def _read(path: Path) -> dict[str, Any]:
     except (EncodingInvalid, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WalletError(f"{path.name} is not a keystore v3 file") from error
     return dict(document)
+
+
+def _said_address(document: Mapping[str, Any]) -> Address | None:
+    said = document.get("address")
+    try:
+        return Address("0x" + said.removeprefix("0x")) if isinstance(said, str) else None
+    except EncodingInvalid:
+        return None
 
 
 def _check_cost(document: dict[str, Any]) -> None:

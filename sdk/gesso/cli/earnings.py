@@ -23,7 +23,7 @@ async def earnings(address: str | None = None, /, *, common: Common | None = Non
     common = common or Common()
     if address is not None:
         account(address)  # what is none is said before anybody is asked
-    async with client_for(common, read_only=address is not None) as client:
+    async with client_for(common, read_only=address is not None, signs=False) as client:
         found = await client.earnings(address)
     common.out.result(found.document(), human="\n".join(lines(found, common.out)))
     if not found.reconciled:

@@ -32,7 +32,7 @@ async def ls(*, mine: bool = False, common: Common | None = None) -> None:
     """
     common = common or Common()
     if mine:
-        async with client_for(common) as client:
+        async with client_for(common, signs=False) as client:
             found = await client.market.mine()
         owned = [one.document() for one in found]
         common.out.table(owned, _MINE, empty="nothing on this network belongs to your wallet")

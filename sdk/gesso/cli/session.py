@@ -19,14 +19,15 @@ def relay_url(common: Common) -> str | None:
 
 
 @asynccontextmanager
-async def client_for(
-    common: Common, *, wallet: str | None = None, read_only: bool = False
-) -> AsyncIterator[AsyncClient]:
-    """A connected client. `read_only` never touches a keystore, so it needs no password."""
+async def client_for(common: Common, *, read_only: bool = False, signs: bool = True) -> AsyncIterator[AsyncClient]:
+    """A connected client. `read_only` never touches a keystore. Without `signs` the wallet's address is known and
+    nothing more, which asks for no password where the keystore names it."""
     from gesso.client import AsyncClient
 
-    settings = Settings.load(network=common.network, wallet=wallet)
+    settings = Settings.load(network=common.network)
     if read_only:
         settings = settings.model_copy(update={"wallet": None})
+    elif settings.wallet is not None and not signs:
+        settings = settings.model_copy(update={"wallet": settings.wallet.model_copy(update={"locked": True})})
     async with AsyncClient(settings) as client:
         yield client

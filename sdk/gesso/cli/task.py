@@ -52,7 +52,7 @@ async def ls(
         At most this many.
     """
     common = common or Common()
-    async with client_for(common) as client:
+    async with client_for(common, read_only=everyone, signs=False) as client:
         rows = await client.tasks(mine=not everyone, state=state, limit=limit)
     documents = [row.document() for row in rows]
     if common.format == "human":

@@ -40,7 +40,7 @@ def new(name: str = "default", /, *, password_file: Path | None = None, common: 
 async def show(*, common: Common | None = None) -> None:
     """Show address, tokens in the wallet, the deposit that pays for tasks, and gas money."""
     common = common or Common()
-    async with client_for(common) as client:
+    async with client_for(common, signs=False) as client:
         balance = await client.balance()
     common.out.result(balance.document())
     if balance.deposit == 0:

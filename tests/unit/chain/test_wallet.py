@@ -36,6 +36,25 @@ def test_what_others_wrote_is_unlocked_by_its_password_alone(tmp_path: Path, kdf
         Wallet.unlock(path, "password")
 
 
+def test_whose_keystore_it_is_can_be_read_without_its_password(tmp_path: Path) -> None:
+    made = Wallet.create(tmp_path / "wallet.json", "secret", strength="light")
+    assert Wallet.address_in(tmp_path / "wallet.json") == made.address
+    document = json.loads((tmp_path / "wallet.json").read_text())
+    for said in (None, 7, "", "0x12", ["00" * 20]):
+        (tmp_path / "silent.json").write_text(json.dumps(document | {"address": said}))
+        assert Wallet.address_in(tmp_path / "silent.json") is None
+        assert Wallet.unlock(tmp_path / "silent.json", "secret").address == made.address
+    with pytest.raises(WalletError, match="cannot be read"):
+        Wallet.address_in(tmp_path / "none.json")
+
+
+def test_a_keystore_that_names_another_address_is_not_used(tmp_path: Path) -> None:
+    document = Account.encrypt(KEY, "x", kdf="pbkdf2", iterations=1 << 10)
+    (tmp_path / "changed.json").write_text(json.dumps(document | {"address": "11" * 20}))
+    with pytest.raises(WalletError, match="another address than it names"):
+        Wallet.unlock(tmp_path / "changed.json", "x")
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [("cipher", "aes-256-ctr"), ("ciphertext", ""), ("ciphertext", "zz"), ("ciphertext", 7), ("mac", "00" * 32),

@@ -50,6 +50,20 @@ def test_ctrl_c_is_a_no_also_where_an_event_loop_runs(monkeypatch: pytest.Monkey
     assert sent == []
 
 
+def test_ctrl_c_while_the_program_loads_keeps_it_from_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio has the first one wait for the next await, and a question is none: it took a second one."""
+    asked: list[str] = []
+
+    async def unlocked() -> None:
+        signal.raise_signal(signal.SIGINT)  # as within an import
+        asked.append(ask_secret("password: "))
+
+    monkeypatch.setattr("getpass.getpass", lambda _: "secret")
+    with pytest.raises(KeyboardInterrupt):
+        anyio.run(unlocked)
+    assert asked == []
+
+
 def test_the_end_of_the_input_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", ended)
     monkeypatch.setattr("getpass.getpass", ended)
