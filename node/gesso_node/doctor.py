@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
+from anyio import to_thread
 from pydantic import BaseModel, ConfigDict
 
 from gesso.chain import Chain, NodeState
@@ -18,6 +19,7 @@ from gesso.transport.port import Transport
 from gesso_node.catalogue import Catalogue
 from gesso_node.executors.port import Executor
 from gesso_node.pace import has_accelerator
+from gesso_node.room import free_bytes, taken_bytes
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import Address
@@ -92,16 +94,34 @@ class Doctor:
         return tuple(findings)
 
     async def disk(self) -> Finding:
-        """Room for models and results."""
-        free = shutil.disk_usage(_existing(self._settings.data_dir)).free
-        found = f"{free / 1e9:.1f} GB free at {self._settings.data_dir}"
+        """Room for models and results, and for all that the budgets allow."""
+        data = self._settings.data_dir
+        free = shutil.disk_usage(_existing(data)).free
+        growth = await to_thread.run_sync(self._growth_bytes)
+        found = f"{free / 1e9:.1f} GB free at {data}; models, traces and audits may take {growth / 1e9:.1f} GB more"
         policy, copied = self._settings.policy, self._settings.executor.run_backup_bytes
         if policy.max_training_steps:
             most = policy.max_training_disk_bytes
             found += f"; a training takes up to {most / 1e9:.1f} GB, up to {copied / 1e9:.1f} GB are copied elsewhere"
         if free < MIN_FREE_BYTES:
             return Finding(check="disk", verdict="bad", found=found, fix="free some space, or move data_dir")
+        if growth > free_bytes(data):
+            fix = (
+                "lower models.disk_budget_bytes, executor.trace_budget_bytes or audits.disk_budget_bytes, or move "
+                "data_dir to a larger disk"
+            )
+            return Finding(check="disk", verdict="warn", found=found, fix=fix)
         return Finding(check="disk", verdict="ok", found=found)
+
+    def _growth_bytes(self) -> int:
+        """What the budgets allow beyond what is here already. Blocks."""
+        settings = self._settings
+        budgets = {
+            "models": settings.models.disk_budget_bytes,
+            "work": settings.executor.trace_budget_bytes if settings.executor.keep_traces else 0,
+            "audits": settings.audits.disk_budget_bytes if settings.audit else 0,
+        }
+        return sum(max(0, budget - taken_bytes(settings.data_dir / name)) for name, budget in budgets.items())
 
     async def chain(self) -> Finding:
         """The endpoint answers, and its chain moves."""

@@ -227,6 +227,24 @@ async def test_every_doctor_check_can_fail(world: World, monkeypatch: pytest.Mon
     assert found["chain"].verdict == "bad"
 
 
+async def test_the_doctor_holds_the_disk_budgets_against_the_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets = {"models": {"disk_budget_bytes": 50 * 10**9}, "audits": {"disk_budget_bytes": 20 * 10**9}}
+    node = await world.add_node(**budgets, executor={"trace_budget_bytes": 10**10})
+    disk = SimpleNamespace(free=82 * 10**9)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: disk)
+    finding = await node.doctor.disk()
+    assert (finding.verdict, "80.0 GB more" in finding.found) == ("ok", True)
+    disk.free -= 2 * 10**9  # and one is the journal's
+    finding = await node.doctor.disk()
+    assert finding.verdict == "warn"
+    assert "models.disk_budget_bytes" in finding.fix
+    with (node.settings.data_dir / "models" / "here").open("wb") as there:
+        there.truncate(10**10)  # what is here already needs no room again
+    assert (await node.doctor.disk()).verdict == "ok"
+
+
 async def test_a_node_that_is_only_looked_at_stakes_nothing(world: World, tmp_path: Path) -> None:
     chain = ChainDouble(world.board, ME)
     chain.registered = NodeState.NONE
