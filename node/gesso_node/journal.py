@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from gesso_protocol.encoding import Document
 from gesso_protocol.errors import ConfigError, GessoError
@@ -26,6 +27,7 @@ from gesso_protocol.result import ResultManifest
 from gesso_protocol.spec import Spec, parse_any_spec
 from gesso_protocol.terms import Terms
 
+log = structlog.get_logger("gesso.node.journal")
 T = TypeVar("T")
 WriteHook = Callable[[str, Literal["before", "after"]], None]
 """Told of every write, by its label; tests end the process here."""
@@ -306,14 +308,27 @@ class Journal:
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level="IMMEDIATE")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
+        try:
+            self._migrate()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _migrate(self) -> None:
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise ConfigError(f"{self._path.name} was written by a newer gesso", hint="update gesso on this machine")
+        newest = len(MIGRATIONS)
+        if version > newest:
+            raise ConfigError(
+                f"{self._path} was written by a newer gesso (format {version}; this one knows {newest})",
+                hint="update gesso on this machine; the journal was not changed",
+            )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+        if 0 < version < newest:
+            log.info("journal.migrated", path=str(self._path), was=version, now=newest)
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:

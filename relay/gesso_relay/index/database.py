@@ -10,6 +10,7 @@ import anyio
 import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -97,6 +98,11 @@ async def open_database(url: str) -> AsyncIterator[Database]:
             raise ConfigError(
                 f"the index database cannot be opened ({type(error).__name__})",
                 hint="check database_url, and that its server runs and lets this user create tables",
+            ) from error
+        except CommandError as error:  # it names a revision that none of our migrations has
+            raise ConfigError(
+                "the index database was written by a newer gesso",
+                hint="update gesso on this machine, or remove the database: the index is rebuilt from the chain",
             ) from error
         yield Database(engine)
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gesso_node.journal import MIGRATIONS, Entry, Journal, JournalFailedError
 from gesso_protocol.errors import ConfigError
@@ -93,11 +94,40 @@ async def test_a_write_that_fails_leaves_nothing_half_written(tmp_path: Path) ->
 
 async def test_a_journal_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    with sqlite3.connect(path) as raw:
-        raw.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    with pytest.raises(ConfigError, match="newer"):
-        async with Journal(path):
-            pass
+    raw = sqlite3.connect(path)
+    raw.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    raw.close()
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=f"newer gesso .format {len(MIGRATIONS) + 1}; this one knows"):
+        await Journal(path).__aenter__()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+async def test_an_older_journal_grows_up_with_all_that_it_holds_and_it_is_said(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "journal.sqlite"
+    async with Journal(path) as journal:
+        await journal.add(entry(claim_sent_at=7, secret=b"s" * 32))
+        columns = [row[1] for row in await journal.select("PRAGMA table_info(task)")]
+    old = sqlite3.connect(tmp_path / "old.sqlite")
+    for script in MIGRATIONS[:version]:
+        old.executescript(script)
+    known = [row[1] for row in old.execute("PRAGMA table_info(task)")]
+    assert set(known) <= set(columns)
+    names = ", ".join(known)
+    old.execute("ATTACH ? AS new", (str(path),))
+    old.execute(f"INSERT INTO task ({names}) SELECT {names} FROM new.task")
+    old.execute("INSERT INTO note VALUES ('earned', '12')")
+    old.execute(f"PRAGMA user_version = {version}")
+    old.commit()
+    old.close()
+    for times in (1, 0):
+        with capture_logs() as told:
+            async with Journal(tmp_path / "old.sqlite") as journal:
+                assert await journal.open_entries() == [entry(claim_sent_at=7, secret=b"s" * 32)]
+                assert await journal.earned() == 12
+        said = [(line["was"], line["now"]) for line in told if line["event"] == "journal.migrated"]
+        assert said == [(version, len(MIGRATIONS))] * times
 
 
 async def test_an_interrupted_migration_starts_over(tmp_path: Path) -> None:

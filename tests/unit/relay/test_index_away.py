@@ -8,9 +8,11 @@ from typing import Any, NoReturn
 
 import anyio
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from gesso_relay.index.database import Database, IndexAwayError
+from gesso_protocol.errors import ConfigError
+from gesso_relay.index.database import Database, IndexAwayError, open_database
 from gesso_relay.index.follow import Follower
 
 from .fakechain import FakeChain, submitted, task_of
@@ -39,6 +41,15 @@ async def test_a_server_that_is_away_is_a_typed_error(error: Exception, tmp_path
             async with use():
                 raise AssertionError
     await engine.dispose()
+
+
+async def test_an_index_of_a_newer_version_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/index"
+    async with open_database(url) as database, database.write() as db:
+        await db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match="newer gesso") as caught:
+        await open_database(url).__aenter__()
+    assert "rebuilt from the chain" in caught.value.hint
 
 
 async def test_a_block_s_own_error_keeps_its_name(tmp_path: Path) -> None:
