@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gesso.cli.output import Common
+from gesso.cli.output import Printing
 from gesso_protocol.errors import ConfigError, Unreachable
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_NAME = "node"
 
 
-async def audits(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Common | None = None) -> None:
+async def audits(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
     """Audits and votes of this node: what it found, earned and lost, and its own error against the limit.
 
     Parameters
@@ -30,7 +30,7 @@ async def audits(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
     from gesso_node.auditing.report import AuditsReport
     from gesso_node.cli import ask, settings_of
 
-    common = common or Common()
+    common = common or Printing()
     settings = settings_of(name, config)
     try:
         report = AuditsReport.model_validate(await ask(settings, "/v1/audits"))
@@ -48,7 +48,7 @@ async def calibrate(
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32",
     publish: bool = False,
     config: Path | None = None,
-    common: Common | None = None,
+    common: Printing | None = None,
 ) -> int:
     """Measure how far this machine's arithmetic lies from strict fp32, on inputs that are the same for everybody.
 
@@ -70,7 +70,7 @@ async def calibrate(
     from gesso_node.calibration import VectorSet
     from gesso_node.cli import settings_of
 
-    common = common or Common()
+    common = common or Printing()
     settings = settings_of(name, config)
     chosen = VectorSet.read(vectors or _shipped_vectors())
     named = model or chosen.vectors[0].spec.model
@@ -101,7 +101,7 @@ async def _measure(
     vectors: VectorSet,
     model: str,
     dtype: Literal["fp32", "fp16", "bf16"],
-    common: Common,
+    common: Printing,
     *,
     publish: bool,
 ) -> tuple[Calibration, BlobRef | None]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import httpx
 
 from gesso.cli.inputs import Whole
-from gesso.cli.output import Common
+from gesso.cli.output import Common, Printing
 from gesso.settings import Network, home_folder, read_network
 from gesso_node.audit_cli import audits, calibrate
 from gesso_node.membership_cli import leave, pause, resume, stake, withdraw
@@ -106,7 +106,7 @@ def run(name: str = DEFAULT_NAME, /, *, config: Path | None = None) -> int:
     return main(["--config", str(_config(name, config))])
 
 
-async def status(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Common | None = None) -> None:
+async def status(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
     """What the running node is doing, has earned, and why it passed tasks by.
 
     Parameters
@@ -116,7 +116,7 @@ async def status(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
     config
         A settings file elsewhere.
     """
-    common = common or Common()
+    common = common or Printing()
     settings = settings_of(name, config)
     document = await ask(settings, "/v1/status")
     human = None
@@ -127,7 +127,7 @@ async def status(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
     common.out.result(document, human)
 
 
-async def doctor(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Common | None = None) -> int:
+async def doctor(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> int:
     """Check everything a node needs, with a fix for each problem. Asks the running node, or opens a stopped one.
 
     Parameters
@@ -139,7 +139,7 @@ async def doctor(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
     """
     from gesso_node.doctor import Finding
 
-    common = common or Common()
+    common = common or Printing()
     settings = settings_of(name, config)
     try:
         findings = [Finding.model_validate(found) for found in (await ask(settings, "/v1/doctor"))["findings"]]

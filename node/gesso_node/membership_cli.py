@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gesso.chain.records import NodeRecord, NodeState, TxReceipt
 from gesso.cli.inputs import account
-from gesso.cli.output import Common, Output
+from gesso.cli.output import Output, Printing
 from gesso.cli.wallet import confirm
 from gesso_protocol.errors import ChainReverted, InsufficientFunds, UsageError
 from gesso_protocol.money import Wei, format_amount, parse_amount
@@ -32,7 +32,7 @@ _REFUSED = {
 }
 
 
-async def pause(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Common | None = None) -> None:
+async def pause(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
     """Take no new tasks and no seats until `resume`: the stake stays, and what is claimed is finished.
 
     Parameters
@@ -49,7 +49,7 @@ async def pause(name: str = DEFAULT_NAME, /, *, config: Path | None = None, comm
     _out(common).hint(f"gesso node resume {name}")
 
 
-async def resume(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Common | None = None) -> None:
+async def resume(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
     """Take tasks again after a pause, one's own or the network's.
 
     Parameters
@@ -72,7 +72,7 @@ async def stake(
     *,
     yes: bool = False,
     config: Path | None = None,
-    common: Common | None = None,
+    common: Printing | None = None,
 ) -> None:
     """Add to the stake, from the node's wallet: more stake, more tasks.
 
@@ -97,7 +97,7 @@ async def stake(
 
 
 async def leave(
-    name: str = DEFAULT_NAME, /, *, yes: bool = False, config: Path | None = None, common: Common | None = None
+    name: str = DEFAULT_NAME, /, *, yes: bool = False, config: Path | None = None, common: Printing | None = None
 ) -> None:
     """Leave the network: no more tasks, and after the unbonding time the stake can be withdrawn.
 
@@ -128,7 +128,7 @@ async def withdraw(
     keep: str = "0",
     yes: bool = False,
     config: Path | None = None,
-    common: Common | None = None,
+    common: Printing | None = None,
 ) -> None:
     """Move what the node earned, and its stake once it has left, into its wallet, and on to another account.
 
@@ -257,7 +257,7 @@ def _expect(record: NodeRecord, *states: NodeState) -> None:
     raise UsageError(f"the node is {record.state.name.lower()}", hint=hint)
 
 
-async def _tell(common: Common | None, chain: Chain, receipt: TxReceipt) -> None:
+async def _tell(common: Printing | None, chain: Chain, receipt: TxReceipt) -> None:
     record = await chain.node(chain.address)
     document: dict[str, Any] = {
         "node": str(record.address),
@@ -271,8 +271,8 @@ async def _tell(common: Common | None, chain: Chain, receipt: TxReceipt) -> None
     _out(common).result(document)
 
 
-def _out(common: Common | None) -> Output:
-    return (common or Common()).out
+def _out(common: Printing | None) -> Output:
+    return (common or Printing()).out
 
 
 def _span(seconds: int) -> str:

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from gesso.chain.chain import Chain
 from gesso.chain.settings import ChainSettings
 from gesso.cli.inputs import MaybeWhole, Whole, account, whole
-from gesso.cli.output import Common
+from gesso.cli.output import Printing
 from gesso.settings import home_folder
 from gesso_devnet import controls
 from gesso_devnet.stack import ExecutorChoice, Stack, StackState, wanted_stack
@@ -33,7 +33,7 @@ async def up(
     executor: ExecutorChoice = "auto",
     block_time: float = 1.0,
     demo: bool = False,
-    common: Common | None = None,
+    common: Printing | None = None,
 ) -> None:
     """Start chain, contracts, relay and nodes; returns when all of them are ready.
 
@@ -54,7 +54,7 @@ async def up(
     demo
         Run one task when everything is up.
     """
-    common = common or Common()
+    common = common or Printing()
     out = common.out
     if cheat is not None:
         from gesso_devnet.cheats import choose_cheat, list_cheats
@@ -81,18 +81,18 @@ async def up(
     out.hint('gesso generate "a red circle on a blue background" -o out.png', "stop with: gesso devnet down")
 
 
-def down(*, common: Common | None = None) -> None:
+def down(*, common: Printing | None = None) -> None:
     """Stop everything that `up` started; logs stay."""
-    common = common or Common()
+    common = common or Printing()
     stopped = Stack(home_folder()).down()
     common.out.result(
         {"stopped": list(stopped)}, human="stopped " + ", ".join(stopped) if stopped else "nothing was running"
     )
 
 
-async def status(*, common: Common | None = None) -> None:
+async def status(*, common: Printing | None = None) -> None:
     """What is running, and where."""
-    common = common or Common()
+    common = common or Printing()
     stack = Stack(home_folder())
     state = stack.state()
     alive = {entry.name: entry.pid for entry in stack.supervisor.running()}
@@ -148,7 +148,7 @@ async def logs(
             positions[name] = _print_from(stack.supervisor.log_of(name), name, positions[name])
 
 
-async def fund(address: str, /, *, tokens: str = "100", common: Common | None = None) -> None:
+async def fund(address: str, /, *, tokens: str = "100", common: Printing | None = None) -> None:
     """Give an address fee tokens, and gas money to move them.
 
     Parameters
@@ -158,14 +158,14 @@ async def fund(address: str, /, *, tokens: str = "100", common: Common | None = 
     tokens
         How many whole tokens.
     """
-    common = common or Common()
+    common = common or Printing()
     network = Stack(home_folder()).state().network
     await controls.fund(network.rpc_url, network.contracts, account(address), parse_amount(tokens))
     common.out.result({"address": address, "tokens": tokens}, human=f"{address} got {tokens} tokens and gas money")
     common.out.hint(f"gesso wallet deposit {tokens}")
 
 
-async def warp(span: str, /, *, common: Common | None = None) -> None:
+async def warp(span: str, /, *, common: Printing | None = None) -> None:
     """Move the chain's clock forward.
 
     Parameters
@@ -173,12 +173,12 @@ async def warp(span: str, /, *, common: Common | None = None) -> None:
     span
         90s, 15m, 1h or 2d.
     """
-    common = common or Common()
+    common = common or Printing()
     now = await controls.warp(Stack(home_folder()).state().network.rpc_url, controls.parse_duration(span))
     common.out.result({"now": now})
 
 
-async def snapshot(*, restore: str | None = None, common: Common | None = None) -> None:
+async def snapshot(*, restore: str | None = None, common: Printing | None = None) -> None:
     """Remember the chain's state, or return to it.
 
     Parameters
@@ -186,7 +186,7 @@ async def snapshot(*, restore: str | None = None, common: Common | None = None) 
     restore
         The name that an earlier `snapshot` printed.
     """
-    common = common or Common()
+    common = common or Printing()
     rpc_url = Stack(home_folder()).state().network.rpc_url
     if restore is not None:
         await controls.restore(rpc_url, restore)
@@ -197,7 +197,7 @@ async def snapshot(*, restore: str | None = None, common: Common | None = None) 
     common.out.hint(f"gesso devnet snapshot --restore {name}")
 
 
-async def fail(actor: str, /, *, how: Fault = "kill", common: Common | None = None) -> None:
+async def fail(actor: str, /, *, how: Fault = "kill", common: Printing | None = None) -> None:
     """Break one actor on purpose, or mend it.
 
     Parameters
@@ -207,7 +207,7 @@ async def fail(actor: str, /, *, how: Fault = "kill", common: Common | None = No
     how
         kill (-9), stop (politely), freeze, thaw, or restart what was killed or stopped.
     """
-    common = common or Common()
+    common = common or Printing()
     stack = Stack(home_folder())
     if how == "restart":
         await stack.restart(actor)

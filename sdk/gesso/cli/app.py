@@ -95,7 +95,7 @@ _NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     "node": (
         "Run a node and earn.",
         {
-            "init": "Make keys, configuration and registration for a node.",
+            "init": "Make keys and settings for a node.",
             "run": "Run the node; Ctrl-C stops it.",
             "status": "What the running node is doing.",
             "audits": "Audits and votes: what it found, earned and lost.",
@@ -139,8 +139,9 @@ def _shown_default(value: object) -> str | None:
     return None if value is None or value is False or value in ("", ()) else str(value)
 
 
-def build(without: Collection[str] = ()) -> App:
-    """The command tree, without importing a single command; and without these nouns."""
+def build(without: Collection[str] = (), *, explained: Sequence[str] = ()) -> App:
+    """The command tree, without importing a single command; and without these nouns. Of the one that is to be
+    `explained` its own words are shown, which are more than fits a list."""
     app = App(
         name="gesso",
         help="Buy and sell image generation on an open network.",
@@ -149,13 +150,15 @@ def build(without: Collection[str] = ()) -> App:
         default_parameter=Parameter(negative_bool=(), negative_iterable=(), show_default=_shown_default),
     )
     for name, about in _TOP.items():
-        app.command(f"gesso.cli.{name}:{name}", name=name, help=about)
+        told = None if [name] == [*explained] else about
+        app.command(f"gesso.cli.{name}:{name}", name=name, help=told, help_epilogue="")
     for noun, (about, verbs) in _NOUNS.items():
         if noun in without:
             continue
-        group = App(name=noun, help=about)
+        group = App(name=noun, help=about, help_epilogue="")
         for verb, verb_about in verbs.items():
-            group.command(f"{_HOMES.get(noun, f'gesso.cli.{noun}')}:{function_of(verb)}", name=verb, help=verb_about)
+            told = None if [noun, verb] == [*explained] else verb_about
+            group.command(f"{_HOMES.get(noun, f'gesso.cli.{noun}')}:{function_of(verb)}", name=verb, help=told)
         app.command(group)
     return app
 
@@ -165,7 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if argv is None else argv)
     as_json = "json" in tokens or "--format=json" in tokens
     try:
-        result = build()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        asked = build(explained=_explained(tokens))
+        result = asked(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
@@ -179,6 +183,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 0
     except BaseException as error:
         return _failed(error, tokens[:1], as_json=as_json)
+
+
+def _explained(tokens: Sequence[str]) -> Sequence[str]:
+    """The command whose own page is asked for, as `gesso NOUN VERB --help` does."""
+    if not {"--help", "-h"} & set(tokens):
+        return ()
+    words = tokens[:2] if tokens[0] in _NOUNS else tokens[:1]
+    return [word for word in words if not word.startswith("-")]
 
 
 def run() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from gesso.cli.output import Common
+from gesso.cli.output import Printing
 from gesso.settings import DEFAULT_NETWORK, Network, explain, home_folder, read_network, write_network
 from gesso_protocol.errors import ConfigError, EncodingInvalid, Unreachable, UsageError
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 async def join(
-    relay: str, /, *, name: str | None = None, rpc_url: str | None = None, common: Common | None = None
+    relay: str, /, *, name: str | None = None, rpc_url: str | None = None, common: Printing | None = None
 ) -> None:
     """Make a network known under its name: chain, contracts and peers, as one of its relays tells them.
 
@@ -35,7 +35,7 @@ async def join(
         A JSON-RPC endpoint of the chain that you trust, instead of the one that the relay names. Of a network that is
         known here already the endpoint stays as it is unless you name another.
     """
-    common = common or Common()
+    common = common or Printing()
     if not re.match(r"https?://[^/\s]", relay):
         raise UsageError(f"{relay[:80]!r} is no address of a relay", hint="gesso join https://relay.example.org")
     network = network_in(await _fetch(relay), relay.rstrip("/"), name=name, rpc_url=rpc_url)

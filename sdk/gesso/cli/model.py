@@ -62,12 +62,16 @@ async def search(
     ----------
     text
         Words that the name holds; where a relay answers, its card too.
+    kind
+        Only models of this kind.
     base
         Only what was made from this model, NAME or NAME@VERSION.
     owner
         Only what belongs to this address.
     sort
-        `price` counts the royalties of all owners above it.
+        Newest first, most used first, or cheapest first: the royalties of all owners above it count.
+    limit
+        At most this many.
     """
     common = common or Common()
     if owner is not None:
@@ -257,6 +261,14 @@ async def import_(
         sd-1, sd-2, sdxl or gesso-tiny: what sizes suit it; guessed when left out.
     royalty
         Your share of what a use costs, as in 5%.
+    summary
+        One line about it.
+    card
+        A Markdown file about it, at most 16,000 characters.
+    tags
+        A word to find it by; may be given several times.
+    previews
+        A PNG that it drew; up to four.
     """
     from gesso.market.package import CardDraft
 

@@ -21,16 +21,23 @@ _BOLD, _DIM, _GREEN, _RED, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[31m"
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class Common:
-    """Options that every command takes."""
+class Printing:
+    """What every command takes."""
 
     format: Annotated[Format, Parameter(help="How data is printed on stdout.")] = "human"
-    network: Annotated[str | None, Parameter(help="Network name or file; else GESSO_NETWORK, else devnet.")] = None
 
     @property
     def out(self) -> Output:
         """Where this command prints."""
         return Output(self.format)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Common(Printing):
+    """What every command takes that speaks to a network of the user's choice."""
+
+    network: Annotated[str | None, Parameter(help="Network name or file; else GESSO_NETWORK, else devnet.")] = None
 
 
 class Output:

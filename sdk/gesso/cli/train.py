@@ -66,6 +66,10 @@ async def train(
         With --resume: go on from a lost node's checkpoint even where it came further than can be believed.
     kohya
         Write the file for kohya-style tools instead of the one for diffusers.
+    fee
+        What to pay, in fee tokens; the quoted price when left out.
+    max_fee
+        Refuse to pay more than this, audit included.
     window
         Seconds that a node may take, and a lost one is waited for; by the work when left out.
     audit

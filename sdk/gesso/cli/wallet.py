@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 from gesso.asking import ask, ask_secret
-from gesso.cli.output import Common
+from gesso.cli.output import Common, Printing
 from gesso.cli.session import client_for
 from gesso.settings import read_bounded
 from gesso_protocol.errors import UsageError, WalletError
 from gesso_protocol.money import parse_amount
 
 
-def new(name: str = "default", /, *, password_file: Path | None = None, common: Common | None = None) -> None:
+def new(name: str = "default", /, *, password_file: Path | None = None, common: Printing | None = None) -> None:
     """Make a wallet: a keystore file under the gesso folder, locked with a password.
 
     Parameters
@@ -27,7 +27,7 @@ def new(name: str = "default", /, *, password_file: Path | None = None, common: 
     from gesso.chain.wallet import Wallet
     from gesso.settings import home_folder
 
-    common = common or Common()
+    common = common or Printing()
     path = home_folder() / "wallets" / f"{name}.json"
     if path.exists():
         raise WalletError(f"a wallet exists at {path}", hint="choose another name; wallets are never overwritten")
