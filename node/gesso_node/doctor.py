@@ -98,7 +98,7 @@ class Doctor:
         data = self._settings.data_dir
         free = shutil.disk_usage(_existing(data)).free
         growth = await to_thread.run_sync(self._growth_bytes)
-        found = f"{free / 1e9:.1f} GB free at {data}; models, traces and audits may take {growth / 1e9:.1f} GB more"
+        found = f"{free / 1e9:.1f} GB free, budgets allow {growth / 1e9:.1f} GB more, at {data}"
         policy, copied = self._settings.policy, self._settings.executor.run_backup_bytes
         if policy.max_training_steps:
             most = policy.max_training_disk_bytes
@@ -106,10 +106,7 @@ class Doctor:
         if free < MIN_FREE_BYTES:
             return Finding(check="disk", verdict="bad", found=found, fix="free some space, or move data_dir")
         if growth > free_bytes(data):
-            fix = (
-                "lower models.disk_budget_bytes, executor.trace_budget_bytes or audits.disk_budget_bytes, or move "
-                "data_dir to a larger disk"
-            )
+            fix = "lower models.disk_budget_bytes, executor.trace_budget_bytes, audits.disk_budget_bytes"
             return Finding(check="disk", verdict="warn", found=found, fix=fix)
         return Finding(check="disk", verdict="ok", found=found)
 

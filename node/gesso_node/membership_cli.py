@@ -15,7 +15,7 @@ from gesso.chain.records import NodeRecord, NodeState, TxReceipt
 from gesso.cli.inputs import account
 from gesso.cli.output import Output, Printing
 from gesso.cli.wallet import confirm
-from gesso_protocol.errors import ChainReverted, InsufficientFunds, UsageError
+from gesso_protocol.errors import ChainReverted, GessoError, InsufficientFunds, TooEarly, UsageError
 from gesso_protocol.money import Wei, format_amount, parse_amount
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "node"
 _REFUSED = {
-    "StakeTooLow": ("the stake is below what the network asks", "add to it: gesso node stake AMOUNT"),
+    "StakeTooLow": ("the stake is below what the network asks", "add to it: gesso node stake AMOUNT {name}"),
     "StandingTooLow": (
         "the node let too many claimed tasks expire; its standing comes back, a point an hour",
-        "see why they expired: gesso node status; then try again",
+        "see why they expired: gesso node status {name}; then try again",
     ),
-    "ClaimsOutstanding": ("tasks that the node has claimed are not over", "let it finish them: gesso node run"),
+    "ClaimsOutstanding": ("tasks that the node has claimed are not over", "let it finish them: gesso node run {name}"),
 }
 
 
@@ -43,7 +43,7 @@ async def pause(name: str = DEFAULT_NAME, /, *, config: Path | None = None, comm
         A settings file elsewhere.
     """
     async with _registered(name, config) as (chain, record):
-        _expect(record, NodeState.ACTIVE)
+        _expect(name, record, NodeState.ACTIVE)
         receipt = await chain.pause_node()
         await _tell(common, chain, receipt)
     _out(common).hint(f"gesso node resume {name}")
@@ -60,8 +60,8 @@ async def resume(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
         A settings file elsewhere.
     """
     async with _registered(name, config) as (chain, record):
-        _expect(record, NodeState.PAUSED)
-        receipt = await _or_say_why(chain.resume_node())
+        _expect(name, record, NodeState.PAUSED)
+        receipt = await _or_say_why(name, chain.resume_node())
         await _tell(common, chain, receipt)
 
 
@@ -89,7 +89,7 @@ async def stake(
     """
     added = parse_amount(amount)
     async with _registered(name, config) as (chain, record):
-        _expect(record, NodeState.ACTIVE, NodeState.PAUSED)
+        _expect(name, record, NodeState.ACTIVE, NodeState.PAUSED)
         confirm(f"stake {amount} more fee tokens of {chain.address}?", yes)
         await _tell(common, chain, await chain.add_stake(added))
     if record.state is NodeState.PAUSED:
@@ -111,7 +111,7 @@ async def leave(
         A settings file elsewhere.
     """
     async with _registered(name, config) as (chain, record):
-        _expect(record, NodeState.ACTIVE, NodeState.PAUSED)
+        _expect(name, record, NodeState.ACTIVE, NodeState.PAUSED)
         confirm(
             f"have node {name} leave? its stake of {format_amount(record.stake)} can still be slashed meanwhile", yes
         )
@@ -150,10 +150,10 @@ async def withdraw(
         due = await _due(chain)
         sent = Wei(0) if target is None else Wei(max(0, due.total - kept))
         if not (due.moved or sent):
-            raise InsufficientFunds("there is nothing to withdraw", hint=due.hint(name))
+            raise due.nothing(name)
         onward = "" if target is None else f" and send {format_amount(sent)} to {target}"
         confirm(f"move {format_amount(due.moved)} into the node's wallet{onward}?", yes)
-        await _collect(chain, due)
+        await _collect(name, chain, due)
         if target is not None and sent:
             await chain.transfer_tokens(target, sent)
         left = await chain.token_balance_of(chain.address)
@@ -181,10 +181,13 @@ class _Due:
     def total(self) -> Wei:
         return Wei(self.held + self.moved)
 
-    def hint(self, name: str) -> str:
+    def nothing(self, name: str) -> GessoError:
+        """Why there is nothing to move, and when or how there will be."""
         if self.waits_s:
-            return f"the stake is free in {_span(self.waits_s)}"
-        return f"the stake stays while the node takes part; to have it: gesso node leave {name}"
+            hint = f"it is in {_span(self.waits_s)}: gesso node withdraw {name}; let the node run until then"
+            return TooEarly("there is nothing to withdraw yet: the stake is not free", hint=hint)
+        hint = f"the stake stays while the node takes part; to have it: gesso node leave {name}"
+        return InsufficientFunds("there is nothing to withdraw", hint=hint)
 
     def document(self) -> dict[str, Any]:
         amounts = {"earnings": self.earnings, "audit_fees": self.fees, "stake": self.stake}
@@ -204,26 +207,26 @@ async def _due(chain: Chain) -> _Due:
     )
 
 
-async def _collect(chain: Chain, due: _Due) -> None:
+async def _collect(name: str, chain: Chain, due: _Due) -> None:
     if due.stake:
-        await _or_say_why(chain.withdraw_stake())
+        await _or_say_why(name, chain.withdraw_stake())
     if due.earnings:
         await chain.withdraw(due.earnings)
     if due.fees and chain.arbiter is not None:
         await chain.arbiter.withdraw()
 
 
-async def _or_say_why(sending: Awaitable[TxReceipt]) -> TxReceipt:
+async def _or_say_why(name: str, sending: Awaitable[TxReceipt]) -> TxReceipt:
     from gesso.chain.reverts import revert_name
 
     try:
         return await sending
     except ChainReverted as error:
-        name = revert_name(error) or ""
-        if name not in _REFUSED:
+        reason = revert_name(error) or ""
+        if reason not in _REFUSED:
             raise
-        message, hint = _REFUSED[name]
-        raise ChainReverted(name, error.arguments, message=message, hint=hint) from error
+        message, hint = _REFUSED[reason]
+        raise ChainReverted(reason, error.arguments, message=message, hint=hint.format(name=name)) from error
 
 
 @asynccontextmanager
@@ -246,13 +249,13 @@ async def _registered(name: str, config: Path | None) -> AsyncIterator[tuple[Cha
         yield chain, record
 
 
-def _expect(record: NodeRecord, *states: NodeState) -> None:
+def _expect(name: str, record: NodeRecord, *states: NodeState) -> None:
     if record.state in states:
         return
     hint = {
         NodeState.ACTIVE: "it takes tasks as it is",
-        NodeState.PAUSED: "to take tasks again: gesso node resume",
-        NodeState.UNBONDING: "it has left; when its time is over: gesso node withdraw",
+        NodeState.PAUSED: f"to take tasks again: gesso node resume {name}",
+        NodeState.UNBONDING: f"it has left; when its time is over: gesso node withdraw {name}",
     }.get(record.state)
     raise UsageError(f"the node is {record.state.name.lower()}", hint=hint)
 

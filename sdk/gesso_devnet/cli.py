@@ -13,12 +13,14 @@ from cyclopts import Parameter
 
 from gesso.chain.chain import Chain
 from gesso.chain.settings import ChainSettings
+from gesso.chain.wallet import Wallet
 from gesso.cli.inputs import MaybeWhole, Whole, account, whole
 from gesso.cli.output import Printing
-from gesso.settings import home_folder
+from gesso.settings import Settings, home_folder
 from gesso_devnet import controls
-from gesso_devnet.stack import ExecutorChoice, Stack, StackState, wanted_stack
-from gesso_protocol.errors import ConfigError
+from gesso_devnet.stack import NETWORK, ExecutorChoice, Stack, StackState, wanted_stack
+from gesso_protocol.errors import ConfigError, GessoError
+from gesso_protocol.ids import Address
 from gesso_protocol.money import parse_amount
 
 Fault = Literal["kill", "stop", "freeze", "thaw", "restart"]
@@ -160,9 +162,11 @@ async def fund(address: str, /, *, tokens: str = "100", common: Printing | None 
     """
     common = common or Printing()
     network = Stack(home_folder()).state().network
-    await controls.fund(network.rpc_url, network.contracts, account(address), parse_amount(tokens))
+    funded = account(address)
+    await controls.fund(network.rpc_url, network.contracts, funded, parse_amount(tokens))
     common.out.result({"address": address, "tokens": tokens}, human=f"{address} got {tokens} tokens and gas money")
-    common.out.hint(f"gesso wallet deposit {tokens}")
+    if _pays_here(funded):
+        common.out.hint(f"gesso wallet deposit {tokens}")
 
 
 async def warp(span: str, /, *, common: Printing | None = None) -> None:
@@ -220,6 +224,15 @@ async def fail(actor: str, /, *, how: Fault = "kill", common: Printing | None = 
         common.out.hint(f"gesso devnet fail {actor} --how restart")
     if how == "freeze":
         common.out.hint(f"gesso devnet fail {actor} --how thaw")
+
+
+def _pays_here(address: Address) -> bool:
+    """Whether it is the wallet that commands pay with: a node's tokens become its stake and go in no deposit."""
+    try:
+        source = Settings.load(network=NETWORK).wallet
+        return source is not None and Wallet.address_in(source.keystore) == address
+    except GessoError:
+        return False
 
 
 def _ready(state: StackState) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from gesso.chain import Chain, NodeState, Wallet
 from gesso.cli.output import Common
 from gesso_node import cli
-from gesso_protocol.errors import GasMissing, InsufficientFunds, UsageError
+from gesso_protocol.errors import GasMissing, InsufficientFunds, TooEarly, UsageError
 from gesso_protocol.money import Wei
 
 from .networks import NODE, ONE, OTHER, STAKE, Network
@@ -81,9 +82,12 @@ async def test_who_leaves_takes_everything_along(
         await cli.withdraw(config=config, yes=True, common=common)
         said = told(capsys)
         assert (said["earnings"], said["stake"], said["sent"]) == ("3", "0", "0")
-        with pytest.raises(InsufficientFunds) as nothing:
-            await cli.withdraw(config=config, yes=True, common=common)
-        assert "the stake is free in" in nothing.value.hint
+        with pytest.raises(TooEarly, match="not free") as nothing:
+            await cli.withdraw("atelier", config=config, yes=True, common=common)
+        assert re.match(r"it is in \d+ s: gesso node withdraw atelier;", nothing.value.hint)
+        with pytest.raises(UsageError, match="is unbonding") as gone:
+            await cli.pause("atelier", config=config, common=common)
+        assert gone.value.hint.endswith("gesso node withdraw atelier")
 
         await market.warp(11)
         await cli.withdraw(config=config, to=str(cold), keep="2", yes=True, common=common)

@@ -121,6 +121,21 @@ def test_a_list_of_everybodys_needs_no_wallet(opened: list[ChainDouble], monkeyp
     assert opened[0].wallet is None
 
 
+def test_a_deposit_is_proposed_to_the_wallet_that_pays_and_to_no_other(
+    me: Address, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def nothing(*_: object) -> None:
+        return
+
+    (tmp_path / "networks" / "devnet.json").write_text(json.dumps(NETWORK | {"name": "devnet"}))
+    network = SimpleNamespace(rpc_url="", contracts=None)
+    monkeypatch.setattr("gesso_devnet.cli.Stack.state", lambda _: SimpleNamespace(network=network))
+    monkeypatch.setattr("gesso_devnet.controls.fund", nothing)
+    for address, proposed in ((str(me), True), ("0x" + "07" * 20, False)):
+        assert app.main(["devnet", "fund", address, "--tokens", "5"]) == 0
+        assert ("gesso wallet deposit 5" in capsys.readouterr().err) is proposed
+
+
 @pytest.mark.usefixtures("me", "opened")
 def test_what_signs_still_needs_the_password(
     capsys: pytest.CaptureFixture[str],
