@@ -19,7 +19,7 @@ import structlog
 from gesso.heap import keep_for_good
 from gesso.logs import configure_logs
 from gesso_node.alone import alone
-from gesso_node.api import open_api
+from gesso_node.operator.api import open_api
 from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import GessoError

@@ -16,20 +16,20 @@ from anyio.abc import TaskGroup
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain, Wallet
 from gesso.transport.port import Transport
-from gesso_node.backup import TraceSecrets
-from gesso_node.catalogue import Catalogue
-from gesso_node.checkpoints import CheckpointSharer
-from gesso_node.demand import Demand, Prefetcher
 from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, TRAINING_CHEATS, check_cheat
 from gesso_node.executors.cheats.roots import with_cheat
 from gesso_node.executors.lora.host import TrainingChildExecutor
 from gesso_node.executors.port import Executor
-from gesso_node.journal import Journal
-from gesso_node.models import ModelCache
-from gesso_node.policy import Policy
-from gesso_node.progress import ProgressSender
-from gesso_node.results import signed_checkpoint
+from gesso_node.models.cache import ModelCache
+from gesso_node.models.catalogue import Catalogue
+from gesso_node.models.demand import Demand, Prefetcher
+from gesso_node.network.progress import ProgressSender
 from gesso_node.settings import ModelSection, NodeSettings, WalletSection
+from gesso_node.state.journal import Journal
+from gesso_node.tasks.policy import Policy
+from gesso_node.traces.backup import TraceSecrets
+from gesso_node.work.checkpoints import CheckpointSharer
+from gesso_node.work.results import signed_checkpoint
 from gesso_protocol.errors import ConfigError, GessoError, WalletError
 
 log = structlog.get_logger("gesso.node")

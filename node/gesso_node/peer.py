@@ -14,27 +14,20 @@ from gesso.blobs import BlobStore
 from gesso.chain import Chain, NodeState
 from gesso.transport.keys import peer_id_bytes
 from gesso.transport.port import Transport
-from gesso_node.addresses import Addresses
 from gesso_node.auditing.parts import AuditParts, open_auditing
 from gesso_node.auditing.report import AuditsReport, audits_report
-from gesso_node.auditing.rights import Rights
-from gesso_node.book import Book, Known
-from gesso_node.catalogue import Catalogue
-from gesso_node.demand import Demand, Prefetcher
-from gesso_node.discover import Adverts, Announcements
-from gesso_node.doctor import Doctor, Finding
 from gesso_node.executors.port import Executor
-from gesso_node.handed import Handed
-from gesso_node.intake import Intake
-from gesso_node.journal import Journal, WriteHook
-from gesso_node.lines import ended_line, task_line
 from gesso_node.metrics import Metrics
-from gesso_node.models import ModelCache
-from gesso_node.neighbours import Neighbours
-from gesso_node.observe import Observer
-from gesso_node.opened import OwnTraces
-from gesso_node.openings import Openings
-from gesso_node.pace import DownloadPace, PicturePace, TrainingPace, unmeasured_pace
+from gesso_node.models.cache import ModelCache
+from gesso_node.models.catalogue import Catalogue
+from gesso_node.models.demand import Demand, Prefetcher
+from gesso_node.models.room import backup_room, free_bytes
+from gesso_node.network.addresses import Addresses
+from gesso_node.network.neighbours import Neighbours
+from gesso_node.network.progress import ProgressSender
+from gesso_node.operator.doctor import Doctor, Finding
+from gesso_node.operator.lines import ended_line, task_line
+from gesso_node.operator.status import ExecutorLine, NodeStatus, TaskLine, money
 from gesso_node.parts import (
     dishonest,
     open_blobs,
@@ -46,19 +39,26 @@ from gesso_node.parts import (
     prefetcher_of,
     trace_secrets,
 )
-from gesso_node.policy import Policy
-from gesso_node.progress import ProgressSender
-from gesso_node.recall import Recall
-from gesso_node.reconcile import Reconciler
-from gesso_node.results import Outbox
-from gesso_node.rivals import Rivals
-from gesso_node.room import backup_room, free_bytes
 from gesso_node.settings import NodeSettings
-from gesso_node.spare import Spare
-from gesso_node.status import ExecutorLine, NodeStatus, TaskLine, money
-from gesso_node.traces import Traces
-from gesso_node.training import TrainingDesk
-from gesso_node.work import Workbench
+from gesso_node.state.book import Book, Known
+from gesso_node.state.journal import Journal, WriteHook
+from gesso_node.state.observe import Observer
+from gesso_node.state.pace import DownloadPace, PicturePace, TrainingPace, unmeasured_pace
+from gesso_node.state.rivals import Rivals
+from gesso_node.tasks.discover import Adverts, Announcements
+from gesso_node.tasks.intake import Intake
+from gesso_node.tasks.policy import Policy
+from gesso_node.tasks.recall import Recall
+from gesso_node.tasks.reconcile import Reconciler
+from gesso_node.tasks.spare import Spare
+from gesso_node.traces.handed import Handed
+from gesso_node.traces.kept import Traces
+from gesso_node.traces.opened import OwnTraces
+from gesso_node.traces.openings import Openings
+from gesso_node.traces.rights import Rights
+from gesso_node.work.results import Outbox
+from gesso_node.work.training import TrainingDesk
+from gesso_node.work.workbench import Workbench
 from gesso_protocol.errors import GessoError
 from gesso_protocol.lifecycle import Patience
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from gesso_node.executors.engine import EngineJob
 from gesso_node.executors.port import ReplayCheck, Replayed, ReplayJob
+from gesso_node.executors.trace import RecordedTrace
 from gesso_node.executors.walk import F32, array
-from gesso_node.trace import RecordedTrace
 from gesso_protocol.audit.challenge import checks_of, steps_to_check
 from gesso_protocol.audit.compare import Branches, StepErrors, embedding_error, rgb_error, step_errors
 from gesso_protocol.audit.limits import shipped_limits

@@ -15,7 +15,7 @@ from gesso_devnet import model
 from gesso_node.executors.diffusers import DiffusersEngine, DiffusersOptions
 from gesso_node.executors.engine import EngineJob
 from gesso_node.executors.port import Finished, Job, Replayed, ReplayJob
-from gesso_node.trace import RecordedTrace
+from gesso_node.executors.trace import RecordedTrace
 from gesso_protocol.ids import BlobRef
 
 Row = dict[str, Any]

@@ -22,8 +22,8 @@ from gesso_node.auditing.assignment import Assignment
 from gesso_node.auditing.inspect import Files, Inspector, Redone, inspect
 from gesso_node.executors.cheats import ENGINE_CHEATS
 from gesso_node.executors.port import Job
-from gesso_node.opened import Own
-from gesso_node.trace import RecordedTrace
+from gesso_node.executors.trace import RecordedTrace
+from gesso_node.traces.opened import Own
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.verdict import Verdict, judge

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from gesso_devnet import model
-from gesso_node.calibration import Calibration, VectorSet, calibrate, limit_row
 from gesso_node.executors.cheats.diffusers import quantised
 from gesso_node.executors.port import Replayed, ReplayJob
+from gesso_node.operator.calibration import Calibration, VectorSet, calibrate, limit_row
 from gesso_protocol.audit.compare import Branches, embedding_error, step_errors
 from gpu.common import MANIFEST, Here, Section, switched
 

@@ -27,8 +27,8 @@ from gesso_node.executors.child import ChildExecutor, ChildSettings
 from gesso_node.executors.diffusers import DiffusersEngine
 from gesso_node.executors.engine import EngineJob
 from gesso_node.executors.port import Finished, Job, ReplayCheck, ReplayJob
-from gesso_node.results import publish_result
-from gesso_node.trace import RecordedTrace
+from gesso_node.executors.trace import RecordedTrace
+from gesso_node.work.results import publish_result
 from gesso_protocol.audit.compare import Branches, rgb_error, step_errors
 from gesso_protocol.fields import UsedAdapter
 from gesso_protocol.ids import Address, BlobRef, TaskId

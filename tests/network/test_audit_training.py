@@ -14,8 +14,8 @@ from PIL import Image
 
 from gesso.training import AsyncTraining
 from gesso_devnet import Devnet
+from gesso_node.auditing.recheck import open_replayer
 from gesso_node.executors.fake import FakeFaults
-from gesso_node.recheck import open_replayer
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.errors import UsageError
 from gesso_protocol.lifecycle import TaskState

@@ -14,7 +14,7 @@ from gesso.audits.recheck import Recheck
 from gesso.client import AsyncClient
 from gesso_devnet import Devnet
 from gesso_devnet.genesis import CHEAP_PRICE
-from gesso_node.recheck import open_replayer
+from gesso_node.auditing.recheck import open_replayer
 from gesso_protocol import events
 from gesso_protocol.errors import TaskFailed, UsageError, WorkRejected
 from gesso_protocol.ids import TaskId

@@ -16,8 +16,8 @@ pytest.importorskip("peft")
 
 from gesso_devnet import Devnet
 from gesso_devnet.network import NodeHandle
+from gesso_node.auditing.recheck import open_replayer
 from gesso_node.executors.sample_xl import write_xl_pipeline
-from gesso_node.recheck import open_replayer
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
 from gesso_protocol.ids import Address, BlobRef
 from gesso_protocol.lifecycle import TaskState

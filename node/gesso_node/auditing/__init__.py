@@ -14,4 +14,5 @@ auditor.py    one audit: seal, commit, judge, reveal
 juror.py      one dispute: review, vote, reveal, appeal
 record.py     what the journal keeps of both
 loop.py       the loop that drives them
+recheck.py    the same checks for a requester, outside a node
 """

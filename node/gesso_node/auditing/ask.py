@@ -19,8 +19,8 @@ from gesso.blobs import BlobStore
 from gesso.blobs.peer import PeerBlobs
 from gesso.chain.arbiter import Filing
 from gesso.transport.port import Transport
-from gesso_node.addresses import Addresses, read_json
 from gesso_node.auditing.assignment import Assignment
+from gesso_node.network.addresses import Addresses, read_json
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.audit.challenge import input_slots
 from gesso_protocol.errors import BlobMissing, DiskFull, EncodingInvalid, GessoError

@@ -19,7 +19,7 @@ from PIL import Image
 from gesso import png
 from gesso_node.auditing.assignment import Assignment
 from gesso_node.executors.port import Executor, ReplayCheck, Replayed, ReplayJob, ReplayOutcome
-from gesso_node.models import ModelCache
+from gesso_node.models.cache import ModelCache
 from gesso_protocol.audit.bundle import Bundle, Form, Leaf
 from gesso_protocol.audit.compare import (
     Branches,

@@ -26,7 +26,7 @@ from gesso_node.auditing.silence import fair_s
 from gesso_node.auditing.watch import Watch
 from gesso_node.auditing.work import Work
 from gesso_node.auditing.works import SpecAwayError, TooManyCasesError, Works
-from gesso_node.passes import Passes
+from gesso_node.state.passes import Passes
 from gesso_protocol.audit import disputes, lifecycle
 from gesso_protocol.audit.disputes import DisputeView, may_appeal
 from gesso_protocol.audit.lifecycle import AuditView, LeaveWhy

@@ -12,7 +12,6 @@ from anyio.abc import TaskGroup
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain
 from gesso.transport.port import Transport
-from gesso_node.addresses import Addresses
 from gesso_node.auditing.ask import Asker
 from gesso_node.auditing.auditor import Auditor
 from gesso_node.auditing.case import Case
@@ -26,13 +25,14 @@ from gesso_node.auditing.sending import Sending
 from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.watch import Watch
 from gesso_node.auditing.works import Works
-from gesso_node.catalogue import Catalogue
 from gesso_node.executors.port import Executor
-from gesso_node.journal import Entry, Journal
 from gesso_node.metrics import Metrics
-from gesso_node.models import ModelCache
-from gesso_node.run_bench import RunBench
+from gesso_node.models.cache import ModelCache
+from gesso_node.models.catalogue import Catalogue
+from gesso_node.network.addresses import Addresses
 from gesso_node.settings import NodeSettings
+from gesso_node.state.journal import Entry, Journal
+from gesso_node.work.run_bench import RunBench
 from gesso_protocol.errors import ConfigError, GessoError
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import Patience

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from gesso_node.journal import Journal
+from gesso_node.state.journal import Journal
 from gesso_protocol.audit.outcomes import AuditVerdict, Vote
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.money import Wei

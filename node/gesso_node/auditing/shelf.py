@@ -18,9 +18,9 @@ import structlog
 
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso_node.auditing.inspect import CannotRunError
-from gesso_node.handed import note
-from gesso_node.room import free_bytes, taken_bytes
-from gesso_node.traces import RELEASED, Traces
+from gesso_node.models.room import free_bytes, taken_bytes
+from gesso_node.traces.handed import note
+from gesso_node.traces.kept import RELEASED, Traces
 from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import BlobRef, TaskId
 

@@ -25,7 +25,7 @@ from gesso_node.auditing.work import NO_PROJECTION, STORE_S, Finding
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE
 from gesso_node.executors.lora.port import Rerun, Revisited, RevisitJob, TrainingInputs
 from gesso_node.executors.lora.sgm_names import layers_in
-from gesso_node.run_bench import RunBench
+from gesso_node.work.run_bench import RunBench
 from gesso_protocol.audit.limits import shipped_limits
 from gesso_protocol.audit.projection import pack
 from gesso_protocol.audit.verdict import Verdict

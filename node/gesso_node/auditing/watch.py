@@ -16,7 +16,7 @@ from gesso.chain.arbiter import Arbiter, Filing
 from gesso.chain.rpc import Header
 from gesso_node.auditing.case import Case, Revealed
 from gesso_node.auditing.record import AuditRecords
-from gesso_node.journal import Journal
+from gesso_node.state.journal import Journal
 from gesso_protocol.audit.disputes import DisputePhase
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.outcomes import AuditOutcome

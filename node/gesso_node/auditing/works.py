@@ -18,8 +18,8 @@ from gesso_node.auditing.pictures import Examiner, PictureWork
 from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.auditing.work import Work
-from gesso_node.catalogue import Catalogue
-from gesso_node.run_bench import RunBench
+from gesso_node.models.catalogue import Catalogue
+from gesso_node.work.run_bench import RunBench
 from gesso_protocol.audit.lifecycle import AuditView
 from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import BlobRef, TaskId

@@ -60,7 +60,7 @@ from gesso_node.executors.port import (
 )
 from gesso_node.executors.precedence import Precedence
 from gesso_node.executors.replay_files import answered, ask
-from gesso_node.trace import RecordedTrace
+from gesso_node.executors.trace import RecordedTrace
 from gesso_protocol.errors import ExecutorCrashed, ExecutorTimeout, ModelInvalid
 from gesso_protocol.spec import spec_bytes
 

@@ -46,8 +46,8 @@ from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
 from gesso_node.executors.preview import Previewer
 from gesso_node.executors.profiles import profile_key
 from gesso_node.executors.replay import replay_with
+from gesso_node.executors.trace import TraceRecorder
 from gesso_node.executors.vae import to_rgb
-from gesso_node.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.trace import LeafKind, Slot, TensorType

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from gesso.png import with_text
 from gesso_node.executors.port import ImageFile, Replayed, ReplayJob, StepDone
-from gesso_node.trace import TraceRecorder
+from gesso_node.executors.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.spec import TextToImage

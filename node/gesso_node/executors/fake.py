@@ -47,9 +47,9 @@ from gesso_node.executors.port import (
 from gesso_node.executors.precedence import Precedence
 from gesso_node.executors.profiles import FAKE_FAMILY, profile_key
 from gesso_node.executors.replay import replay_with
+from gesso_node.executors.trace import RecordedTrace, TraceRecorder
 from gesso_node.executors.walk import Walk
 from gesso_node.executors.walk_recorder import WalkRecorder
-from gesso_node.trace import RecordedTrace, TraceRecorder
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TrainLora
 

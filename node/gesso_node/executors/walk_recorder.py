@@ -9,8 +9,8 @@ from PIL import Image
 
 from gesso_node.executors.engine import EngineJob, finish_picture
 from gesso_node.executors.port import ImageFile
+from gesso_node.executors.trace import TraceRecorder
 from gesso_node.executors.walk import F32, Walk
-from gesso_node.trace import TraceRecorder
 from gesso_protocol.trace import LeafKind, Slot, TensorType
 
 

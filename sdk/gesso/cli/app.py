@@ -45,7 +45,7 @@ _EXTRA_OF_MODULE = {
     "trio": "p2p",
 }
 
-_HOMES = {"devnet": "gesso_devnet.cli", "node": "gesso_node.cli"}
+_HOMES = {"devnet": "gesso_devnet.cli", "node": "gesso_node.cli.app"}
 """Commands that live in packages above this one; named by string, so that nothing here imports them."""
 
 _TOP = {

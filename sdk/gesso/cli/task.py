@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gesso.task import AsyncTask
 
 COLUMNS = ("task", "state", "submitted", "node", "fee", "requester")
-_REPLAYER = "gesso_node.recheck"
+_REPLAYER = "gesso_node.auditing.recheck"
 """Comes with gesso[node,gpu]; named by string, because nothing here may import what lies above it."""
 _NEEDED = ("gesso_node", "torch", "diffusers", "structlog")
 

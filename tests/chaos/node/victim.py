@@ -17,9 +17,9 @@ import anyio
 
 from gesso.blobs import LocalBlobs
 from gesso_node.executors.fake import FakeExecutor
-from gesso_node.journal import Journal
 from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
+from gesso_node.state.journal import Journal
 from gesso_protocol.spec import TextToImage, spec_bytes
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "node"))

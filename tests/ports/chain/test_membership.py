@@ -12,7 +12,7 @@ import pytest
 
 from gesso.chain import Chain, NodeState, Wallet
 from gesso.cli.output import Common
-from gesso_node import cli
+from gesso_node.cli import app as cli
 from gesso_protocol.errors import GasMissing, InsufficientFunds, TooEarly, UsageError
 from gesso_protocol.money import Wei
 

@@ -15,8 +15,8 @@ from gesso_node.executors.cheats import CHEATS, ENGINE_CHEATS, NODE_CHEATS, chec
 from gesso_node.executors.cheats.forgeries import LATE, SKIP_EVERY, SPREAD
 from gesso_node.executors.engine import Engine, EngineJob, load_engine
 from gesso_node.executors.port import Job, ReplayCheck, Replayed, ReplayJob, StepDone
+from gesso_node.executors.trace import RecordedTrace
 from gesso_node.executors.walk import F32, array, guided
-from gesso_node.trace import RecordedTrace
 from gesso_protocol.audit.schedules import Schedule
 from gesso_protocol.errors import ConfigError, ModelInvalid
 from gesso_protocol.ids import BlobRef

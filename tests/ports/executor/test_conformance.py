@@ -26,7 +26,7 @@ from gesso_node.executors.port import (
     TimedOut,
     Unfit,
 )
-from gesso_node.trace import RecordedTrace
+from gesso_node.executors.trace import RecordedTrace
 from gesso_protocol.hashing import sha256
 from gesso_protocol.trace import Binding, LeafKind, Slot, TraceManifest
 

@@ -22,7 +22,7 @@ from gesso_node.executors.diffusers import DiffusersEngine, DiffusersOptions  # 
 from gesso_node.executors.engine import EngineJob, EngineResult  # noqa: E402
 from gesso_node.executors.folder import check_model_folder  # noqa: E402
 from gesso_node.executors.port import Job, ReplayCheck, ReplayJob, StepDone  # noqa: E402
-from gesso_node.trace import RecordedTrace  # noqa: E402
+from gesso_node.executors.trace import RecordedTrace  # noqa: E402
 from gesso_protocol.audit.compare import Branches  # noqa: E402
 from gesso_protocol.audit.schedules import Schedule  # noqa: E402
 from gesso_protocol.audit.transitions import OpenedPicture, check_transitions  # noqa: E402

@@ -18,7 +18,7 @@ from gesso_node.executors.fake import FakeEngine, FakeExecutor
 from gesso_node.executors.messages import ReplayDone
 from gesso_node.executors.port import Executor, Finished, Job, ReplayCheck, ReplayJob, StepDone
 from gesso_node.executors.replay_files import INDEX, OUTPUTS, answer, answered, ask, asked
-from gesso_node.trace import RecordedTrace
+from gesso_node.executors.trace import RecordedTrace
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 from gesso_protocol.ids import TaskId
 from gesso_protocol.trace import Binding, LeafKind, Slot

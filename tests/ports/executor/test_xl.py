@@ -23,7 +23,7 @@ from gesso_node.executors.engine import EngineJob, EngineResult  # noqa: E402
 from gesso_node.executors.port import Job, ReplayCheck, ReplayJob, StepDone  # noqa: E402
 from gesso_node.executors.preview import Previewer  # noqa: E402
 from gesso_node.executors.sample_xl import write_xl_pipeline  # noqa: E402
-from gesso_node.trace import RecordedTrace  # noqa: E402
+from gesso_node.executors.trace import RecordedTrace  # noqa: E402
 from gesso_protocol.audit.compare import Branches, embedding_error, tensor  # noqa: E402
 from gesso_protocol.audit.schedules import Schedule  # noqa: E402
 from gesso_protocol.audit.transitions import OpenedPicture, check_transitions  # noqa: E402

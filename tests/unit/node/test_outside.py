@@ -18,14 +18,14 @@ from gesso.chain import NodeState
 from gesso.chain.beacon import BeaconClock
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import PeerId, Verdict
-from gesso_node.api import open_api
-from gesso_node.discover import Announcements
-from gesso_node.doctor import _is_public
 from gesso_node.executors.fake import FakeExecutor
 from gesso_node.executors.port import StepDone
+from gesso_node.network.progress import QUEUE, ProgressSender
+from gesso_node.operator.api import open_api
+from gesso_node.operator.doctor import _is_public
 from gesso_node.peer import Node
-from gesso_node.progress import QUEUE, ProgressSender
 from gesso_node.settings import NodeSettings
+from gesso_node.tasks.discover import Announcements
 from gesso_protocol import messages
 from gesso_protocol.hashing import sha256
 from gesso_protocol.ids import TaskId
@@ -216,7 +216,7 @@ async def test_every_doctor_check_can_fail(world: World, monkeypatch: pytest.Mon
     chain.native, chain.registered = Wei(0), NodeState.NONE
     doctor = node.doctor
     monkeypatch.setattr(doctor, "_clock", lambda: world.board.now - 10_000.0)
-    monkeypatch.setattr("gesso_node.doctor.MIN_FREE_BYTES", 2**80)
+    monkeypatch.setattr("gesso_node.operator.doctor.MIN_FREE_BYTES", 2**80)
     found = {finding.check: finding for finding in await node.examine()}
     assert {name for name, finding in found.items() if finding.verdict != "ok"} >= {
         "disk", "clock", "gas", "stake", "peers", "models",
@@ -261,12 +261,12 @@ async def test_the_doctor_sees_a_gpu_that_torch_does_not_use(world: World, monke
     doctor = (await world.add_node()).doctor
     health = SimpleNamespace(name="diffusers", ended={})
     monkeypatch.setattr(doctor, "_executor", SimpleNamespace(health=lambda: health))
-    monkeypatch.setattr("gesso_node.doctor.find_spec", lambda _: object())
+    monkeypatch.setattr("gesso_node.operator.doctor.find_spec", lambda _: object())
     for accelerator, build, verdict in (
         (True, "2.13.0+cpu", "warn"), (True, "2.13.0+cu130", "ok"), (True, "2.13.0", "ok"), (False, "2.13.0+cpu", "ok")
     ):  # fmt: skip
-        monkeypatch.setattr("gesso_node.doctor.has_accelerator", lambda answer=accelerator: answer)
-        monkeypatch.setattr("gesso_node.doctor.version", lambda _, answer=build: answer)
+        monkeypatch.setattr("gesso_node.operator.doctor.has_accelerator", lambda answer=accelerator: answer)
+        monkeypatch.setattr("gesso_node.operator.doctor.version", lambda _, answer=build: answer)
         finding = await doctor.executor()
         assert (finding.verdict, "CPU" in finding.found) == (verdict, verdict == "warn")
 

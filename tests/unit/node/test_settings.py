@@ -16,7 +16,7 @@ from gesso.chain.settings import ContractAddresses
 from gesso.cli.output import Common
 from gesso.settings import Network, write_network
 from gesso_node.alone import alone
-from gesso_node.cli import init
+from gesso_node.cli.app import init
 from gesso_node.parts import open_executor
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError

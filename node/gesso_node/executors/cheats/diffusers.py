@@ -19,8 +19,8 @@ from gesso_node.executors.cheats.forgeries import forged_walk, known_variant
 from gesso_node.executors.denoiser import Denoiser, TensorSteps, latent_shape
 from gesso_node.executors.engine import Emit, EngineJob
 from gesso_node.executors.port import ImageFile, StepDone
+from gesso_node.executors.trace import TraceRecorder
 from gesso_node.executors.walk_recorder import WalkRecorder
-from gesso_node.trace import TraceRecorder
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.spec import TextToImage
 

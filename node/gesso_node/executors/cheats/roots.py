@@ -20,7 +20,7 @@ from gesso_node.executors.port import (
     ReplayJob,
     ReplayOutcome,
 )
-from gesso_node.trace import RecordedTrace
+from gesso_node.executors.trace import RecordedTrace
 from gesso_protocol.errors import ExecutorCrashed
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Root

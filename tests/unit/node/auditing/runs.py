@@ -22,16 +22,16 @@ from gesso_node.auditing.ask import Asker, NotOpenedError, Phase, Wanted
 from gesso_node.auditing.assignment import RunAssignment
 from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.trainings import TrainingWork
-from gesso_node.checkpoints import CheckpointSharer
 from gesso_node.executors.fake import FakeEngine, FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
 from gesso_node.executors.lora.port import Trained
 from gesso_node.executors.lora.runfolder import checkpoint_file
-from gesso_node.handed import Handed
-from gesso_node.models import ModelCache
-from gesso_node.opened_run import OwnRun
-from gesso_node.run_bench import RunBench
-from gesso_node.training import TrainingDesk, TrainingOrder
+from gesso_node.models.cache import ModelCache
+from gesso_node.traces.handed import Handed
+from gesso_node.traces.opened_run import OwnRun
+from gesso_node.work.checkpoints import CheckpointSharer
+from gesso_node.work.run_bench import RunBench
+from gesso_node.work.training import TrainingDesk, TrainingOrder
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.hashing import keccak256, sha256
 from gesso_protocol.ids import Address, BlobRef, TaskId

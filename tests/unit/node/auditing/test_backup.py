@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from gesso.blobs import LocalBlobs
 from gesso.chain.wallet import Wallet
-from gesso_node import backup, run_backup
-from gesso_node.backup import TraceSecrets
-from gesso_node.journal import Entry
-from gesso_node.opened import OwnTraces
-from gesso_node.opened_run import trace_files
-from gesso_node.results import Outbox
-from gesso_node.run_backup import Index, RunBackup
-from gesso_node.trace import BYTES_FILE, INDEX_FILE, RecordedTrace
+from gesso_node.executors.trace import BYTES_FILE, INDEX_FILE, RecordedTrace
+from gesso_node.state.journal import Entry
+from gesso_node.traces import backup, run_backup
+from gesso_node.traces.backup import TraceSecrets
+from gesso_node.traces.opened import OwnTraces
+from gesso_node.traces.opened_run import trace_files
+from gesso_node.traces.run_backup import Index, RunBackup
+from gesso_node.work.results import Outbox
 from gesso_protocol.errors import BlobCorrupt, ExecutorCrashed
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import BlobRef, TaskId

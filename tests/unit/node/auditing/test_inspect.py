@@ -11,7 +11,7 @@ from gesso_node.auditing.inspect import Inspector, Redone
 from gesso_node.executors.cheats import ENGINE_CHEATS
 from gesso_node.executors.fake import FakeExecutor
 from gesso_node.executors.port import Replayed, ReplayJob, ReplayOutcome
-from gesso_node.models import ModelCache
+from gesso_node.models.cache import ModelCache
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.audit.outcomes import Ballot
 from gesso_protocol.audit.verdict import Decision, Fault, vote

@@ -17,15 +17,15 @@ from gesso.transport.binding import peer_id_bytes
 from gesso.transport.exchange import Reply, Serving, Status, answer
 from gesso.transport.keys import NodeKey
 from gesso.transport.port import PeerId
-from gesso_node import at_hand
-from gesso_node.auditing.rights import Rights
-from gesso_node.handed import Handed, handed
-from gesso_node.journal import Entry
-from gesso_node.opened import OwnTraces
-from gesso_node.opened_run import OwnRun
-from gesso_node.openings import ASKS, MAX_FILES_ASKED, Openings
-from gesso_node.traces import Traces
-from gesso_node.turns import (
+from gesso_node.state.journal import Entry
+from gesso_node.traces import at_hand
+from gesso_node.traces.handed import Handed, handed
+from gesso_node.traces.kept import Traces
+from gesso_node.traces.opened import OwnTraces
+from gesso_node.traces.opened_run import OwnRun
+from gesso_node.traces.openings import ASKS, MAX_FILES_ASKED, Openings
+from gesso_node.traces.rights import Rights
+from gesso_node.traces.turns import (
     MAX_ASKED,
     MAX_BUILDING,
     MAX_FOR_STRANGERS,

@@ -9,8 +9,8 @@ import pytest
 
 from gesso.audits.examine_run import RunSubject
 from gesso.chain.records import Done
-from gesso_node.models import ModelCache
-from gesso_node.recheck import OwnReplayer
+from gesso_node.auditing.recheck import OwnReplayer
+from gesso_node.models.cache import ModelCache
 from gesso_protocol.audit.verdict import Decision
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.training.share import late_from

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gesso.chain.arbiter import AuditRecord
-from gesso_node.auditing.rights import Right, Rights, picture_inputs
+from gesso_node.traces.rights import Right, Rights, picture_inputs
 from gesso_protocol.audit.challenge import challenge, checks_of, input_slots, steps_to_check
 from gesso_protocol.audit.lifecycle import AuditPhase
 from gesso_protocol.audit.rules import AuditRules

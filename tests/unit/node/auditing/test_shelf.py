@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from gesso.blobs import LocalBlobs
-from gesso_node import run_bench
 from gesso_node.auditing import shelf, trainings
 from gesso_node.auditing.ask import Asker, NotOpenedError
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.trainings import most_held
-from gesso_node.room import RESERVE_BYTES, free_bytes
+from gesso_node.models.room import RESERVE_BYTES, free_bytes
+from gesso_node.work import run_bench
 from gesso_protocol.errors import DiskFull
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import BlobRef, TaskId

@@ -18,7 +18,6 @@ import pytest
 from gesso.chain.records import Done
 from gesso.checkpointfile import State, read_state, write_state
 from gesso.tensorfile import open_tensors, write_tensors
-from gesso_node import opened_run
 from gesso_node.auditing import run_files
 from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.inspect import CannotRunError
@@ -28,6 +27,7 @@ from gesso_node.executors.fake import FakeEngine, FakeFaults
 from gesso_node.executors.lora.fake_trainer import FakeTrainer
 from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.trainer import Trainer
+from gesso_node.traces import opened_run
 from gesso_protocol.audit.outcomes import Ballot
 from gesso_protocol.audit.projection import differ, unpack
 from gesso_protocol.audit.verdict import Decision, vote

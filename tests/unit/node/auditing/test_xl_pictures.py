@@ -19,8 +19,8 @@ from gesso_node.executors.diffusers import DiffusersEngine, DiffusersOptions
 from gesso_node.executors.engine import EngineJob
 from gesso_node.executors.port import Executor, Finished, Job, Replayed, ReplayJob
 from gesso_node.executors.sample_xl import write_xl_pipeline
-from gesso_node.models import ModelCache
-from gesso_node.trace import RecordedTrace
+from gesso_node.executors.trace import RecordedTrace
+from gesso_node.models.cache import ModelCache
 from gesso_protocol.audit.verdict import Decision, Fault
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.trace import LeafKind, Slot, tensor_digest, trace_root

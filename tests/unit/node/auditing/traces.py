@@ -10,9 +10,9 @@ from gesso_node.auditing.assignment import Assignment
 from gesso_node.auditing.inspect import Files, Ground, Inspector, Redone, inspect
 from gesso_node.executors.fake import FakeExecutor, FakeFaults
 from gesso_node.executors.port import Executor, Finished, Job, StepDone
-from gesso_node.models import ModelCache
-from gesso_node.opened import Own
-from gesso_node.trace import RecordedTrace
+from gesso_node.executors.trace import RecordedTrace
+from gesso_node.models.cache import ModelCache
+from gesso_node.traces.opened import Own
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.audit.challenge import input_slots
 from gesso_protocol.audit.rules import AuditRules

@@ -1,0 +1,6 @@
+"""`gesso node …`: the commands, named in `gesso.cli.app` by string.
+
+app.py         init, run, status, doctor
+audits.py      audits, calibrate
+membership.py  pause, resume, stake, leave, withdraw
+"""

@@ -1,0 +1,165 @@
+"""`gesso node audits` and `gesso node calibrate`: how this node audits, and how far its arithmetic is from others'."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gesso.cli.output import Printing
+from gesso_protocol.errors import ConfigError, Unreachable
+
+if TYPE_CHECKING:
+    from gesso_node.operator.calibration import Calibration, VectorSet
+    from gesso_node.settings import NodeSettings
+    from gesso_protocol.ids import BlobRef
+
+DEFAULT_NAME = "node"
+
+
+async def audits(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
+    """Audits and votes of this node: what it found, earned and lost, and its own error against the limit.
+
+    Parameters
+    ----------
+    name
+        A node made by `gesso node init`.
+    config
+        A settings file elsewhere.
+    """
+    from gesso_node.auditing.report import AuditsReport
+    from gesso_node.cli.app import ask, settings_of
+
+    common = common or Printing()
+    settings = settings_of(name, config)
+    try:
+        report = AuditsReport.model_validate(await ask(settings, "/v1/audits"))
+    except Unreachable:
+        report = await _from_journal(settings)
+    common.out.result(report.model_dump(mode="json"), report.summary() if common.format == "human" else None)
+
+
+async def calibrate(
+    name: str = DEFAULT_NAME,
+    /,
+    *,
+    vectors: Path | None = None,
+    model: str | None = None,
+    dtype: Literal["fp32", "fp16", "bf16"] = "fp32",
+    publish: bool = False,
+    config: Path | None = None,
+    common: Printing | None = None,
+) -> int:
+    """Measure how far this machine's arithmetic lies from strict fp32, on inputs that are the same for everybody.
+
+    Parameters
+    ----------
+    name
+        A node made by `gesso node init`.
+    vectors
+        A set of vectors; the one for the tiny base model if not given.
+    model
+        The model that the vectors are of (NAME@VERSION), from this node's network.
+    dtype
+        The type to measure.
+    publish
+        Put the figures where whoever keeps the table of limits can collect them: into this node's blob stores.
+    config
+        A settings file elsewhere.
+    """
+    from gesso_node.cli.app import settings_of
+    from gesso_node.operator.calibration import VectorSet
+
+    common = common or Printing()
+    settings = settings_of(name, config)
+    chosen = VectorSet.read(vectors or _shipped_vectors())
+    named = model or chosen.vectors[0].spec.model
+    measured, published = await _measure(settings, chosen, named, dtype, common, publish=publish)
+    limit = _limit(measured)
+    document = {**measured.model_dump(mode="json"), "of_limit": limit[0], "calibrated": limit[1]}
+    if published is not None:
+        document["published"] = str(published)
+        common.out.say(f"published as {published}")
+    common.out.result(document, _text(measured, *limit))
+    return 0 if limit[0] <= 1 else 3
+
+
+async def _from_journal(settings: NodeSettings) -> Any:
+    from gesso_node.auditing.record import AuditRecords
+    from gesso_node.auditing.report import audits_report
+    from gesso_node.state.journal import Journal
+
+    path = settings.data_dir / "journal.sqlite"
+    if not path.is_file():
+        raise ConfigError("this node has never run", hint=f"start it with: gesso node run {settings.name}")
+    async with Journal(path) as journal:
+        return await audits_report(AuditRecords(journal), settings.roles)
+
+
+async def _measure(
+    settings: NodeSettings,
+    vectors: VectorSet,
+    model: str,
+    dtype: Literal["fp32", "fp16", "bf16"],
+    common: Printing,
+    *,
+    publish: bool,
+) -> tuple[Calibration, BlobRef | None]:
+    from gesso.logs import configure_logs
+    from gesso_node.models.cache import ModelCache
+    from gesso_node.models.catalogue import Catalogue
+    from gesso_node.operator.calibration import calibrate as run
+    from gesso_node.parts import open_blobs, open_chain, open_executor
+
+    configure_logs("human", "warning", node=settings.name)
+    async with AsyncExitStack() as stack:
+        chain = await open_chain(stack, settings)
+        _, _, blobs = await open_blobs(stack, settings, None)
+        catalogue = Catalogue(chain)
+        await catalogue.load()
+        manifest = catalogue.models().get(model)
+        if manifest is None:
+            raise ConfigError(f"this network lists no model {model!r}", hint="see what is: gesso model ls")
+        executor = await open_executor(stack, settings)
+        budget = settings.models.disk_budget_bytes
+        cache = ModelCache(settings.data_dir / "models", blobs, budget_bytes=budget)
+        folder = None if executor.name == "fake" else await cache.ensure(manifest)
+        common.out.say(f"running {len(vectors.vectors)} steps and {len(vectors.pictures)} decodes in {dtype} …")
+        measured = await run(executor, folder, manifest, vectors, dtype=dtype)
+        return measured, await blobs.put(measured.encode()) if publish else None
+
+
+def _shipped_vectors() -> Path:
+    try:
+        from importlib import resources
+
+        path = Path(str(resources.files("gesso_devnet.model").joinpath("calibration.npz")))
+    except ModuleNotFoundError:
+        path = Path("calibration.npz")
+    if not path.is_file():
+        raise ConfigError("there are no calibration vectors here", hint="name a file: --vectors FILE")
+    return path
+
+
+def _limit(measured: Calibration) -> tuple[float, bool]:
+    """The worst own error as a share of the committed limit, and whether that limit is calibrated."""
+    from gesso_protocol.audit.limits import shipped_limits
+
+    row = shipped_limits().row(measured.profile, measured.profile)
+    return measured.within(row), row.calibrated
+
+
+def _text(measured: Calibration, of_limit: float, calibrated: bool) -> str:
+    state = "calibrated" if calibrated else "not calibrated: audits of it are scored, never slashed"
+    return "\n".join(
+        [
+            f"Profile   {measured.profile}   ({state})",
+            f"Vectors   {measured.vectors}   {measured.samples} steps",
+            f"Branch    median {measured.branch.p50:.2g}   99.9 % {measured.branch.p999:.2g}   worst "
+            f"{measured.branch.worst:.2g}",
+            f"Guided    median {measured.guided.p50:.2g}   99.9 % {measured.guided.p999:.2g}   worst "
+            f"{measured.guided.worst:.2g}",
+            f"Pixels    {measured.rgb_levels} grey levels",
+            f"Own error {of_limit:.2g} of the limit   {measured.seconds_a_step * 1000:.0f} ms a step",
+        ]
+    )
