@@ -1,18 +1,27 @@
 """The node as auditor and juror: it watches for tasks to audit, runs their steps again, and says what it found.
 
-watch.py      which committed tasks there are, and what became of them
-ask.py        openings from a node, from the public evidence, or from a backup
-work.py       a task of any kind as the two roles see it
-works.py      which work a case is
-pictures.py   picture tasks: steps again
-inspect.py    opened tensors and re-run steps to a verdict
-trainings.py  trainings: segments again
-nothing.py    trainings of which nothing came
-run_files.py  checkpoints and adapters that a node opened, as verified files
-run_checks.py what is exact about a training
-auditor.py    one audit: seal, commit, judge, reveal
-juror.py      one dispute: review, vote, reveal, appeal
-record.py     what the journal keeps of both
-loop.py       the loop that drives them
-recheck.py    the same checks for a requester, outside a node
+watch.py       which committed tasks there are, and what became of them
+case.py        one of them: the chain's word, and the journal's on our part
+assignment.py  what is known of it before the work is looked at
+ask.py         openings from a node, from the public evidence, or from a backup
+silence.py     whether a node had its time to open
+work.py        a task of any kind as the two roles see it
+works.py       which work a case is
+pictures.py    picture tasks: steps again
+inspect.py     opened tensors and re-run steps to a verdict
+trainings.py   trainings: segments again
+nothing.py     trainings of which nothing came
+run_files.py   checkpoints and adapters that a node opened, as verified files
+run_checks.py  what is exact about a training
+shelf.py       the disk that others' states and our evidence may take
+auditor.py     one audit: seal, commit, judge, reveal
+juror.py       one dispute: review, vote, reveal, appeal
+sending.py     transactions, and what a refusal means
+reveals.py     several reveals in one transaction
+record.py      what the journal keeps of both
+report.py      what came of it, for whoever looks
+loop.py        the loop that drives them
+parts.py       all of it put together from a node's own
+cheats.py      ways to audit without auditing, for tests
+recheck.py     the same checks for a requester, outside a node
 """
