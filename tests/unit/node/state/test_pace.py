@@ -84,7 +84,7 @@ async def test_a_first_run_on_a_base_is_taken_at_the_pace_of_such_a_machine(worl
     spec = await spec_of(world)
     whole = spec.pixel_steps / 10**6
     pace = TrainingPace(node._journal, unmeasured=60 / whole)
-    policy = node._reconciler._policy
+    policy = node._policy
     policy._pace = pace.of
     terms: Terms = await world.submit(spec, commit_window_s=60)
     assert policy.judge(spec, terms, free_slots=1, claim_left_s=60).refusal is Refusal.EXPIRED
@@ -100,7 +100,7 @@ async def test_every_preset_is_taken_at_the_unmeasured_pace_in_the_window_that_c
 ) -> None:
     node = await world.add_node(policy={"max_training_steps": 10_000, "max_pixels": 1024 * 1024})
     spec = make_training("sample@1", family=family, dataset=BlobRef(bytes(32)))
-    policy = node._reconciler._policy
+    policy = node._policy
     policy._pace = TrainingPace(node._journal, unmeasured=WITHOUT_ACCELERATOR_S).of
     for order in (spec, spec.changed(steps=5 * spec.steps, checkpoint_every=100, sample_every=0)):
         window = window_for(order)
@@ -140,7 +140,7 @@ def test_an_accelerator_is_seen_by_its_device(
 async def test_what_cannot_be_done_in_time_is_refused(seconds: float, refusal: Refusal | None, world: World) -> None:
     node = await world.add_node(**TRAINS)
     spec = await spec_of(world)
-    policy = node._reconciler._policy
+    policy = node._policy
     policy._pace = lambda model: seconds / (spec.pixel_steps / 10**6)
     terms: Terms = await world.submit(spec, commit_window_s=60)
     assert policy.judge(spec, terms, free_slots=1, claim_left_s=60).refusal is refusal
@@ -166,7 +166,7 @@ async def test_what_is_held_already_comes_first(world: World) -> None:
     await world.until(lambda: all(state_is(world, terms, TaskState.SETTLED) for terms in (first, second)))
     verbs = [attempt[0] for attempt in world.board.attempts if attempt[0] in ("claim", "commit")]
     assert verbs == ["claim", "commit"] * 2
-    policy = node._reconciler._policy
+    policy = node._policy
     policy._picture_pace = lambda _: 10 / (SPEC.pixel_steps / 10**6)
     for ahead, refusal in ((5.0, None), (5.1, Refusal.BUSY)):
         verdict = policy.judge(SPEC, second, free_slots=1, claim_left_s=60, ahead_s=ahead)
