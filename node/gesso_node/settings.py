@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from gesso.chain.settings import ChainSettings
-from gesso_node.executors.child import ChildSettings
+from gesso_node.executors.environment import ChildSettings
 from gesso_protocol.errors import ConfigError
 from gesso_protocol.fields import MAX_TRAINING_STEPS
 from gesso_protocol.ids import Address

@@ -10,7 +10,8 @@ import anyio
 import torch
 
 from gesso_devnet import model
-from gesso_node.executors.child import ChildExecutor, ChildSettings
+from gesso_node.executors.child import ChildExecutor
+from gesso_node.executors.environment import ChildSettings
 from gesso_node.executors.port import Job
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.spec import make_spec

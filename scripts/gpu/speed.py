@@ -23,9 +23,10 @@ from gesso.blobs import LocalBlobs
 from gesso.tensorfile import write_tensors
 from gesso_node.executors import diffusers as engine_module
 from gesso_node.executors.cheats.diffusers import quantised
-from gesso_node.executors.child import ChildExecutor, ChildSettings
+from gesso_node.executors.child import ChildExecutor
 from gesso_node.executors.diffusers import DiffusersEngine
 from gesso_node.executors.engine import EngineJob
+from gesso_node.executors.environment import ChildSettings
 from gesso_node.executors.port import Finished, Job, ReplayCheck, ReplayJob
 from gesso_node.executors.trace import RecordedTrace
 from gesso_node.work.results import publish_result

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gesso_node.executors.child import ChildExecutor, ChildSettings
+from gesso_node.executors.child import ChildExecutor
+from gesso_node.executors.environment import ChildSettings
 from gesso_node.executors.fake import FakeExecutor
 from gesso_node.executors.port import Executor, Job
 from gesso_protocol.ids import Address, BlobRef, TaskId

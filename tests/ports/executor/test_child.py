@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso_node.executors import messages
-from gesso_node.executors.child import ChildExecutor, ChildSettings, child_environment
+from gesso_node.executors.child import ChildExecutor
+from gesso_node.executors.environment import ChildSettings, child_environment
 from gesso_node.executors.port import Crashed, Finished, Job, Outcome, OutOfMemory, StepDone, TimedOut, Unfit
 from gesso_protocol.errors import ExecutorCrashed
 
@@ -221,7 +222,8 @@ def test_the_child_ends_when_the_node_is_killed(tmp_path: Path) -> None:
     code = f"""
         import anyio, os
         from pathlib import Path
-        from gesso_node.executors.child import ChildExecutor, ChildSettings
+        from gesso_node.executors.child import ChildExecutor
+        from gesso_node.executors.environment import ChildSettings
         async def main():
             options = {{"hang_at_step": 1}}
             home = Path({str(tmp_path / "home")!r})

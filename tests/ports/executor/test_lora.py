@@ -24,9 +24,9 @@ from gesso.checkpointfile import read_state
 from gesso.datasets import pack
 from gesso.datasets.pictures import Shape
 from gesso.tensorfile import open_tensors, write_tensors
-from gesso_node.executors.child import ChildSettings
 from gesso_node.executors.diffusers import DiffusersEngine
 from gesso_node.executors.engine import EngineJob
+from gesso_node.executors.environment import ChildSettings
 from gesso_node.executors.lora.adapter_file import read_adapter
 from gesso_node.executors.lora.cheats import cheating
 from gesso_node.executors.lora.host import TrainingChildExecutor

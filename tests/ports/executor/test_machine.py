@@ -14,8 +14,8 @@ pytest.importorskip("diffusers")
 import torch
 
 from gesso_node.executors import machine, preview
-from gesso_node.executors.child import child_environment
 from gesso_node.executors.diffusers import DiffusersEngine, DiffusersOptions
+from gesso_node.executors.environment import child_environment
 from gesso_node.executors.machine import chosen_device, family_of, settle_arithmetic
 from gesso_node.executors.preview import Previewer
 from gesso_protocol.errors import ConfigError

@@ -11,7 +11,8 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from gesso_node.executors.child import ChildExecutor, _Child, failure
+from gesso_node.executors.answers import failure
+from gesso_node.executors.child import ChildExecutor
 from gesso_node.executors.engine import Cancelled
 from gesso_node.executors.fake import FakeEngine, FakeExecutor, ThreadCrashError, ThreadEngine
 from gesso_node.executors.lora.fault import InputInvalid
@@ -32,6 +33,7 @@ from gesso_node.executors.lora.port import (
 )
 from gesso_node.executors.messages import Failed, FromChild
 from gesso_node.executors.port import Crashed, ExecutorHealth, OutOfMemory, TimedOut, Unfit
+from gesso_node.executors.process import Child
 from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 
 _Done = TypeVar("_Done", Trained, Revisited)
@@ -69,7 +71,7 @@ class TrainingChildExecutor(ChildExecutor):
             await stretches.tell(step_of(message))
             return False
 
-        async def work(child: _Child) -> TrainingOutcome | None:
+        async def work(child: Child) -> TrainingOutcome | None:
             answer = await child.converse(lambda number: train_message(number, job), told)
             if isinstance(answer, Failed) and answer.reason == "paused":
                 stretches.pause()
@@ -84,7 +86,7 @@ class TrainingChildExecutor(ChildExecutor):
         async def told(_: FromChild) -> bool:
             return True
 
-        async def work(child: _Child) -> RevisitOutcome:
+        async def work(child: Child) -> RevisitOutcome:
             answer = await child.converse(lambda number: revisit_message(number, job, out_dir), told)
             return await _ended(answer, child, RevisitDone, lambda message: revisited(message, job, out_dir))
 
@@ -95,7 +97,7 @@ class TrainingChildExecutor(ChildExecutor):
             return TimedOut("other work held the executor until the deadline", job.deadline_s)
 
     async def _counted(
-        self, inputs: TrainingInputs, seconds: float, work: Callable[[_Child], Awaitable[_Outcome]]
+        self, inputs: TrainingInputs, seconds: float, work: Callable[[Child], Awaitable[_Outcome]]
     ) -> _Outcome | TimedOut | Crashed:
         """`work` with the child of this base; one that fails is gone afterwards."""
         key = str(inputs.model_dir) if inputs.model_dir else ""
@@ -107,7 +109,7 @@ class TrainingChildExecutor(ChildExecutor):
 
 
 async def _ended(
-    answer: FromChild, child: _Child, kind: type[_Message], done: Callable[[_Message], _Done]
+    answer: FromChild, child: Child, kind: type[_Message], done: Callable[[_Message], _Done]
 ) -> _Done | OutOfMemory | Unfit | Crashed:
     if isinstance(answer, Failed):
         return failure(answer, child.tail())

@@ -12,7 +12,7 @@ from gesso.chain.events import TaskClaimed, TaskCommitted
 from gesso.checkpointfile import State, read_state, write_state
 from gesso.tensorfile import write_tensors
 from gesso.training import adapter_manifest
-from gesso_node.executors.child import failure
+from gesso_node.executors.answers import failure
 from gesso_node.executors.fake import FakeFaults
 from gesso_node.executors.lora.fault import InputInvalid, from_requester
 from gesso_node.executors.lora.host import TrainingThreadExecutor
