@@ -12,6 +12,7 @@ from gesso.cli.inputs import Count, account
 from gesso.cli.output import Common
 from gesso.cli.session import client_for
 from gesso.cli.wallet import confirm
+from gesso_protocol.ids import Address
 
 KINDS = ("base", "lora", "controlnet", "vae", "dataset")
 Kind = Literal["base", "lora", "controlnet", "vae", "dataset"]
@@ -39,7 +40,7 @@ async def ls(*, mine: bool = False, common: Common | None = None) -> None:
         return
     async with client_for(common, read_only=True) as client:
         models = await client.models()
-    rows = [listing_row(listing) for listing in models]
+    rows = _narrow(common, [listing_row(listing) for listing in models])
     common.out.table(rows, ["model", "kind", "royalty", "owner"], empty="nothing is listed on this network")
     if rows:
         common.out.hint(f"gesso generate PROMPT --model {rows[0]['model']}")
@@ -78,7 +79,7 @@ async def search(
         account(owner)
     async with client_for(common, read_only=True) as client:
         found = await client.market.search(text, kind=kind, base=base, owner=owner, sort=sort, limit=limit)
-    rows = [one.document() for one in found]
+    rows = _narrow(common, [one.document() for one in found])
     common.out.table(rows, _COLUMNS, empty="nothing of that kind is listed on this network")
     if rows:
         common.out.hint(f"gesso model info {rows[0]['model']}")
@@ -331,6 +332,13 @@ def _write_pictures(folder: Path, pictures: list[bytes]) -> list[Path]:
     for path, picture in zip(paths, pictures, strict=True):
         path.write_bytes(picture)
     return paths
+
+
+def _narrow(common: Common, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For people with the owner in short, so that a row fits a line; `model show` has all of it."""
+    if common.format == "json":
+        return rows
+    return [row | {"owner": Address(row["owner"]).short} for row in rows]
 
 
 def listing_row(listing: Listing) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Commands that only look need no password: whose wallet it is stands in its keystore."""
+"""Commands over a chain that is none: what only looks asks for no password, and what is printed fits."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ NETWORK = {
         for number, name in enumerate(("task_board", "node_registry", "marketplace", "token"), start=1)
     },
 }
+
+
+OWNER = "0x" + "07" * 20
 
 
 class ChainDouble:
@@ -142,3 +145,19 @@ def test_what_signs_still_needs_the_password(
 ) -> None:
     assert app.main(["wallet", "deposit", "1", "--yes"]) == 3
     assert "GESSO_PASSWORD_FILE" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("me", "opened")
+def test_a_row_of_a_model_fits_a_line_for_people_and_is_whole_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"model": "alice/zbx@1", "kind": "lora", "price": "8 %", "uses": 12, "earned": "0.123456", "owner": OWNER}
+
+    async def search(*_: object) -> list[Any]:
+        return [SimpleNamespace(document=lambda: row)]
+
+    monkeypatch.setattr("gesso.directory.Directory.search", search)
+    assert app.main(["model", "search"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 80
+    assert app.main(["model", "search", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [row]
