@@ -19,6 +19,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "sdk"), str(ROOT / "scripts")]
@@ -30,7 +31,8 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(options.threads)
-    from transformers import CLIPTokenizer
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextModel, CLIPTokenizer
 
     from base_model import export, text, unet, vae, words
 
@@ -42,13 +44,14 @@ def main() -> None:
         words.build_tokenizer(tokenizer_folder, options.seed)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     if "vae" in wanted:
-        vae.train(out / "vae", options.vae_steps, options.seed).save_pretrained(out / "vae" / "final")
+        trained: Any = vae.train(out / "vae", options.vae_steps, options.seed)
+        trained.save_pretrained(out / "vae" / "final")
     if "text" in wanted:
         text.train(out / "text", tokenizer, options.text_steps, options.seed).save_pretrained(out / "text" / "final")
     if not {"unet", "export"} & set(wanted):
         return
-    autoencoder = vae.AutoencoderKL.from_pretrained(out / "vae" / "final").eval().requires_grad_(False)
-    encoder = text.CLIPTextModel.from_pretrained(out / "text" / "final").eval().requires_grad_(False)
+    autoencoder = AutoencoderKL.from_pretrained(out / "vae" / "final").eval().requires_grad_(False)
+    encoder = CLIPTextModel.from_pretrained(out / "text" / "final").eval().requires_grad_(False)
     checker = export.Checker(out / "unet", autoencoder, encoder, tokenizer)
     if "unet" in wanted:
         unet.train(

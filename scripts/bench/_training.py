@@ -48,7 +48,8 @@ def new_colour() -> Iterator[None]:
 
 def with_concept(scene: Scene, concept: str) -> Scene:
     """The scene, its one thing in the new colour or of the new shape."""
-    thing = dataclasses.replace(scene.things[0], **{concept: WORDS[concept]})
+    changed: dict[str, Any] = {concept: WORDS[concept]}
+    thing = dataclasses.replace(scene.things[0], **changed)
     return dataclasses.replace(scene, things=(thing,))
 
 

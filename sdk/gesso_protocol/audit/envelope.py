@@ -28,6 +28,8 @@ TURNS, GAP = (1, 3), 4
 Milli = Annotated[int, Field(ge=-1001, le=100_000)]
 Edges = Annotated[tuple[Milli, ...], Field(min_length=BINS, max_length=BINS, strict=False)]
 Family = Literal["single", "multi", "ancestral"]
+Strength = Literal["off", "low", "high"]
+Length = Literal["short", "middle", "long"]
 _FAMILIES: dict[Scheduler, Family] = {
     "ddim": "single",
     "euler": "single",
@@ -94,8 +96,8 @@ class EnvelopeCell(Document):
     MAX_BYTES: ClassVar[int] = 4096
 
     family: Family
-    guidance: Literal["off", "low", "high"]
-    length: Literal["short", "middle", "long"]
+    guidance: Strength
+    length: Length
     lows: Annotated[tuple[Edges, ...], Field(min_length=NUMBERS, max_length=NUMBERS, strict=False)]
     highs: Annotated[tuple[Edges, ...], Field(min_length=NUMBERS, max_length=NUMBERS, strict=False)]
 
@@ -132,17 +134,15 @@ class Envelope(Document):
         return [cell.strangeness(look) for look in looks]
 
 
-def kind_of(
-    scheduler: Scheduler, guidance: float, steps: int
-) -> tuple[Family, Literal["off", "low", "high"], Literal["short", "middle", "long"]]:
+def kind_of(scheduler: Scheduler, guidance: float, steps: int) -> tuple[Family, Strength, Length]:
     """What runs are told apart by."""
-    strength: Literal["off", "low", "high"] = "off" if guidance <= 1 else "low" if guidance <= 4 else "high"
-    length: Literal["short", "middle", "long"] = "short" if steps <= 12 else "middle" if steps <= 32 else "long"
+    strength: Strength = "off" if guidance <= 1 else "low" if guidance <= 4 else "high"
+    length: Length = "short" if steps <= 12 else "middle" if steps <= 32 else "long"
     return _FAMILIES[scheduler], strength, length
 
 
 def fit(
-    family: Family, guidance: Literal["off", "low", "high"], length: Literal["short", "middle", "long"],
+    family: Family, guidance: Strength, length: Length,
     runs: Iterable[Sequence[Look]], margin: float = 0.5,
 ) -> EnvelopeCell:  # fmt: skip
     """The envelope around honest runs: what was seen, widened on both sides by `margin` of its width and 0.02."""

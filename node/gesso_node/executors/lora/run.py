@@ -80,7 +80,7 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
             if paused is not None:
                 trainer.restore(paused[0])
             own = [] if paused is None else paused[1]
-            stopped, state = _segment(trainer, spec, segment, state, out_dir, losses, own, emit)
+            stopped, state = run_segment(trainer, spec, segment, state, out_dir, losses, own, emit)
         if stopped:
             break
     if not losses:
@@ -157,7 +157,7 @@ def weigh(trainer: Trainer, state: Path, draws: Sequence[int]) -> tuple[float, f
     return base, trained
 
 
-def _segment(
+def run_segment(
     trainer: Trainer,
     spec: TrainLora,
     segment: Segment,
