@@ -126,7 +126,8 @@ class AuditSection(_Section):
 
     tick_s: float = Field(default=0.5, gt=0, le=60)
     appeal: bool = True
-    """Appeal against a verdict that our own strict re-run contradicts; costs three challenge bonds when it is lost."""
+    """Appeal against a verdict that our own strict re-run contradicts, or, of our own work, does not share. Costs three
+    challenge bonds when it is lost."""
     withdraw_at: Wei = Wei(10**18)
     """Move earned fees from the arbiter into the wallet when there are so many; 0: never."""
     disk_budget_bytes: int = Field(default=60 * 10**9, ge=10**6)

@@ -24,9 +24,9 @@ FILE = Path(__file__).with_name("drand.json")
 REFUSED = Path(__file__).with_name("drand_refused.json")
 DST = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"
 
-# round: (signature, randomness where the source gave one), as served by https://api.drand.sh. Of those in print: 42 stands in
-# drand's own guide (docs.drand.love/dev-guide/developer/http-api), 123 in the documentation of drand-verify (docs.rs), 657413 in
-# the readme of python-drand-verify (github.com/mcdcam/python-drand-verify).
+# round: (signature, randomness where the source gave one), as served by https://api.drand.sh. Of those in print, 42
+# stands in drand's own guide (docs.drand.love/dev-guide/developer/http-api), 123 in the documentation of drand-verify
+# (docs.rs), 657413 in the readme of python-drand-verify (github.com/mcdcam/python-drand-verify).
 ROUNDS = {
     1000: (
         "b44679b9a59af2ec876b1a6b1ad52ea9b1615fc3982b19576350f93447cb1125e342b73a8dd2bacbe47e4b6b63ed5e39",

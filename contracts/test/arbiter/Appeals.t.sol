@@ -129,24 +129,8 @@ contract AppealsTest is DisputeFixture {
         }
     }
 
-    /// @dev Else a guilty node would only need a second jury that is too small, or divided, to walk away for nothing.
-    function test_VerdictStandsWhenNobodyJudgesTheAppeal() public {
-        funded();
-        Filing memory filing = disputed(FLAG, PASS);
-        bytes32 id = idOf(filing);
-        voted(id, 3, votesOf(5, BAD));
-        appealAs(worker(), id);
-        vm.assertEq(uint8(court.disputeOf(id).outcome), uint8(DisputeOutcome.Guilty), "stands until it is overturned");
-        noJury(filing);
-        vm.assertEq(uint8(court.disputeOf(id).outcome), uint8(DisputeOutcome.Guilty));
-        court.execute(filing);
-        vm.assertEq(stakeOf(worker()), 8 * STAKE - PENALTY);
-        vm.assertEq(court.creditOf(worker()), 0, "the bond of a lost appeal");
-        vm.assertEq(court.creditOf(nodeAt(3)), JUROR_FEE, "who judged as it stands");
-        vm.assertEq(court.bonds(), 0);
-    }
-
-    function test_VerdictStandsWhenTheAppealIsDivided() public {
+    /// @dev Else accusers would only need a second jury that is too small, or divided, to undo an acquittal.
+    function test_AcquittalStandsWhenTheAppealIsDivided() public {
         funded();
         Filing memory filing = disputed(FLAG, PASS);
         bytes32 id = idOf(filing);

@@ -27,6 +27,7 @@ contract CourtHandler is AuditFixture {
     Filing[] private _filings;
     mapping(bytes32 taskId => uint256) public heldAt;
     mapping(bytes32 taskId => bool) public appealed;
+    mapping(bytes32 taskId => DisputeOutcome) public firstOutcome;
     mapping(string step => uint256) public done;
     uint256 public staked;
     uint256 public unstaked;
@@ -207,9 +208,10 @@ contract CourtHandler is AuditFixture {
         if (!found) return;
         address party = who % 9 < NODES ? nodeAt(who % 9) : who % 9 == 7 ? carol : alice;
         pay(party, 3 * BOND);
+        DisputeOutcome first = court.disputeOf(id).outcome;
         vm.prank(party);
         try court.appeal(id) {
-            appealed[id] = true;
+            (appealed[id], firstOutcome[id]) = (true, first);
             done["appeal"]++;
         } catch {}
     }

@@ -323,14 +323,19 @@ class Auditing:
             return False
         if not may_appeal(dispute, self._me, flagged, now):
             return False
-        entry = case.votes.get(0)
+        entry, ours = case.votes.get(0), case.filing.node == self._me
         if entry is None or entry.vote is None:
+            if entry is not None and (entry.closed == UNABLE or entry.failures >= self._patience.attempts):
+                return ours
             work = await self._work(case, view)
-            if work is not None and (entry is None or entry.failures < self._patience.attempts):
+            if work is not None:
                 await self._vote_entry(case, now)
                 by, fair = dispute.appeal_by, fair_s(view.rules.appeal_window_s)
                 self._start(case, "review", lambda: self._juror.review(case, work, by=by, fair=fair))
             return False
+        if ours:
+            # We ran it. Where strict arithmetic of ours cannot tell, a jury that says it could is somebody's own.
+            return entry.vote.ballot is not Ballot.BAD
         right = Ballot.GOOD if dispute.outcome is DisputeOutcome.GUILTY else Ballot.BAD
         return entry.vote.ballot is right
 

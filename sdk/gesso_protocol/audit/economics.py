@@ -7,23 +7,12 @@ Everything is in prices of one task (P = 1). The same actors are played out at r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+
+from gesso_protocol.audit.chances import drawn_bad, lots_majority, racing_majority
 
 COMES = 0.8
 """Share of the stake that comes to a jury that it is drawn for, and can tell; 0.6 is the rows under stress."""
-
-
-def lots_majority(seats: float, needed: int, share: float) -> float:
-    """Chance that the lot draws `needed` wallets or more of a party with this share of stake, where it draws `seats` by
-    expectation and nobody else comes: many small wallets, so a Poisson number."""
-    mean = seats * share
-    if mean <= 0:
-        return float(needed <= 0)
-    below = needed <= mean
-    counts = range(needed) if below else range(needed, needed + 200)
-    found = sum(math.exp(-mean + won * math.log(mean) - math.lgamma(won + 1)) for won in counts)
-    return max(0.0, 1 - found) if below else min(found, 1.0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +30,9 @@ class Market:
     comes: float = COMES
     sticks: float = lots_majority(21, 14, COMES)
     """A flag ends in a penalty: the jury, seated by lot alone, reaches its quorum of those who come."""
+    confirms: float = lots_majority(35, 20, COMES)
+    """The same of the second jury, without which no conviction stands that the node appeals."""
+    appeal_bond: float = 240.0
     penalty: float = 1000.0
     stake: float = 10_000.0
     overhead: float = 0.12
@@ -50,6 +42,12 @@ class Market:
     def honest_profit(self) -> float:
         """A task's price less its cost."""
         return 1 - self.cost
+
+    @property
+    def fine(self) -> float:
+        """What a conviction costs a guilty node that takes the cheaper way: it bears the penalty, or puts up a bond,
+        which it loses, in the hope of a second jury without a quorum."""
+        return min(self.penalty, self.confirms * self.penalty + self.appeal_bond)
 
     @property
     def audit_cost(self) -> float:
@@ -77,10 +75,10 @@ class Cheat:
     def profit(self, market: Market) -> float:
         """Expected profit of one task."""
         caught = market.rate * self.detection(market)
-        return (1 - caught) - market.cost * (1 - self.saves) - caught * market.penalty
+        return (1 - caught) - market.cost * (1 - self.saves) - caught * market.fine
 
     def break_even(self, market: Market) -> float:
-        """The penalty from which honest work pays more."""
+        """The fine from which honest work pays more."""
         caught = market.rate * self.detection(market)
         return market.cost * self.saves / caught - 1 if caught > 0 else math.inf
 
@@ -106,65 +104,6 @@ CHEATS = (
     Cheat("withhold", 1.0, 1.0, plain=True),
 )
 """The corpus that the tests run, with what each saves; where a cheat comes in strengths, a typical one."""
-
-
-def drawn_bad(steps: int, bad: int, checked: int) -> float:
-    """Chance that at least one of `checked` distinct steps is one of `bad`."""
-    if checked > steps - bad:
-        return 1.0 if bad else 0.0
-    return 1 - math.comb(steps - bad, checked) / math.comb(steps, checked)
-
-
-def fair_majority(seats: int, needed: int, share: float) -> float:
-    """Chance that a party with this share of stake gets `needed` of `seats` when lots alone decide (binomial)."""
-    terms = (math.comb(seats, won) * share**won * (1 - share) ** (seats - won) for won in range(needed, seats + 1))
-    return sum(terms)
-
-
-def racing_majority(seats: int, needed: int, share: float, start: float = 1.0) -> float:
-    """The same where seats go to the first who commit, and this party is always first.
-
-    Wallets become eligible as a threshold doubles: `seats * start` are expected at once, as many more in the next step,
-    twice that in the one after. In each step the fast party takes what it can before the others. Exact for many small
-    wallets (eligible numbers are then Poisson).
-    """
-    return _race(seats, needed, share, seats * start, seats * start)
-
-
-def _race(seats: int, needed: int, share: float, mean: float, so_far: float) -> float:
-    # state: seats taken by the party and by others; a step ends with at least one new seat or the next doubling
-    chances: dict[tuple[int, int], float] = {(0, 0): 1.0}
-    won = 0.0
-    for _ in range(40):
-        after: dict[tuple[int, int], float] = {}
-        for (ours, theirs), chance in chances.items():
-            for (more, others), part in _step(seats - ours - theirs, mean * share, mean * (1 - share)):
-                now = (ours + more, theirs + others)
-                if now[0] >= needed:
-                    won += chance * part
-                elif sum(now) < seats:
-                    after[now] = after.get(now, 0.0) + chance * part
-        chances, mean, so_far = after, so_far, 2 * so_far
-        if sum(chances.values()) < 1e-15:
-            break
-    return won
-
-
-def _step(free: int, ours: float, theirs: float) -> Iterator[tuple[tuple[int, int], float]]:
-    """How many of the free seats each side takes in one step, the fast side first, and how likely that is."""
-    for more, p in _capped(free, ours):
-        for others, q in _capped(free - more, theirs):
-            yield (more, others), p * q
-
-
-def _capped(cap: int, mean: float) -> Iterator[tuple[int, float]]:
-    """A Poisson number with everything beyond `cap` counted as `cap`."""
-    rest = 1.0
-    for value in range(cap):
-        part = math.exp(-mean + value * math.log(mean) - math.lgamma(value + 1)) if mean > 0 else float(value == 0)
-        rest -= part
-        yield value, part
-    yield cap, max(rest, 0.0)
 
 
 @dataclass(frozen=True)
@@ -220,6 +159,8 @@ class Bench:
     juror_cost: float = 0.3
     jurors: int = 21
     quorum: int = 14
+    appeal_jurors: int = 35
+    appeal_quorum: int = 20
     bond: float = 80.0
     lots: float = 4.0
     """Seats that the lot gives an audit by expectation: two, and the threshold doubles once (`lot_doublings`)."""
@@ -273,7 +214,13 @@ class Bench:
         """What a jury costs whom it wrongs: honest auditors to whom a node opened nothing, though it opened to jurors,
         and those who accused bad work before a quorum that did not look. Only jurors gain what they lose."""
         work = self.auditor_gas + market.audit_cost
-        return {
+        rings = {
+            f"good work that only a ring can judge, it holds {share:.0%}, a challenge: the node, if it {does}": -loss
+            for share in (0.25, 1 / 3)
+            for does, loss in (("appeals", self.ringed(share, market)),
+                               ("does not", self.convicts(share, appealed=False) * (market.penalty + 1)))
+        }  # fmt: skip
+        return rings | {
             "node that opens to jurors only: the node": 0.0,
             "the same: each of two auditors that say so": -work - market.sticks * self.alarm / 2,
             "the same: an auditor that says so alone": -work - market.sticks * self.alarm,
@@ -296,8 +243,14 @@ class Bench:
         }
         alone = {
             f"convicts what only friends can run, {fee}, they hold {share:.0%}": self.convicted(share, market, price)
-            for share in (0.25, 1 / 3)
+            for share in (1 / 3, 0.4)
             for fee, price in (("an ordinary fee", 1.0), ("a large fee", self.large_fee))
+        }
+        alone |= {
+            f"the same of a node that does not appeal, a large fee, they hold {share:.0%}": self.convicted(
+                share, market, self.large_fee, appealed=False
+            )
+            for share in (0.2, 0.25, 1 / 3)
         }
         return (
             unmeasured
@@ -352,10 +305,11 @@ class Bench:
                 f"accuses it with a large fee, {whose}": self.accused(share, large),
                 f"accuses it of a vetting node, sampled, {whose}": self.vetting_rate * self.accused(share, large),
             }
-        for share in (0.1, 0.2):
+        for share in (0.1, 0.2, 0.25, 0.3):
             whose = f"friends hold {share:.0%}"
             rows[f"convicts what only friends can run, {whose}"] = self.convicted(share, market, 1.0)
             rows[f"convicts it with a large fee, {whose}"] = self.convicted(share, market, large)
+            rows[f"appeals doubt of it, a large fee, {whose}"] = self.appealed(share, market, large)
         return rows
 
     def accused(self, share: float, fee: float = 1.0) -> float:
@@ -373,28 +327,54 @@ class Bench:
         doubt = racing_majority(self.jurors, (self.quorum + 1) // 2, share)
         return doubt * self.doubt_returns * fee - (1 - doubt) * self.bond
 
-    def convicted(self, share: float, market: Market, fee: float) -> float:
-        """Profit of a challenge of what only friends can run: nobody else sits, and they convict if the lot draws a
-        quorum of them. The bond comes back whatever they do, as too few are heard; the gas of their votes does not."""
-        guilty = lots_majority(self.jurors, self.quorum, share)
+    def convicts(self, share: float, *, appealed: bool = True) -> float:
+        """Chance that a party with this share of stake convicts by the votes that the lot gives it, where nobody else
+        sits. A node that appeals is convicted by two such juries only."""
+        first = lots_majority(self.jurors, self.quorum, share)
+        return first * lots_majority(self.appeal_jurors, self.appeal_quorum, share) if appealed else first
+
+    def convicted(self, share: float, market: Market, fee: float, *, appealed: bool = True) -> float:
+        """Profit of a challenge of what only friends can run: nobody else sits, and they convict if the lot draws their
+        quorums. The bond comes back whatever they do, as too few are heard, and who was not drawn need not vote."""
+        guilty = self.convicts(share, appealed=appealed)
         penalty = min(market.penalty * fee, market.stake)
-        won = fee + self.requester_share * penalty + self.quorum * self.juror_fee
-        doubt = lots_majority(self.jurors, (self.quorum + 1) // 2, share) - guilty
-        spent = self.challenge_gas + self.jurors * share * self.vote_gas
-        return guilty * won + doubt * self.doubt_returns * fee - spent
+        votes = self.quorum + (self.appeal_quorum if appealed else 0)
+        won = fee + self.requester_share * penalty + votes * (self.juror_fee - self.vote_gas)
+        return guilty * won - self.challenge_gas
+
+    def appealed(self, share: float, market: Market, fee: float) -> float:
+        """Profit of an appeal, from doubt that they cast on it, to a second jury that only friends join: it takes one
+        quorum, and the bond is lost without."""
+        guilty = lots_majority(self.appeal_jurors, self.appeal_quorum, share)
+        won = self.requester_share * min(market.penalty * fee, market.stake) + fee + self.appeal_quorum * self.juror_fee
+        return guilty * won - (1 - guilty) * market.appeal_bond
+
+    def ringed(self, share: float, market: Market) -> float:
+        """What such a challenge costs an honest node with an ordinary fee that appeals: fee and bond where theirs is
+        half of the second jury's quorum, and a penalty where it is all of it."""
+        half = lots_majority(self.appeal_jurors, (self.appeal_quorum + 1) // 2, share)
+        lost = self.convicts(share, appealed=False) * half * (market.appeal_bond + 1)
+        return lost + self.convicts(share) * market.penalty
 
 
 def collusion(market: Market, share: float, juror_penalty: float = 40.0) -> float:
     """Profit of a task for a node that cheats at every step and does no work, whose friends hold this share of stake.
 
     Its friends are always first to a free auditor's seat, and it is safe while both are theirs. One honest auditor
-    flags, and then only a jury without quorum helps: friends that were drawn stay away, which costs nothing, or take
-    seats before others and vote for it, at a penalty each where the others have their quorum all the same.
+    flags, and then only a jury without quorum helps, the first or, for a bond, the second: friends that were drawn
+    stay away, which costs nothing, or take seats before others and vote for it, at a penalty each where the others have
+    their quorum all the same.
     """
     both = racing_majority(2, 2, share)
     flagged = market.rate * (1 - both) * market.sees
-    quorum = lots_majority(21, 14, market.comes * (1 - share))
-    room = 1 - lots_majority(21, 8, share)
-    away = flagged * quorum * market.penalty
-    seated = flagged * quorum * room * (market.penalty + 21 * share * juror_penalty)
-    return 1 - flagged - min(away, seated)
+    others = market.comes * (1 - share)
+    room = 1 - lots_majority(35, 16, share)
+    second = lots_majority(35, 20, others)
+    fine = min(
+        market.penalty,
+        market.appeal_bond + second * market.penalty,
+        market.appeal_bond + second * room * (market.penalty + 35 * share * juror_penalty),
+    )
+    convicted = flagged * lots_majority(21, 14, others)
+    seated = convicted * (1 - lots_majority(21, 8, share)) * (fine + 21 * share * juror_penalty)
+    return 1 - flagged - min(convicted * fine, seated)

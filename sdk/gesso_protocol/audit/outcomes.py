@@ -31,7 +31,7 @@ class DisputeOutcome(enum.IntEnum):
     Undecided: in doubt, the fee is burned, so that neither side gains by it. Upheld: not in doubt, the node is paid,
     and the challenge that a quorum heard is lost. Unheard: the same, but too few revealed a vote, so the bond of a
     challenge comes back, and nobody may appeal. Without a quorum no vote is paid. An appeal without one leaves the
-    first outcome as it is."""
+    first outcome as it is, unless that is a conviction (`second_outcome`)."""
 
     NONE = 0
     GUILTY = 1
@@ -72,6 +72,23 @@ def first_outcome(*, good: int, bad: int, revealed: int, quorum: int, accusers: 
     if accusers > 1 or (bad > 1 and 2 * bad >= quorum):
         return DisputeOutcome.UNDECIDED
     return DisputeOutcome.UPHELD if revealed >= quorum else DisputeOutcome.UNHEARD
+
+
+def second_outcome(
+    first: DisputeOutcome, *, good: int, bad: int, revealed: int, quorum: int, accusers: int
+) -> DisputeOutcome:
+    """What an appeal comes to, against what the first jury said.
+
+    A conviction takes both juries' quorums: of one that nobody else can join the lot gives now and then all to whoever
+    hides a model. An acquittal and doubt stand without one, or accusers could wish them away.
+    """
+    found = first_outcome(good=good, bad=bad, revealed=revealed, quorum=quorum, accusers=accusers)
+    return found if found.by_quorum or first is DisputeOutcome.GUILTY else first
+
+
+def appeal_won(outcome: DisputeOutcome, *, accused: bool) -> bool:
+    """Whether an appeal's bond comes back. `accused`: it was the node's, or an auditor's that passed the work."""
+    return outcome.pays_node if accused else outcome is DisputeOutcome.GUILTY
 
 
 @dataclass(frozen=True)

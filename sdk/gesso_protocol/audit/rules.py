@@ -44,8 +44,8 @@ class AuditRules(Document):
     auditor_penalty: Amount = Wei(0)
     jurors: Seats = 21
     quorum: Seats = 14
-    appeal_jurors: Seats = 31
-    appeal_quorum: Seats = 21
+    appeal_jurors: Seats = 35
+    appeal_quorum: Seats = 20
     jury_step_s: Step = 7 * HOUR
     """Longer than jurors may take seats, so that waiting seats nobody: `sits_by_lot`."""
     vote_commit_window_s: U32 = 6 * HOUR

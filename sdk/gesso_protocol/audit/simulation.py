@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from gesso_protocol.audit.economics import Cheat, Market, drawn_bad
+from gesso_protocol.audit.chances import drawn_bad
+from gesso_protocol.audit.economics import Cheat, Market
 from gesso_protocol.audit.rules import AuditRules
 
 Floats = npt.NDArray[np.float64]

@@ -5,10 +5,12 @@ Hard ranges of the contracts hold what no network may do; these hold what one wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gesso_protocol.audit.economics import CHEATS, COMES, Market, lots_majority
+from gesso_protocol.audit.chances import lots_majority
+from gesso_protocol.audit.economics import CHEATS, COMES, Market
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.money import BPS, Wei
 
@@ -16,6 +18,10 @@ SMALL_SHARE = 0.1
 """Of all stake: a party that should win nothing alone, even where nobody else can run the work."""
 CONVICTS_ALONE = 1e-6
 """As often may the lot give it a quorum of jurors."""
+RING_SHARE = 0.25
+"""Of all stake: a party that should win nothing from a node that appeals, though nobody else can run the work."""
+CONVICTS_TWICE = 5e-6
+"""As often may the lot give it the quorums of both juries: worth less than the gas of asking, at large fees too."""
 REACHES = 0.75
 """As often at least should those who come have one."""
 
@@ -60,12 +66,20 @@ def _juries(rules: AuditRules) -> Iterator[str]:
             yield f"the lot gives a tenth of the stake {quorum} of {seats} jurors more than once in a million juries"
         if lots_majority(seats, quorum, COMES) < REACHES:
             yield f"four fifths of the stake reach {quorum} of {seats} jurors in fewer than three of four juries"
+    levels = ((rules.jurors, rules.quorum), (rules.appeal_jurors, rules.appeal_quorum))
+    if math.prod(lots_majority(seats, quorum, RING_SHARE) for seats, quorum in levels) > CONVICTS_TWICE:
+        yield "the lot gives a quarter of the stake both juries more than once in 200,000 cases, so appeals are no help"
 
 
 def _deterrence(rules: AuditRules, stakes: Stakes) -> Iterator[str]:
-    """What a node with the least stake can lose, against what it saves on the largest fee that may go unaudited."""
-    sticks = lots_majority(rules.jurors, rules.quorum, COMES)
-    market = Market(rate=rules.trusted_rate_bps / BPS, sticks=sticks)
-    hardest = max(cheat.break_even(market) for cheat in CHEATS)
-    if min(stakes.min_stake, rules.penalty_factor * rules.large_fee) <= hardest * rules.large_fee:
+    """What a node with the least stake can lose, though it appeals, against what it saves on fees just below large."""
+    fee = rules.large_fee
+    market = Market(
+        rate=rules.trusted_rate_bps / BPS,
+        sticks=lots_majority(rules.jurors, rules.quorum, COMES),
+        confirms=lots_majority(rules.appeal_jurors, rules.appeal_quorum, COMES),
+        appeal_bond=3 * rules.challenge_bond / fee,
+        penalty=min(stakes.min_stake, rules.penalty_factor * fee) / fee,
+    )
+    if market.fine <= max(cheat.break_even(market) for cheat in CHEATS):
         yield "a node with the least stake loses less than it saves by cheating at fees just below the large one"

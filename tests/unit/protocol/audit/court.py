@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from gesso_protocol.audit.challenge import challenge, jury_entropy, picked, seat_at
 from gesso_protocol.audit.disputes import DisputePhase, DisputeView
 from gesso_protocol.audit.lifecycle import AuditPhase, AuditView
-from gesso_protocol.audit.outcomes import AuditVerdict, Ballot, DisputeOutcome, Vote, first_outcome
+from gesso_protocol.audit.outcomes import AuditVerdict, Ballot, DisputeOutcome, Vote, first_outcome, second_outcome
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
@@ -204,12 +204,12 @@ class Court:
         ballots = [Vote.of(code).ballot for code in self.dispute.votes.values()]
         quorum = RULES.appeal_quorum if self.dispute.level else RULES.quorum
         accusers = sum(verdict != AuditVerdict.PASS for verdict in self.verdicts.values())
-        outcome = first_outcome(
-            good=ballots.count(Ballot.GOOD), bad=ballots.count(Ballot.BAD), revealed=len(ballots), quorum=quorum,
-            accusers=accusers,
-        )  # fmt: skip
-        if outcome.by_quorum or not self.dispute.level:
-            self.dispute.outcome = outcome
+        votes = {
+            "good": ballots.count(Ballot.GOOD), "bad": ballots.count(Ballot.BAD), "revealed": len(ballots),
+            "quorum": quorum, "accusers": accusers,
+        }  # fmt: skip
+        outcome = second_outcome(self.dispute.outcome, **votes) if self.dispute.level else first_outcome(**votes)
+        self.dispute.outcome = outcome
         self.dispute.phase = DisputePhase.TALLIED
         final = self.dispute.level or outcome is DisputeOutcome.UNHEARD
         self.dispute.appeal_by = 0 if final else self.now + RULES.appeal_window_s

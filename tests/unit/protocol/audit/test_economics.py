@@ -12,18 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso.chain.deploy import DeploySettings
-from gesso_protocol.audit.economics import (
-    CHEATS,
-    Bench,
-    Cheat,
-    Market,
-    Pool,
-    collusion,
-    drawn_bad,
-    fair_majority,
-    lots_majority,
-    racing_majority,
-)
+from gesso_protocol.audit.chances import drawn_bad, fair_majority, lots_majority, racing_majority
+from gesso_protocol.audit.economics import CHEATS, Bench, Cheat, Market, Pool, collusion
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.simulation import HONEST, World, play
 
@@ -256,13 +246,49 @@ def test_a_jury_of_those_who_wait_is_whoevers_model_it_is() -> None:
     assert lots_majority(bench.jurors, bench.quorum, 0.5) == pytest.approx(drawn, abs=0.005)
     assert lots_majority(bench.jurors, bench.quorum, 0.0) == 0
     assert lots_majority(bench.jurors, bench.quorum, 0.1) < 1e-6
-    assert replace(bench, jurors=10_000).convicted(0.1, MARKET, bench.large_fee) > 0
+    assert replace(bench, jurors=10_000).convicted(0.1, MARKET, bench.large_fee, appealed=False) > 0
+
+
+@given(share=st.floats(0.001, 0.3), fee=st.floats(0.01, 1e4))
+def test_up_to_three_tenths_gain_nothing_by_a_jury_of_their_own(share: float, fee: float) -> None:
+    """Whatever the fee: the victim's stake bounds what a conviction brings."""
+    bench = Bench()
+    assert bench.convicted(share, MARKET, min(fee, bench.large_fee)) < 0
+    assert bench.appealed(share, MARKET, fee) < 0
+    assert bench.convicts(share) <= bench.convicts(share, appealed=False)
+    larger = replace(MARKET, stake=10 * MARKET.stake)
+    if share <= 0.25:
+        assert bench.convicted(share, larger, 10 * bench.large_fee) < 0
+
+
+def test_two_juries_are_drawn_apart() -> None:
+    rng, bench = np.random.default_rng(7), Bench()
+    first, second = rng.poisson(bench.jurors * 0.5, 400_000), rng.poisson(bench.appeal_jurors * 0.5, 400_000)
+    both = float(((first >= bench.quorum) & (second >= bench.appeal_quorum)).mean())
+    assert bench.convicts(0.5) == pytest.approx(both, abs=0.003)
+    found = np.where(first < bench.quorum, 0.0, np.where(
+        second >= bench.appeal_quorum, MARKET.penalty + MARKET.appeal_bond + 1,
+        np.where(second >= bench.appeal_quorum // 2, MARKET.appeal_bond + 1, 0.0),
+    ))  # fmt: skip
+    assert bench.ringed(0.5, MARKET) == pytest.approx(float(found.mean()), rel=0.02)
+
+
+def test_a_guilty_node_gains_little_by_a_second_jury() -> None:
+    """It may hope for one that is too small: where eight of ten come that is dearer than the penalty, where six not."""
+    assert MARKET.fine == MARKET.penalty
+    few = replace(MARKET, comes=0.6, sticks=lots_majority(21, 14, 0.6), confirms=lots_majority(35, 20, 0.6))
+    assert 0.8 * few.penalty < few.fine < few.penalty
+    assert all(cheat.profit(few) < few.honest_profit for cheat in CHEATS)
+    for comes, earns in ((0.67, True), (0.6, False)):
+        stands = lots_majority(21, 14, comes) * lots_majority(35, 20, comes)
+        assert (stands * Bench().juror_fee > Bench().juror_cost) is earns, "a juror of a conviction that is appealed"
 
 
 def test_what_no_rule_prevents_is_said() -> None:
     beyond = Bench().beyond(MARKET)
-    assert beyond["convicts what only friends can run, an ordinary fee, they hold 33%"] > 0, "as the page says"
-    assert beyond["convicts what only friends can run, a large fee, they hold 25%"] > 0
+    assert beyond["convicts what only friends can run, an ordinary fee, they hold 33%"] < 0
+    assert 0 < beyond["convicts what only friends can run, a large fee, they hold 33%"] < 1, "as the page says"
+    assert beyond["the same of a node that does not appeal, a large fee, they hold 25%"] > 0, "so nodes do"
     assert beyond["nobody else can run the work"] > MARKET.honest_profit
     assert beyond["claims an unknown device: wrong-model"] > MARKET.honest_profit, "its word, and nothing measured"
     assert beyond["auditors can, jurors cannot, always audited"] < MARKET.honest_profit, "so large fees are safe there"
@@ -346,12 +372,15 @@ def test_the_design_story_shows_what_is_computed() -> None:
         even = max(cheat.break_even(MARKET), 0.0)
         computed = [cheat.saves, cheat.bad, MARKET.rate * cheat.detection(MARKET), cheat.profit(MARKET), shown[4], even]
         assert shown == pytest.approx(computed, rel=5e-3)
-    for name, seats, needed in (("14 of 21: convicts", 21, 14), ("both auditors", 2, 2), ("8 of 21: blocks", 21, 8)):
+    for name, seats, needed in (("14 of 21: convicts", 21, 14), ("both auditors", 2, 2), ("8 of 21: blocks", 21, 8),
+                                ("20 of 35: convicts", 35, 20)):  # fmt: skip
         for share in (0.1, 0.2, 0.33):
             fair, racing = (float(value) for value in cells[f"{name}, {share:.0%} of stake"][1:3])
             assert fair == pytest.approx(fair_majority(seats, needed, share), rel=5e-3)
             assert racing == pytest.approx(racing_majority(seats, needed, share), rel=5e-3)
-    for name, profit in (Bench().requester(1 - racing_majority(21, 14, 0.2), MARKET) | Bench().losses(MARKET)).items():
+    for name, profit in (
+        Bench().requester(1 - racing_majority(21, 14, 0.2), MARKET) | Bench().losses(MARKET) | Bench().beyond(MARKET)
+    ).items():
         assert float(cells[name][1]) == pytest.approx(profit, rel=1e-2), name
     for name, profit in Bench().auditor(MARKET, honest=0.8).items():
         assert float(cells[name][1]) == pytest.approx(profit, rel=5e-3) or name == "honest"

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gesso.chain.deploy import DEVNET_AUDITS, ONE_TOKEN, PRODUCTION_AUDITS, DeploySettings
-from gesso_protocol.audit.economics import CHEATS, COMES, Bench, Market, lots_majority
+from gesso_protocol.audit.chances import lots_majority
+from gesso_protocol.audit.economics import CHEATS, COMES, Bench, Market
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.soundness import Stakes, unsound
 from gesso_protocol.errors import UsageError
@@ -45,6 +46,7 @@ def test_shipped_rules_are_sound() -> None:
         ({"quorum": 15}, STAKES, "reach 15 of 21 jurors in fewer"),
         ({"jurors": 5, "quorum": 3}, STAKES, "3 of 5 jurors"),
         ({"appeal_jurors": 9, "appeal_quorum": 6}, STAKES, "6 of 9 jurors"),
+        ({"appeal_jurors": 31, "appeal_quorum": 16}, STAKES, "a quarter of the stake both juries"),
         ({"large_fee": Wei(4 * ONE_TOKEN)}, STAKES, "the least stake loses less"),
         ({"trusted_rate_bps": 0}, STAKES, "the least stake loses less"),
         ({"penalty_factor": 20}, STAKES, "the least stake loses less"),
@@ -76,7 +78,7 @@ def allowed(draw: st.DrawFn) -> tuple[AuditRules, Stakes]:
     seats = draw(st.integers(21, 40))
     auditor_fee, juror_fee = draw(st.integers(1, 20)), draw(st.integers(1, 40))
     large_fee = draw(st.integers(100, 1_500))
-    least_bond = max(seats * juror_fee + 2 * auditor_fee, -(-31 * juror_fee // 3))
+    least_bond = max(seats * juror_fee + 2 * auditor_fee, -(-35 * juror_fee // 3))
     rules = changed(
         jurors=seats, quorum=draw(st.integers(max(seats // 2 + 1, 14), seats * 2 // 3)),
         auditor_fee=Wei(auditor_fee * MILLI),
