@@ -26,9 +26,10 @@ import anyio
 from gesso.chain.chain import Chain
 from gesso.chain.settings import ChainSettings
 from gesso.cli.failure import known_failure
+from gesso.cli.inputs import check_output
 from gesso.cli.live import TaskLine
 from gesso.cli.output import Output
-from gesso.client import AsyncClient
+from gesso.client import DEFAULT_MODEL, AsyncClient
 from gesso.outcome import Result
 from gesso.settings import Settings, home_folder
 from gesso_devnet import ledger
@@ -38,14 +39,16 @@ from gesso_devnet.lesson import give_lesson, lesson_document, print_lesson
 from gesso_devnet.stack import NETWORK, Stack, StackState, wanted_stack
 from gesso_devnet.stray_lora import write_stray_lora
 from gesso_node.executors.cheats import CHEATS
-from gesso_protocol.errors import GessoError
+from gesso_protocol.errors import GessoError, UsageError
 from gesso_protocol.events import Event
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei, format_amount
+from gesso_protocol.spec import make_spec
 
 PROMPT = "a big red circle above a small blue square on a white background"
 SEED = 7
 OUTPUT = Path("build/demo.png")
+SIDE_PX = 64
 TIMEOUT_S = 240.0
 
 
@@ -259,6 +262,7 @@ async def play(options: argparse.Namespace, home: Path, out: Output) -> dict[str
     began = time.monotonic()
     if options.cheat is not None:
         choose_cheat(options.cheat)
+    expect_sense(options)
     settings = wanted_stack(
         nodes=options.nodes,
         watchers=(3 if options.cheat else 0) if options.watchers is None else options.watchers,
@@ -283,6 +287,15 @@ async def play(options: argparse.Namespace, home: Path, out: Output) -> dict[str
         stopped = stack.down()
         out.say(f"\nstopped {', '.join(stopped)}")
     return document
+
+
+def expect_sense(options: argparse.Namespace) -> None:
+    """What the network would refuse is said before one is started. Raises SpecInvalid, UsageError."""
+    check_output(options.output, OUTPUT.name)
+    if not options.prompt.strip():
+        raise UsageError("the prompt is empty", hint="see: scripts/demo --help")
+    ordered = {"prompt": options.prompt, "seed": options.seed, "model": DEFAULT_MODEL}
+    make_spec(ordered | {"width": SIDE_PX, "height": SIDE_PX, "steps": 1})
 
 
 def gesso_program() -> str:

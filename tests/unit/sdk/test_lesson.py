@@ -1,4 +1,4 @@
-"""The demo's users: what they started stops with the demo."""
+"""The demo: what makes no sense starts nothing, and what its users started stops with it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from gesso.cli.output import Output
+from gesso_devnet.demo import main
 from gesso_devnet.lesson import User
 from gesso_protocol.errors import TaskFailed
 from gesso_protocol.ids import ZERO_ADDRESS
@@ -48,3 +49,24 @@ async def test_what_a_command_says_is_shown_and_its_failure_ends_the_lesson(
     with pytest.raises(TaskFailed, match="`gesso model` ended with 5"):
         await alice.types(Output("human", stderr=said), "model", "ls")
     assert said.getvalue().splitlines()[1:] == ["alice$ gesso model ls", f"  {tmp_path}", "  nobody answers"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--prompt", ""], "prompt"),
+        (["--seed", "-4"], "seed"),
+        (["--output", "."], "is a folder"),
+        (["--cheat", "fewer-step"], "did you mean fewer-steps?"),
+    ],
+    ids=" ".join,
+)
+def test_what_the_network_would_refuse_is_said_before_one_is_started(
+    argv: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def started(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("gesso_devnet.demo.Stack.up", started)
+    assert main(argv) == 2
+    assert said in capsys.readouterr().err
