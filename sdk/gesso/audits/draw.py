@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gesso.audits.facts import Draw
 from gesso.chain.arbiter import Arbiter, Filing
 from gesso_protocol.audit.challenge import challenge, checks_of, picked, steps_to_check
+from gesso_protocol.events import AuditOpened, Event
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import TaskRecord, TaskState
 from gesso_protocol.money import BPS
@@ -23,14 +26,26 @@ async def read_draw(
     """
     rules = await arbiter.rules()
     passed, rate = await arbiter.passed_of(filing.node), await arbiter.rate_bps_of(filing.node)
-    seed = await arbiter.listen(await arbiter.round_at(committed_at) + 1)
-    if seed is None:
+    drawn = await _spoken(arbiter, filing, task, committed_at)
+    if drawn is None:
         return Draw(rate_bps=rate, picked=None)
-    drawn = challenge(seed, task, filing.result_root, filing.trace_root)
     fee = int(filing.terms.fee)
     chosen = picked(drawn, filing.terms.audit, fee, passed, rules)
     steps = checked_steps(drawn, spec, large=fee >= rules.large_fee)
     return Draw(rate_bps=rate, picked=chosen, steps=steps, updates=checked_updates(drawn, spec, share_bps))
+
+
+async def challenge_of(
+    arbiter: Arbiter | None, filing: Filing, task: TaskId, past: Sequence[Event], committed_at: int
+) -> bytes | None:
+    """What a task's checks are drawn from, whether it was audited or not; None while the beacon has not spoken.
+
+    Raises Unreachable, ChainError.
+    """
+    opened = next((event for event in past if isinstance(event, AuditOpened)), None)
+    if opened is not None:
+        return bytes.fromhex(opened.challenge[2:])
+    return None if arbiter is None else await _spoken(arbiter, filing, task, committed_at)
 
 
 async def drawing_round(arbiter: Arbiter, record: TaskRecord) -> int:
@@ -53,3 +68,9 @@ def checked_updates(drawn: bytes, spec: Spec, share_bps: int) -> tuple[tuple[int
         return ()
     done = updates_of(spec, share_bps)
     return tuple((one.first, one.last) for one in segments_to_check(drawn, spec, done))
+
+
+async def _spoken(arbiter: Arbiter, filing: Filing, task: TaskId, committed_at: int) -> bytes | None:
+    """The challenge of the first round after the commit, from wherever the beacon is heard."""
+    seed = await arbiter.listen(await arbiter.round_at(committed_at) + 1)
+    return None if seed is None else challenge(seed, task, filing.result_root, filing.trace_root)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from gesso.audits.draw import checked_steps
+from gesso.audits.draw import challenge_of, checked_steps
 from gesso.audits.openings import Opened, find_openings
 from gesso.audits.recheck import Files, Recheck, Replayer, Row, judged, unreplayed, withheld, without_model
 from gesso.audits.subject import Subject
 from gesso.chain.arbiter import Filing
 from gesso.fetch import MAX_IMAGE_BYTES
-from gesso_protocol.audit.challenge import challenge, steps_to_check
+from gesso_protocol.audit.challenge import steps_to_check
 from gesso_protocol.errors import BlobMissing, GessoError, PeerUnreachable, TaskFailed, UsageError
-from gesso_protocol.events import AuditOpened, AuditRevealed, Committed, Event
+from gesso_protocol.events import AuditRevealed, Committed, Event
 from gesso_protocol.ids import BlobRef, Root, TaskId
 from gesso_protocol.manifest import ModelManifest
 from gesso_protocol.result import ResultManifest, result_root
@@ -74,7 +74,8 @@ async def subject_of(
     if done.trace_root.value == bytes(32):
         raise UsageError("the node committed no trace, so nothing of this task can be checked again")
     filing = Filing(terms, done.node, done.result_root, done.trace_root)
-    drawn = None if steps is not None else await _drawn(ports, task, filing, past, done)
+    committed_at = done.settle_after - (await ports.chain.params()).challenge_window_s
+    drawn = None if steps is not None else await challenge_of(ports.chain.arbiter, filing, task, past, committed_at)
     entropy = drawn or secrets.token_bytes(32)
     rules = None if ports.chain.arbiter is None else await ports.chain.arbiter.rules()
     large = rules is not None and terms.fee >= rules.large_fee
@@ -86,19 +87,6 @@ async def subject_of(
     manifest = spec.model_manifest or (await ports.chain.listing(terms.model)).manifest
     run = Run(ports.chain_id, ports.board, task, done.node)
     return Subject(run, filing, spec, manifest, entropy, places, drawn is not None)
-
-
-async def _drawn(ports: Ports, task: TaskId, filing: Filing, past: Sequence[Event], done: Committed) -> bytes | None:
-    """The challenge of the beacon, where there is one already."""
-    opened = next((event for event in past if isinstance(event, AuditOpened)), None)
-    if opened is not None:
-        return bytes.fromhex(opened.challenge[2:])
-    arbiter = ports.chain.arbiter
-    if arbiter is None:
-        return None
-    committed_at = done.settle_after - (await ports.chain.params()).challenge_window_s
-    seed = await arbiter.listen(await arbiter.round_at(committed_at) + 1)
-    return None if seed is None else challenge(seed, task, filing.result_root, filing.trace_root)
 
 
 async def public_files(ports: Ports, subject: Subject) -> Files:

@@ -9,16 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gesso.audits.draw import checked_updates
+from gesso.audits.draw import challenge_of, checked_updates
 from gesso.audits.facts import updates_text
 from gesso.audits.recheck import Recheck, Replayer, Row, withheld
 from gesso.chain.arbiter import Filing
 from gesso.chain.records import Done
 from gesso.runseed import seed_of_run
-from gesso_protocol.audit.challenge import challenge
 from gesso_protocol.audit.verdict import Decision, Verdict
 from gesso_protocol.errors import BlobMissing, EncodingInvalid, GessoError, TaskFailed, UsageError
-from gesso_protocol.events import AuditOpened, AuditRevealed, Claimed, Committed, Event
+from gesso_protocol.events import AuditRevealed, Claimed, Committed, Event
 from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.terms import Terms
@@ -100,25 +99,12 @@ async def _subject(ports: Ports, task: TaskId, terms: Terms, spec: TrainLora, pa
         filing=filing,
         spec=spec,
         manifest=manifest,
-        challenge=await _drawn(ports, filing, past, done, committed_at),
+        challenge=await challenge_of(ports.chain.arbiter, filing, task, past, committed_at),
         share=await ports.chain.done_of(task),
         seed=await seed_of_run(ports.chain, spec, task, claimed_at),
         claimed_at=claimed_at,
         committed_at=committed_at,
     )
-
-
-async def _drawn(
-    ports: Ports, filing: Filing, past: Sequence[Event], done: Committed, committed_at: int
-) -> bytes | None:
-    opened = next((event for event in past if isinstance(event, AuditOpened)), None)
-    if opened is not None:
-        return bytes.fromhex(opened.challenge[2:])
-    arbiter = ports.chain.arbiter
-    if arbiter is None:
-        return None
-    seed = await arbiter.seed_of(await arbiter.round_at(committed_at) + 1)
-    return None if seed is None else challenge(seed, done.task, filing.result_root, filing.trace_root)
 
 
 async def _openings(
