@@ -55,7 +55,7 @@ def _drain(portal: BlockingPortal, source: AsyncIterator[T]) -> Iterator[T]:
 
     try:
         while (item := portal.call(step)) is not closed:
-            yield item  # type: ignore[misc]
+            yield item  # type: ignore[misc]  # not the sentinel, so a T
     finally:
         close = getattr(source, "aclose", None)
         if close is not None:

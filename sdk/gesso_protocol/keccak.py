@@ -23,7 +23,7 @@ def direct() -> Callable[[bytes], bytes]:
     """The same without the object around it. Raises what an unknown layout of the library raises."""
     from Crypto.Util._raw_api import ffi
 
-    library = _crypto._raw_keccak_lib  # type: ignore[attr-defined]
+    library = _crypto._raw_keccak_lib  # type: ignore[attr-defined]  # not in its stubs
     begin, absorb, end, free = (getattr(library, f"keccak_{name}") for name in ("init", "absorb", "digest", "destroy"))
     new, buffer, holder, room = ffi.new, ffi.buffer, ffi.typeof("void **"), ffi.typeof(f"uint8_t[{SIZE}]")
 

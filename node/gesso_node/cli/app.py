@@ -8,12 +8,11 @@ import secrets
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
-
 from gesso.cli.inputs import Whole
 from gesso.cli.output import Common, Printing
 from gesso.settings import Network, home_folder, read_network
 from gesso_node.cli.audits import audits, calibrate
+from gesso_node.cli.chosen import DEFAULT_NAME, ask, config_of, settings_of
 from gesso_node.cli.membership import leave, pause, resume, stake, withdraw
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError, Unreachable
@@ -24,10 +23,8 @@ __all__ = [
     "withdraw",
 ]  # fmt: skip
 
-DEFAULT_NAME = "node"
 STATUS_PORT = 7717
 LISTEN_PORT = 4001
-ASK_TIMEOUT_S = 20.0
 
 
 def init(
@@ -103,7 +100,7 @@ def run(name: str = DEFAULT_NAME, /, *, config: Path | None = None) -> int:
     """
     from gesso_node.__main__ import main
 
-    return main(["--config", str(_config(name, config))])
+    return main(["--config", str(config_of(name, config))])
 
 
 async def status(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
@@ -157,32 +154,6 @@ async def _examine(settings: NodeSettings) -> list[Any]:
     configure_logs("human", "error", node=settings.name)
     async with Node.open(settings, joins=False) as node:
         return list(await node.examine())
-
-
-def settings_of(name: str, given: Path | None) -> NodeSettings:
-    """The verified settings of a node. Raises ConfigError."""
-    return NodeSettings.load(_config(name, given))
-
-
-def _config(name: str, given: Path | None) -> Path:
-    path = given or home_folder() / "nodes" / name / "config.json"
-    if not path.is_file():
-        raise ConfigError(f"there is no node at {path}", hint=f"make one with: gesso node init {name}")
-    return path
-
-
-async def ask(settings: NodeSettings, path: str) -> dict[str, Any]:
-    """What the running node answers. Raises Unreachable."""
-    if not settings.status_port:
-        raise Unreachable("this node has no fixed status port", hint="set status_port in its settings")
-    try:
-        async with httpx.AsyncClient(trust_env=False, timeout=ASK_TIMEOUT_S) as client:
-            reply = await client.get(f"http://127.0.0.1:{settings.status_port}{path}")
-            document: dict[str, Any] = reply.raise_for_status().json()
-            return document
-    except (httpx.HTTPError, ValueError) as error:
-        hint = f"start it with: gesso node run {settings.name}"
-        raise Unreachable(f"node {settings.name!r} does not answer", hint=hint) from error
 
 
 def _document(name: str, folder: Path, network: Network) -> dict[str, Any]:

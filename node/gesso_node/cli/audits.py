@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gesso.cli.output import Printing
+from gesso_node.cli.chosen import DEFAULT_NAME, ask, settings_of
 from gesso_protocol.errors import ConfigError, Unreachable
 
 if TYPE_CHECKING:
     from gesso_node.operator.calibration import Calibration, VectorSet
     from gesso_node.settings import NodeSettings
     from gesso_protocol.ids import BlobRef
-
-DEFAULT_NAME = "node"
 
 
 async def audits(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
@@ -28,7 +27,6 @@ async def audits(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
         A settings file elsewhere.
     """
     from gesso_node.auditing.report import AuditsReport
-    from gesso_node.cli.app import ask, settings_of
 
     common = common or Printing()
     settings = settings_of(name, config)
@@ -67,7 +65,6 @@ async def calibrate(
     config
         A settings file elsewhere.
     """
-    from gesso_node.cli.app import settings_of
     from gesso_node.operator.calibration import VectorSet
 
     common = common or Printing()

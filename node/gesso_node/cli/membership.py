@@ -15,13 +15,13 @@ from gesso.chain.records import NodeRecord, NodeState, TxReceipt
 from gesso.cli.inputs import account
 from gesso.cli.output import Output, Printing
 from gesso.cli.wallet import confirm
+from gesso_node.cli.chosen import DEFAULT_NAME, settings_of
 from gesso_protocol.errors import ChainReverted, GessoError, InsufficientFunds, TooEarly, UsageError
 from gesso_protocol.money import Wei, format_amount, parse_amount
 
 if TYPE_CHECKING:
     from gesso.chain import Chain
 
-DEFAULT_NAME = "node"
 _REFUSED = {
     "StakeTooLow": ("the stake is below what the network asks", "add to it: gesso node stake AMOUNT {name}"),
     "StandingTooLow": (
@@ -231,7 +231,6 @@ async def _or_say_why(name: str, sending: Awaitable[TxReceipt]) -> TxReceipt:
 
 @asynccontextmanager
 async def _account(name: str, config: Path | None) -> AsyncIterator[Chain]:
-    from gesso_node.cli.app import settings_of
     from gesso_node.parts import open_chain
 
     async with AsyncExitStack() as stack:

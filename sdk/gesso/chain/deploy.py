@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-import rlp  # type: ignore[import-untyped]
+import rlp  # type: ignore[import-untyped]  # ships none
 from pydantic import BaseModel, ConfigDict, Field
 
 from gesso.chain.abi import constructor_data, function

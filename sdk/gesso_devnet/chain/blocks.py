@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import rlp  # type: ignore[import-untyped]
+import rlp  # type: ignore[import-untyped]  # ships none
 from eth.constants import BLANK_ROOT_HASH, EMPTY_SHA256, EMPTY_UNCLE_HASH, POST_MERGE_NONCE
 from eth_bloom.bloom import BloomFilter
 from eth_hash.auto import keccak

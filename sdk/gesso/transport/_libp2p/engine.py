@@ -74,7 +74,7 @@ class Engine:
         try:
             async with (
                 self._host.run([listen]),
-                background_trio_service(self._pubsub.router),  # type: ignore[arg-type]
+                background_trio_service(self._pubsub.router),  # type: ignore[arg-type]  # GossipSub is one, IRouter not
                 background_trio_service(self._pubsub),
                 trio.open_nursery() as self._nursery,
             ):
@@ -105,7 +105,7 @@ class Engine:
                 f"cannot listen on {wanted}", hint="another program uses the port, or the address is not ours"
             )
         self.port = ports[0]
-        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._plan.listen_host, self._plan.listen_host)  # noqa: S104
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._plan.listen_host, self._plan.listen_host)  # noqa: S104 - looked up
         try:
             with trio.fail_after(self._limits.handshake_timeout_s):
                 probe = await trio.open_tcp_stream(here, self.port)
