@@ -95,7 +95,7 @@ def _on_its_way(pixels: torch.Tensor) -> tuple[torch.Tensor, Callable[[], bool]]
         return pixels, lambda: True
     here = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
     here.copy_(pixels, non_blocking=True)
-    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's has no types
+    copied = torch.cuda.Event()
     copied.record()
     return here, copied.query
 

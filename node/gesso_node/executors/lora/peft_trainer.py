@@ -88,7 +88,7 @@ class PeftTrainer:
         total = 0.0
         for at, batch in enumerate(self._order.batches(step)):
             loss = self._batch_loss(step, at * spec.batch, batch) / spec.accumulation
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's has no types
+            loss.backward()
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(list(self._network.parameters.values()), spec.max_grad_norm_milli / 1000)
         self._optimiser.step()
