@@ -33,6 +33,7 @@ from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, RunningChain, start_chain
 from gesso_devnet.cores import executor_section
 from gesso_devnet.genesis import NODE_PRICE, NODE_STAKE, Cast, found, publish, rated
+from gesso_devnet.ports import held
 from gesso_devnet.seed import stand_in
 from gesso_node.executors.fake import FakeFaults
 from gesso_node.executors.lora.host import TrainingThreadExecutor
@@ -311,8 +312,9 @@ class Devnet:
     ) -> None:
         transport = await self._stack.enter_async_context(self.make_transport(self.folder / "relay" / "peer.key"))
         self._bootstrap = transport.addresses
+        (port,) = self._stack.enter_context(held(1))  # its own while it is stopped, too
         relay_settings = RelaySettings(
-            data_dir=self.folder / "relay", chain=self.chain_settings, listen_port=0, index_poll_s=0.1
+            data_dir=self.folder / "relay", chain=self.chain_settings, listen_port=port, index_poll_s=0.1
         )
         self.relay = RelayHandle(self, relay_settings, transport)
         await self.relay.start()

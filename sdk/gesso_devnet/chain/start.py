@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE
@@ -18,6 +17,7 @@ from typing import BinaryIO, Literal, Self
 import aiohttp
 import anyio
 
+from gesso_devnet import ports
 from gesso_devnet.chain.accounts import TestAccount, known_accounts
 from gesso_devnet.chain.anvil import HOW_TO_GET_IT, MISSING, anvil_command, find_anvil
 from gesso_devnet.chain.nursery import STOP_TIMEOUT_S, Nursery
@@ -102,20 +102,19 @@ async def start_chain(
     chosen = choose(kind)
     last_error: ChainError | None = None
     for _ in range(PORT_ATTEMPTS if port == 0 else 1):
-        used = port or _free_port()
-        _check_free(used)
-        command = chain_command(chosen, port=used, block_time_s=block_time_s, accounts=accounts)
-        child = await (_Forked.start(command, log) if chosen == "embedded" else _Spawned.start(command, log))
-        try:
-            url = f"http://127.0.0.1:{used}"
-            chain_id = await wait_until_up(url, alive=child.alive)
-        except ChainError as error:
-            await child.stop()
-            last_error = error  # most likely somebody took the port in between
-            continue
-        except BaseException:
-            await child.stop()
-            raise
+        with ports.held_for(port) if port else _one() as used:
+            command = chain_command(chosen, port=used, block_time_s=block_time_s, accounts=accounts)
+            child = await (_Forked.start(command, log) if chosen == "embedded" else _Spawned.start(command, log))
+            try:
+                url = f"http://127.0.0.1:{used}"
+                chain_id = await wait_until_up(url, alive=child.alive)
+            except ChainError as error:
+                await child.stop()
+                last_error = error  # where ports cannot be held somebody may have taken it in between
+                continue
+            except BaseException:
+                await child.stop()
+                raise
         try:
             yield RunningChain(chosen, url, chain_id, known_accounts(accounts))
         finally:
@@ -178,17 +177,7 @@ def _output(log: Path | None) -> BinaryIO:
     return Path(os.devnull).open("wb") if log is None else log.open("ab")
 
 
-def _check_free(port: int) -> None:
-    """Whoever holds the port would answer in the new chain's name, and we would believe it."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ChainError(f"port {port} is taken", hint="stop what runs there, or choose another port") from error
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def _one() -> Iterator[int]:
+    with ports.held(1) as (port,):
+        yield port

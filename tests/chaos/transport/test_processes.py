@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +17,16 @@ import pytest
 from gesso.transport import PeerDown, PeerId, PeerUp, Verdict
 from gesso.transport._libp2p.limits import Limits
 from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
+from gesso_devnet.ports import held
 from gesso_protocol.errors import PeerUnreachable
 
 pytestmark = pytest.mark.anyio
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
 ECHO = "/gesso/test/1"
 TOPIC = "gesso/test/1"
-QUICK = Limits(heartbeat_s=0.5, heartbeat_timeout_s=2, redial_min_s=0.05, redial_max_s=0.3)
+QUICK = Limits(redial_min_s=0.05, redial_max_s=0.3)
+WATCHFUL = Limits(heartbeat_s=0.5, heartbeat_timeout_s=3, redial_min_s=0.05, redial_max_s=0.3)
+"""The other one may well need some seconds for an answer on a busy machine."""
 
 
 def accept(_peer: PeerId, _data: bytes) -> Verdict:
@@ -41,19 +43,29 @@ def other(key_file: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str]
         yield process, json.loads(process.stdout.readline())["address"]
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture
 def us(tmp_path: Path) -> Libp2pTransport:
-    settings = Libp2pSettings(key_file=tmp_path / "us", listen_host="127.0.0.1")
-    return Libp2pTransport(settings, limits=QUICK)
+    return made(tmp_path, QUICK)
+
+
+def made(folder: Path, limits: Limits) -> Libp2pTransport:
+    return Libp2pTransport(Libp2pSettings(key_file=folder / "us", listen_host="127.0.0.1"), limits=limits)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Whoever comes back comes back here."""
+    with held(1) as (found,):
+        yield found
 
 
 @pytest.fixture
 def eventually() -> Eventually:
     async def wait(condition: Callable[[], bool]) -> None:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not condition():  # noqa: ASYNC110 - another process makes it true
                 await anyio.sleep(0.01)
 
@@ -88,11 +100,11 @@ async def test_two_processes_talk(us: Libp2pTransport, tmp_path: Path, eventuall
 
 
 async def test_a_killed_peer_is_missed_at_once_and_found_again(
-    us: Libp2pTransport, tmp_path: Path, eventually: Eventually
+    us: Libp2pTransport, tmp_path: Path, eventually: Eventually, port: int
 ) -> None:
     async with us:
         events = us.events()
-        with other(tmp_path / "other") as (process, address):
+        with other(tmp_path / "other", port) as (process, address):
             peer = await us.connect(address)
             failures: list[Exception] = []
 
@@ -106,11 +118,11 @@ async def test_a_killed_peer_is_missed_at_once_and_found_again(
                 group.start_soon(ask)
                 await us.request(peer, ECHO, b"now the other one is under way")
                 process.send_signal(signal.SIGKILL)
-                with anyio.fail_after(10):
+                with anyio.fail_after(60):
                     assert await anext(events) == PeerUp(peer)
                     assert await anext(events) == PeerDown(peer)
             assert len(failures) == 1
-        with other(tmp_path / "other", int(address.split("/")[4])) as (_, again):
+        with other(tmp_path / "other", port) as (_, again):
             assert again == address
             await eventually(lambda: len(us.peers()) == 1)
             await converse(us, peer, eventually, b"welcome back")
@@ -118,19 +130,17 @@ async def test_a_killed_peer_is_missed_at_once_and_found_again(
 
 
 async def test_a_silent_peer_is_dropped_by_the_heartbeat_and_found_again(
-    us: Libp2pTransport, tmp_path: Path, eventually: Eventually
+    tmp_path: Path, eventually: Eventually
 ) -> None:
     with other(tmp_path / "other") as (process, address):
-        async with us:
+        async with made(tmp_path, WATCHFUL) as us:
             events = us.events()
             peer = await us.connect(address)
             assert await us.request(peer, ECHO, b"x") == b"x"
             os.kill(process.pid, signal.SIGSTOP)
-            began_s = time.monotonic()
-            with anyio.fail_after(40):  # the library alone had not noticed after 70 s
+            with anyio.fail_after(60):  # the library alone had not noticed after 70 s
                 assert await anext(events) == PeerUp(peer)
                 assert await anext(events) == PeerDown(peer)
-            assert time.monotonic() - began_s < 30
             with pytest.raises(PeerUnreachable):
                 await us.request(peer, ECHO, b"x", timeout_s=1)
             os.kill(process.pid, signal.SIGCONT)
@@ -139,14 +149,14 @@ async def test_a_silent_peer_is_dropped_by_the_heartbeat_and_found_again(
 
 
 async def test_a_peer_that_is_killed_again_and_again(
-    us: Libp2pTransport, tmp_path: Path, eventually: Eventually
+    us: Libp2pTransport, tmp_path: Path, eventually: Eventually, port: int
 ) -> None:
     async with us:
-        port, peer = 0, PeerId("")
+        peer = PeerId("")
         for round_ in range(3):
             with other(tmp_path / "other", port) as (_, address):
                 if not peer:
-                    peer, port = await us.connect(address), int(address.split("/")[4])
+                    peer = await us.connect(address)
                 await eventually(lambda: len(us.peers()) == 1)
                 assert await us.request(peer, ECHO, str(round_).encode()) == str(round_).encode()
             await eventually(lambda: not us.peers())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, cast
@@ -17,11 +17,14 @@ from gesso.transport._libp2p.limits import Limits
 from gesso.transport.bridge import BridgedGossip
 from gesso.transport.libp2p import Libp2pSettings, Libp2pTransport
 from gesso.transport.memory import MemoryHub, MemoryTransport
+from gesso_devnet.ports import held
 
 # Tests are imported one by one, not as packages; their shared helper is found here.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from transport_relay import bridging
+
+MOST_PEERS = 4
 
 
 class Net(Protocol):
@@ -42,24 +45,29 @@ class MemoryNet:
 
 
 class Libp2pNet:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ports: Sequence[int]) -> None:
         self._folder = folder
-        self._last: dict[str, Libp2pTransport] = {}
+        self._ports = dict[str, int]()
+        self._left = list(ports)
 
     def new(self, name: str, *, publish_per_s: float = 100.0) -> Transport:
-        port = 0
-        if name in self._last:
-            port = int(self._last[name].addresses[0].split("/")[4])
+        port = self._ports.get(name) or self._ports.setdefault(name, self._left.pop())
         settings = Libp2pSettings(
             key_file=self._folder / name, listen_host="127.0.0.1", listen_port=port, publish_per_s=publish_per_s
         )
-        self._last[name] = Libp2pTransport(settings)
-        return self._last[name]
+        return Libp2pTransport(settings)
+
+
+@pytest.fixture
+def ports() -> Iterator[tuple[int, ...]]:
+    """Ours until the test ends, whether somebody listens or not."""
+    with held(MOST_PEERS) as found:
+        yield found
 
 
 @pytest.fixture(params=["memory", "libp2p"])
-def net(request: pytest.FixtureRequest, tmp_path: Path) -> Net:
-    return MemoryNet() if request.param == "memory" else Libp2pNet(tmp_path)
+def net(request: pytest.FixtureRequest, tmp_path: Path, ports: tuple[int, ...]) -> Net:
+    return MemoryNet() if request.param == "memory" else Libp2pNet(tmp_path, ports)
 
 
 class Air(Protocol):
@@ -106,9 +114,11 @@ class BridgeAir:
 
 
 @pytest.fixture(params=["memory", "libp2p", "bridge"])
-async def air(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Air]:
+async def air(
+    request: pytest.FixtureRequest, tmp_path: Path, ports: tuple[int, ...], anyio_backend: str
+) -> AsyncIterator[Air]:
     if request.param != "bridge":
-        yield PeerAir(MemoryNet() if request.param == "memory" else Libp2pNet(tmp_path))
+        yield PeerAir(MemoryNet() if request.param == "memory" else Libp2pNet(tmp_path, ports))
         return
     async with MemoryTransport(MemoryHub()) as peer, bridging(peer) as relay:
         yield BridgeAir(relay)
@@ -130,7 +140,7 @@ def eventually() -> Callable[[Callable[[], bool]], Awaitable[None]]:
     """Waits until a condition holds, thirty seconds at most: the machine may be busy."""
 
     async def wait(condition: Callable[[], bool]) -> None:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not condition():  # noqa: ASYNC110 - other threads make it true
                 await anyio.sleep(0.01)
 

@@ -6,18 +6,20 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gesso_devnet.chain.nursery import Nursery
+from gesso_devnet.ports import held
 from gesso_protocol.errors import ChainError
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def ports() -> Iterator[tuple[int, ...]]:
+    with held(2) as found:
+        yield found
 
 
 def answers(port: int) -> bool:
@@ -33,8 +35,8 @@ def until(holds: object) -> None:
         time.sleep(0.01)
 
 
-def test_one_that_ends_or_breaks_leaves_the_others(tmp_path: Path) -> None:
-    nursery, ports = Nursery(), (free_port(), free_port())
+def test_one_that_ends_or_breaks_leaves_the_others(tmp_path: Path, ports: tuple[int, ...]) -> None:
+    nursery = Nursery()
     one, two = (nursery.start(["--port", str(port)], tmp_path / str(port)) for port in ports)
     until(lambda: answers(ports[0]) and answers(ports[1]))
     broken = nursery.start(["--nonsense"], tmp_path / "broken")
@@ -49,8 +51,10 @@ def test_one_that_ends_or_breaks_leaves_the_others(tmp_path: Path) -> None:
     nursery.close()
 
 
-def test_a_killed_nursery_takes_its_chains_along_and_is_said_to_be_gone_once(tmp_path: Path) -> None:
-    nursery, port = Nursery(), free_port()
+def test_a_killed_nursery_takes_its_chains_along_and_is_said_to_be_gone_once(
+    tmp_path: Path, ports: tuple[int, ...]
+) -> None:
+    nursery, port = Nursery(), ports[0]
     nursery.start(["--port", str(port)], tmp_path / "log")
     until(lambda: answers(port))
     assert nursery._process is not None
