@@ -65,7 +65,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with start_chain("embedded", block_time_s=0) as chain, Rpc(chain.rpc_url, timeout_s=10) as rpc:
+    async with start_chain("embedded", block_time_s=0) as chain, Rpc(chain.rpc_url, timeout_s=60) as rpc:
         giver, requester = (Wallet.from_key(account.key) for account in chain.accounts[:2])
         contracts = await deploy(chain.rpc_url, giver, DeploySettings.devnet())
         await fund(chain.rpc_url, contracts, giver, {requester.address: Funds(coin=Wei(0))})
@@ -91,8 +91,8 @@ def relay_process(config: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 async def state_of(url: str, task: TaskId, wanted: str | None) -> dict[str, Any]:
     """The task's document once the relay shows it in that state (None: not at all)."""
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
-        with anyio.fail_after(30):
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        with anyio.fail_after(60):
             while True:
                 reply = await client.get(f"/v1/tasks/{task}")
                 found = reply.json() if reply.status_code == 200 else {}
@@ -101,7 +101,7 @@ async def state_of(url: str, task: TaskId, wanted: str | None) -> dict[str, Any]
 
 
 async def json_of(url: str) -> Any:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
         return (await client.get(url)).json()
 
 
@@ -122,7 +122,7 @@ async def test_a_relay_killed_and_started_again_knows_what_it_missed(world: Worl
             async with HttpBlobs(url) as blobs:
                 assert await blobs.get(ref, max_bytes=100) == b"kept over a kill"
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
 
 
 async def test_a_fork_of_the_real_chain_is_followed(world: World) -> None:

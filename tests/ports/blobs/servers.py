@@ -13,9 +13,9 @@ from anyio.abc import SocketAttribute, SocketStream
 
 
 @asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
-    """The app on a free loopback port; gives its URL."""
-    runner = web.AppRunner(app, shutdown_timeout=0.5)
+async def serving(app: web.Application, *, patience_s: float = 0.5) -> AsyncIterator[str]:
+    """The app on a free loopback port; gives its URL. Its handlers have so long to end by themselves."""
+    runner = web.AppRunner(app, shutdown_timeout=patience_s)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -43,7 +43,7 @@ async def given(data: bytes, how: str, folder: Path) -> bytes | Path | AsyncIter
 @pytest.mark.parametrize("how", ["bytes", "file", "stream"])
 async def test_what_is_put_comes_back(store: BlobStore, tmp_path: Path, size: int, how: str) -> None:
     data = content(size)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         ref = await store.put(await given(data, how, tmp_path))
         assert ref == BlobRef.of(data)
         assert await store.has(ref)
@@ -97,7 +97,7 @@ async def test_reader_sets_the_limit(store: BlobStore, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["bytes", "file", "stream"])
 async def test_store_has_a_limit(store: BlobStore, tmp_path: Path, how: str) -> None:
     data = content(MAX_BLOB + 1)
-    with anyio.fail_after(30), pytest.raises(BlobTooLarge):
+    with anyio.fail_after(60), pytest.raises(BlobTooLarge):
         await store.put(await given(data, how, tmp_path))
     assert not await store.has(BlobRef.of(data))
     assert unfinished(tmp_path) == []
@@ -137,7 +137,7 @@ async def test_many_fetches_to_one_place_agree(store: BlobStore, tmp_path: Path)
     data = content(3 * CHUNK_BYTES + 1)
     ref = await store.put(data)
     dest = tmp_path / "to" / "x"
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             for _ in range(6):
                 group.start_soon(lambda: store.fetch(ref, dest, max_bytes=BIG))

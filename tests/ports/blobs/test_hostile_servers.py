@@ -42,8 +42,8 @@ async def attempt(
         except GessoError as error:
             return error
 
-    async with raw_server(script) as url, HttpBlobs(url, timeout_s=2, retry_pauses_s=QUICK) as store:
-        with anyio.fail_after(30):
+    async with raw_server(script) as url, HttpBlobs(url, timeout_s=30, retry_pauses_s=QUICK) as store:
+        with anyio.fail_after(60):
             got = await outcome(store.get(REF, max_bytes=max_bytes))
             kept = await outcome(fetched(store))
     if not isinstance(kept, bytes):
@@ -227,7 +227,7 @@ async def test_a_silent_server_times_out(tmp_path: Path) -> None:
     port = listener.extra(anyio.abc.SocketAttribute.local_port)
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, never)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with HttpBlobs(f"http://127.0.0.1:{port}", timeout_s=0.2, retry_pauses_s=QUICK) as store:
                 with pytest.raises(Unreachable):
                     await store.get(REF, max_bytes=BIG)
@@ -276,7 +276,7 @@ async def test_a_server_that_drips_is_given_up(tmp_path: Path, head: str) -> Non
         dripping(head) as url,
         HttpBlobs(url, timeout_s=0.3, retry_pauses_s=QUICK, least_bytes_per_s=4 * len(DATA)) as store,
     ):
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             for call in (
                 store.get(REF, max_bytes=BIG),
                 store.fetch(REF, tmp_path / "dest", max_bytes=BIG),

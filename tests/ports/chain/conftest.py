@@ -20,9 +20,15 @@ from .networks import NODE, ONE, OTHER, REQUESTER, STAKE, Network
 
 LIMIT_S = 60
 RULES = DeploySettings.devnet().model_copy(
-    update={"challenge_window_s": 3, "hold_window_s": 60, "unbonding_period_s": 10, "audits": None}
+    update={
+        "challenge_window_s": 200,
+        "cancel_delay_s": 60,
+        "hold_window_s": 600,
+        "unbonding_period_s": 900,
+        "audits": None,
+    }
 )
-"""Without an arbiter: what a board does by itself."""
+"""Without an arbiter: what a board does by itself. What is too early is so on a busy machine, too; nobody waits."""
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +41,7 @@ def anyio_backend() -> str:
 async def deployed(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Network]:
     if request.param == "anvil" and find_anvil() is None:
         pytest.skip(HOW_TO_GET_IT)
-    async with start_chain(request.param, block_time_s=0) as chain, Rpc(chain.rpc_url, timeout_s=10) as tools:
+    async with start_chain(request.param, block_time_s=0) as chain, Rpc(chain.rpc_url, timeout_s=LIMIT_S) as tools:
         giver = Wallet.from_key(chain.accounts[0].key)
         contracts = await deploy(chain.rpc_url, giver, RULES)
         gifts = {Wallet.from_key(account.key).address: Funds(coin=Wei(0)) for account in chain.accounts[1:7]}

@@ -66,7 +66,7 @@ async def test_every_way_that_money_moves_is_in_the_books(market: Network) -> No
 async def test_a_stake_that_leaves_is_in_the_books(market: Network) -> None:
     async with market.open(OTHER) as node:
         await node.begin_unbond()
-        await market.warp(20)
+        await market.warp(901)
         await node.withdraw_stake()
         found = await read_earnings(node, node.address)
     assert found.reconciled, found.document()

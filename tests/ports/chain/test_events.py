@@ -47,7 +47,7 @@ async def test_a_life_is_told_in_order_with_all_its_values(market: Network) -> N
         await market.warp(60)
         await node.claim(terms)
         await node.commit(terms, RESULT, TRACE)
-        await market.warp(5)
+        await market.warp(200)
         await node.settle([terms])
         events, cursor, _ = await catch_up(node, Cursor.before(0))
         assert sum(isinstance(event, NodeRegistered) for event in events) == 2

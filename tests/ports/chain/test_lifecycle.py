@@ -147,7 +147,7 @@ async def test_a_batch_settles_what_can_be_settled(market: Network) -> None:
         for terms in batch[:2]:
             await node.claim(terms)
             await node.commit(terms, RESULT, TRACE)
-        await market.warp(5)
+        await market.warp(200)
         receipt = await requester.settle(batch)
         ids = tuple(node.task_id(terms) for terms in batch)
         assert (receipt.settled, receipt.skipped) == (ids[:2], ids[2:])
@@ -174,7 +174,7 @@ async def test_node_record_and_leaving_with_the_stake(market: Network) -> None:
         await node.resume_node()
         before = await node.token_balance_of(node.address)
         await node.begin_unbond()
-        await market.warp(11)
+        await market.warp(901)
         await node.withdraw_stake()
         assert await node.token_balance_of(node.address) == before + STAKE
         assert (await node.node(node.address)).state is NodeState.NONE
@@ -200,7 +200,7 @@ async def test_listings_count_versions_and_can_be_yanked(market: Network) -> Non
 
 async def test_without_a_wallet_it_reads_and_refuses_to_write(market: Network) -> None:
     async with market.open(None) as reader:
-        assert (await reader.params()).challenge_window_s == 3
+        assert (await reader.params()).challenge_window_s == 200
         assert await reader.block_number() > 0
         assert await reader.now() > 1_600_000_000
         with pytest.raises(WalletError):

@@ -237,10 +237,11 @@ def test_the_child_ends_when_the_node_is_killed(tmp_path: Path) -> None:
     node = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert node.returncode == -signal.SIGKILL
     pid = int(node.stdout)
-    limit = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < limit, "the child outlived its node"
-        os.sched_yield()
+    limit = time.monotonic() + 60
+    with contextlib.suppress(psutil.NoSuchProcess):  # at whichever of the two looks it is gone
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < limit, "the child outlived its node"
+            os.sched_yield()
 
 
 async def test_a_pickle_in_the_model_folder_is_refused(make_job: MakeJob, sample_model: Path, tmp_path: Path) -> None:

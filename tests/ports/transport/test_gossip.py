@@ -53,7 +53,7 @@ async def test_a_message_reaches_others_with_its_author_but_not_ourselves(air: A
         await eventually(meshed(b, 1))
         await a.publish(TOPIC, b"one")
         await b.publish(TOPIC, b"two")
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             assert await anext(aiter(at_b)) == Message(a.peer_id, b"one")
             assert await anext(aiter(at_a)) == Message(b.peer_id, b"two")
         assert a.health().topics[TOPIC].queued == 0
@@ -71,12 +71,12 @@ async def test_the_largest_message_passes_and_one_more_byte_does_not(air: Air, e
         with pytest.raises(MessageTooLarge):
             await a.publish(TOPIC, b"x" * (MAX_GOSSIP_BYTES + 1))
         await a.publish(TOPIC, b"x" * MAX_GOSSIP_BYTES)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             assert len((await anext(aiter(at_b))).data) == MAX_GOSSIP_BYTES
 
 
 async def test_publishing_too_fast_is_said_not_swallowed(air: Air) -> None:
-    async with air.new("a", publish_per_s=0.5) as a:
+    async with air.new("a", publish_per_s=0.001) as a:
         await a.publish(TOPIC, b"first")
         with pytest.raises(RateLimited):
             await a.publish(TOPIC, b"second")
@@ -99,7 +99,7 @@ async def test_what_a_validator_does_not_accept_is_not_delivered(
         await a.publish(TOPIC, b"bad")
         await eventually(lambda: b.health().topics[TOPIC].refused == 1)
         await a.publish(TOPIC, b"good")
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             assert await anext(aiter(at_b)) == Message(a.peer_id, b"good")
 
 
@@ -122,7 +122,7 @@ async def test_what_a_peer_does_not_accept_it_does_not_pass_on(
         await a.publish(TOPIC, b"bad")
         await eventually(lambda: b.health().topics[TOPIC].refused == 1)
         await a.publish(TOPIC, b"good")
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             assert await anext(aiter(at_c)) == Message(a.peer_id, b"good")
 
 
@@ -138,7 +138,7 @@ async def test_a_slow_reader_loses_the_oldest_and_knows_it(air: Air, eventually:
         for number in range(8):
             await a.publish(TOPIC, str(number).encode())
         await eventually(lambda: b.health().topics[TOPIC].dropped == 5)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             kept = [await anext(aiter(at_b)) for _ in range(3)]
         assert len({message.data for message in kept}) == 3
         assert b"7" in {message.data for message in kept}
@@ -155,14 +155,14 @@ async def test_leaving_ends_the_iteration_and_the_topic_can_be_joined_again(air:
             await air.join(a, b)
             await eventually(meshed(a, 1))
             await a.publish(TOPIC, b"hello again")
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 assert (await anext(aiter(again))).data == b"hello again"
 
 
 async def test_closing_the_transport_ends_the_iteration(air: Air) -> None:
     async with air.new("a") as a:
         messages = a.subscribe(TOPIC, validator=accept)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         assert [message async for message in messages] == []
 
 
@@ -182,7 +182,7 @@ async def test_thirty_messages_through_a_chain_of_three(air: Air, eventually: Ev
         await eventually(meshed(c, 1))
         for number in range(30):
             await a.publish(TOPIC, str(number).encode())
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             heard = {(await anext(aiter(at_c))).data for _ in range(30)}
         assert heard == {str(number).encode() for number in range(30)}
 
@@ -207,6 +207,6 @@ async def test_a_message_proves_its_author_to_whoever_gets_it(air: Air, eventual
         await air.join(a, b)
         await eventually(meshed(a, 1))
         await a.publish(TOPIC, b"mine")
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             proof = Signed.decode((await anext(aiter(at_b))).signed)
         assert (proof.peer, proof.topic, proof.data) == (a.peer_id, TOPIC, b"mine")

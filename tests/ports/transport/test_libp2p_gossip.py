@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import anyio
 import pytest
@@ -37,15 +38,17 @@ async def test_gossip_without_or_with_a_forged_signature_is_not_delivered(new: N
             for bad in (unsigned, forged, rpc_pb2.Message.FromString(mine.encode())):
                 await pubsub.router.publish(pubsub.my_id, bad)
             await pubsub.publish(TOPIC, b"honest")
-            await trio.sleep(1)
+            await hostile.until(heard)
 
+    heard = threading.Event()
     async with new() as victim, victim.subscribe(TOPIC, validator=accept) as messages:
         victim.serve(ECHO, echo)
         async with anyio.create_task_group() as group:
             group.start_soon(hostile.attack, forge, victim.addresses[0])
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 assert (await anext(aiter(messages))).data == b"honest"
-            await eventually(lambda: victim.health().topics[TOPIC].refused == 3)
+            await eventually(lambda: victim.health().topics[TOPIC].refused >= 3)  # it may bring them again
+            heard.set()
         assert victim.health().topics[TOPIC].queued == 0
         await assert_unharmed(victim, new)
 
@@ -58,12 +61,12 @@ async def test_a_topic_flood_is_cut_off_and_its_peer_banned(new: New, eventually
             while pubsub.host.get_network().connections:  # noqa: ASYNC110 - whoever floods does not leave by itself
                 await trio.sleep(0.05)
 
-    limits = Limits(peer_rate=Rate(5, 20), patience=Rate(1, 10))
+    limits = Limits(peer_rate=Rate(0.001, 20), patience=Rate(0.001, 10))
     async with new(limits=limits) as victim, victim.subscribe(TOPIC, validator=accept, queue=1000):
         victim.serve(ECHO, echo)
         events = victim.events()
         await hostile.attack(flood, victim.addresses[0])
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             spammer = await anext(events)
             assert isinstance(spammer, PeerUp)
             assert await anext(events) == PeerDown(spammer.peer)
@@ -86,7 +89,7 @@ async def test_whoever_brings_what_a_topic_rejects_is_dropped(new: New) -> None:
 
     async with new(limits=Limits(patience=Rate(0.001, 5))) as victim, victim.subscribe(TOPIC, validator=reject):
         victim.serve(ECHO, echo)
-        await hostile.attack(insist, victim.addresses[0], timeout_s=30)
+        await hostile.attack(insist, victim.addresses[0])
         await assert_unharmed(victim, new)
 
 
@@ -94,14 +97,14 @@ async def test_an_author_who_floods_through_others_is_limited_without_blaming_th
     async with (
         new("author") as author,
         new("between") as between,
-        new("victim", limits=Limits(author_rate=Rate(0.1, 5))) as victim,
+        new("victim", limits=Limits(author_rate=Rate(0.001, 5))) as victim,
         between.subscribe(TOPIC, validator=accept) as passed_on,
         victim.subscribe(TOPIC, validator=accept),
         author.subscribe(TOPIC, validator=accept),
     ):
         await author.connect(between.addresses[0])
         await between.connect(victim.addresses[0])
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while between.health().topics[TOPIC].mesh < 2 or author.health().topics[TOPIC].mesh < 1:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
             for number in range(20):
@@ -120,14 +123,17 @@ async def test_gossip_that_is_too_large_or_malformed_is_refused(new: New, eventu
             await pubsub.publish(TOPIC, b"x" * (MAX_GOSSIP_BYTES + 1))
             await pubsub.publish([TOPIC, "another"], b"two topics")
             await pubsub.publish(TOPIC, b"honest")
-            await trio.sleep(1)
+            await hostile.until(heard)
 
+    heard = threading.Event()
     async with new() as victim, victim.subscribe(TOPIC, validator=accept) as messages:
         victim.serve(ECHO, echo)
-        await hostile.attack(babble, victim.addresses[0])
-        with anyio.fail_after(30):
-            assert (await anext(aiter(messages))).data == b"honest"
-        assert victim.health().topics[TOPIC].refused == 2
+        async with anyio.create_task_group() as group:
+            group.start_soon(hostile.attack, babble, victim.addresses[0])
+            with anyio.fail_after(60):
+                assert (await anext(aiter(messages))).data == b"honest"
+            await eventually(lambda: victim.health().topics[TOPIC].refused >= 2)  # it may bring them again
+            heard.set()
         await assert_unharmed(victim, new)
 
 

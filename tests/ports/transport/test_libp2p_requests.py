@@ -76,11 +76,11 @@ async def with_hostile_server(
                 await done.wait()
 
         group.start_soon(hostile.attack, server)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await ready.wait()
             peer = await asker.connect(where[0])
             with pytest.raises(TransportError, match=complaint):
-                await asker.request(peer, ECHO, b"?", timeout_s=5, max_reply=1000)
+                await asker.request(peer, ECHO, b"?", timeout_s=30, max_reply=1000)
         assert asker.health().running
         tokens[0].run_sync_soon(done.set)
 
@@ -95,4 +95,6 @@ async def test_a_request_that_never_ends_gives_its_place_back(new: New) -> None:
     async with new(limits=Limits(stream_timeout_s=0.3)) as victim:
         victim.serve(ECHO, echo, max_concurrent=1)
         assert await hostile.attack(stall, victim.addresses[0]) == struct.pack(">BI", 2, 0)
+        assert victim._engine is not None
+        victim._engine._limits = Limits()  # who is honest may be slow on a busy machine
         await assert_unharmed(victim, new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from multiaddr import Multiaddr
 T = TypeVar("T")
 
 
-async def attack(work: Callable[..., Awaitable[T]], *args: Any, timeout_s: float = 60.0) -> T:
+async def attack(work: Callable[..., Awaitable[T]], *args: Any, timeout_s: float = 90.0) -> T:
     """Runs `work` under trio in a thread and returns what it saw."""
 
     async def bounded() -> T:
@@ -33,6 +34,12 @@ async def attack(work: Callable[..., Awaitable[T]], *args: Any, timeout_s: float
             return await work(*args)
 
     return await anyio.to_thread.run_sync(lambda: trio.run(bounded))
+
+
+async def until(event: threading.Event) -> None:
+    """Stay until the victim's side has seen enough."""
+    while not event.is_set():  # noqa: ASYNC110 - another thread sets it
+        await trio.sleep(0.02)
 
 
 def noise_host() -> BasicHost:

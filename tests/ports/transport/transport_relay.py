@@ -40,7 +40,7 @@ async def bridging(transport: Transport, *, limits: Limits = LIMITS, port: int =
     app.add_routes(GossipRoutes(bridge, topics, Seats("streams", 100, 100), limits).table())
     async with serving(app, port) as client, anyio.create_task_group() as group:
         group.start_soon(bridge.run)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while topics.keys() != transport.health().topics.keys():
                 await anyio.lowlevel.checkpoint()
         yield client
@@ -54,7 +54,7 @@ async def serving(app: web.Application, port: int = 0) -> AsyncIterator[httpx.As
     try:
         await web.TCPSite(runner, "127.0.0.1", port).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with httpx.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
             yield client
     finally:
         await runner.cleanup()

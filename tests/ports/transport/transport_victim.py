@@ -26,7 +26,7 @@ def accept(_peer: PeerId, _data: bytes) -> Verdict:
 async def assert_unharmed(victim: Libp2pTransport, new: New) -> None:
     """An honest peer gets in and gets its answer, and the network side never had to be restarted."""
     async with new("honest") as honest:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await honest.connect(victim.addresses[0])
             assert await honest.request(victim.peer_id, ECHO, b"hello") == b"hello"
     assert victim.health().running

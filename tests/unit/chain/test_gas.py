@@ -110,7 +110,7 @@ class Slow(Endpoint):
         return await self.answers[-1]
 
     async def reached(self, count: int) -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while len(self.answers) < count:
                 await anyio.lowlevel.checkpoint()
 

@@ -43,7 +43,7 @@ async def endpoint(answer: Callable[[str], bytes]) -> AsyncIterator[Rpc]:
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        async with Rpc(f"http://{host}:{port}", timeout_s=5) as rpc:
+        async with Rpc(f"http://{host}:{port}", timeout_s=60) as rpc:
             yield rpc
     finally:
         await runner.cleanup()

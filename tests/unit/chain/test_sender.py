@@ -110,7 +110,7 @@ async def test_what_is_asked_for_meanwhile_goes_out_together() -> None:
     await settled_down()
     assert [nonce for nonce, _ in pool.sent] == [0]
     pool.gate.set()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await asyncio.gather(first, *rest)
     assert pool.sent == [(0, "first"), *((number + 1, f"to-{number}") for number in range(5))]
 
@@ -120,7 +120,7 @@ async def test_a_number_that_was_refused_among_others_is_filled(error: GessoErro
     pool = Pool()
     pool.refuse[1] = [error]
     sender = pool.sender()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         sends = (sender.send(f"to-{number}", b"") for number in range(3))
         told = await asyncio.gather(*sends, return_exceptions=True)
     assert told[1] is error
@@ -133,7 +133,7 @@ async def test_a_taken_number_is_given_up_for_another(words: str) -> None:
     pool = Pool()
     pool.refuse[0] = [RpcRefused(-1, words)]
     sender = pool.sender()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         told = await asyncio.gather(*(sender.send(f"to-{number}", b"") for number in range(3)))
     assert {mined.tx_hash for mined in told} == {"3:to-0", "1:to-1", "2:to-2"}
 
@@ -147,7 +147,7 @@ async def test_one_that_gives_up_takes_nobody_along() -> None:
     sends[0].cancel()
     await settled_down()
     pool.gate.set()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         told = await asyncio.gather(*sends, return_exceptions=True)
         assert isinstance(told[0], asyncio.CancelledError)
         assert [getattr(mined, "tx_hash", None) for mined in told[1:]] == ["1:to-1", "2:to-2"]
@@ -157,7 +157,7 @@ async def test_one_that_gives_up_takes_nobody_along() -> None:
 async def test_the_hash_is_told_once_and_before_the_end() -> None:
     pool = Pool()
     heard: list[str] = []
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         mined = await pool.sender().send("to", b"", on_sent=heard.append)
     assert heard == [mined.tx_hash]
 
@@ -173,7 +173,7 @@ async def test_what_breaks_in_who_hears_of_the_hash_is_its_own() -> None:
     sends = [
         asyncio.create_task(sender.send(f"to-{number}", b"", on_sent=broken if number else None)) for number in (0, 1)
     ]
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         with pytest.raises(LookupError):
             await sends[1]
         pool.mine()
@@ -186,7 +186,7 @@ async def test_nobody_waits_for_a_closed_connection() -> None:
     sender = pool.sender()
     waiting = asyncio.create_task(sender.send("to", b""))
     await settled_down()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await sender.close()
         with pytest.raises(ChainError, match="closed"):
             await waiting
@@ -198,7 +198,7 @@ async def test_one_look_a_while_is_for_all_that_wait() -> None:
     pool.mines = False
     sender = pool.sender(SETTINGS.model_copy(update={"stuck_after_s": 0.01}))
     sends = [asyncio.create_task(sender.send(f"to-{number}", b"")) for number in (0, 1)]
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while len(pool.sent) < 4:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0)
         assert pool.sent[2:4] == pool.sent[:2]
@@ -214,7 +214,7 @@ async def test_a_wallet_s_first_of_a_kind_is_asked_for_though_others_of_it_are_k
     other.needs = 90_000
     shared: Any = GasLimits(pool, 10**6)  # type: ignore[arg-type]
     old, new = pool.sender(gas=shared), other.sender(gas=shared)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await old.send("to", b"", kind="claim")
         shared.learn("claim", 40_000)
         shared._rpc = other
@@ -247,7 +247,7 @@ async def sent_and_lost(pool: Pool, count: int) -> list[asyncio.Task[Mined]]:
 async def test_what_keeps_one_from_being_sent_again_is_not_said_of_the_others() -> None:
     """They are in the pool: a caller that hears of a failure may send, and pay, twice."""
     pool, poor = Pool(), InsufficientFunds("no coin")
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         sends = await sent_and_lost(pool, 3)
         pool.refuse = {0: [ChainError("unreadable")], 1: [poor]}
         await looked(pool, 1)
@@ -261,7 +261,7 @@ async def test_what_keeps_one_from_being_sent_again_is_not_said_of_the_others() 
 
 async def test_a_higher_price_that_cannot_be_paid_leaves_the_lower_one_in_the_pool() -> None:
     pool = Pool()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         sends = await sent_and_lost(pool, 1)
         pool.refuse[0] = [RpcRefused(-1, "already known"), InsufficientFunds("no coin")]
         await looked(pool, 2)
@@ -274,7 +274,7 @@ async def test_a_higher_price_that_cannot_be_paid_leaves_the_lower_one_in_the_po
 async def test_a_look_that_breaks_is_followed_by_others(error: Exception) -> None:
     pool = Pool()
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         sends = await sent_and_lost(pool, 1)
         pool.fails = [error]
         await looked(pool, 2)

@@ -375,7 +375,7 @@ def test_a_child_imports_neither_web3_nor_the_network() -> None:
 
 async def test_an_idle_node_drains_while_the_chain_is_away(world: World) -> None:
     node = await world.add_node()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(node.serve)
             await node._reconciler.passed()
@@ -388,7 +388,7 @@ async def test_draining_finishes_what_is_claimed_and_then_lets_serve_return(worl
     world.nodes.clear()
     terms = await world.submit()
     world.board.mine()
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(node.serve)
             while world.board.state(terms) is TaskState.SUBMITTED:

@@ -86,7 +86,7 @@ class Gated(FakeEngine):
 
 async def until_reached(world: World, engine: Gated, or_else: Callable[[], bool] = lambda: False) -> None:
     """Passes of the nodes, without waiting for their work, until the gate is reached."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not (engine.reached.is_set() or or_else()):
             for node in world.nodes:
                 await node.once()
@@ -141,7 +141,7 @@ async def honest_state(world: World, spec: TrainLora) -> bytes:
 
 async def refused(world: World, node: Node) -> dict[str, int]:
     """Turns until the node has refused something, and what for."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not (await node.status()).refused:
             await world.turn()
     return (await node.status()).refused

@@ -38,7 +38,7 @@ class Running:
         """Wait until the index is where the chain is."""
         head = len(self.chain.blocks) - 1
         wanted = self.chain._hash(head)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while True:
                 cursor = await self.relay._follower._writer.cursor()
                 if cursor is not None and cursor.trail and cursor.trail[0].hash == wanted:
@@ -56,7 +56,7 @@ async def running(
     made = RelaySettings(data_dir=folder / "relay", chain=SETTINGS, **wanted)
     async with (
         Relay.open(made, chain=chain, transport=transport) as relay,
-        httpx.AsyncClient(base_url=relay.url, timeout=5, trust_env=False) as client,
+        httpx.AsyncClient(base_url=relay.url, timeout=60, trust_env=False) as client,
     ):
         yield Running(relay, chain, client)
 

@@ -52,7 +52,7 @@ async def test_a_stream_tells_of_a_fork_and_begins_anew(tmp_path: Path) -> None:
     chain.mine([claimed(1)])
     async with running(tmp_path, chain) as relay:
         await relay.indexed()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with stream(relay.client, f"/v1/tasks/{task_of(1)}/events") as sent:
                 assert [(await anext(sent)).name for _ in range(2)] == ["submitted", "claimed"]
                 chain.fork(1)
@@ -69,7 +69,7 @@ async def test_the_index_survives_a_chain_that_is_away(tmp_path: Path) -> None:
     async with running(tmp_path, chain) as relay:
         await relay.indexed()
         chain.down = True
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while (await relay.json("/v1/health"))["status"] != "degraded":
                 pass
         chain.down = False

@@ -41,7 +41,7 @@ async def test_an_announcement_over_http_reaches_peers_once_in_the_name_of_its_a
     async with MemoryTransport(hub) as mine, MemoryTransport(hub) as node, running(tmp_path, transport=mine) as relay:
         await connected(relay, node)
         made, author = TaskAnnouncement.of(CHAIN_ID, BOARD, terms(1)), NodeKey.create()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with node.subscribe(TOPIC_TASKS, validator=accept) as heard:
                 said = [Signed.by(author, TOPIC_TASKS, made.encode()).encode() for _ in range(2)]
                 replies = [await relay.client.post("/v1/gossip", content=one) for one in said]
@@ -61,7 +61,7 @@ async def test_who_has_only_http_announces_and_hears_as_a_peer_would(tmp_path: P
             user.subscribe(TOPIC_TASKS, validator=accept) as at_user,
         ):
             made = [TaskAnnouncement.of(CHAIN_ID, BOARD, terms(nonce)) for nonce in (1, 2)]
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await GossipAnnouncer(user).announce(made[0])
                 assert (
                     TaskAnnouncement.decode((await anext(at_node)).data) == made[0]
@@ -170,7 +170,7 @@ async def test_a_registered_node_that_is_heard_is_online(tmp_path: Path) -> None
                 made = NodeAdvert(chain_id=CHAIN_ID, wallet=NODE, peer=peer, offer=Offer(), free_slots=2, sent_at=1)
                 return made.encode()
 
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 async with node.subscribe(TOPIC_NODES, validator=accept):
                     await liar.publish(TOPIC_NODES, advert(node.peer_id))
                     await liar.publish(TOPIC_NODES, b"\0")

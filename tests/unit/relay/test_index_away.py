@@ -76,7 +76,7 @@ async def test_a_relay_begins_when_its_database_is_back() -> None:
     source: Any = SimpleNamespace(read=nothing)
     writer: Any = SimpleNamespace(cursor=cursor)
     follower = Follower(source, writer, start_block=0, poll_s=0.001, on_news=lambda _: None)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follower.run)
             await follower.state.caught_up.wait()

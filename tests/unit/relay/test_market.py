@@ -175,7 +175,7 @@ async def test_a_page_shows_a_strangers_card_and_runs_nothing_of_it(tmp_path: Pa
         assert picture.content == (tmp_path / "a_zbx.png").read_bytes()
         assert (await relay.client.get("/models/2/previews/1")).status_code == 404
         assert (await relay.client.get("/models/2/previews/-1")).status_code == 404
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not (await relay.json("/v1/models?text=toy"))["models"]:  # noqa: ASYNC110 - found once the card is read
                 await anyio.sleep(0.01)
         assert [one["id"] for one in (await relay.json("/v1/models?text=zbx&sort=use&kind=lora&base=1"))["models"]] == [

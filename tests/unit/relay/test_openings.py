@@ -468,6 +468,6 @@ async def test_a_file_that_is_not_what_was_committed_is_not_remembered(tmp_path:
 
 
 async def until(done: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not done():
             await anyio.lowlevel.checkpoint()

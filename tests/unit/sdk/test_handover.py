@@ -185,7 +185,7 @@ async def test_pictures_are_here_before_the_commit_and_the_receipt_is_upgraded(s
     seen: list[str] = []
     story.stream.push(events.Claimed(task=TASK, at_ms=1, node=NODE.address, commit_by=99))
     story.stream.on_progress(delivered(handover()))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         early = await story.task.result(on_event=lambda event: seen.append(event.kind))
         assert early.image.data
         assert early.receipt.confirmed is False
@@ -200,7 +200,7 @@ async def test_pictures_are_here_before_the_commit_and_the_receipt_is_upgraded(s
 async def test_pictures_may_be_here_before_the_claim_and_the_receipt_says_so(story: Story) -> None:
     story.board.record = OPEN
     story.stream.on_progress(delivered(handover(claim=CLAIM_TX)))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         first = (await story.task.result()).receipt
         assert (first.claimed, first.confirmed) == (False, False)
         assert "without its stake, its claim and its commit are on the way" in first.summary()
@@ -229,7 +229,7 @@ async def test_before_the_claim_only_who_is_about_to_claim_delivers(
         setattr(story.board, name, value)
     story.stream.on_progress(delivered(handover(claim=claim)))
     story.stream.push(events.Expired(task=TASK, at_ms=1, refund=TERMS.fee, node=None))
-    with anyio.fail_after(10), pytest.raises(TaskFailed):
+    with anyio.fail_after(60), pytest.raises(TaskFailed):
         await story.task.result()
 
 
@@ -241,7 +241,7 @@ async def test_whoever_waits_for_the_claim_gets_nothing_that_has_no_stake_behind
             story.stream.push(events.Claimed(task=TASK, at_ms=1, node=NODE.address, commit_by=99))
 
     story.stream.on_progress(delivered(handover(claim=CLAIM_TX)))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         receipt = (await story.task.result(until="claimed", on_event=claimed)).receipt
     assert (receipt.claimed, receipt.confirmed) == (True, False)
 
@@ -251,7 +251,7 @@ async def test_who_is_overtaken_after_it_delivered_has_delivered_nothing(story: 
     await put(tmp_path, theirs)
     story.board.record = OPEN
     story.stream.on_progress(delivered(handover(claim=CLAIM_TX)))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         assert (await story.task.result()).receipt.node == NODE.address
         story.stream.push(events.Claimed(task=TASK, at_ms=1, node=OTHER.address, commit_by=99))
         story.stream.on_progress(delivered(handover(theirs, by=OTHER), node=OTHER.address))
@@ -276,7 +276,7 @@ async def test_the_receipt_of_a_part_says_what_was_paid_and_what_came_back(story
     story.stream.on_progress(delivered(handover()))
     story.stream.push(events.PartCommitted(**about, node=NODE.address, done_bps=2500, stop_requested=True))
     story.commits(RESULT)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         receipt = (await story.task.result(until="committed")).receipt
         assert (receipt.done_bps, receipt.refunded, receipt.paid) == (2500, None, None)
         assert "25 % of the work · the rest comes back" in receipt.summary()
@@ -301,7 +301,7 @@ async def test_a_share_belongs_to_its_own_commit_when_the_chain_is_reorganised(s
     story.commits(RESULT)
     story.commits(RESULT)  # taken back, and done anew as a whole
     story.stream.push(events.Settled(**about, node=NODE.address, paid=ASKED.fee))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         receipt = (await story.task.result(until="settled")).receipt
     assert (receipt.done_bps, receipt.refunded) == (10_000, 0)
 
@@ -326,7 +326,7 @@ async def test_a_stop_is_asked_of_a_node_at_work_on_a_training_only(story: Story
 
 async def test_a_hint_that_comes_before_our_reader_saw_the_claim_is_enough(story: Story) -> None:
     story.stream.on_progress(delivered(handover()))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         assert (await story.task.result()).receipt.node == NODE.address
 
 
@@ -335,7 +335,7 @@ async def test_only_the_claimants_own_signature_delivers(story: Story) -> None:
     assert story.stream.handovers == {}
     story.stream.on_progress(delivered(handover(by=OTHER), node=OTHER.address))
     story.stream.push(events.Expired(task=TASK, at_ms=1, refund=TERMS.fee, node=NODE.address))
-    with anyio.fail_after(10), pytest.raises(TaskFailed):
+    with anyio.fail_after(60), pytest.raises(TaskFailed):
         await story.task.result()
 
 
@@ -354,7 +354,7 @@ async def test_a_commit_of_something_else_is_an_error_and_is_never_settled(story
     await story.task._ports.blobs.put(other.encode())
     story.stream.push(events.Claimed(task=TASK, at_ms=1, node=NODE.address, commit_by=99))
     story.stream.on_progress(delivered(handover()))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await story.task.result()
         story.commits(other)
         with pytest.raises(DeliveryContradicted):
@@ -379,7 +379,7 @@ async def test_a_delivery_that_is_a_lie_leaves_the_commit_to_decide(story: Story
     story.stream.on_progress(
         ProgressEvent(task=TASK, node=NODE.address, sequence=2, stage="committed", note=str(RESULT.ref))
     )
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         result = await story.task.result()
     assert result.receipt.confirmed is True
     assert result.receipt.result == RESULT.ref

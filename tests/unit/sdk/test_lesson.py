@@ -31,7 +31,7 @@ def user(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> User:
 async def test_a_command_ends_when_the_demo_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = user(tmp_path, monkeypatch, f"touch {tmp_path}/begun; exec sleep 100")
     typing = asyncio.create_task(alice.types(Output("human", stderr=io.StringIO()), "train"))
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not await anyio.Path(tmp_path / "begun").exists():  # noqa: ASYNC110 - another process makes it
             await anyio.sleep(0.01)
         typing.cancel()  # once, as Ctrl-C does

@@ -80,7 +80,7 @@ async def test_a_check_that_comes_in_the_middle_of_a_segment_waits_for_one_updat
         told.append(step)
         if step.index == 3:
             tasks.start_soon(check)
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 while not wish_to_pause(wanted.out_dir):
                     await anyio.lowlevel.checkpoint()
 

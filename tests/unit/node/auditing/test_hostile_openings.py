@@ -158,7 +158,7 @@ async def test_a_node_that_trickles_has_withheld(tmp_path: Path) -> None:
         with pytest.raises(NotOpenedError):
             await step(case_of(sold.assignment), work, by=20)
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as both:
             both.start_soon(refused, auditor.prepare)
             both.start_soon(refused, auditor.judge)

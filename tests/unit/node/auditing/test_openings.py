@@ -352,6 +352,6 @@ async def test_an_opened_checkpoint_takes_no_second_room_on_the_disk(tmp_path: P
 
 
 async def until(done: Any) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not done():
             await anyio.lowlevel.checkpoint()

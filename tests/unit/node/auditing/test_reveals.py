@@ -49,7 +49,7 @@ async def all_sent(chain: Chain, spares: Sequence[float]) -> dict[int, GessoErro
         else:
             ends[number] = None
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             for number, spare in enumerate(spares):
                 group.start_soon(one, number, spare)
@@ -92,7 +92,7 @@ async def test_who_gives_up_leaves_nobody_waiting(given_up: int) -> None:
         with scopes[number]:
             await reveals.send(reveal(number), LONG)
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             for number in range(3):
                 group.start_soon(one, number)
@@ -109,7 +109,7 @@ async def test_who_gives_up_alone_hurries_nobody_after_it() -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
         await reveals.send(reveal(9), 0)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(reveals.send, reveal(0), LONG)
             await anyio.wait_all_tasks_blocked()

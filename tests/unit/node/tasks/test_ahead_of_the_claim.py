@@ -39,7 +39,7 @@ def slow_board(world: World) -> None:
 
 async def passes(node: Node, done: Callable[[], bool]) -> None:
     """Pass after pass while no block is mined, each as soon as something has happened."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not done():
             node._reconciler._passes.rearm()
             await node.once()
@@ -272,7 +272,7 @@ async def test_a_picture_for_a_lost_race_is_given_up_with_the_step_that_is_drawn
     assert node._workbench.current is not None
     world.board.register(node_address(9), 2**40)
     world.board.claim(node_address(9), terms)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         world.board.mine()
         await node.once()
         await node.quiesce()

@@ -252,7 +252,7 @@ async def test_what_was_kept_of_a_trace_leaves_the_disk_with_it_and_the_result_s
     assert entry.result.trace_backup is not None
     assert await world.blobs.has(entry.result.trace_backup)
     await world.until(lambda: settled(world, terms))
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while await world.blobs.has(entry.result.trace_backup):
             await world.turn()
     assert await world.blobs.has(entry.result.ref)
@@ -344,7 +344,7 @@ async def test_a_journal_on_a_full_disk_holds_the_node_up_and_ends_nothing(
         patch.setattr(node._journal, "_write", full)
         async with anyio.create_task_group() as group:
             group.start_soon(node._reconciler.forever, 0.01)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while refused < 2:
                     node._reconciler.wake()
                     await anyio.lowlevel.checkpoint()

@@ -44,7 +44,7 @@ async def test_checkpoints_are_shared_signed_and_cleared_away(world: World) -> N
     node._progress.checkpoint = lambda *said: told.append(said)  # type: ignore[method-assign]
     terms = await world.submit(await training(world, steps=20))
     await until_reached(world, engine)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not told:
             await anyio.lowlevel.checkpoint()
     task, kept, total = told[0]
@@ -55,7 +55,7 @@ async def test_checkpoints_are_shared_signed_and_cleared_away(world: World) -> N
     assert (await world.blobs.size(kept.state)) == kept.size
     engine.go_on.set()
     await world.until(lambda: state_is(world, terms, TaskState.COMMITTED))
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while any([await world.blobs.has(one.state) for _, one, _ in told]):
             await anyio.lowlevel.checkpoint()
 
@@ -124,7 +124,7 @@ class Sharing:
 
 @asynccontextmanager
 async def at_work_on(sharing: Sharing) -> AsyncIterator[Sharing]:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(sharing.sharer.run)
             yield sharing
