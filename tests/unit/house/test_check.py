@@ -17,7 +17,7 @@ TOOLS = ("ruff", "mypy", "lint-imports", "python", "npm")
 def checked(folder: Path, **bodies: str) -> subprocess.CompletedProcess[str]:
     """Run it where every tool is a few words of shell; `true` where none are given."""
     for home, names in (
-        ("scripts", ("setup", "vectors", "sync_client", "forge", "bindings", "gas")),
+        ("scripts", ("setup", "script_types", "vectors", "sync_client", "forge", "bindings", "gas")),
         ("node_modules/.bin", TOOLS),
     ):
         (folder / home).mkdir(parents=True)
@@ -34,7 +34,7 @@ def checked(folder: Path, **bodies: str) -> subprocess.CompletedProcess[str]:
 def test_all_is_good_where_all_has_run(tmp_path: Path) -> None:
     done = checked(tmp_path)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "check: all good")
-    assert done.stderr.count(" ok ") == 11
+    assert done.stderr.count(" ok ") == 12
 
 
 @pytest.mark.parametrize(
