@@ -84,7 +84,7 @@ def save_snapshot(weights: dict[str, torch.Tensor], file: Path) -> None:
 
 def draw_prompts(
     pipe: StableDiffusionPipeline, prompts: list[str], seed: int, guidance: float = GUIDANCE, batch: int = 16
-) -> np.ndarray:  # type: ignore[type-arg,unused-ignore]
+) -> np.ndarray:
     """One picture a prompt, each from its own CPU generator."""
     pictures = []
     for start in range(0, len(prompts), batch):
@@ -118,7 +118,7 @@ class Checker:
         save_snapshot(run.ema, self._folder / f"snapshot-{run.step + 1:06d}.safetensors")
         plot_losses(run.log, self._folder / "loss.png")
 
-    def score(self, unet: UNet2DConditionModel) -> tuple[dict[str, dict[str, Share]], np.ndarray]:  # type: ignore[type-arg,unused-ignore]
+    def score(self, unet: UNet2DConditionModel) -> tuple[dict[str, dict[str, Share]], np.ndarray]:
         vae, encoder, tokenizer = self._parts
         pictures = draw_prompts(pipeline(vae, encoder, tokenizer, unet), [plain_caption(s) for s in self._scenes], 7)
         verdicts = [(s, judge(s, read(p))) for s, p in zip(self._scenes, pictures, strict=True)]
@@ -127,7 +127,7 @@ class Checker:
         return {k: tally(v) for k, v in rows.items()}, pictures
 
 
-def save_grid(pictures: np.ndarray, file: Path, columns: int = 16, zoom: int = 2) -> None:  # type: ignore[type-arg,unused-ignore]
+def save_grid(pictures: np.ndarray, file: Path, columns: int = 16, zoom: int = 2) -> None:
     rows = [np.concatenate(list(pictures[i : i + columns]), axis=1) for i in range(0, len(pictures), columns)]
     grid = np.concatenate([r for r in rows if r.shape == rows[0].shape], axis=0)
     Image.fromarray(grid).resize((grid.shape[1] * zoom, grid.shape[0] * zoom), Image.Resampling.NEAREST).save(file)

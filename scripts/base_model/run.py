@@ -130,11 +130,11 @@ def cosine_rate(step: int, total: int, peak: float, warmup: int = 100, floor: fl
     return peak * (floor + (1 - floor) * 0.5 * (1 + float(np.cos(np.pi * progress))))
 
 
-def to_model(pictures: np.ndarray) -> Tensor:  # type: ignore[type-arg,unused-ignore]
+def to_model(pictures: np.ndarray) -> Tensor:
     """uint8 pictures (N, H, W, 3) to floats (N, 3, H, W) in [-1, 1], the range of a VAE."""
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_pictures(samples: Tensor) -> np.ndarray:  # type: ignore[type-arg,unused-ignore]
+def to_pictures(samples: Tensor) -> np.ndarray:
     """The inverse of :func:`to_model`, rounded and clipped."""
     return ((samples.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()

@@ -84,7 +84,7 @@ class Reader(nn.Module):
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Token ids (N, LENGTH), padded as the diffusers pipeline pads them."""
     padded = tokenizer(captions, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
-    return padded.input_ids  # type: ignore[no-any-return,unused-ignore]
+    return padded.input_ids
 
 
 def train(folder: Path, tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPTextModel:

@@ -120,7 +120,7 @@ def v_loss(unet: UNet2DConditionModel, alphas: Tensor, latents: Tensor, words: T
     return (guess.float() - (signal * noise - spread * latents)).square().mean()
 
 
-def _wording(scene, rng: np.random.Generator) -> str:  # type: ignore[no-untyped-def]
+def _wording(scene, rng: np.random.Generator) -> str:
     if rng.random() < EMPTY_PROMPT_SHARE:
         return ""
     text = caption(scene, rng)

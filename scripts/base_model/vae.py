@@ -40,7 +40,7 @@ def new_vae() -> AutoencoderKL:
     )
 
 
-def collage(rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg,unused-ignore]
+def collage(rng: np.random.Generator) -> np.ndarray:
     """A 64 x 64 picture of two to six shapes anywhere, in training colours with strong jitter."""
     side = PICTURE_SIDE
     rows, cols = np.mgrid[0:side, 0:side].astype(np.float32) + 0.5
@@ -78,7 +78,7 @@ def train(folder: Path, steps: int, seed: int) -> AutoencoderKL:
     return vae.eval()
 
 
-def _batch(rng: np.random.Generator, *, crops: bool) -> np.ndarray:  # type: ignore[type-arg,unused-ignore]
+def _batch(rng: np.random.Generator, *, crops: bool) -> np.ndarray:
     if not crops:
         half = BATCH // 4
         return np.stack([collage(rng) for _ in range(half)] + [draw(training_scene(rng), rng) for _ in range(half)])
@@ -120,12 +120,12 @@ def report(vae: AutoencoderKL, seed: int, folder: Path) -> None:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:  # type: ignore[type-arg,unused-ignore]
+def encode(vae: AutoencoderKL, pictures: np.ndarray) -> Tensor:
     """uint8 pictures to latent means."""
     return torch.cat([vae.encode(part).latent_dist.mean for part in to_model(pictures).split(64)])
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKL, latents: Tensor) -> np.ndarray:  # type: ignore[type-arg,unused-ignore]
+def decode(vae: AutoencoderKL, latents: Tensor) -> np.ndarray:
     """Latents to uint8 pictures."""
     return np.concatenate([to_pictures(vae.decode(part).sample) for part in latents.split(64)])

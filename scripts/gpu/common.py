@@ -74,7 +74,7 @@ class Here:
     def __init__(self, device: str, **options: Any) -> None:
         self.engine = DiffusersEngine(DiffusersOptions.model_validate({"device": device, **options}))
 
-    async def run(self, job: Job, *, on_event: Any) -> Finished:  # noqa: ARG002
+    async def run(self, job: Job, *, on_event: Any) -> Finished:  # noqa: ARG002 - as the port has it
         work = EngineJob(job.spec, job.model_dir, job.out_dir, job.manifest, job.binding.task, job.loras)
         made = self.engine.run(work, lambda _: None)
         root = RecordedTrace.read(job.out_dir, job.spec).root(job.binding)

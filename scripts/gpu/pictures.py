@@ -104,23 +104,23 @@ class Market:
         filing = Filing(terms, NODE, Root(bytes(31) + b"\1"), trace_root(tree))
         drawn = keccak256(b"challenge" + number.to_bytes(4, "big"))
         assignment = Assignment(Run(31337, BOARD, task, NODE), filing, spec, BASE, drawn, AuditRules())
-        return Sold(assignment, Own(None, trace, binding, tree), done.images[0].path.read_bytes())  # type: ignore[arg-type]
+        return Sold(assignment, Own(None, trace, binding, tree), done.images[0].path.read_bytes())
 
     def audit(self, auditor: Here, sold: Sold, *, strict: bool = False) -> Verdict:
         """As an auditor's node does it, or a juror's, once everything is open."""
-        look = Inspector(auditor, self._cache, needs_model=True)  # type: ignore[arg-type]
+        look = Inspector(auditor, self._cache, needs_model=True)
         return anyio.run(lambda: self._audited(look, sold, strict))
 
     async def _audited(self, look: Inspector, sold: Sold, strict: bool) -> Verdict:
         about, opened, more = sold.assignment, sold.opened, {"strict": strict, "deadline_s": 600.0}
-        ground = await look.ground(about, **more)  # type: ignore[arg-type]
-        redone = await look.steps(about, ground, opened, about.checks, **more)  # type: ignore[arg-type]
-        rgb = await look.decode(about, ground, opened, **more)  # type: ignore[arg-type]
+        ground = await look.ground(about, **more)
+        redone = await look.steps(about, ground, opened, about.checks, **more)
+        rgb = await look.decode(about, ground, opened, **more)
         files = Files(None, {0: sold.png})
         found = judge(inspect(about, ground, redone, opened, rgb, files, strict=strict))
         if not found.recheck:
             return found
-        again = await look.steps(about, ground, opened, found.recheck[:3], **more)  # type: ignore[arg-type]
+        again = await look.steps(about, ground, opened, found.recheck[:3], **more)
         wider = Redone({**redone.outputs, **again.outputs}, redone.wrong or again.wrong)
         return judge(inspect(about, ground, wider, opened, rgb, files, strict=strict))
 

@@ -63,7 +63,7 @@ class Keeping(Here):
         done = await super().replay(job)
         for cond, uncond in done.outputs.values():
             wide = (None if raw is None else np.frombuffer(raw, "<f4") for raw in (cond, uncond))
-            self.kept.append(Branches(*wide))  # type: ignore[arg-type]
+            self.kept.append(Branches(*wide))
         return done
 
 

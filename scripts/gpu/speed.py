@@ -351,7 +351,7 @@ def timed(work: Callable[[], Any], device: str = "cuda") -> float:
 
 def outputs(done: Any) -> list[Branches]:
     wide = [[None if raw is None else np.frombuffer(raw, "<f4") for raw in both] for both in done.outputs.values()]
-    return [Branches(cond, uncond) for cond, uncond in wide]  # type: ignore[arg-type]
+    return [Branches(cond, uncond) for cond, uncond in wide]
 
 
 def random_lora(unet: Any, folder: Path, seed: int) -> Path:

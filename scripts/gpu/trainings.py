@@ -165,7 +165,7 @@ class Bench:
             pipe = Here(device).engine._pipeline(model.path(), "fp32").pipeline
             words = pipe.encode_prompt("a star", pipe.device, 1, False)[0]
             adapters = AdapterSet(pipe)
-            call: Callable[[], Any] = lambda pipe=pipe, words=words: pipe.unet(  # noqa: E731
+            call: Callable[[], Any] = lambda pipe=pipe, words=words: pipe.unet(  # noqa: E731 - typed
                 latent.to(pipe.device), 500, encoder_hidden_states=words, return_dict=False
             )[0].cpu()  # fmt: skip
             with torch.inference_mode():
