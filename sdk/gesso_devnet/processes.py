@@ -118,6 +118,7 @@ class Supervisor:
             )
         running = Running(actor.name, child.pid, _created(child.pid))
         self._remember(running)
+        child.returncode = 0  # it may outlive us, and is known by its file from here on: this handle holds nothing
         return running
 
     def adopt(self, name: str, pid: int) -> Running:
