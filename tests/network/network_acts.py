@@ -13,7 +13,8 @@ from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei
 from gesso_protocol.terms import Terms
 
-PATIENCE_S = 90
+PATIENCE_S = 150
+"""Longer than any window that is waited out here, and than a busy machine takes beside it."""
 
 
 async def raw_terms(net: Devnet, *, claim_window_s: int = 60, commit_window_s: int = 60) -> Terms:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_the_relay_dies_mid_task_and_it_still_settles() -> None:
-    async with Devnet.open(nodes=2, faults=FakeFaults(step_s=0.1)) as net:
+    async with Devnet.open(nodes=2, audit_rate=0, faults=FakeFaults(step_s=0.1)) as net:
         task = await net.submitter.submit(await net.submitter.spec("alone at sea"))
         steps: list[int] = []
         dead = anyio.Event()
@@ -68,7 +68,7 @@ async def test_nobody_claims_and_the_requester_gets_its_fee_back_by_itself() -> 
 
 
 async def test_a_node_that_is_cut_off_mid_task_comes_back_and_is_paid_once() -> None:
-    async with Devnet.open(nodes=1, faults=FakeFaults(step_s=0.1)) as net:
+    async with Devnet.open(nodes=1, audit_rate=0, faults=FakeFaults(step_s=0.1)) as net:
         node = net.nodes[0]
         task = await net.submitter.submit(await net.submitter.spec("interrupted"))
         with anyio.fail_after(PATIENCE_S):

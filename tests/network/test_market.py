@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from network_acts import until_state
+from network_acts import PATIENCE_S, until_state
 from PIL import Image
 
 from gesso.chain.chain import Chain
@@ -31,7 +31,7 @@ LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
 @pytest.fixture(scope="module")
 async def net(anyio_backend: str) -> AsyncIterator[Devnet]:
-    async with Devnet.open(nodes=1, executor="fake") as opened:
+    async with Devnet.open(nodes=1, audit_rate=0) as opened:
         yield opened
 
 
@@ -66,7 +66,7 @@ async def books_are_right(net: Devnet, alice: AsyncClient) -> None:
 
 async def test_train_publish_draw_train_on(net: Devnet, alice: AsyncClient, tmp_path: Path) -> None:
     bob = net.submitter
-    with anyio.fail_after(200):
+    with anyio.fail_after(PATIENCE_S):
         run = await bob.train_lora(
             photos(tmp_path / "photos"), base="gesso-tiny", trigger="zbx", steps=5, rank=4, alpha=4
         )
@@ -117,7 +117,7 @@ async def test_every_owner_of_several_loras_earns_and_their_base_once(
     bob, base = net.submitter, await net.submitter.model("gesso-tiny")
     params = await bob.params()
     loras = [lora(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (11, 12)]
-    with anyio.fail_after(100):
+    with anyio.fail_after(PATIENCE_S):
         first = await alice.market.publish(loras[0], "alice/one", licence="MIT", base="gesso-tiny", royalty="5%")
         second = await alice.market.publish(loras[1], "alice/two", licence="MIT", base="gesso-tiny", royalty="3%")
         spec = await bob.spec("both", loras=["alice/two@1:0.5", "alice/one@1"], seed=5)
@@ -168,7 +168,7 @@ async def test_a_yank_ends_new_use_and_touches_nothing_that_runs(
     net: Devnet, alice: AsyncClient, tmp_path: Path
 ) -> None:
     bob = net.submitter
-    with anyio.fail_after(100):
+    with anyio.fail_after(PATIENCE_S):
         await alice.market.publish(
             lora(tmp_path / "a.safetensors", seed=1), "alice/gone", licence="MIT", base="gesso-tiny"
         )
@@ -193,7 +193,7 @@ async def test_a_publisher_changes_price_and_card_and_sees_what_hers_earned(
     net: Devnet, alice: AsyncClient, tmp_path: Path
 ) -> None:
     bob, shop = net.submitter, alice.market
-    with anyio.fail_after(100):
+    with anyio.fail_after(PATIENCE_S):
         picture = tmp_path / "it.png"
         Image.new("RGB", (64, 64), (9, 9, 9)).save(picture)
         card = CardDraft(summary="a shop", tags=("toy",), previews=(picture,))
@@ -242,7 +242,7 @@ async def test_what_others_are_made_from_is_not_taken_from_under_them(
     net: Devnet, alice: AsyncClient, tmp_path: Path
 ) -> None:
     shop = alice.market
-    with anyio.fail_after(60):
+    with anyio.fail_after(PATIENCE_S):
         files = [lora(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (21, 22)]
         first = await shop.publish(files[0], "alice/root", licence="MIT", base="gesso-tiny", royalty="5%")
         await shop.publish(files[1], "alice/leaf", licence="MIT", base="alice/root@1")
@@ -260,7 +260,7 @@ async def test_what_others_are_made_from_is_not_taken_from_under_them(
 async def test_somebody_elses_bytes_another_base_another_rank(net: Devnet, alice: AsyncClient, tmp_path: Path) -> None:
     """Refused with a sentence, and nobody has paid for anything."""
     bob = net.submitter
-    with anyio.fail_after(100):
+    with anyio.fail_after(PATIENCE_S):
         async with Chain.open(net.chain_settings, net.spare_wallet(0)) as chain:
             other = await chain.publish_listing("alice/otherbase", BlobRef.of(b"other"), kind=0)
             await chain.publish_listing("alice/stray", BlobRef.of(b"stray"), kind=1, parent=other)
@@ -282,7 +282,7 @@ async def test_somebody_elses_bytes_another_base_another_rank(net: Devnet, alice
 
 async def test_what_nobody_serves_costs_nothing(net: Devnet, alice: AsyncClient) -> None:
     bob = net.submitter
-    with anyio.fail_after(100):
+    with anyio.fail_after(PATIENCE_S):
         async with Chain.open(net.chain_settings, net.spare_wallet(0)) as chain:
             base = await bob.model("gesso-tiny")
             await chain.publish_listing("alice/air", BlobRef.of(b"air"), kind=1, parent=base.id)
@@ -298,7 +298,7 @@ async def test_a_node_does_not_claim_what_it_could_not_fetch_or_what_cheats_an_o
 ) -> None:
     """Past the client's checks: the task is refused by name, expires, and the whole fee comes back."""
     bob = net.submitter
-    with anyio.fail_after(150):
+    with anyio.fail_after(PATIENCE_S):
         path = lora(tmp_path / "paid.safetensors", seed=3)
         paid = await alice.market.publish(path, "alice/paid", licence="MIT", base="gesso-tiny", royalty="2%")
         spec = await bob.spec("a paid", loras=["alice/paid@1"])

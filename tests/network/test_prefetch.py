@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from network_acts import PATIENCE_S
 
 from gesso.chain import DeploySettings
 from gesso_devnet.network import POLL_S, Devnet
@@ -31,7 +32,7 @@ async def test_a_lora_that_others_drew_with_twice_is_fetched_with_its_base_and_o
         Devnet.open(nodes=2, executor="fake", rules=rules, reconfigure=bystander) as net,
         net.client(net.spare_wallet(0)) as alice,
     ):
-        with anyio.fail_after(90):
+        with anyio.fail_after(PATIENCE_S):
             base = await net.submitter.model("gesso-tiny")
             once = await alice.market.publish(
                 lora(tmp_path / "a.safetensors", seed=21), "alice/once", licence="MIT", base="gesso-tiny"

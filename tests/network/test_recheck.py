@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from audit_acts import PATIENT
 from network_acts import PATIENCE_S
 
 from gesso.audits.recheck import Recheck
@@ -38,7 +39,7 @@ def results(report: Recheck) -> dict[str, str]:
 
 
 async def test_an_audited_task_says_so_and_stands_a_second_look(tmp_path: Path) -> None:
-    async with Devnet.open(nodes=3) as net:
+    async with Devnet.open(nodes=3, rules=PATIENT) as net:
         seen: list[events.Event] = []
         spec = await net.submitter.spec("a red circle", steps=12)
         quote = await net.submitter.quote(spec, audit="always")
@@ -88,11 +89,11 @@ async def test_a_task_that_nobody_audited_is_opened_by_its_node_even_to_a_user_w
 
 
 async def test_fraud_that_nobody_audited_is_found_at_home_and_brought_before_jurors(tmp_path: Path) -> None:
-    opened = Devnet.open(nodes=2, watchers=3, cheats={0: "fewer-steps"}, reconfigure=bargain)
+    opened = Devnet.open(nodes=2, watchers=3, rules=PATIENT, cheats={0: "fewer-steps"}, reconfigure=bargain)
     async with opened as net:
         spec = await net.submitter.spec("half of it", steps=12)
         task = await net.submitter.submit(spec, fee=CHEAP_FEE, audit="none")
-        with anyio.fail_after(2 * PATIENCE_S):
+        with anyio.fail_after(250):
             delivered = await task.result(until="committed")
             assert delivered.receipt.node == net.nodes[0].address
             report = await _opened_in_time(net, task.id, tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from network_acts import PATIENCE_S
 from training_acts import photos
 
 from gesso.tensorfile import open_tensors
@@ -17,16 +18,16 @@ from gesso_protocol.events import Event, TrainingStep
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def net() -> AsyncIterator[Devnet]:
-    async with Devnet.open(nodes=1, executor="fake") as opened:
+@pytest.fixture(scope="module")
+async def net(anyio_backend: str) -> AsyncIterator[Devnet]:
+    async with Devnet.open(nodes=1, audit_rate=0) as opened:
         yield opened
 
 
 async def test_a_folder_becomes_a_lora_and_is_used(net: Devnet, tmp_path: Path) -> None:
     seen: list[Event] = []
     client = net.submitter
-    with anyio.fail_after(100):
+    with anyio.fail_after(PATIENCE_S):
         run = await client.train_lora(photos(tmp_path / "photos"), trigger="zbx", steps=25, rank=4, alpha=4,
                                       sample_prompts=("a zbx",))  # fmt: skip
         adapter = await run.result(on_event=seen.append)
@@ -47,7 +48,7 @@ async def test_a_folder_becomes_a_lora_and_is_used(net: Devnet, tmp_path: Path) 
 async def test_training_is_priced_by_its_work(net: Devnet, tmp_path: Path) -> None:
     client = net.submitter
     source = photos(tmp_path / "photos")
-    with anyio.fail_after(60):
+    with anyio.fail_after(PATIENCE_S):
         order = await client.training_order(source, steps=10)
         quote = await client.quote(order.spec)
         assert quote.eligible
@@ -61,7 +62,7 @@ async def test_training_is_priced_by_its_work(net: Devnet, tmp_path: Path) -> No
 
 async def test_a_dry_run_costs_nothing(net: Devnet, tmp_path: Path) -> None:
     client = net.submitter
-    with anyio.fail_after(60):
+    with anyio.fail_after(PATIENCE_S):
         before = await client.balance()
         source = photos(tmp_path / "photos")
         (source / "bad.png").write_bytes(b"no picture")
@@ -73,7 +74,7 @@ async def test_a_dry_run_costs_nothing(net: Devnet, tmp_path: Path) -> None:
 
 async def test_a_published_lora_earns_for_its_owner(net: Devnet, tmp_path: Path) -> None:
     client = net.submitter
-    with anyio.fail_after(110):
+    with anyio.fail_after(PATIENCE_S):
         run = await client.train_lora(photos(tmp_path / "photos"), trigger="zbx", steps=5, rank=4, alpha=4)
         path = (await run.result()).save(tmp_path / "zbx.safetensors")
         listing = await client.market.publish(path, "zbx", licence="openrail++", royalty="5%")

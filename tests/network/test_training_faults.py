@@ -18,11 +18,29 @@ from gesso_node.executors.lora.port import TrainingInputs
 from gesso_node.executors.lora.run import train
 from gesso_protocol import events
 from gesso_protocol.errors import TaskFailed, UsageError
+from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei, part_of
 from gesso_protocol.spec import TrainLora
 
 pytestmark = pytest.mark.anyio
+LONG = 2000
+"""Updates of a run that is stopped long before its end on any machine."""
+
+
+def held(folder: Path) -> FakeFaults:
+    """Whoever trains first stops after its second checkpoint and waits to be lost, however late that is seen."""
+    return FakeFaults(step_s=0.02, hang_at_step=45, once_file=folder / "lost")
+
+
+async def lose(net: Devnet, run: TaskId, folder: Path) -> Address:
+    """The node that trains is gone, wherever it was, and its time is over; the others do not stop."""
+    node = (await net.chain.task(run)).node
+    assert node is not None
+    await next(one for one in net.nodes if one.address == node).stop()
+    (folder / "lost").touch()
+    await net.warp(120)
+    return node
 
 
 def eager(_: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +49,7 @@ def eager(_: int, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_another_node_finishes_what_a_lost_one_began(tmp_path: Path) -> None:
-    async with Devnet.open(nodes=2, faults=FakeFaults(step_s=0.02), reconfigure=eager) as net:
+    async with Devnet.open(nodes=2, audit_rate=0, faults=held(tmp_path), reconfigure=eager) as net:
         client, seen = net.submitter, list[events.Event]()
         before = (await client.balance()).deposit
         order = await client.training_order(photos(tmp_path / "photos"), trigger="zbx", steps=60, rank=4, alpha=4)
@@ -45,9 +63,7 @@ async def test_another_node_finishes_what_a_lost_one_began(tmp_path: Path) -> No
 
         async def lose_the_node() -> None:
             await shared.wait()
-            node = (await net.chain.task(first.id)).node
-            await next(one for one in net.nodes if one.address == node).stop()
-            await net.warp(120)
+            await lose(net, first.id, tmp_path)
 
         with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as group:
@@ -75,7 +91,7 @@ async def test_another_node_finishes_what_a_lost_one_began(tmp_path: Path) -> No
 
 
 async def test_a_requester_that_comes_back_orders_the_rest(tmp_path: Path) -> None:
-    async with Devnet.open(nodes=2, faults=FakeFaults(step_s=0.02), reconfigure=eager) as net:
+    async with Devnet.open(nodes=2, audit_rate=0, faults=held(tmp_path), reconfigure=eager) as net:
         with anyio.fail_after(PATIENCE_S):
             async with net.client() as gone:
                 order = await gone.training_order(photos(tmp_path / "photos"), steps=60, rank=4)
@@ -83,9 +99,7 @@ async def test_a_requester_that_comes_back_orders_the_rest(tmp_path: Path) -> No
                 async for event in run.events():
                     if isinstance(event, events.Checkpoint):
                         break
-            node = (await net.chain.task(run.id)).node
-            await next(one for one in net.nodes if one.address == node).stop()
-            await net.warp(120)
+            node = await lose(net, run.id, tmp_path)
             async with net.client(peer=False) as back:
                 again = await back.resume_training(str(run.id))
                 adapter = await again.result()
@@ -101,7 +115,7 @@ async def test_a_requester_that_comes_back_orders_the_rest(tmp_path: Path) -> No
 
 
 async def test_a_long_run_survives_its_requester_and_a_yank_and_can_be_stopped(tmp_path: Path) -> None:
-    async with Devnet.open(nodes=1, faults=FakeFaults(step_s=0.02), reconfigure=eager) as net:
+    async with Devnet.open(nodes=1, audit_rate=0, faults=FakeFaults(step_s=0.02), reconfigure=eager) as net:
         client, node = net.submitter, net.nodes[0].address
         with anyio.fail_after(PATIENCE_S):
             first = await client.train_lora(photos(tmp_path / "photos"), trigger="zbx", steps=5, rank=4)
@@ -125,7 +139,7 @@ async def test_a_long_run_survives_its_requester_and_a_yank_and_can_be_stopped(t
             # the publisher of the LoRA is the requester itself here: its royalty comes back
             assert (await client.balance()).deposit == before - fee + fee * 500 // 10_000
 
-            long = await client.train_lora(tmp_path / "photos", steps=200, rank=4)
+            long = await client.train_lora(tmp_path / "photos", steps=LONG, rank=4)
             before = (await client.balance()).deposit + long.task.terms.fee
             far = anyio.Event()
 
@@ -141,18 +155,18 @@ async def test_a_long_run_survives_its_requester_and_a_yank_and_can_be_stopped(t
                 group.start_soon(stop_it)
                 adapter = await long.result(on_event=note)
             settled = await long.task.result(until="settled")
-        assert 40 <= adapter.steps_done < 200
+        assert 40 <= adapter.steps_done < LONG
         assert adapter.steps_done % 20 == 0
         assert "asked for it" in adapter.stopped
-        part = part_of(long.task.terms.fee, adapter.steps_done * 10_000 // 200)
-        assert settled.receipt.done_bps == adapter.steps_done * 50
+        part = part_of(long.task.terms.fee, adapter.steps_done * 10_000 // LONG)
+        assert settled.receipt.done_bps == adapter.steps_done * 10_000 // LONG
         assert (await client.balance()).deposit == before - part.due
         assert await net.earned(node) > 0
         assert await net.balanced()
 
 
 async def test_settings_that_break_at_once_cost_their_requester_the_time_and_the_node_nothing(tmp_path: Path) -> None:
-    async with Devnet.open(nodes=3, faults=FakeFaults(nan_at_step=2)) as net:
+    async with Devnet.open(nodes=3, audit_rate=0, faults=FakeFaults(nan_at_step=2)) as net:
         client = net.submitter
         before = (await client.balance()).deposit
         standing = {node.address: (await net.chain.node(node.address)).standing for node in net.nodes}
