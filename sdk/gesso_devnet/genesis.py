@@ -26,6 +26,7 @@ START_DEPOSIT = Wei(1_000 * ONE)
 NODE_STAKE = Wei(100 * ONE)
 NODE_PRICE = Wei(96 * ONE // 10_000)
 """What a node wants to keep of a fee: with 3 % royalty and 1 % protocol fee a task costs 0.01 tokens."""
+BUSY_WINDOW_S = 25
 SLOW_WINDOW_S = 75
 CHEAP_PRICE = Wei(NODE_PRICE // 2)
 """What a node asks that does half of the work, or none: so that it gets the next task for certain."""
@@ -83,12 +84,13 @@ def rated(rules: DeploySettings, audit_rate: int | None) -> DeploySettings:
     return rules.model_copy(update={"audits": audits})
 
 
-def unhurried(rules: DeploySettings) -> DeploySettings:
-    """The same rules with time for real models on a small machine, where six of them load and run at once. Windows of
-    audits and votes still close as soon as all is said; only the challenge window is always waited for."""
+def unhurried(rules: DeploySettings, window_s: int = SLOW_WINDOW_S) -> DeploySettings:
+    """The same rules with time for real models on a small machine, where six of them load and run at once;
+    `BUSY_WINDOW_S` is enough for as many processes without models. Windows of audits and votes still close as soon as
+    all is said; only the challenge window is always waited for."""
     if rules.audits is None:
         return rules
     windows = ("audit_commit_window_s", "audit_reveal_window_s", "vote_commit_window_s", "vote_reveal_window_s")
-    audits = rules.audits.model_copy(update=dict.fromkeys(windows, SLOW_WINDOW_S + rules.audits.grace_s))
-    held = {"hold_window_s": 16 * SLOW_WINDOW_S, "unbonding_period_s": 16 * SLOW_WINDOW_S}
-    return rules.model_copy(update={"audits": audits, "challenge_window_s": SLOW_WINDOW_S, **held})
+    audits = rules.audits.model_copy(update=dict.fromkeys(windows, window_s + rules.audits.grace_s))
+    held = {"hold_window_s": 16 * window_s, "unbonding_period_s": 16 * window_s}
+    return rules.model_copy(update={"audits": audits, "challenge_window_s": window_s, **held})

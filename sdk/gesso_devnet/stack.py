@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,14 +29,24 @@ from gesso.settings import Network, explain, read_bounded, write_network
 from gesso_devnet.chain.accounts import known_accounts
 from gesso_devnet.chain.start import ChainKind, chain_command, choose, wait_until_up
 from gesso_devnet.cores import executor_section
-from gesso_devnet.genesis import CHEAP_PRICE, NODE_PRICE, NODE_STAKE, Cast, found, publish, unhurried
+from gesso_devnet.genesis import (
+    BUSY_WINDOW_S,
+    CHEAP_PRICE,
+    NODE_PRICE,
+    NODE_STAKE,
+    SLOW_WINDOW_S,
+    Cast,
+    found,
+    publish,
+    unhurried,
+)
+from gesso_devnet.ports import LOOPBACK, held
 from gesso_devnet.processes import Actor, Supervisor, python
 from gesso_devnet.seed import base_model_folder, pack, stand_in
 from gesso_protocol.errors import ConfigError, Unreachable, UsageError
 
 ExecutorChoice = Literal["auto", "fake", "diffusers"]
 NETWORK = "devnet"
-LOOPBACK = "127.0.0.1"
 SUBMITTER = "devnet-submitter"
 PASSWORD = "devnet"  # noqa: S105 - guards keys that are public
 MAX_NODES = 32
@@ -107,10 +117,11 @@ class Ports:
     status: tuple[int, ...]
 
     @classmethod
-    def free(cls, nodes: int) -> Ports:
-        """Ports that nobody listens on now."""
-        found = _free_ports(3 + 2 * nodes)
-        return cls(found[0], found[1], found[2], tuple(found[3 : 3 + nodes]), tuple(found[3 + nodes :]))
+    @contextmanager
+    def held(cls, nodes: int) -> Iterator[Ports]:
+        """Ports that nobody else gets while all of them start."""
+        with held(3 + 2 * nodes) as found:
+            yield cls(found[0], found[1], found[2], found[3 : 3 + nodes], found[3 + nodes :])
 
 
 class Stack:
@@ -131,7 +142,8 @@ class Stack:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         try:
-            state = await self._bring_up(settings, say)
+            with Ports.held(len(settings.names)) as ports:
+                state = await self._bring_up(settings, ports, say)
         except BaseException:
             self.supervisor.stop_all()
             raise
@@ -167,16 +179,17 @@ class Stack:
     def _state_file(self) -> Path:
         return self.folder / "stack.json"
 
-    async def _bring_up(self, settings: StackSettings, say: Say) -> StackState:
+    async def _bring_up(self, settings: StackSettings, ports: Ports, say: Say) -> StackState:
         names, cast = settings.names, settings.cast()
-        ports = Ports.free(len(names))
         actors: dict[str, tuple[str, ...]] = {}
         details: dict[str, dict[str, Any]] = {}
         rpc_url, chain_kind = await self._start_chain(settings, ports, actors)
         say(f"chain      {chain_kind} at {rpc_url}, a block every {settings.block_time_s:g} s")
         rules = DeploySettings.devnet()
         real = settings.executor == "diffusers" or (settings.executor == "auto" and base_model_folder() is not None)
-        contracts = await found(rpc_url, cast, unhurried(rules) if real and settings.watchers else rules)
+        if settings.watchers:
+            rules = unhurried(rules, SLOW_WINDOW_S if real else BUSY_WINDOW_S)
+        contracts = await found(rpc_url, cast, rules)
         say(f"contracts  task board {contracts.task_board}")
         chain = ChainSettings(rpc_url=rpc_url, contracts=contracts)
         relay_url = f"http://127.0.0.1:{ports.relay}"
@@ -342,14 +355,3 @@ def _write(path: Path, document: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n")
     return path
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

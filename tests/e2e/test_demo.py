@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ def test_the_demo_prints_one_document_and_leaves_nothing_running(tmp_path: Path)
     assert all(gas > 20_000 for gas in document["gas"].values())
     assert set(document["gas"]) == {"submit", "claim", "commit", "settle"}
     assert document["node"] in document["credits"]
-    assert len(document["credits"]) == 3
     assert document["fee"] == "0.01044"
+    assert sum(map(Decimal, document["credits"].values())) >= Decimal(document["fee"])  # the pool pays drawn auditors
 
     data = Path(document["image"]).read_bytes()
     assert hashlib.sha256(data).hexdigest() == document["sha256"]

@@ -64,19 +64,26 @@ def test_a_dry_run_tells_what_was_recognised_and_costs_nothing(home: Path) -> No
     assert deposit(home) == before
 
 
-def test_a_folder_becomes_a_lora_that_draws(home: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(home: Path) -> subprocess.CompletedProcess[str]:
+    """`zbx.safetensors` and its sample are there."""
     before = deposit(home)
     done = run(home, "train", "photos", "--trigger", "zbx", "--steps", "20", "--rank", "4", "--sample-prompt", "a zbx",
                "-o", "zbx.safetensors")  # fmt: skip
-    assert [Path(line).name for line in done.stdout.split()] == ["zbx.safetensors", "zbx-sample-0.png"]
-    assert "step 20/20 loss" in done.stderr
+    assert deposit(home) < before
+    return done
+
+
+def test_a_folder_becomes_a_lora_that_draws(home: Path, trained: subprocess.CompletedProcess[str]) -> None:
+    assert [Path(line).name for line in trained.stdout.split()] == ["zbx.safetensors", "zbx-sample-0.png"]
+    assert "step 20/20 loss" in trained.stderr
     assert "gesso.task" in open_tensors(home / "zbx.safetensors", max_bytes=10**7).metadata
     assert (home / "zbx-sample-0.png").is_file()
-    assert deposit(home) < before
     run(home, "generate", "a zbx", "--lora", "zbx.safetensors:0.8", "-o", "out.png")
     assert (home / "out.png").is_file()
 
 
+@pytest.mark.usefixtures("trained")
 def test_the_lines_of_a_publisher_and_its_users(home: Path) -> None:
     """In the words of the issue that asked for them; `--licence` is understood too."""
     run(home, "model", "publish", "zbx.safetensors", "--name", "alice/zbx", "--license", "openrail++",

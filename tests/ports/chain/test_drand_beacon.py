@@ -18,7 +18,7 @@ from gesso.chain.abi import constructor_data, function
 from gesso.chain.deploy import deploy
 from gesso.chain.sender import Sender
 from gesso_contracts import DRAND_BEACON
-from gesso_devnet.genesis import unhurried
+from gesso_devnet.genesis import BUSY_WINDOW_S, unhurried
 from gesso_protocol import drand
 from gesso_protocol.errors import ChainReverted
 from gesso_protocol.ids import Address
@@ -124,7 +124,15 @@ async def balance(market: Network, chain: Chain) -> int:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("shipped", [DeploySettings(), DeploySettings.devnet(), unhurried(DeploySettings.devnet())])
+@pytest.mark.parametrize(
+    "shipped",
+    [
+        DeploySettings(),
+        DeploySettings.devnet(),
+        unhurried(DeploySettings.devnet()),
+        unhurried(DeploySettings.devnet(), BUSY_WINDOW_S),
+    ],
+)
 async def test_shipped_rules_can_be_deployed(market: Network, shipped: DeploySettings) -> None:
     """The contracts hold rules to each other; a network that ships with rules they refuse would never start."""
     contracts = await deploy(market.chain.rpc_url, market.wallet(DEPLOYER), shipped)
