@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -49,6 +50,13 @@ async def test_what_a_command_says_is_shown_and_its_failure_ends_the_lesson(
     with pytest.raises(TaskFailed, match="`gesso model` ended with 5"):
         await alice.types(Output("human", stderr=said), "model", "ls")
     assert said.getvalue().splitlines()[1:] == ["alice$ gesso model ls", f"  {tmp_path}", "  nobody answers"]
+
+
+def test_every_option_of_the_demo_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert re.findall(r"^  (--\S+)(?: \S+)?\n(?!   )", told, re.M) == []
 
 
 @pytest.mark.parametrize(
