@@ -115,10 +115,17 @@ async def run_fraud(stack: Stack, state: StackState, demo: Demo, out: Output) ->
             stages.note(event)
             line.show(event)
 
+        def begin_again(why: str) -> None:
+            nonlocal line, stages, started
+            line.close()
+            out.say(why)
+            line, started = TaskLine(out, name_of(state.settings)), time.monotonic()
+            stages = Stages(started)
+
         loras = [str(write_stray_lora(stack.folder / "stray.safetensors"))] if state.settings.cheat == LORA else []
         spec = await client.spec(demo.prompt, model=state.model, seed=demo.seed, loras=loras)
         try:
-            verdict = await commit_fraud(chain, client, state, spec, note=note, say=out.say)
+            verdict = await commit_fraud(chain, client, state, spec, note=note, say=begin_again)
         finally:
             line.close()
     spans = stages.durations(time.monotonic() - started)
