@@ -98,10 +98,9 @@ def read_network(home: Path, name_or_path: str) -> Network:
     path = Path(name_or_path) if name_or_path.endswith(".json") else home / "networks" / f"{name_or_path}.json"
     if not path.is_file():
         known = sorted(entry.stem for entry in (home / "networks").glob("*.json"))
-        raise ConfigError(
-            f"no network named {name_or_path!r}",
-            hint=f"known: {', '.join(known)}" if known else "start one here with: gesso devnet up",
-        )
+        join = f"learn of it from one of its relays: gesso join RELAY --name {path.stem}"
+        hint = "start one here with: gesso devnet up" if name_or_path == DEFAULT_NETWORK else join
+        raise ConfigError(f"no network named {name_or_path!r}", hint=f"known: {', '.join(known)}" if known else hint)
     try:
         return Network.model_validate_json(read_bounded(path))
     except ValidationError as error:

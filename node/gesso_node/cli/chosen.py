@@ -19,7 +19,8 @@ def config_of(name: str, given: Path | None) -> Path:
     """The settings file of a node. Raises ConfigError where there is none."""
     path = given or home_folder() / "nodes" / name / "config.json"
     if not path.is_file():
-        raise ConfigError(f"there is no node at {path}", hint=f"make one with: gesso node init {name}")
+        hint = f"make one with: gesso node init {name}" if given is None else "check the path of its settings file"
+        raise ConfigError(f"there is no node at {path}", hint=hint)
     return path
 
 

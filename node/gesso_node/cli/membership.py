@@ -43,10 +43,10 @@ async def pause(name: str = DEFAULT_NAME, /, *, config: Path | None = None, comm
         A settings file elsewhere.
     """
     async with _registered(name, config) as (chain, record):
-        _expect(name, record, NodeState.ACTIVE)
+        _expect(_said(name, config), record, NodeState.ACTIVE)
         receipt = await chain.pause_node()
         await _tell(common, chain, receipt)
-    _out(common).hint(f"gesso node resume {name}")
+    _out(common).hint(f"gesso node resume {_said(name, config)}")
 
 
 async def resume(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
@@ -60,8 +60,8 @@ async def resume(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
         A settings file elsewhere.
     """
     async with _registered(name, config) as (chain, record):
-        _expect(name, record, NodeState.PAUSED)
-        receipt = await _or_say_why(name, chain.resume_node())
+        _expect(_said(name, config), record, NodeState.PAUSED)
+        receipt = await _or_say_why(_said(name, config), chain.resume_node())
         await _tell(common, chain, receipt)
 
 
@@ -89,11 +89,11 @@ async def stake(
     """
     added = parse_amount(amount)
     async with _registered(name, config) as (chain, record):
-        _expect(name, record, NodeState.ACTIVE, NodeState.PAUSED)
+        _expect(_said(name, config), record, NodeState.ACTIVE, NodeState.PAUSED)
         confirm(f"stake {amount} more fee tokens of {chain.address}?", yes)
         await _tell(common, chain, await chain.add_stake(added))
     if record.state is NodeState.PAUSED:
-        _out(common).hint(f"gesso node resume {name}")
+        _out(common).hint(f"gesso node resume {_said(name, config)}")
 
 
 async def leave(
@@ -111,13 +111,15 @@ async def leave(
         A settings file elsewhere.
     """
     async with _registered(name, config) as (chain, record):
-        _expect(name, record, NodeState.ACTIVE, NodeState.PAUSED)
+        _expect(_said(name, config), record, NodeState.ACTIVE, NodeState.PAUSED)
         confirm(
             f"have node {name} leave? its stake of {format_amount(record.stake)} can still be slashed meanwhile", yes
         )
         receipt = await chain.begin_unbond()
         await _tell(common, chain, receipt)
-    _out(common).hint(f"gesso node withdraw {name}", "once the time is over; let the node run until then")
+    _out(common).hint(
+        f"gesso node withdraw {_said(name, config)}", "once the time is over; let the node run until then"
+    )
 
 
 async def withdraw(
@@ -150,17 +152,17 @@ async def withdraw(
         due = await _due(chain)
         sent = Wei(0) if target is None else Wei(max(0, due.total - kept))
         if not (due.moved or sent):
-            raise due.nothing(name)
+            raise due.nothing(_said(name, config))
         onward = "" if target is None else f" and send {format_amount(sent)} to {target}"
         confirm(f"move {format_amount(due.moved)} into the node's wallet{onward}?", yes)
-        await _collect(name, chain, due)
+        await _collect(_said(name, config), chain, due)
         if target is not None and sent:
             await chain.transfer_tokens(target, sent)
         left = await chain.token_balance_of(chain.address)
     document = {**due.document(), "sent": format_amount(sent), "to": to, "tokens": format_amount(left)}
     _out(common).result({"node": str(chain.address), **document})
     if due.waits_s:
-        _out(common).hint(f"gesso node withdraw {name}", f"the stake is free in {_span(due.waits_s)}")
+        _out(common).hint(f"gesso node withdraw {_said(name, config)}", f"the stake is free in {_span(due.waits_s)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +245,15 @@ async def _registered(name: str, config: Path | None) -> AsyncIterator[tuple[Cha
         record = await chain.node(chain.address)
         if record.state is NodeState.NONE:
             raise UsageError(
-                f"{chain.address} is not registered", hint=f"it is when it first runs: gesso node run {name}"
+                f"{chain.address} is not registered",
+                hint=f"it is when it first runs: gesso node run {_said(name, config)}",
             )
         yield chain, record
+
+
+def _said(name: str, config: Path | None) -> str:
+    """How commands name this node: by the file where it was named so."""
+    return name if config is None else f"--config {config}"
 
 
 def _expect(name: str, record: NodeRecord, *states: NodeState) -> None:

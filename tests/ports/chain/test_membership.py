@@ -13,7 +13,7 @@ import pytest
 from gesso.chain import Chain, NodeState, Wallet
 from gesso.cli.output import Common
 from gesso_node.cli import app as cli
-from gesso_protocol.errors import GasMissing, InsufficientFunds, TooEarly, UsageError
+from gesso_protocol.errors import ConfigError, GasMissing, InsufficientFunds, TooEarly, UsageError
 from gesso_protocol.money import Wei
 
 from .networks import NODE, ONE, OTHER, STAKE, Network
@@ -84,10 +84,13 @@ async def test_who_leaves_takes_everything_along(
         assert (said["earnings"], said["stake"], said["sent"]) == ("3", "0", "0")
         with pytest.raises(TooEarly, match="not free") as nothing:
             await cli.withdraw("atelier", config=config, yes=True, common=common)
-        assert re.match(r"it is in \d+ s: gesso node withdraw atelier;", nothing.value.hint)
+        assert re.match(r"it is in \d+ min.*: gesso node withdraw --config \S+config.json;", nothing.value.hint)
         with pytest.raises(UsageError, match="is unbonding") as gone:
             await cli.pause("atelier", config=config, common=common)
-        assert gone.value.hint.endswith("gesso node withdraw atelier")
+        assert gone.value.hint.endswith(f"gesso node withdraw --config {config}")  # as it was named
+        with pytest.raises(ConfigError, match=r"no node at \S+none.json") as missing:
+            await cli.pause(config=config.with_name("none.json"))
+        assert "init" not in missing.value.hint
 
         await market.warp(901)
         await cli.withdraw(config=config, to=str(cold), keep="2", yes=True, common=common)

@@ -101,3 +101,10 @@ def test_an_absurdly_large_file_is_not_read(tmp_path: Path) -> None:
     path.write_bytes(b" " * (300 * 1024))
     with pytest.raises(ConfigError, match="larger than"):
         read_network(tmp_path, str(path))
+
+
+def test_a_network_that_nobody_named_here_is_joined_and_a_devnet_started(tmp_path: Path) -> None:
+    for name, way in (("nope", "gesso join RELAY --name nope"), ("devnet", "gesso devnet up")):
+        with pytest.raises(ConfigError) as unknown:
+            read_network(tmp_path, name)
+        assert way in unknown.value.hint
