@@ -50,6 +50,7 @@ from gesso_node.tasks.reconcile import Reconciler
 from gesso_node.tasks.spare import Spare
 from gesso_node.traces.handed import Handed
 from gesso_node.traces.kept import Traces
+from gesso_node.traces.lent import LentModels
 from gesso_node.traces.opened import OwnTraces
 from gesso_node.traces.openings import Openings
 from gesso_node.traces.rights import Rights
@@ -330,7 +331,8 @@ def _serve_openings(ground: Ground, judgement: Judgement, audits: AuditParts) ->
     )
     withhold = ground.settings.executor.cheat == "withhold"
     handed = Handed(ground.local, ground.blobs)
-    Openings(own, Rights(chain, chain.address), handed, withhold=withhold).serve(ground.transport)
+    lent = LentModels(judgement.models, ground.journal).path
+    Openings(own, Rights(chain, chain.address), handed, lent=lent, withhold=withhold).serve(ground.transport)
 
 
 def _log_payment(known: Known) -> None:

@@ -88,6 +88,22 @@ class Opened:
     result: BlobRef | None
 
 
+@dataclass(frozen=True, slots=True)
+class FromNode:
+    """Models for a case: from the stores, or else from the node that ran the task, which has what it used."""
+
+    asker: Asker
+    node: Address
+
+    async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
+        """Raises what the stores raise."""
+        return await self.asker.blob(self.node, ref, max_bytes)
+
+    async def fetch(self, ref: BlobRef, dest: Path, *, max_bytes: int) -> None:
+        """Raises what the stores raise."""
+        await self.asker.fetch(self.node, ref, dest, max_bytes)
+
+
 class Asker:
     """Asks for openings and results. `transport` None: only relays and stores are asked."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ from PIL import Image
 from gesso import png
 from gesso_node.auditing.assignment import Assignment
 from gesso_node.executors.port import Executor, ReplayCheck, Replayed, ReplayJob, ReplayOutcome
-from gesso_node.models.cache import ModelCache
+from gesso_node.models.cache import ModelCache, ModelSource
 from gesso_protocol.audit.bundle import Bundle, Form, Leaf
 from gesso_protocol.audit.compare import (
     Branches,
@@ -36,6 +36,7 @@ from gesso_protocol.audit.schedules import Schedule
 from gesso_protocol.audit.transitions import OpenedPicture, TransitionReport, check_transitions
 from gesso_protocol.audit.verdict import Inspection
 from gesso_protocol.errors import EncodingInvalid, GessoError
+from gesso_protocol.ids import Address
 from gesso_protocol.result import ResultManifest
 from gesso_protocol.trace import LeafKind, Slot, TraceManifest
 
@@ -86,8 +87,17 @@ class Redone:
 class Inspector:
     """Runs parts of tasks again on this node's executor."""
 
-    def __init__(self, executor: Executor, models: ModelCache, *, needs_model: bool) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        models: ModelCache,
+        *,
+        needs_model: bool,
+        source: Callable[[Address], ModelSource] | None = None,
+    ) -> None:
+        """`source`: where models come from that no store of ours has, by the task's node."""
         self._executor = executor
+        self._source = source
         self._models = models
         self._needs_model = needs_model
 
@@ -95,7 +105,8 @@ class Inspector:
         """Fetch the model if it is missing, then compute what the spec alone gives. Raises CannotRunError, and what
         the model cache raises."""
         job = self._job(assignment, strict, deadline_s)
-        replayed = await self._replay(replace(job, images=tuple(range(assignment.spec.count)), embeddings=True))
+        wanted = replace(job, images=tuple(range(assignment.spec.count)), embeddings=True)
+        replayed = await self._replay(wanted, assignment.filing.node)
         try:
             schedule = Schedule.of(replayed.scheduler_config, assignment.spec.scheduler, assignment.spec.steps)
         except EncodingInvalid as error:
@@ -121,7 +132,8 @@ class Inspector:
                 return Redone({}, f"the latent of picture {image} before step {step} has another size")
             checks.append(ReplayCheck(image, step, _start(bytes(leaf.data), leaf.shape, step, ground.schedule)))
         job = self._job(assignment, strict, deadline_s)
-        replayed = await self._replay(replace(job, checks=tuple(checks), embeddings=False))
+        wanted = replace(job, checks=tuple(checks), embeddings=False)
+        replayed = await self._replay(wanted, assignment.filing.node)
         shape = _shape(opened, places)
         outputs = {place: _branches(*replayed.outputs[place], shape) for place in places}
         return Redone(outputs)
@@ -138,7 +150,8 @@ class Inspector:
                 raise EncodingInvalid(f"the last latent of picture {image} has another size")
         last = tuple((image, bytes(leaf.data)) for image, leaf in enumerate(leaves))
         job = self._job(assignment, strict, deadline_s)
-        return (await self._replay(replace(job, decode=last, embeddings=False))).rgb
+        wanted = replace(job, decode=last, embeddings=False)
+        return (await self._replay(wanted, assignment.filing.node)).rgb
 
     def _job(self, assignment: Assignment, strict: bool, deadline_s: float) -> ReplayJob:
         weights = self._needs_model
@@ -151,13 +164,13 @@ class Inspector:
             loras=tuple(self._models.path(one.manifest) for one in assignment.spec.loras) if weights else (),
         )
 
-    async def _replay(self, job: ReplayJob) -> Replayed:
+    async def _replay(self, job: ReplayJob, node: Address) -> Replayed:
         if not self._needs_model:
             return _finished(await self._executor.replay(job))
         needed = (job.manifest, *(one.manifest for one in job.spec.loras))
         with ExitStack() as using:
             for manifest in needed:
-                await self._models.ensure(manifest)
+                await self._models.ensure(manifest, source=None if self._source is None else self._source(node))
                 using.enter_context(self._models.using(manifest))
             return _finished(await self._executor.replay(job))
 

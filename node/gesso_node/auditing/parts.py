@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 import structlog
@@ -12,7 +13,7 @@ from anyio.abc import TaskGroup
 from gesso.blobs import BlobStore, LocalBlobs
 from gesso.chain import Chain
 from gesso.transport.port import Transport
-from gesso_node.auditing.ask import Asker
+from gesso_node.auditing.ask import Asker, FromNode
 from gesso_node.auditing.auditor import Auditor
 from gesso_node.auditing.case import Case
 from gesso_node.auditing.cheats import AuditorCheat
@@ -109,7 +110,9 @@ async def open_auditing(
         return AuditParts(records)
     cheat = _cheat(settings)
     asker = Asker(chain.address, blobs, transport, addresses, relays)
-    examiner = Examiner(asker, Inspector(executor, models, needs_model=executor.name != "fake"))
+    needs_model = executor.name != "fake"
+    inspector = Inspector(executor, models, needs_model=needs_model, source=partial(FromNode, asker))
+    examiner = Examiner(asker, inspector)
     watch = Watch(chain, arbiter, journal, records, chain.address)
     data, budget = settings.data_dir.absolute(), settings.audits.disk_budget_bytes
     shelf = Shelf(data / "audits", blobs, budget_bytes=budget, evidence=data / "evidence", local=local, remotes=remotes)

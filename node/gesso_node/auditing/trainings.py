@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from gesso.blobs import BlobStore
 from gesso.checkpointfile import State, read_state
-from gesso_node.auditing.ask import Asker, NotOpenedError, Phase
+from gesso_node.auditing.ask import Asker, FromNode, NotOpenedError, Phase
 from gesso_node.auditing.assignment import RunAssignment
 from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.run_checks import adapter_fault, fault_in, own_state, shapes_of, start_fault
@@ -127,7 +127,9 @@ class TrainingWork:
         if self._begun is None:
             task, folder = self.assignment, self._folder / "begun"
             self._shelf.hold(task.task, self._needs)
-            inputs = await self._bench.inputs(task.spec, task.manifest, await self._seed(), folder)
+            source = FromNode(self._asker, task.filing.node)
+            seed = await self._seed()
+            inputs = await self._bench.inputs(task.spec, task.manifest, seed, folder, source=source)
             done = await self._revisited(RevisitJob(inputs, begin=True, deadline_s=seconds), "begun")
             assert done.begun is not None
             self._hold(done.begun.stat().st_size)

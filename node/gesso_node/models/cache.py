@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
@@ -26,6 +26,18 @@ from gesso_protocol.manifest import LISTING_KINDS, ModelKind, ModelManifest
 
 MAX_SIZES = 1024
 """Models whose sizes are remembered; a manifest that is asked for again is read again."""
+
+
+class ModelSource(Protocol):
+    """Where a model may come from; every blob store is one."""
+
+    async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
+        """See `BlobStore.get`."""
+        ...
+
+    async def fetch(self, ref: BlobRef, dest: Path, *, max_bytes: int) -> None:
+        """See `BlobStore.fetch`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +106,29 @@ class ModelCache:
         finally:
             self._in_use[manifest] -= 1
 
-    async def ensure(self, manifest: BlobRef, *, idle_since: float | None = None) -> Path:
+    async def ensure(
+        self, manifest: BlobRef, *, idle_since: float | None = None, source: ModelSource | None = None
+    ) -> Path:
         """Have the whole model here. Raises ModelInvalid, BlobMissing, BlobCorrupt, BlobTooLarge, Unreachable.
 
         Several come at once, so that a small one need not wait for a large one. `idle_since` spares models that were
-        used after this second: for what is fetched on the chance that it may be wanted.
+        used after this second: for what is fetched on the chance that it may be wanted. `source`: in our stores' place.
         """
         async with self._turns.setdefault(manifest, anyio.Lock()):
             if not self.has(manifest):
-                document = await self.read_manifest(manifest)
+                document = await self.read_manifest(manifest, source)
                 try:
                     async with self._room:
                         await self._make_room(manifest, document.size, idle_since)
                         self._coming[manifest] = document.size
-                    await self._fetch(manifest, document)
+                    await self._fetch(manifest, document, source or self._blobs)
                 finally:
                     self._coming.pop(manifest, None)
             return self.path(manifest)
 
-    async def read_manifest(self, manifest: BlobRef) -> ModelManifest:
+    async def read_manifest(self, manifest: BlobRef, source: ModelSource | None = None) -> ModelManifest:
         """The manifest itself. Raises ModelInvalid when the blob is not one."""
-        data = await self._blobs.get(manifest, max_bytes=ModelManifest.MAX_BYTES)
+        data = await (source or self._blobs).get(manifest, max_bytes=ModelManifest.MAX_BYTES)
         try:
             document = ModelManifest.decode(data)
         except EncodingInvalid as error:
@@ -145,7 +159,17 @@ class ModelCache:
         largest = max(document.files, key=lambda entry: entry.size)
         return await self._blobs.has(largest.blob)
 
-    async def _fetch(self, manifest: BlobRef, document: ModelManifest) -> None:
+    def parts(self, manifest: BlobRef) -> dict[BlobRef, Path]:
+        """Where each blob of a whole model is, its manifest among them; none of one that is not here. Blocks."""
+        kept = self._manifest_path(manifest)
+        try:
+            data = kept.read_bytes()
+            files = ModelManifest.decode(data).files if BlobRef.of(data) == manifest and self.has(manifest) else ()
+        except (OSError, EncodingInvalid):
+            return {}
+        return {manifest: kept, **{one.blob: self.path(manifest) / one.path for one in files}} if files else {}
+
+    async def _fetch(self, manifest: BlobRef, document: ModelManifest, source: ModelSource) -> None:
         partial, begun = self._partial(manifest), time.monotonic()
         whole = not partial.exists()
         for entry in document.files:
@@ -153,10 +177,11 @@ class ModelCache:
             if target.is_file():
                 continue  # fetched by an earlier attempt: it only got this name after it was verified
             target.parent.mkdir(parents=True, exist_ok=True)
-            await self._blobs.fetch(entry.blob, target, max_bytes=entry.size)
+            await source.fetch(entry.blob, target, max_bytes=entry.size)
             if target.stat().st_size != entry.size:
                 target.unlink()
                 raise BlobCorrupt(f"{entry.path} has another size than its manifest says")
+        self._manifest_path(manifest).write_bytes(document.encode())
         partial.rename(self.path(manifest))
         self._write_note(CachedModel(manifest, document.label, document.size, self._clock(), document.kind))
         if self._fetched is not None and whole:  # of a download that went on nobody knows how much came now
@@ -205,10 +230,14 @@ class ModelCache:
     async def evict(self, manifest: BlobRef) -> None:
         """Remove one model. The note goes first, so a crash in between leaves nothing that looks whole."""
         self._note_path(manifest).unlink(missing_ok=True)
+        self._manifest_path(manifest).unlink(missing_ok=True)
         await _remove(self.path(manifest))
 
     def _note_path(self, manifest: BlobRef) -> Path:
         return self._folder / f"{manifest.hex()}.json"
+
+    def _manifest_path(self, manifest: BlobRef) -> Path:
+        return self._folder / f"{manifest.hex()}.manifest"
 
     def _touch(self, manifest: BlobRef) -> None:
         model = self._read_note(self._note_path(manifest))

@@ -11,8 +11,9 @@ only where an audit looks into them, and turns are shared out (`turns`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import anyio.to_thread
@@ -62,16 +63,25 @@ class _Key:
 
 
 class Openings:
-    """Serves the two protocols. `withhold` is the cheat of that name: it never opens anything."""
+    """Serves the two protocols. `lent`: where a blob is that is no store's, as of a model that our open tasks use.
+    `withhold` is the cheat of that name: it never opens anything."""
 
     def __init__(
-        self, own: OwnTraces, rights: Rights, handed: Handed, *, turns: Turns | None = None, withhold: bool = False
+        self,
+        own: OwnTraces,
+        rights: Rights,
+        handed: Handed,
+        *,
+        turns: Turns | None = None,
+        lent: Callable[[BlobRef], Awaitable[Path | None]] | None = None,
+        withhold: bool = False,
     ) -> None:
         self._own = own
         self._rights = rights
         self._handed = handed
         self._local = handed.local
         self._turns = turns or Turns(rights.registered, rights.remembered)
+        self._lent = lent
         self._withhold = withhold
         self._bundles: OrderedDict[_Key, BlobRef] = OrderedDict()
         self._at_hand = AtHand(own, handed)
@@ -88,15 +98,24 @@ class Openings:
         """A range of a blob that we hold. Raises EncodingInvalid for a malformed question."""
         wanted = BlobRequest.decode(data)
         try:
-            size = await self._local.size(wanted.blob)
-        except BlobMissing:
+            path = await self._place(wanted.blob)
+            size = path.stat().st_size
+            if wanted.chunks or wanted.offset > size:
+                return encode_blob_reply(BlobReply(status="bad-range", size=size))
+            with path.open("rb") as file:
+                file.seek(wanted.offset)
+                body = file.read(wanted.length)
+        except (BlobMissing, FileNotFoundError):  # a model may leave the cache between two questions
             return encode_blob_reply(BlobReply(status="missing"))
-        if wanted.chunks or wanted.offset > size:
-            return encode_blob_reply(BlobReply(status="bad-range", size=size))
-        with self._local.path(wanted.blob).open("rb") as file:
-            file.seek(wanted.offset)
-            body = file.read(wanted.length)
         return encode_blob_reply(BlobReply(status="ok", size=size, length=len(body)), body)
+
+    async def _place(self, blob: BlobRef) -> Path:
+        if not await self._local.has(blob):
+            lent = None if self._lent is None else await self._lent(blob)
+            if lent is None:
+                raise BlobMissing
+            return lent
+        return self._local.path(blob)
 
     async def open(self, peer: PeerId, data: bytes) -> bytes:
         """Openings of a committed trace. Raises EncodingInvalid for a malformed question; all else is a status."""

@@ -12,7 +12,7 @@ from gesso_node.executors.lora.host import TrainingExecutor
 from gesso_node.executors.lora.port import RevisitJob, RevisitOutcome, TrainingInputs
 from gesso_node.executors.lora.runfolder import GIVEN_STATE_FILE
 from gesso_node.executors.port import Unfit
-from gesso_node.models.cache import ModelCache
+from gesso_node.models.cache import ModelCache, ModelSource
 from gesso_protocol.errors import BlobError, BlobMissing, BlobTooLarge, ModelInvalid, Unreachable
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import TrainLora
@@ -32,11 +32,13 @@ class RunBench:
         self._blobs = blobs
         self._needs_model = needs_model
 
-    async def inputs(self, spec: TrainLora, manifest: BlobRef, seed: bytes, folder: Path) -> TrainingInputs:
+    async def inputs(
+        self, spec: TrainLora, manifest: BlobRef, seed: bytes, folder: Path, *, source: ModelSource | None = None
+    ) -> TrainingInputs:
         """Everything that a run is made from, fetched and checked; a given state is put into `folder`. Raises
         InputInvalid and InputMissing for what the requester named, and what the cache raises."""
         if self._needs_model:
-            await self._models.ensure(manifest)
+            await self._models.ensure(manifest, source=source)
         start = spec.continue_from
         with _of_requester():
             with from_requester():
