@@ -110,9 +110,11 @@ abstract contract Court is AuditDesk {
         DisputeOutcome outcome = word.outcome();
         if (word.count(BAD) >= quorum) outcome = DisputeOutcome.Guilty;
         else if (word.count(GOOD) >= quorum) outcome = DisputeOutcome.Innocent;
+        else if (level == 0) outcome = _withoutQuorum(taskId, word, quorum);
         // A conviction that was appealed takes two quorums: a single one is the lot's gift to whoever hides a model from all
-        // others. An acquittal and doubt stand, or accusers could wish them away by a second jury that nobody joins.
-        else if (level == 0 || outcome == DisputeOutcome.Guilty) outcome = _withoutQuorum(taskId, word, quorum);
+        // others. It leaves doubt, and the appeal's bond is lost: who is guilty does not walk away for nothing where few
+        // nodes are. An acquittal and doubt stand, or accusers could wish them away by a jury that nobody joins.
+        else if (outcome == DisputeOutcome.Guilty) outcome = DisputeOutcome.Undecided;
         // A jury that hardly anybody joined is no reason to call a larger one, which would work for nothing.
         bool open = level == 0 && outcome != DisputeOutcome.Unheard;
         uint40 appealBy = open ? uint40(block.timestamp + _appealWindow) : 0;
@@ -211,7 +213,7 @@ abstract contract Court is AuditDesk {
         emit DisputeOpened(taskId, by, level, round);
     }
 
-    /// @dev What follows where neither side has a quorum of the first jury, nor of the second after a conviction. One voice puts nothing in doubt, be it an auditor
+    /// @dev What follows where neither side has a quorum of the first jury. One voice puts nothing in doubt, be it an auditor
     /// or a juror: else whoever shares it with the requester has the fee back.
     function _withoutQuorum(bytes32 taskId, DisputeWord word, uint256 quorum) private view returns (DisputeOutcome) {
         uint256 bad = word.count(BAD);
@@ -280,8 +282,7 @@ abstract contract Court is AuditDesk {
     }
 
     /// @dev The loser's bond goes into the pool, which pays the jurors. A requester that was not heard, or left the work in
-    /// doubt, has not lost; an appellant has, unless it got what it hoped for, a conviction or that the node is paid: it alone
-    /// called the larger jury.
+    /// doubt, has not lost; an appellant has, unless it got what it hoped for: it alone called the larger jury.
     function _returnBonds(bytes32 taskId, DisputeWord word) private {
         DisputeOutcome outcome = word.outcome();
         if (_audits[taskId].challenged()) {
@@ -291,8 +292,8 @@ abstract contract Court is AuditDesk {
         if (word.level() == 0) return;
         address appellant = _disputes[taskId].appellant;
         (bool accused,) = _sidesOf(taskId, appellant);
-        bool lost = accused ? !_paysNode(outcome) : outcome != DisputeOutcome.Guilty;
-        _releaseBond(appellant, APPEAL_FACTOR * _challengeBond, lost);
+        DisputeOutcome hoped = accused ? DisputeOutcome.Innocent : DisputeOutcome.Guilty;
+        _releaseBond(appellant, APPEAL_FACTOR * _challengeBond, outcome != hoped);
     }
 
     function _judgeAuditors(bytes32 taskId, DisputeWord word, bool braked) private {

@@ -420,8 +420,7 @@ interface IArbiter {
     /// @notice Asks for a second, larger jury with three `challengeBond` pulled from the caller. Against guilty: node or
     /// an auditor that passed it; against innocent and upheld: requester or an auditor that flagged; against undecided: all
     /// four. Unheard is final. A second jury without a quorum leaves the first outcome as it is, but for guilty, which takes
-    /// both: its votes are then read like those of a first jury. The bond is lost unless the outcome becomes the one hoped
-    /// for: that the node is paid, or guilty.
+    /// both and becomes undecided. The bond is lost unless the outcome becomes the one hoped for: innocent, or guilty.
     function appeal(bytes32 taskId) external;
 
     /// @notice Carries out the final outcome: ruling, penalties, pay, bonds. Anyone may call.

@@ -168,7 +168,7 @@ contract CourtInvariantsTest is AuditFixture {
         }
     }
 
-    /// @dev Of a first jury, and of a second one: an acquittal and doubt stand without it, a conviction does not.
+    /// @dev Of a first jury, and of a second one: an acquittal and doubt stand without it, a conviction leaves doubt.
     function cameTo(bytes32 id, DisputeView memory dispute, DisputeOutcome first)
         private
         view
@@ -176,7 +176,7 @@ contract CourtInvariantsTest is AuditFixture {
     {
         if (dispute.bad >= 2) return DisputeOutcome.Guilty;
         if (dispute.good >= 2) return DisputeOutcome.Innocent;
-        if (dispute.level == 1 && first != DisputeOutcome.Guilty) return first;
+        if (dispute.level == 1) return first == DisputeOutcome.Guilty ? DisputeOutcome.Undecided : first;
         // With a quorum of two only both auditors together put work in doubt; anybody alone does not.
         AuditView memory audit = court.auditOf(id);
         if (uint8(audit.verdicts[0]) > PASS && uint8(audit.verdicts[1]) > PASS) return DisputeOutcome.Undecided;

@@ -18,6 +18,12 @@ def lots_majority(seats: float, needed: int, share: float) -> float:
     return max(0.0, 1 - found) if below else min(found, 1.0)
 
 
+def wallets_majority(wallets: int, seats: float, needed: int, comes: float) -> float:
+    """Chance that `needed` of so many equal wallets are drawn and come, where the lot draws `seats` by expectation:
+    each has one seat at most, so where they are few there may be no quorum of them at all."""
+    return fair_majority(wallets, needed, min(1.0, seats / wallets) * comes) if wallets >= needed else 0.0
+
+
 def drawn_bad(steps: int, bad: int, checked: int) -> float:
     """Chance that at least one of `checked` distinct steps is one of `bad`."""
     if checked > steps - bad:

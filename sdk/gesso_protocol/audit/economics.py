@@ -350,10 +350,9 @@ class Bench:
         return guilty * won - (1 - guilty) * market.appeal_bond
 
     def ringed(self, share: float, market: Market) -> float:
-        """What such a challenge costs an honest node with an ordinary fee that appeals: fee and bond where theirs is
-        half of the second jury's quorum, and a penalty where it is all of it."""
-        half = lots_majority(self.appeal_jurors, (self.appeal_quorum + 1) // 2, share)
-        lost = self.convicts(share, appealed=False) * half * (market.appeal_bond + 1)
+        """What such a challenge costs an honest node with an ordinary fee that appeals: fee and bond, and a penalty
+        where the second jury is theirs as well."""
+        lost = self.convicts(share, appealed=False) * (market.appeal_bond + 1)
         return lost + self.convicts(share) * market.penalty
 
 

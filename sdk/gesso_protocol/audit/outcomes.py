@@ -74,21 +74,22 @@ def first_outcome(*, good: int, bad: int, revealed: int, quorum: int, accusers: 
     return DisputeOutcome.UPHELD if revealed >= quorum else DisputeOutcome.UNHEARD
 
 
-def second_outcome(
-    first: DisputeOutcome, *, good: int, bad: int, revealed: int, quorum: int, accusers: int
-) -> DisputeOutcome:
+def second_outcome(first: DisputeOutcome, *, good: int, bad: int, quorum: int) -> DisputeOutcome:
     """What an appeal comes to, against what the first jury said.
 
-    A conviction takes both juries' quorums: of one that nobody else can join the lot gives now and then all to whoever
-    hides a model. An acquittal and doubt stand without one, or accusers could wish them away.
+    A conviction takes both juries' quorums and is doubt without: of one that nobody else can join the lot gives now and
+    then all to whoever hides a model. An acquittal and doubt stand, or accusers could wish them away.
     """
-    found = first_outcome(good=good, bad=bad, revealed=revealed, quorum=quorum, accusers=accusers)
-    return found if found.by_quorum or first is DisputeOutcome.GUILTY else first
+    if bad >= quorum:
+        return DisputeOutcome.GUILTY
+    if good >= quorum:
+        return DisputeOutcome.INNOCENT
+    return DisputeOutcome.UNDECIDED if first is DisputeOutcome.GUILTY else first
 
 
 def appeal_won(outcome: DisputeOutcome, *, accused: bool) -> bool:
     """Whether an appeal's bond comes back. `accused`: it was the node's, or an auditor's that passed the work."""
-    return outcome.pays_node if accused else outcome is DisputeOutcome.GUILTY
+    return outcome is (DisputeOutcome.INNOCENT if accused else DisputeOutcome.GUILTY)
 
 
 @dataclass(frozen=True)

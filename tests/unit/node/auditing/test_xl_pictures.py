@@ -63,7 +63,7 @@ class OneModel:
     def path(self, _: BlobRef) -> Path:
         return self._folder
 
-    async def ensure(self, _: BlobRef) -> None: ...
+    async def ensure(self, _: BlobRef, **__: object) -> None: ...
 
     @contextmanager
     def using(self, _: BlobRef) -> Iterator[None]:

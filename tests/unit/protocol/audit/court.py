@@ -204,11 +204,11 @@ class Court:
         ballots = [Vote.of(code).ballot for code in self.dispute.votes.values()]
         quorum = RULES.appeal_quorum if self.dispute.level else RULES.quorum
         accusers = sum(verdict != AuditVerdict.PASS for verdict in self.verdicts.values())
-        votes = {
-            "good": ballots.count(Ballot.GOOD), "bad": ballots.count(Ballot.BAD), "revealed": len(ballots),
-            "quorum": quorum, "accusers": accusers,
-        }  # fmt: skip
-        outcome = second_outcome(self.dispute.outcome, **votes) if self.dispute.level else first_outcome(**votes)
+        good, bad = ballots.count(Ballot.GOOD), ballots.count(Ballot.BAD)
+        if self.dispute.level:
+            outcome = second_outcome(self.dispute.outcome, good=good, bad=bad, quorum=quorum)
+        else:
+            outcome = first_outcome(good=good, bad=bad, revealed=len(ballots), quorum=quorum, accusers=accusers)
         self.dispute.outcome = outcome
         self.dispute.phase = DisputePhase.TALLIED
         final = self.dispute.level or outcome is DisputeOutcome.UNHEARD

@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesso.chain.deploy import DeploySettings
-from gesso_protocol.audit.chances import drawn_bad, fair_majority, lots_majority, racing_majority
+from gesso_protocol.audit.chances import (
+    drawn_bad,
+    fair_majority,
+    lots_majority,
+    racing_majority,
+    wallets_majority,
+)
 from gesso_protocol.audit.economics import CHEATS, Bench, Cheat, Market, Pool, collusion
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.simulation import HONEST, World, play
@@ -267,10 +273,22 @@ def test_two_juries_are_drawn_apart() -> None:
     both = float(((first >= bench.quorum) & (second >= bench.appeal_quorum)).mean())
     assert bench.convicts(0.5) == pytest.approx(both, abs=0.003)
     found = np.where(first < bench.quorum, 0.0, np.where(
-        second >= bench.appeal_quorum, MARKET.penalty + MARKET.appeal_bond + 1,
-        np.where(second >= bench.appeal_quorum // 2, MARKET.appeal_bond + 1, 0.0),
+        second >= bench.appeal_quorum, MARKET.penalty + MARKET.appeal_bond + 1, MARKET.appeal_bond + 1,
     ))  # fmt: skip
     assert bench.ringed(0.5, MARKET) == pytest.approx(float(found.mean()), rel=0.02)
+
+
+def test_few_wallets_have_no_second_jury_and_cheating_loses_all_the_same() -> None:
+    """An appeal then costs the fee and three bonds, and nothing else: more than any cheat saves, at an ordinary fee."""
+    found = [wallets_majority(nodes - 4, 35 * (nodes - 4) / nodes, 20, 0.8) for nodes in (20, 24, 28, 40)]
+    assert found[0] == 0
+    assert found[1] == pytest.approx(1 / 80, rel=0.1), "as the page says"
+    assert 0.4 < found[2] < 0.6
+    assert found[3] > 0.95
+    none = replace(MARKET, confirms=0.0)
+    assert none.fine == none.appeal_bond
+    assert all(cheat.profit(none) < none.honest_profit for cheat in CHEATS)
+    assert all(cheat.break_even(none) < 15 for cheat in CHEATS)
 
 
 def test_a_guilty_node_gains_little_by_a_second_jury() -> None:
