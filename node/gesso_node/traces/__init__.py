@@ -9,5 +9,6 @@ opened_run.py  the same for a training
 at_hand.py     what was opened lately, and costs a look-up
 rights.py      who may see which leaves, and when
 turns.py       who is answered when
+lent.py        models of our committed tasks, for whoever judges them
 openings.py    the answers
 """
