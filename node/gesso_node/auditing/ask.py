@@ -18,7 +18,7 @@ import structlog
 from gesso.blobs import BlobStore
 from gesso.blobs.peer import PeerBlobs
 from gesso.chain.arbiter import Filing
-from gesso.transport.port import Transport
+from gesso.transport.port import PeerId, Transport
 from gesso_node.auditing.assignment import Assignment
 from gesso_node.network.addresses import Addresses, read_json
 from gesso_protocol.audit.bundle import Bundle
@@ -168,6 +168,13 @@ class Asker:
                 worst = NotOpenedError(f"{error.code}: {error.message}")
         raise worst
 
+    async def hint(self, wanted: Wanted) -> BlobRef | None:
+        """Where the node says that its result is; None when it says nothing."""
+        try:
+            return (await self._replied(wanted, "outputs"))[2].result
+        except GessoError:
+            return None
+
     async def result(self, task: TaskId, filing: Filing, hint: BlobRef | None) -> ResultManifest | None:
         """The result manifest that is bound on chain; None when nobody has it."""
         hints = [] if hint is None else [hint]
@@ -205,6 +212,15 @@ class Asker:
             await PeerBlobs(self._transport).fetch_from(peer, ref, dest, max_bytes=max_bytes)
 
     async def _asked(self, assignment: Wanted, phase: Phase) -> tuple[OpenReply, bytes]:
+        peers, peer, reply = await self._replied(assignment, phase)
+        assert reply.bundle is not None
+        try:
+            return reply, await peers.get_from(peer, reply.bundle, max_bytes=assignment.bundle_limit)
+        except BlobMissing:
+            return reply, await self._blobs.get(reply.bundle, max_bytes=assignment.bundle_limit)
+
+    async def _replied(self, assignment: Wanted, phase: Phase) -> tuple[PeerBlobs, PeerId, OpenReply]:
+        """An answer that names a bundle, and from whom it can be fetched."""
         if self._transport is None or self._addresses is None:
             raise NotOpenedError("this node has no peers")
         peer = await self._addresses.connect(assignment.filing.node)
@@ -217,11 +233,7 @@ class Asker:
             raise NotOpenedError("the node answered another question")
         if reply.status != "ok" or reply.bundle is None:
             raise NotOpenedError(f"the node says {reply.status}", not_yet=reply.status == "not-yet")
-        peers = PeerBlobs(self._transport)
-        try:
-            return reply, await peers.get_from(peer, reply.bundle, max_bytes=assignment.bundle_limit)
-        except BlobMissing:
-            return reply, await self._blobs.get(reply.bundle, max_bytes=assignment.bundle_limit)
+        return PeerBlobs(self._transport), peer, reply
 
     async def _through(self, relay: httpx.AsyncClient, assignment: Wanted, phase: Phase, read: Read[T]) -> T | None:
         try:

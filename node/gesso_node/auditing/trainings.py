@@ -18,8 +18,10 @@ from gesso.checkpointfile import State, read_state
 from gesso_node.auditing.ask import Asker, FromNode, NotOpenedError, Phase
 from gesso_node.auditing.assignment import RunAssignment
 from gesso_node.auditing.inspect import CannotRunError
+from gesso_node.auditing.pictures import MAX_IMAGE_BYTES
 from gesso_node.auditing.run_checks import adapter_fault, fault_in, own_state, shapes_of, start_fault
 from gesso_node.auditing.run_files import RunFiles
+from gesso_node.auditing.run_samples import apart
 from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.work import NO_PROJECTION, STORE_S, Finding
 from gesso_node.executors.lora.adapter_file import ADAPTER_FILE
@@ -49,6 +51,7 @@ from gesso_protocol.training.audit import (
 from gesso_protocol.training.checkpoint import HEADER_ROOM_BYTES, NOTES_ROOM_BYTES
 from gesso_protocol.training.consistency import manifest_fault, opening_fault
 from gesso_protocol.training.openings import RunOpenings
+from gesso_protocol.training.samples import sample_to_check, samples_fault
 from gesso_protocol.training.share import share_fault
 from gesso_protocol.training.trace import Segment, segments
 from gesso_protocol.training.verdict import RunInspection, judge_run
@@ -110,6 +113,8 @@ class TrainingWork:
         self._files = RunFiles(asker, assignment.filing.node, self._folder / "opened")
         self._begun: Begun | None = None
         self._needs = _given(assignment)
+        self._seen: dict[BlobRef, bytes] = {}
+        """Of the result, what a juror needs to see what we saw."""
 
     @property
     def spec(self) -> TrainLora:
@@ -182,13 +187,14 @@ class TrainingWork:
             manifest_wrong=manifest_fault(task.spec, task.manifest, facts, begun.inputs.seed),
         )
         found = await anyio.to_thread.run_sync(self._compared, found, opened, own)
-        found = replace(found, adapter_wrong=await self._adapter_fault(opened, found.adapter_wrong))
+        result = await self._result(opened)
+        found = replace(found, adapter_wrong=await self._adapter_fault(opened, result, found.adapter_wrong))
         found = replace(found, share_wrong=self._share_fault(facts.steps_done, broke=None))
         if not own.wrong and not found.share_wrong:
             broke = await self._broke(opened, facts.steps_done, strict=strict, until=until)
             found = replace(found, stop_wrong=self._share_fault(facts.steps_done, broke=broke))
         if not own.wrong:
-            found = replace(found, outcome=await self._outcome(opened, strict=strict, until=until))
+            found = await self._looked_at(found, opened, result, strict=strict, until=until)
         verdict: Verdict = judge_run(found)
         nothing = bool(own.wrong) or (strict and not limits.measured(mine))
         return Finding(verdict, None if nothing else own.projection, facts.profile, opened.blob)
@@ -199,6 +205,8 @@ class TrainingWork:
             await self._shelf.publish(task, opened.blob, opened.data)
             for slot, path in opened.files.items():
                 await self._shelf.publish(task, opened.openings.file(slot)[0], path)
+            for blob, seen in self._seen.items():
+                await self._shelf.publish(task, blob, seen)
 
     def forget(self) -> None:
         self._shelf.clear(self.assignment.task)
@@ -296,19 +304,26 @@ class TrainingWork:
         ours, told = own_state(part.state), opened.openings.losses(one.number)
         return judge_segment(self.assignment.spec, one, start, theirs, ours, told, part.losses)
 
-    async def _adapter_fault(self, opened: OpenedRun, wrong: str) -> str:
-        """Whether the result hands over what the trace ends with. What nobody has is not held against the node here."""
-        if wrong:
-            return wrong
+    async def _result(self, opened: OpenedRun) -> ResultManifest | None:
+        """What the node bound on chain; None when nobody has it."""
         task = self.assignment
-        result: ResultManifest | None = None
         with anyio.move_on_after(STORE_S):
-            result = await self._asker.result(task.task, task.filing, opened.result)
-        if result is None:
-            return ""
+            hint = opened.result or await self._asker.hint(task)
+            result = await self._asker.result(task.task, task.filing, hint)
+            if result is not None:
+                self._seen[result.ref] = result.encode()
+            return result
+        return None
+
+    async def _adapter_fault(self, opened: OpenedRun, result: ResultManifest | None, wrong: str) -> str:
+        """Whether the result hands over what the trace ends with. What nobody has is not held against the node here."""
+        if wrong or result is None:
+            return wrong
         told = result.profile.get("steps-done", "")
         if result.adapter is None or told != str(opened.openings.facts().steps_done):
             return f"the result says {told[:20] or 'no'} updates" if result.adapter else "the result holds no adapter"
+        if fault := samples_fault(self.spec, result.images):
+            return fault
         with anyio.move_on_after(STORE_S):
             return await self._handed_over(opened, result.adapter)
         return ""
@@ -356,18 +371,47 @@ class TrainingWork:
         except CannotRunError:
             return None
 
-    async def _outcome(self, opened: OpenedRun, *, strict: bool, until: float) -> Outcome | None:
-        """Whether training helped; a remark, so a machine that cannot weigh it, or has other work, says nothing."""
-        if self._bench.taken:
-            return None
-        last = opened.files[Slot(LeafKind.CHECKPOINT, step=opened.openings.layout.steps)]
-        draws = gate_draws(self.assignment.spec)
-        job = RevisitJob(self._ground.inputs, weigh=last, draws=draws, strict=strict, deadline_s=_left(until))
-        try:
-            weighed = (await self._revisited(job, "weighed")).weighed
-        except CannotRunError:
-            return None
-        return None if weighed is None else Outcome(*weighed)
+    async def _looked_at(
+        self, found: RunInspection, opened: OpenedRun, result: ResultManifest | None, *, strict: bool, until: float
+    ) -> RunInspection:
+        """With the last weights: a sample again, and whether training helped. The latter is a remark, so a machine that
+        has other work says nothing of it; a juror that cannot draw the sample cannot tell, but an auditor did its part.
+        """
+        number, theirs = sample_to_check(self.challenge, self.spec).number, None
+        unseen = "nobody has the result" if result is None else "nobody has it"
+        if result is not None and not found.adapter_wrong:
+            theirs = await self._picture(result.images[number].blob)
+        done: Revisited | None = None
+        job = RevisitJob(
+            self._ground.inputs,
+            weigh=opened.files[Slot(LeafKind.CHECKPOINT, step=opened.openings.layout.steps)],
+            draws=() if self._bench.taken else gate_draws(self.spec),
+            sample=None if theirs is None else number,
+            strict=strict,
+            deadline_s=_left(until),
+        )
+        if job.draws or theirs is not None:
+            try:
+                done = await self._revisited(job, "weighed")
+            except CannotRunError as error:
+                unseen = unseen if theirs is None else error.message
+        if done is not None and done.weighed is not None and job.draws:
+            found = replace(found, outcome=Outcome(*done.weighed))
+        if done is None or done.sample is None or theirs is None:
+            return replace(found, sample_unseen=unseen, cannot_run=unseen if strict else "")
+        off = await anyio.to_thread.run_sync(apart, theirs, done.sample, self.spec.resolution)
+        return replace(found, sample=off)
+
+    async def _picture(self, blob: BlobRef) -> bytes | None:
+        """A sample as it was handed over; None when nobody has it, as its requester would have noticed."""
+        with anyio.move_on_after(STORE_S):
+            try:
+                data = await self._asker.blob(self.assignment.filing.node, blob, MAX_IMAGE_BYTES)
+            except GessoError:
+                return None
+            self._seen[blob] = data
+            return data
+        return None
 
     async def _revisited(self, job: RevisitJob, folder: str) -> Revisited:
         done = await self._bench.revisit(job, self._folder / folder)

@@ -60,6 +60,7 @@ class Fault(enum.StrEnum):
     STOP = "stop"
     UPDATE = "update"
     LOSSES = "losses"
+    SAMPLE = "sample"
     LOOSE = "loose"
     OUTCOME = "outcome"
 

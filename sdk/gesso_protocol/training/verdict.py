@@ -1,8 +1,9 @@
 """From what an audit of a training found out to a verdict, in the words that audits of pictures use.
 
 *Exact*: what no rounding explains (facts, start state, adapter file, share of a run). *Measured*: the end of a re-run
-segment against the node's, and its losses. A run in bf16 or with long segments is measured too coarsely for proof, so
-its measured faults never slash. Correct work that helped nobody is noted and paid: settings are the requester's.
+segment against the node's, its losses, and one of the last samples. A run in bf16 or with long segments is measured too
+coarsely for proof, so its measured faults never slash. Correct work that helped nobody is noted and paid: settings are
+the requester's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from gesso_protocol.audit.verdict import Decision, Fault, Reason, Verdict
 from gesso_protocol.training.audit import LOSS_LIMIT_FP32, Outcome, SegmentReport
+from gesso_protocol.training.samples import SAMPLE_LEVELS
 from gesso_protocol.training.spec import TrainLora
 
 
@@ -37,6 +39,10 @@ class RunInspection:
     """A run that ended early, though it could have gone on here; elsewhere it might not have."""
     ran_away: tuple[int, ...] = ()
     """Segments whose re-run left the numbers where the node's did not."""
+    sample: float | None = None
+    """Mean distance of the drawn sample from ours, in levels; infinite for a file that is none."""
+    sample_unseen: str = ""
+    """Why no sample was drawn again."""
     outcome: Outcome | None = None
     cannot_run: str = ""
 
@@ -78,6 +84,11 @@ def _measured(found: RunInspection) -> Iterator[Reason]:
         if found.spec.dtype == "fp32":
             share = one.loss_error / LOSS_LIMIT_FP32
             yield Reason(Fault.LOSSES, f"{where}: losses off by {one.loss_error:.2g}", share)
+    if found.sample is not None:
+        detail = "the drawn sample is off by " + (
+            f"{found.sample:.2g} levels" if found.sample < 256 else "all that it is"
+        )
+        yield Reason(Fault.SAMPLE, detail, _share(found.sample, SAMPLE_LEVELS))
 
 
 def _share(error: float, limit: float) -> float:
@@ -87,6 +98,8 @@ def _share(error: float, limit: float) -> float:
 def _notes(found: RunInspection) -> Iterator[Reason]:
     if not found.spec.audited:
         yield Reason(Fault.LOOSE, "bf16 or long segments: only loosely checked", 0.0)
+    if found.sample_unseen:
+        yield Reason(Fault.SAMPLE, f"no sample was drawn again: {found.sample_unseen}", 0.0)
     if found.outcome is not None and not found.outcome.useful:
         detail = f"loss {found.outcome.trained_loss:.4g}, that of the base {found.outcome.base_loss:.4g}"
         yield Reason(Fault.OUTCOME, f"correct, but of no use: {detail}", 0.0)

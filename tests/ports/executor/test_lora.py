@@ -509,7 +509,9 @@ async def test_in_a_child_process_a_cancelled_run_goes_on_and_makes_way_for_a_ch
                 tasks.start_soon(check)
                 await anyio.wait_all_tasks_blocked()
             parts = tuple((one, checkpoint_file(job.out_dir, one.number)) for one in segments(job.inputs.spec)[1:])
-            again = await executor.revisit(RevisitJob(job.inputs, segments=parts), tmp_path / "audit")
+            last = checkpoint_file(job.out_dir, 3)
+            looks = RevisitJob(job.inputs, segments=parts, weigh=last, sample=0)
+            again = await executor.revisit(looks, tmp_path / "audit")
             assert executor.health().started == 1
     checked, outcome = done
     assert isinstance(checked, Revisited)
@@ -518,6 +520,8 @@ async def test_in_a_child_process_a_cancelled_run_goes_on_and_makes_way_for_a_ch
     assert first in (4, 7), "it went on from a checkpoint, whichever was the last before the cancel was seen"
     assert [step.index for step in told if step.resumed] == [first], "it made way while it read its pictures"
     assert isinstance(again, Revisited)
+    assert again.sample is not None
+    assert again.sample.read_bytes() == outcome.images[0].path.read_bytes()
     for (one, _), rerun in zip(parts, again.segments, strict=True):
         assert rerun.state is not None
         assert rerun.state.read_bytes() == checkpoint_file(job.out_dir, one.number + 1).read_bytes()

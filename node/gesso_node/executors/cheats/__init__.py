@@ -48,6 +48,7 @@ TRAINING_CHEATS: Final[dict[str, str]] = {
     "higher-rate": "a learning rate five per cent higher",
     "base-int8": "a base rounded to eight bits",
     "forged-moments": "moments of its own choice in every checkpoint, which no gradient moves",
+    "swapped-samples": "a better looking picture in place of each sample",
     "zeroed-moments": "moments thrown away at every checkpoint",
 }
 """What an engine does differently while it trains; it draws pictures honestly."""

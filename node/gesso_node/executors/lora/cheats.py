@@ -30,6 +30,8 @@ def cheating(name: str | None, trainer: Trainer) -> Trainer:
         return Untrained(trainer)
     if name == "forged-moments":
         return ForgedMoments(trainer)
+    if name == "swapped-samples":
+        return SwappedSamples(trainer)
     if name == "zeroed-moments":
         return ZeroedMoments(trainer)
     _tamper(name, trainer)
@@ -127,6 +129,13 @@ class Untrained(_Wrapped):
             for name, array in real.weights.items()
         }
         return State(step, weights, real.first, real.second)
+
+
+class SwappedSamples(_Wrapped):
+    """Trains as it should, and shows pictures of something else: the same prompt with another seed's noise."""
+
+    def sample(self, prompt: str, seed: int) -> tuple[int, int, bytes]:
+        return self._inner.sample(prompt, seed + 101)
 
 
 class ZeroedMoments(_Wrapped):

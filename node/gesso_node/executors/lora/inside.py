@@ -25,13 +25,14 @@ from gesso_node.executors.lora.messages import (
 )
 from gesso_node.executors.lora.pausing import make_way
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
-from gesso_node.executors.lora.run import RanAwayError, retrain, train, weigh
+from gesso_node.executors.lora.run import RanAwayError, draw_sample, retrain, train, weigh
 from gesso_node.executors.lora.runfolder import begun_file
 from gesso_node.executors.lora.trainer import Trainer
 from gesso_node.executors.memory import MemoryErrors
 from gesso_protocol.errors import ModelInvalid
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import TrainLora, parse_any_spec
+from gesso_protocol.training.samples import last_samples
 from gesso_protocol.training.trace import Segment
 
 _T = TypeVar("_T")
@@ -112,8 +113,12 @@ def _revisited(
     if message.begin:
         write_state(begun_file(folder), trainer.state(0))
     parts = tuple(_stretch(trainer, inputs, one, folder) for one in message.segments)
-    unknown = (math.nan, math.nan)
-    return parts, unknown if message.weigh is None else weigh(trainer, Path(message.weigh), message.draws)
+    if message.weigh is None:
+        return parts, (math.nan, math.nan)
+    weighed = weigh(trainer, Path(message.weigh), message.draws)
+    if message.sample is not None:
+        draw_sample(trainer, last_samples(inputs.spec)[message.sample], folder)
+    return parts, weighed
 
 
 def _stretch(trainer: Trainer, inputs: TrainingInputs, one: Stretch, folder: Path) -> Restretched:

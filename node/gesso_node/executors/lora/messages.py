@@ -52,6 +52,7 @@ class Revisit(_Inputs):
     segments: tuple[Stretch, ...] = Field(max_length=16)
     weigh: str | None
     draws: tuple[int, ...] = Field(max_length=64)
+    sample: int | None = Field(default=None, ge=0, le=15)
     strict: bool
 
 
@@ -100,7 +101,8 @@ class Restretched(_Message):
 
 
 class RevisitDone(_Message):
-    """Child to node: checkpoint files are in `out_dir`. `base` and `trained` are None when one of them is no number."""
+    """Child to node: checkpoint files and a sample that was wanted are in `out_dir`. `base` and `trained` are None when
+    one of them is no number."""
 
     kind: Literal["revisited"] = "revisited"
     job: int

@@ -27,6 +27,7 @@ from gesso_node.executors.lora.runfolder import (
     end_file,
     losses_file,
     read_losses,
+    sample_file,
 )
 from gesso_node.executors.port import ImageFile
 from gesso_protocol.errors import EncodingInvalid, ExecutorCrashed
@@ -50,7 +51,9 @@ def revisit_message(number: int, job: RevisitJob, out_dir: Path) -> Revisit:
     )
     weigh = None if job.weigh is None else str(job.weigh)
     fields = _fields(number, job.inputs, out_dir)
-    return Revisit(**fields, begin=job.begin, segments=parts, weigh=weigh, draws=job.draws, strict=job.strict)
+    return Revisit(
+        **fields, begin=job.begin, segments=parts, weigh=weigh, draws=job.draws, sample=job.sample, strict=job.strict
+    )
 
 
 def step_of(message: TrainStep) -> TrainingStep:
@@ -107,7 +110,10 @@ def revisited(message: RevisitDone, job: RevisitJob, out_dir: Path) -> Revisited
         parts.append(Rerun(path if told.whole else None, told.losses))
     weighed = None if message.base is None or message.trained is None else (message.base, message.trained)
     begun = begun_file(out_dir) if job.begin else None
-    return Revisited(dict(message.profile), message.seconds, begun, tuple(parts), weighed)
+    sample = None if job.sample is None else sample_file(out_dir, job.sample)
+    if sample is not None and not sample.is_file():
+        raise ExecutorCrashed("the child drew no sample")
+    return Revisited(dict(message.profile), message.seconds, begun, tuple(parts), weighed, sample)
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,8 @@ class RevisitJob:
     weigh: Path | None = None
     """A checkpoint file whose weights are compared with the bare base, on the draws of `draws`."""
     draws: tuple[int, ...] = ()
+    sample: int | None = None
+    """The number of a last sample that is drawn with the weights of `weigh`."""
     strict: bool = False
     """One thread and plain kernels: what jurors use."""
     deadline_s: float = 600.0
@@ -118,13 +120,15 @@ class Rerun:
 
 @dataclass(frozen=True, slots=True)
 class Revisited:
-    """What was asked for: our own start state, the segments in their order, and losses of (base, weights)."""
+    """What was asked for: our own start state, the segments in their order, losses of (base, weights), a sample."""
 
     profile: dict[str, str]
     seconds: float
     begun: Path | None = None
     segments: tuple[Rerun, ...] = ()
     weighed: tuple[float, float] | None = None
+    sample: Path | None = None
+    """A PNG."""
 
 
 RevisitOutcome: TypeAlias = Revisited | Crashed | OutOfMemory | TimedOut | Unfit

@@ -32,6 +32,7 @@ from gesso_node.executors.lora.runfolder import (
     end_file,
     losses_file,
     read_losses,
+    sample_file,
     wish_to_stop,
 )
 from gesso_node.executors.lora.trainer import Provenance, Trainer
@@ -40,6 +41,7 @@ from gesso_protocol.errors import ExecutorCrashed, ModelInvalid
 from gesso_protocol.messages import MAX_PREVIEW_BYTES
 from gesso_protocol.spec import TrainLora, spec_ref
 from gesso_protocol.training.disk import likely_state_bytes, outgrown
+from gesso_protocol.training.samples import Sample, last_samples
 from gesso_protocol.training.trace import Segment, segments
 
 STATE_BYTES = 12
@@ -207,16 +209,20 @@ def _maybe_sample(trainer: Trainer, spec: TrainLora, done: int, loss: float, fol
 
 
 def _samples(trainer: Trainer, spec: TrainLora, folder: Path) -> tuple[ImageFile, ...]:
-    """The last samples are part of the result; without sample prompts the trigger is drawn, so there is always one."""
+    """The last samples are part of the result."""
     images = []
-    for at, prompt in enumerate(spec.sample_prompts or (spec.trigger,)):
+    for one in last_samples(spec):
         make_way(folder)
-        width, height, raw = trainer.sample(prompt, spec.seed + at)
-        path = folder / f"image-{at}.png"
-        data = _png(width, height, raw)
-        path.write_bytes(data)
-        images.append(ImageFile(at, path, hashlib.sha256(data).digest(), width, height, spec.seed + at))
+        images.append(draw_sample(trainer, one, folder))
     return tuple(images)
+
+
+def draw_sample(trainer: Trainer, sample: Sample, folder: Path) -> ImageFile:
+    """Draw one with the present weights, and leave its file."""
+    width, height, raw = trainer.sample(sample.prompt, sample.seed)
+    data, path = _png(width, height, raw), sample_file(folder, sample.number)
+    path.write_bytes(data)
+    return ImageFile(sample.number, path, hashlib.sha256(data).digest(), width, height, sample.seed)
 
 
 def _resume(trainer: Trainer, inputs: TrainingInputs, folder: Path) -> tuple[int, list[float]]:

@@ -58,6 +58,11 @@ def end_file(folder: Path, number: int) -> Path:
     return folder / f"end-{number:04}.safetensors"
 
 
+def sample_file(folder: Path, number: int) -> Path:
+    """Where last sample `number` is, of a run or of one that is revisited."""
+    return folder / f"image-{number}.png"
+
+
 def wish_to_stop(folder: Path) -> str:
     """Why somebody wants the run to stop, or nothing."""
     try:

@@ -61,7 +61,7 @@ async def audited(run: Run, changes: dict[Slot, Change] | None = None, **options
 async def judged(run: Run, changes: dict[Slot, Change] | None = None) -> Finding:
     """What a juror finds."""
     assignment, answers = await run.answers(changes)
-    work = run.work(assignment, answers)
+    work = run.work(assignment, answers, result=run.result)
     await work.ready(seconds=60)
     return await work.examine(await work.opened("outputs", 60), None, strict=True, seconds=60)
 
@@ -125,7 +125,7 @@ async def test_the_share_of_a_rest_is_held_against_its_own_updates(tmp_path: Pat
 @pytest.mark.parametrize("cheat", sorted(set(TRAINING_CHEATS) - BEYOND_THE_FAKE))
 async def test_every_cheat_is_proof_before_auditor_and_juror(cheat: str, tmp_path: Path) -> None:
     run = await train(tmp_path, cheat=cheat)
-    _, finding = await audited(run)
+    _, finding = await audited(run, result=run.result)
     assert finding.verdict.decision is Decision.FLAG
     assert finding.verdict.slashable
     assert finding.verdict.max_error_of_limit >= 3
@@ -437,7 +437,7 @@ async def test_a_run_that_ended_early_is_paid_for_what_it_did(
 ) -> None:
     share = Done(bps=bps, stop_requested=asked)
     run = await train(tmp_path, share=share, engine=SickEngine(), looks=SickEngine() if sick else FakeEngine())
-    _, finding = await audited(run)
+    _, finding = await audited(run, result=run.result)
     assert [str(reason) for reason in finding.verdict.reasons] == ([fault] if fault else [])
     assert finding.verdict.slashable == bool(fault)
 
