@@ -33,6 +33,7 @@ MAX_HANDOVERS = 4
 Verify = Callable[[ProgressEvent], bool]
 _PASSING = (events.Step, events.TrainingStep)
 """Of use only while they are new."""
+_PAUSES = {"paused": False, "continued": True}
 WithGas = events.Submitted | events.Claimed | events.Committed | events.Settled
 
 
@@ -293,6 +294,15 @@ def _from_progress(progress: ProgressEvent) -> events.Event | None:
     at_ms = time.time_ns() // 1_000_000
     if progress.stage == "executing" and progress.note.startswith("loss="):
         return _training_step(progress, at_ms)
+    if progress.stage == "executing" and progress.note in _PAUSES:
+        return events.TrainingPaused(
+            task=progress.task,
+            at_ms=at_ms,
+            index=progress.step,
+            total=max(1, progress.total),
+            node=progress.node,
+            over=_PAUSES[progress.note],
+        )
     if progress.stage == "executing" and progress.total > 0:
         preview = None if progress.preview is None else progress.preview.image
         return events.Step(

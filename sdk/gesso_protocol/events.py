@@ -112,6 +112,16 @@ class TrainingStep(_Event):
     sample: Annotated[bytes, Field(max_length=12 * 1024)] | None = None
 
 
+class TrainingPaused(_Event):
+    """The node checks others' work after update `index` of `total`; when that is `over`, `index` is the first since."""
+
+    kind: Literal["training-paused"] = "training-paused"
+    over: bool = False
+    index: Annotated[int, Field(ge=0)]
+    total: Annotated[int, Field(ge=1)]
+    node: Address | None = None
+
+
 class StopRequested(_Event):
     """The requester asked the node to stop early; it should commit what it has at its next checkpoint."""
 
@@ -342,6 +352,7 @@ Event: TypeAlias = (
     | Started
     | Step
     | TrainingStep
+    | TrainingPaused
     | Checkpoint
     | Resumed
     | Delivered

@@ -134,7 +134,8 @@ class ProgressEvent(Document):
 
     With stage `committed`, `note` is the name of the result manifest's blob: a hint that the committed root confirms.
     With stage `delivered`, `handover` is the node's signed word for what it is about to commit.
-    With stage `executing`, `checkpoint` is its signed word for where its training can go on without it.
+    With stage `executing`, `checkpoint` is its signed word for where its training can go on without it, and `note`
+    tells of a training: `loss=NUMBER`, with ` checkpoint` after it where one was made, `paused` or `continued`.
     """
 
     MAX_BYTES: ClassVar[int] = MAX_PROGRESS_BYTES

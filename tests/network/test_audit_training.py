@@ -98,7 +98,7 @@ async def test_a_node_that_trains_serves_its_seat_meanwhile(tmp_path: Path) -> N
         assert await net.balanced()
 
 
-@pytest.mark.parametrize("cheat", ["skipped-steps", "straight-line"])
+@pytest.mark.parametrize("cheat", ["skipped-steps", "swapped-samples"])
 async def test_training_that_was_not_done_is_flagged_judged_and_refunded(cheat: str, tmp_path: Path) -> None:
     async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats={0: cheat}) as net:
         node = net.nodes[0].address

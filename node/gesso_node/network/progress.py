@@ -81,7 +81,13 @@ class ProgressSender:
                 log.debug("progress.large-sample", task=task.short)
         note = f"loss={step.loss:.6g}" + (" checkpoint" if step.checkpoint else "")
         place = {"step": step.index, "total": step.total, "image": step.prompt}
+        if step.resumed:
+            self._put(task, "executing", step=step.index, total=step.total, note="continued")
         self._put(task, "executing", **place, preview=preview, note=note)
+
+    def pause(self, task: TaskId, step: int, total: int) -> None:
+        """A training makes way for other work after update `step`."""
+        self._put(task, "executing", step=step, total=total, note="paused")
 
     def checkpoint(self, task: TaskId, kept: KeptCheckpoint, total: int) -> None:
         """A checkpoint that is in the blob stores."""

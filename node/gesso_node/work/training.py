@@ -39,6 +39,8 @@ TELL_EVERY_S = 0.2
 """Updates may come faster than anybody wants to hear of them."""
 NO_TRACE = Root(bytes(32))
 OnStep = Callable[[TrainingStep], None]
+OnPause = Callable[[int, int], None]
+"""The run makes way after this update of so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ class TrainingDesk:
         self.bench = RunBench(executor, models, blobs, needs_model=needs_model)
         self._pace = pace
 
-    async def run(self, order: TrainingOrder, on_step: OnStep) -> TrainingOutcome:
+    async def run(
+        self, order: TrainingOrder, on_step: OnStep, on_pause: OnPause = lambda _, __: None
+    ) -> TrainingOutcome:
         """Raises ModelInvalid for inputs that are not what the spec says, NotYet before the beacon's round."""
         if not isinstance(self._executor, TrainingExecutor):
             return Unfit("this node's executor does not train")
@@ -98,8 +102,11 @@ class TrainingDesk:
                 told[0] = now
                 on_step(step)
 
+        async def paused() -> None:
+            on_pause(order.spec.first_step if watch.at is None else watch.at, order.spec.steps)
+
         with self.bench.using(order.spec, order.manifest):
-            outcome = await self._executor.train(job, on_event=on_event)
+            outcome = await self._executor.train(job, on_event=on_event, on_pause=paused)
         if self._pace is not None:
             await self._pace.learn(order.spec, watch)
         return outcome

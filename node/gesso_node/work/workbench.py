@@ -219,7 +219,9 @@ class Workbench:
         )
         known.watch = order.watch
         try:
-            outcome = await self._training.run(order, lambda step: self._progress.training(known.task, step))
+            outcome = await self._training.run(
+                order, partial(self._progress.training, known.task), partial(self._progress.pause, known.task)
+            )
         except (InputInvalid, InputMissing) as error:
             if isinstance(error, InputMissing) and not await self._waited_enough(known):
                 raise

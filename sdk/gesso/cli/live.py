@@ -69,6 +69,9 @@ class TaskLine:
             if not self._out.live:
                 self._out.say(f"checkpoint {event.index}/{event.total} is kept")
             return
+        if isinstance(event, events.TrainingPaused):
+            self._show_pause(event)
+            return
         if isinstance(event, events.Step):
             self._show_step(event)
             return
@@ -93,6 +96,15 @@ class TaskLine:
             self._draw("")
         else:
             self._out.say(text)
+
+    def _show_pause(self, event: events.TrainingPaused) -> None:
+        """Nothing is wrong where updates stop for a while."""
+        why = ": it goes on" if event.over else ": paused, its node checks others' work"
+        self._step = f"step {event.index}/{event.total}"
+        if self._out.live:
+            self._draw(f"{bar(event.index, event.total)} {self._step}{why}{self._kept}")
+        else:
+            self._out.say(self._step + why)
 
     def _show_step(self, event: events.Step) -> None:
         which = "" if self._pictures == 1 else f"picture {event.image + 1}/{self._pictures} "

@@ -16,9 +16,11 @@ import pytest
 
 from gesso.chain import NodeState
 from gesso.chain.beacon import BeaconClock
+from gesso.feed import _from_progress
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import PeerId, Verdict
 from gesso_node.executors.fake import FakeExecutor
+from gesso_node.executors.lora.port import TrainingStep
 from gesso_node.executors.port import StepDone
 from gesso_node.network.progress import QUEUE, ProgressSender
 from gesso_node.operator.api import open_api
@@ -26,7 +28,7 @@ from gesso_node.operator.doctor import _is_public
 from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
 from gesso_node.tasks.discover import Announcements
-from gesso_protocol import messages
+from gesso_protocol import events, messages
 from gesso_protocol.hashing import sha256
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import TaskState
@@ -71,6 +73,22 @@ async def test_progress_goes_to_the_requester_s_peer_and_to_a_relay_when_that_is
     assert [event.stage for event in at_relay] == ["committed"]
     assert at_relay[0].result is not None
     assert at_relay[0].sequence > at_peer[0].sequence
+
+
+async def test_a_pause_of_a_training_is_told_to_its_requester() -> None:
+    received: list[messages.ProgressEvent] = []
+    async with relay(received) as client:
+        sender = ProgressSender(ME, None, [client])
+        sender.pause(TASK, 7, 40)
+        sender.training(TASK, TrainingStep(8, 40, 0.5, resumed=True))
+        await sender.flush(10)
+    told = [_from_progress(one) for one in received]
+    place = {"task": TASK, "total": 40, "node": ME}
+    assert [event and event.model_copy(update={"at_ms": 0}) for event in told] == [
+        events.TrainingPaused(at_ms=0, index=7, **place),
+        events.TrainingPaused(at_ms=0, index=8, over=True, **place),
+        events.TrainingStep(at_ms=0, index=8, loss=0.5, **place),
+    ]
 
 
 async def test_a_requester_that_goes_while_its_task_ends_is_no_crash() -> None:

@@ -32,6 +32,7 @@ EVENTS: list[Event] = [
     events.Checkpoint(task=TASK, at_ms=1, node=NODE, index=20, total=60, state=BlobRef(bytes(32)), size=9, seed=SEED),
     events.Resumed(task=TASK, at_ms=1, earlier=TASK, index=20, total=60, fee=Wei(7)),
     events.TrainingStep(task=TASK, at_ms=1, index=1, total=2, loss=0.25, checkpoint=True, prompt=1, sample=b"x"),
+    events.TrainingPaused(task=TASK, at_ms=1, index=0, total=60, node=NODE),
     events.Delivered(task=TASK, at_ms=1, node=NODE, manifest=BlobRef(bytes(32)), images=2),
     events.StopRequested(task=TASK, at_ms=1, node=NODE),
     events.PartCommitted(task=TASK, at_ms=1, node=NODE, done_bps=2500, stop_requested=True),

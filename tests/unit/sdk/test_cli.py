@@ -16,7 +16,7 @@ from gesso.cli.output import Output, columns_text, pairs
 from gesso.cli.saving import names
 from gesso_protocol import errors, events
 from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOutcome
-from gesso_protocol.ids import ZERO_ADDRESS, TaskId
+from gesso_protocol.ids import ZERO_ADDRESS, Root, TaskId
 from gesso_protocol.money import Wei
 
 TASK = TaskId(b"\x07" * 32)
@@ -258,6 +258,20 @@ def test_what_speaks_against_a_node_is_red_on_a_terminal(monkeypatch: pytest.Mon
     line.show(events.VoteRevealed(task=TASK, at_ms=1, juror=ZERO_ADDRESS, level=0, vote=2))
     line.show(events.DisputeTallied(task=TASK, at_ms=1, level=0, outcome=DisputeOutcome.GUILTY, appeal_by=99))
     assert err.getvalue().endswith(f"juror {ZERO_ADDRESS.short}\x1b[31m: bad\x1b[0m ─ \x1b[31mGUILTY\x1b[0m")
+
+
+def test_a_pause_of_a_training_is_told_and_its_end_too() -> None:
+    (sink, _, err), root = output(), Root(bytes(32))
+    line = TaskLine(sink)
+    line.show(events.Claimed(task=TASK, at_ms=1, node=ZERO_ADDRESS, commit_by=1))
+    line.show(events.TrainingPaused(task=TASK, at_ms=1, index=7, total=40))
+    line.show(events.TrainingPaused(task=TASK, at_ms=1, index=8, total=40, over=True))
+    line.show(
+        events.Committed(task=TASK, at_ms=1, node=ZERO_ADDRESS, result_root=root, trace_root=root, settle_after=9)
+    )
+    assert err.getvalue().splitlines()[1:] == [
+        "step 7/40: paused, its node checks others' work", "step 8/40: it goes on", "committed"
+    ]  # fmt: skip
 
 
 def test_a_line_that_would_wrap_goes_on_in_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,21 @@ def test_a_run_that_pauses_after_every_update_still_ends(
     assert files(folder) == whole
 
 
+def test_the_time_of_a_run_is_that_of_all_its_stretches(
+    run: TrainingInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([0.0, 5.0, 100.0, 107.0, 200.0, 200.5])
+    monkeypatch.setattr("gesso_node.executors.lora.run.time.perf_counter", lambda: next(told))
+    folder = tmp_path / "paused"
+    for at in (2, 7):
+        with pytest.raises(PausedError):
+            stretch(run, folder, at)
+    take_pause_back(folder)
+    assert train(FakeTrainer(run), run, folder, "0x00", lambda _: None).seconds == 12.5
+    told = iter([0.0, 3.0])
+    assert train(FakeTrainer(run), run, folder, "0x00", lambda _: None).seconds == 3.0, "a pause counts once"
+
+
 def test_a_run_makes_way_between_pictures_that_it_reads(inputs: Inputs, tmp_path: Path) -> None:
     """What we have sealed must not wait for a thousand of them."""
     read = list[int]()

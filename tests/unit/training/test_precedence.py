@@ -39,6 +39,7 @@ async def test_a_check_is_done_before_a_training_that_has_the_executor_goes_on(
     executor: Training, job: Jobs, tmp_path: Path
 ) -> None:
     plain, wanted, done, told = job("plain"), job("out"), list[Any](), list[TrainingStep]()
+    paused = list[int]()
     assert isinstance(await executor.train(plain, on_event=silent), Trained)
     started = executor.health().started
 
@@ -46,8 +47,11 @@ async def test_a_check_is_done_before_a_training_that_has_the_executor_goes_on(
         told.append(step)
         assert executor.health().busy
 
+    async def on_pause() -> None:
+        paused.append(len(told))
+
     async def train() -> None:
-        done.append(await executor.train(wanted, on_event=on_event))
+        done.append(await executor.train(wanted, on_event=on_event, on_pause=on_pause))
 
     async def check() -> None:
         done.append(await executor.revisit(RevisitJob(wanted.inputs, begin=True), tmp_path / "audit"))
@@ -58,6 +62,7 @@ async def test_a_check_is_done_before_a_training_that_has_the_executor_goes_on(
             await anyio.wait_all_tasks_blocked()
             tasks.start_soon(check)
             await anyio.wait_all_tasks_blocked()
+    assert paused == [0], "it is told once, before anything that follows"
     assert [type(one) for one in done] == [Revisited, Trained]
     assert [step.index for step in told] == list(range(1, 14)), "no update is told twice"
     assert [step.index for step in told if step.resumed] == [1], "it had not read its pictures yet"

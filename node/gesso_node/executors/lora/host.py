@@ -21,6 +21,7 @@ from gesso_node.executors.lora.messages import RevisitDone, TrainDone, TrainStep
 from gesso_node.executors.lora.outside import revisit_message, revisited, step_of, train_message, trained
 from gesso_node.executors.lora.pausing import PausedError
 from gesso_node.executors.lora.port import (
+    OnPause,
     OnTraining,
     Revisited,
     RevisitJob,
@@ -30,6 +31,7 @@ from gesso_node.executors.lora.port import (
     TrainingJob,
     TrainingOutcome,
     TrainingStep,
+    no_pause,
 )
 from gesso_node.executors.messages import Failed, FromChild
 from gesso_node.executors.port import Crashed, ExecutorHealth, OutOfMemory, TimedOut, Unfit
@@ -45,9 +47,10 @@ _Outcome = TypeVar("_Outcome")
 class TrainingExecutor(Protocol):
     """An executor that also trains. One job at a time, pictures and trainings together."""
 
-    async def train(self, job: TrainingJob, *, on_event: OnTraining) -> TrainingOutcome:
+    async def train(self, job: TrainingJob, *, on_event: OnTraining, on_pause: OnPause = no_pause) -> TrainingOutcome:
         """Runs or goes on with `job`; checks of others' work (`replay`, `revisit`) go before it, and it pauses between
-        two updates while they last. Cancelling the call stops the work; what was checkpointed stays."""
+        two updates while they last, which `on_pause` is told. Cancelling the call stops the work; what was checkpointed
+        stays."""
         ...
 
     async def revisit(self, job: RevisitJob, out_dir: Path) -> RevisitOutcome:
@@ -62,8 +65,8 @@ class TrainingExecutor(Protocol):
 class TrainingChildExecutor(ChildExecutor):
     """A child executor whose engine can also train."""
 
-    async def train(self, job: TrainingJob, *, on_event: OnTraining) -> TrainingOutcome:
-        stretches = _Stretches(on_event)
+    async def train(self, job: TrainingJob, *, on_event: OnTraining, on_pause: OnPause = no_pause) -> TrainingOutcome:
+        stretches = _Stretches(on_event, on_pause)
 
         async def told(message: FromChild) -> bool:
             if not isinstance(message, TrainStep):
@@ -74,7 +77,7 @@ class TrainingChildExecutor(ChildExecutor):
         async def work(child: Child) -> TrainingOutcome | None:
             answer = await child.converse(lambda number: train_message(number, job), told)
             if isinstance(answer, Failed) and answer.reason == "paused":
-                stretches.pause()
+                await stretches.pause()
                 return None
             return await _ended(answer, child, TrainDone, lambda message: trained(message, job, self.name))
 
@@ -126,14 +129,14 @@ class TrainingThreadExecutor(FakeExecutor):
 
     engine: TrainingEngine | None = None
 
-    async def train(self, job: TrainingJob, *, on_event: OnTraining) -> TrainingOutcome:
-        stretches = _Stretches(on_event)
+    async def train(self, job: TrainingJob, *, on_event: OnTraining, on_pause: OnPause = no_pause) -> TrainingOutcome:
+        stretches = _Stretches(on_event, on_pause)
 
         async def attempt(left_s: float) -> TrainingOutcome | None:
             try:
                 return await self._stretch(job, left_s, stretches.tell)
             except PausedError:
-                stretches.pause()
+                await stretches.pause()
                 return None
 
         return await self.precedence.train(job.out_dir, job.deadline_s, attempt)
@@ -189,12 +192,14 @@ class TrainingThreadExecutor(FakeExecutor):
 class _Stretches:
     """What is told of a run that pauses: the first update of each later stretch says that it is that."""
 
-    def __init__(self, on_event: OnTraining) -> None:
+    def __init__(self, on_event: OnTraining, on_pause: OnPause) -> None:
         self._on_event = on_event
+        self._on_pause = on_pause
         self._paused = False
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         self._paused = True
+        await self._on_pause()
 
     async def tell(self, step: TrainingStep) -> None:
         resumed, self._paused = self._paused, False

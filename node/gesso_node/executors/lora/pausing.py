@@ -7,6 +7,7 @@ where the run stands between two checkpoints; it is a copy for speed: without it
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from gesso.checkpointfile import Shapes, State, read_state, write_state
@@ -16,6 +17,7 @@ from gesso_protocol.training.trace import Segment
 
 _WISH = "pause"
 _STATE, _LOSSES = "paused.safetensors", "paused.bin"
+_SECONDS = "earlier-seconds"
 
 
 class PausedError(Exception):
@@ -72,3 +74,22 @@ def drop_pause(folder: Path) -> None:
     """Leave nothing that another run, or another segment, could go on with."""
     for name in (_STATE, f"{_STATE}.partial", _LOSSES):
         (folder / name).unlink(missing_ok=True)
+
+
+def drop_seconds(folder: Path) -> None:
+    """The run is over, or another one begins."""
+    (folder / _SECONDS).unlink(missing_ok=True)
+
+
+def seconds_before(folder: Path) -> float:
+    """How long the run in `folder` took up to its last pause; what a crash cut off is not counted."""
+    try:
+        return float((folder / _SECONDS).read_text("ascii"))
+    except (OSError, ValueError):
+        return 0.0
+
+
+def keep_seconds(folder: Path, seconds: float) -> None:
+    """Add a stretch that ends in a pause."""
+    with suppress(OSError):
+        (folder / _SECONDS).write_text(repr(seconds_before(folder) + seconds), "ascii")

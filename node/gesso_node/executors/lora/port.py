@@ -59,12 +59,19 @@ class TrainingStep:
 
 OnTraining: TypeAlias = Callable[[TrainingStep], Awaitable[None]]
 """Awaited for each update; quick, as the executor waits for it."""
+OnPause: TypeAlias = Callable[[], Awaitable[None]]
+"""The same for each pause, when it has begun; the first update after it says that it is `resumed`."""
+
+
+async def no_pause() -> None:
+    """For whoever does not care."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """The run ended with an adapter. `stopped` says why when fewer updates than ordered were done: a loss that is no
-    number, or somebody's wish. `steps_done` counts the whole run; `losses` are those of this task's own updates."""
+    number, or somebody's wish. `steps_done` counts the whole run; `losses` are those of this task's own updates, and
+    `seconds` those of all its stretches, without pauses and loading."""
 
     adapter_dir: Path
     """`adapter.safetensors` (diffusers and peft names), `adapter_kohya.safetensors`, `adapter.json` (the card)."""

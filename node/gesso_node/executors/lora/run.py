@@ -23,7 +23,17 @@ from PIL import Image
 
 from gesso.checkpointfile import State, read_state, write_state
 from gesso_node.executors.lora.fault import InputInvalid, from_requester
-from gesso_node.executors.lora.pausing import PausedError, drop_pause, keep_pause, make_way, take_pause, wish_to_pause
+from gesso_node.executors.lora.pausing import (
+    PausedError,
+    drop_pause,
+    drop_seconds,
+    keep_pause,
+    keep_seconds,
+    make_way,
+    seconds_before,
+    take_pause,
+    wish_to_pause,
+)
 from gesso_node.executors.lora.port import SegmentJob, TrainingInputs, TrainingStep
 from gesso_node.executors.lora.runfolder import (
     ADAPTER_FOLDER,
@@ -53,13 +63,13 @@ EmitTraining = Callable[[TrainingStep], None]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run left in its folder."""
+    """What a run left in its folder. `seconds` are those of all its stretches, without the pauses between them."""
 
     images: tuple[ImageFile, ...]
     steps_done: int
     losses: tuple[float, ...]
     stopped: str
-    seconds: float
+    seconds: float = 0.0
 
 
 def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, emit: EmitTraining) -> Run:
@@ -68,6 +78,17 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
     Raises InputInvalid when nothing can be learnt at all, PausedError, and what the trainer raises.
     """
     begun = time.perf_counter()
+    try:
+        run = _to_the_end(trainer, inputs, out_dir, task, emit)
+    except PausedError:
+        keep_seconds(out_dir, time.perf_counter() - begun)
+        raise
+    earlier = seconds_before(out_dir)
+    drop_seconds(out_dir)
+    return replace(run, seconds=earlier + time.perf_counter() - begun)
+
+
+def _to_the_end(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, emit: EmitTraining) -> Run:
     spec = inputs.spec
     provenance = _provenance(inputs, task)  # what cannot be named in the end is not begun
     _expect_size(trainer, inputs)
@@ -90,7 +111,7 @@ def train(trainer: Trainer, inputs: TrainingInputs, out_dir: Path, task: str, em
     done = spec.first_step + len(losses)
     images = _samples(trainer, spec, out_dir)
     trainer.export(out_dir / ADAPTER_FOLDER, replace(provenance, steps=done))
-    return Run(images, done, tuple(losses), stopped, time.perf_counter() - begun)
+    return Run(images, done, tuple(losses), stopped)
 
 
 def _expect_size(trainer: Trainer, inputs: TrainingInputs) -> None:
@@ -254,6 +275,7 @@ def _clear(folder: Path) -> None:
     for path in (*folder.glob("checkpoint-*.safetensors"), *folder.glob("losses-*.bin")):
         path.unlink()
     drop_pause(folder)
+    drop_seconds(folder)
 
 
 def _start(trainer: Trainer, inputs: TrainingInputs, first: Path) -> None:
