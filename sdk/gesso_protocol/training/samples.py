@@ -18,7 +18,7 @@ from gesso_protocol.errors import EncodingInvalid
 from gesso_protocol.result import ImageEntry
 from gesso_protocol.training.spec import TrainLora
 
-SAMPLE_LEVELS = 3.0
+SAMPLE_LEVELS = 1.0
 """Mean distance of all pixels' colours, of 255 levels."""
 
 

@@ -104,6 +104,23 @@ def inputs(model: Path, data: tuple[Path, BlobRef]) -> Callable[..., TrainingInp
 Inputs = Callable[..., TrainingInputs]
 
 
+def test_a_run_makes_way_while_it_reads_its_texts_and_leaves_the_base_as_it_was(
+    engine: DiffusersEngine, inputs: Inputs
+) -> None:
+    plain, calls = inputs(text_encoder=False, text_learning_rate_nano=0), list[int]()
+
+    def between() -> None:
+        calls.append(len(calls))
+        if len(calls) == 5 + 3:  # five pictures, and two texts
+            raise PausedError
+
+    with pytest.raises(PausedError):
+        engine.trainer(replace(plain, between=between))
+    trainer = engine.trainer(replace(plain, between=lambda: calls.append(0)))
+    assert len(calls) == 8 + 5 + 6, "each picture, each caption, and no words at all"
+    trainer.close()
+
+
 def go(
     engine: DiffusersEngine, inputs: TrainingInputs, folder: Path, cheat: str | None = None, task: str = "0x00"
 ) -> Run:

@@ -70,7 +70,7 @@ class PeftTrainer:
                     self._network.load(read_adapter(inputs.start_dir).diffusers_weights())
             self._optimiser = self._make_optimiser()
             if not spec.text_encoder:
-                self._words.keep()
+                self._words.keep(inputs.between)
         except BaseException:
             self._network.close()
             raise

@@ -27,9 +27,13 @@ class Words:
         self._tokens = {text: tuple(one[at] for one in made) for at, text in enumerate(known)}
 
     @torch.no_grad()
-    def keep(self) -> None:
-        """Embed every text now, for good."""
-        self._kept = {text: self._read([text]) for text in self._tokens}
+    def keep(self, between: Callable[[], None]) -> None:
+        """Embed every text now, for good; `between` is called before each, of which there may be thousands."""
+        kept = {}
+        for text in self._tokens:
+            between()
+            kept[text] = self._read([text])
+        self._kept = kept
 
     def told(self, texts: Sequence[str], *, fresh: bool = False) -> Conditioning:
         """What these texts tell the model, one row each, in fp32; without sizes. `fresh`: not the kept ones."""
