@@ -54,8 +54,8 @@ class ChildSettings(BaseModel):
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of a child; 0: as many as there are cores, or as `OMP_NUM_THREADS` says."""
     wait: Literal["passive", "active"] = "passive"
-    """How a child's threads wait for each other. Active ones spin: a little faster where nothing else wants a core, and
-    many times slower where something does, as others spin for the thread that has no core."""
+    """How a child's threads wait for each other. Active ones spin: a quarter faster where nothing else wants a core,
+    and two to thirteen times slower where something does, as others spin for the thread that has none."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Passed to the engine as they are (see `FakeFaults`, `DiffusersOptions`)."""
 

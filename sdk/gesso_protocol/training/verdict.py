@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 from gesso_protocol.audit.verdict import Decision, Fault, Reason, Verdict
 from gesso_protocol.training.audit import LOSS_LIMIT_FP32, Outcome, SegmentReport
-from gesso_protocol.training.samples import SAMPLE_LEVELS
+from gesso_protocol.training.samples import PROOF_LEVELS, SAMPLE_LEVELS
 from gesso_protocol.training.spec import TrainLora
+
+PROOF = PROOF_LEVELS / SAMPLE_LEVELS
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def judge_run(found: RunInspection) -> Verdict:
     exact, measured = tuple(_exact(found)), tuple(_measured(found))
     over = tuple(reason for reason in measured if not reason.of_limit <= 1)
     worst = max((reason.of_limit for reason in measured), default=0.0)
-    slashable = bool(exact) or (bool(over) and found.calibrated and found.spec.audited)
+    proof = [reason for reason in over if reason.fault is not Fault.SAMPLE or reason.of_limit > PROOF]
+    slashable = bool(exact) or (bool(proof) and found.calibrated and found.spec.audited)
     if exact or over:
         return Verdict(Decision.FLAG, (*exact, *over), worst, slashable)
     if found.cannot_run or len(found.reports) < found.checks:

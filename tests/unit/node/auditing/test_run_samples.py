@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gesso_node.auditing.stranger import pixels_of
 from gesso_node.auditing.trainings import TrainingWork
 from gesso_node.auditing.work import Finding
 from gesso_node.executors.fake import FakeEngine
@@ -94,6 +95,39 @@ async def test_a_file_that_is_no_sample_is_proof_and_nobody_falls_over(data: byt
     finding, _ = await looked(run, await with_picture(run, data))
     assert finding.verdict.decision is Decision.FLAG
     assert finding.verdict.reasons[0].fault == "sample"
+
+
+@pytest.mark.parametrize(
+    "kind", [b"iCCP", b"acTL", b"fcTL", b"fdAT", b"tRNS", b"gAMA", b"zTXt", b"iTXt", b"eXIf", b"PLTE", b"IHDR"]
+)
+def test_no_chunk_of_a_stranger_s_picture_makes_its_reader_fall_over(kind: bytes) -> None:
+    whole = claiming(8, bytes(8 * 25))
+    ends = whole.index(b"IDAT") - 4, len(whole) - 12
+    for at in ends:  # before the pixels, and behind them, where decoders translate nothing
+        for size in (0, 1, 2, 5, 8, 26):
+            for fill in (b"\0", b"\xff", b"a"):
+                found = pixels_of(whole[:at] + chunk(kind, fill * size) + whole[at:], 8, 8)
+                assert found in (None, bytes(8 * 8 * 3)), (at, size, fill)
+    assert pixels_of(whole, 8, 8) == bytes(8 * 8 * 3)
+
+
+async def test_a_sample_that_is_near_is_in_doubt_and_slashes_nobody(tmp_path: Path) -> None:
+    """What a whole picture may differ by between machines is known of small bases only."""
+    run = await train(tmp_path, steps=3)
+    own = run.own.trace.folder / f"image-{drawn(run)}.png"
+    with Image.open(own) as picture:
+        red, green, blue = picture.getpixel((0, 0))  # type: ignore[misc]
+    near = [
+        (red, green ^ 2, blue),
+        (red, green ^ 16, blue),
+        (red, green ^ 32, blue),
+    ]  # by 2/3, 16/3 and 32/3 of a level
+    for colour, decision, ballot in zip(
+        near, (Decision.PASS, Decision.FLAG, Decision.FLAG), (Ballot.GOOD, Ballot.CANNOT_TELL, Ballot.BAD), strict=True
+    ):
+        finding, _ = await looked(run, await with_picture(run, file(64, colour)), strict=True)
+        assert (finding.verdict.decision, vote(finding.verdict)) == (decision, ballot)
+        assert finding.verdict.slashable == (ballot is Ballot.BAD)
 
 
 @pytest.mark.parametrize("fields", [{"seed": 77}, {"width": 65}, {"height": 63}])
