@@ -74,7 +74,9 @@ class OwnReplayer:
         work = TrainingWork(task, asker, bench, seed, self._blobs, shelf)
         try:
             await work.ready(seconds=DEADLINE_S)
-            finding = await work.examine(await work.taken(blob, data), None, strict=False, seconds=DEADLINE_S)
+            finding = await work.examine(
+                await work.taken(blob, data, subject.result), None, strict=False, seconds=DEADLINE_S
+            )
         finally:
             await anyio.to_thread.run_sync(work.forget)
         return finding.verdict, finding.profile

@@ -12,7 +12,7 @@ from gesso_protocol.errors import GessoError
 
 
 def pixels_of(data: bytes, width: int, height: int) -> bytes | None:
-    """The pixels of a PNG as RGB, row by row; None when it is no PNG of this size, which is known before any are read."""
+    """The pixels of a PNG as RGB, row by row; None when it is no PNG of this size, seen before any are read."""
     try:
         if png.dimensions(data) != (width, height):
             return None

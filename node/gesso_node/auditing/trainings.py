@@ -147,9 +147,9 @@ class TrainingWork:
 
         return await self._asker.opened(self.assignment, phase, seconds, read)
 
-    async def taken(self, blob: BlobRef, data: bytes) -> OpenedRun:
-        """Complete openings that somebody else fetched. Raises NotOpenedError."""
-        return await self._verified(data, blob, None, "outputs")
+    async def taken(self, blob: BlobRef, data: bytes, result: BlobRef | None = None) -> OpenedRun:
+        """Complete openings that somebody else fetched, and where the result is said to be. Raises NotOpenedError."""
+        return await self._verified(data, blob, result, "outputs")
 
     async def published(self, refs: Iterable[BlobRef]) -> OpenedRun:
         worst = NotOpenedError("there is no public evidence")

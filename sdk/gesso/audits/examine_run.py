@@ -47,6 +47,8 @@ class RunSubject:
     seed: bytes
     claimed_at: int
     committed_at: int
+    result: BlobRef | None = None
+    """Where the result's manifest is said to be."""
 
     @property
     def late(self) -> bool:
@@ -104,6 +106,7 @@ async def _subject(ports: Ports, task: TaskId, terms: Terms, spec: TrainLora, pa
         seed=await seed_of_run(ports.chain, spec, task, claimed_at),
         claimed_at=claimed_at,
         committed_at=committed_at,
+        result=await ports.directory.result_of(task),
     )
 
 
