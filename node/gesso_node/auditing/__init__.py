@@ -12,7 +12,7 @@ inspect.py     opened tensors and re-run steps to a verdict
 trainings.py   trainings: segments again
 nothing.py     trainings of which nothing came
 run_files.py   checkpoints and adapters that a node opened, as verified files
-run_samples.py a training's samples, drawn again
+run_samples.py  a training's samples, drawn again
 stranger.py    a stranger's picture, decoded with care
 run_checks.py  what is exact about a training
 shelf.py       the disk that others' states and our evidence may take
