@@ -7,17 +7,14 @@ pixels. The first two need no outputs of the node, so an auditor seals its proje
 
 from __future__ import annotations
 
-import io
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import anyio.to_thread
-from PIL import Image
 
-from gesso import png
 from gesso_node.auditing.assignment import Assignment
+from gesso_node.auditing.stranger import pixels_of
 from gesso_node.executors.port import Executor, ReplayCheck, Replayed, ReplayJob, ReplayOutcome
 from gesso_node.models.cache import ModelCache, ModelSource
 from gesso_protocol.audit.bundle import Bundle, Form, Leaf
@@ -57,6 +54,11 @@ class CannotRunError(GessoError):
     def __init__(self, message: str, *, hopeless: bool) -> None:
         super().__init__(message)
         self.hopeless = hopeless
+
+
+def unforeseen(error: Exception) -> CannotRunError:
+    """What a stranger made broke our code; another try may tell whether it was that."""
+    return CannotRunError(f"{type(error).__name__} while it was looked at", hopeless=False)
 
 
 @dataclass(frozen=True)
@@ -324,13 +326,7 @@ def _file_wrong(assignment: Assignment, opened: Bundle, files: Files, image: int
     data = files.data.get(image)
     if data is None:
         return False
-    try:
-        if png.dimensions(data) != (spec.width, spec.height):
-            return True
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-            return picture.convert("RGB").tobytes() != bytes(pixels.data)
-    except (OSError, ValueError, SyntaxError, EOFError, zlib.error, Image.DecompressionBombError, GessoError):
-        return True
+    return pixels_of(data, spec.width, spec.height) != bytes(pixels.data)
 
 
 def _finished(outcome: ReplayOutcome) -> Replayed:
