@@ -107,7 +107,7 @@ abstract contract AuditGas is AuditFixture {
         Filing memory bare;
         bare.terms = filing.terms;
         waitForSeat(uint80(uint256(value)), idOf(filing), round, auditor, 2, 2);
-        bytes32 commitment = sealOf(idOf(filing), auditor, projection);
+        bytes32 commitment = sealOf(value, idOf(filing), auditor, projection);
         vm.prank(auditor);
         court.commitAudit(bare, commitment);
     }

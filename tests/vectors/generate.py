@@ -308,7 +308,7 @@ def audit_rows() -> list[dict[str, Any]]:
                 "outputs": hexed(b"".join(made_up_outputs(index))),
                 "projection": hexed(words),
                 "salt": hexed(salt),
-                "auditCommitment": hexed(audit.audit_commitment(task, wallet, words, salt)),
+                "auditCommitment": hexed(audit.audit_commitment(value, task, wallet, words, salt)),
                 "vote": vote,
                 "voteCommitment": hexed(audit.vote_commitment(task, level, wallet, vote, salt)),
                 "profile": profile,

@@ -76,6 +76,7 @@ abstract contract AuditDesk is Purse {
         if (msg.sender == filing.terms.requester) revert NotEligible(msg.sender);
         (uint24 number, bool byLot) = _draw(audit.kept(1), taskId, round, _auditorSeats, _auditStep);
         if (number == audit.audited() || number == audit.auditor(0)) revert NotEligible(msg.sender);
+        if (!audit.drew(commitment)) revert SealOfAnotherDraw(taskId);
         _audits[taskId] = audit.withAuditor(seat, number, commitment, byLot);
     }
 

@@ -339,6 +339,9 @@ interface IArbiter {
     /// @notice Thrown when a commitment or salt is zero where it must not be.
     error EmptyCommitment();
 
+    /// @notice Thrown when what is sealed was computed for another challenge than the task's, as on another fork.
+    error SealOfAnotherDraw(bytes32 taskId);
+
     /// @notice Thrown when what is revealed is not what was committed, or the caller committed nothing.
     error CommitmentMismatch(address caller);
 
@@ -378,10 +381,12 @@ interface IArbiter {
     /// @dev Open to whom the challenge draws: `Sortition.score(uint80(uint256(challenge)), taskId, caller)` within the
     /// threshold of `min(totalWeight, weight * auditorSeats)`, doubling every `auditStep` from the round's start. The
     /// first commitment must fall into the board's challenge window, all into `auditCommitWindow` from the round's start.
-    /// Eighty bits of the commitment are kept: opening it to numbers learnt later takes a second preimage. Of the second
+    /// Eighty bits of the seal are kept: opening it to numbers learnt later takes a second preimage. Of the second
     /// auditor's filing only the terms are read; the rest may be zero, which is cheaper.
-    /// @param commitment keccak256(abi.encode(taskId, caller, projection, salt)); a fresh random salt keeps others from
-    /// testing guesses.
+    /// @param commitment Its lowest 80 bits are those of keccak256(abi.encode(taskId, caller, projection, salt)); a fresh
+    /// random salt keeps others from testing guesses. Its highest 80 are the lowest of the challenge: a seal whose
+    /// transaction a reorganisation brings to a fork that draws other parts takes no seat there, where it could never be
+    /// revealed. The rest may be zero, which is cheaper.
     function commitAudit(Filing calldata filing, bytes32 commitment) external;
 
     /// @notice Reveals verdicts and projections, each once all seats are taken or `auditCommitWindow` is over. The last

@@ -22,6 +22,7 @@ using {
     verdict,
     auditor,
     kept,
+    drew,
     accused,
     withPhase,
     withChallenge,
@@ -85,6 +86,11 @@ function kept(AuditWord word, uint256 seat) pure returns (uint80) {
     unchecked {
         return uint80(AuditWord.unwrap(word) >> (80 * seat));
     }
+}
+
+/// @dev While the second seat is free: whether what is sealed was computed for this challenge, as its highest bits say.
+function drew(AuditWord word, bytes32 commitment) pure returns (bool) {
+    return uint256(commitment) >> 176 == word.kept(1);
 }
 
 /// @dev Whether both auditors flagged or called the openings withheld, and chance seated both: two parties, where one might

@@ -47,10 +47,11 @@ contract AuditsTest is AuditFixture {
         bytes32 value = pokeFor(filing);
         (, uint64 round) = court.challengeOf(filing);
         waitForSeat(uint80(uint256(value)), idOf(filing), round, nodeAt(1), 2, 2);
+        bytes32 commitment = sealOf(value, idOf(filing), nodeAt(1), noise(1));
         vm.expectEmit(address(court));
         emit IArbiter.AuditOpened(idOf(filing), nodeAt(1), value, round, beacon.startOf(round) + AUDIT_COMMIT);
         vm.prank(nodeAt(1));
-        court.commitAudit(filing, RESULT);
+        court.commitAudit(filing, commitment);
         assertState(filing.terms, TaskState.Held);
         AuditView memory audit = court.auditOf(idOf(filing));
         vm.assertEq(uint8(audit.phase), uint8(AuditPhase.Open));
@@ -92,7 +93,7 @@ contract AuditsTest is AuditFixture {
         refuse(worker(), bare, abi.encodeWithSelector(IArbiter.NotEligible.selector, worker()));
         refuse(carol, bare, abi.encodeWithSelector(IArbiter.NotEligible.selector, carol));
         waitForSeat(uint80(uint256(value)), idOf(filing), round, nodeAt(2), 2, 2);
-        bytes32 commitment = sealOf(idOf(filing), nodeAt(2), noise(1));
+        bytes32 commitment = sealOf(value, idOf(filing), nodeAt(2), noise(1));
         vm.expectEmit(address(court));
         emit IArbiter.AuditCommitted(idOf(filing), nodeAt(2));
         vm.prank(nodeAt(2));
@@ -157,8 +158,26 @@ contract AuditsTest is AuditFixture {
         vm.warp(closes + 1);
         refuse(nodeAt(2), filing, abi.encodeWithSelector(IArbiter.TooLate.selector, idOf(filing), closes));
         vm.warp(closes);
-        vm.prank(nodeAt(2));
-        court.commitAudit(filing, RESULT);
+        commitAs(nodeAt(2), filing, noise(1));
+        vm.assertEq(court.auditOf(idOf(filing)).auditors[1], nodeAt(2));
+    }
+
+    /// @dev What a reorganisation brings to a fork with other parts would hold a seat that nobody can open.
+    function testFuzz_RevertWhen_TheSealIsOfAnotherDraw(bytes32 other, bytes32 hidden, bool joining) public {
+        Filing memory filing = filed();
+        bytes32 value = pokeFor(filing);
+        if (joining) commitAs(nodeAt(2), filing, noise(1));
+        (, uint64 round) = court.challengeOf(filing);
+        waitForSeat(uint80(uint256(value)), idOf(filing), round, nodeAt(1), 2, 2);
+        bool same = uint80(uint256(other)) == uint80(uint256(value));
+        bytes32 stale = bytes32((uint256(other) << 176) | (uint256(hidden) >> 80) | 1);
+        if (!same) vm.expectRevert(abi.encodeWithSelector(IArbiter.SealOfAnotherDraw.selector, idOf(filing)));
+        vm.prank(nodeAt(1));
+        court.commitAudit(filing, stale);
+        bytes32 fresh = bytes32((uint256(value) << 176) | (uint256(hidden) >> 80) | 1);
+        vm.prank(nodeAt(1));
+        if (!same) court.commitAudit(filing, fresh);
+        vm.assertEq(court.auditOf(idOf(filing)).auditors[joining ? 1 : 0], nodeAt(1));
     }
 
     // ------------------------------------------------------------------ picking
@@ -260,7 +279,8 @@ contract AuditsTest is AuditFixture {
         Filing memory filing = filed();
         pokeFor(filing);
         commitAs(nodeAt(1), filing, noise(1));
-        bytes32 copied = sealOf(idOf(filing), nodeAt(1), noise(1));
+        (bytes32 value,) = court.challengeOf(filing);
+        bytes32 copied = sealOf(value, idOf(filing), nodeAt(1), noise(1));
         skip(20);
         vm.prank(nodeAt(2));
         court.commitAudit(filing, copied);

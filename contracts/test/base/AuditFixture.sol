@@ -198,8 +198,14 @@ abstract contract AuditFixture is Fixture {
         return keccak256(abi.encode("salt", who));
     }
 
-    function sealOf(bytes32 taskId, address auditor, bytes32 projection) internal pure returns (bytes32) {
-        return keccak256(abi.encode(taskId, auditor, projection, saltOf(auditor)));
+    /// @param value The challenge that the projection is for.
+    function sealOf(bytes32 value, bytes32 taskId, address auditor, bytes32 projection)
+        internal
+        pure
+        returns (bytes32)
+    {
+        bytes32 hidden = keccak256(abi.encode(taskId, auditor, projection, saltOf(auditor)));
+        return bytes32((uint256(value) << 176) | uint80(uint256(hidden)));
     }
 
     /// @dev Waits until `auditor` is drawn, and takes a seat for it.
@@ -208,7 +214,7 @@ abstract contract AuditFixture is Fixture {
         (bytes32 value, uint64 round) = court.challengeOf(filing);
         waitForSeat(uint80(uint256(value)), taskId, round, auditor, court.params().auditorSeats, 2);
         vm.prank(auditor);
-        court.commitAudit(filing, sealOf(taskId, auditor, projection));
+        court.commitAudit(filing, sealOf(value, taskId, auditor, projection));
     }
 
     function revealAs(address auditor, Filing memory filing, uint8 verdict, bytes32 projection) internal {

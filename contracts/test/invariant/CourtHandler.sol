@@ -101,11 +101,17 @@ contract CourtHandler is AuditFixture {
         if (!found) return;
         (, uint64 round) = court.challengeOf(filing);
         if (seed % 16 != 0) poke(round);
+        (bytes32 value,) = court.challengeOf(filing);
         uint256[NODES] memory before = stakes();
         for (uint256 i; i < NODES; ++i) {
             address node = nodeAt((seed % NODES + i) % NODES);
+            bytes32 stale = sealOf(~value, id, node, projectionOf(id, node));
             vm.prank(node);
-            try court.commitAudit(filing, sealOf(id, node, projectionOf(id, node))) {
+            try court.commitAudit(filing, stale) {
+                vm.assertTrue(false, "a seal of another draw took a seat");
+            } catch {}
+            vm.prank(node);
+            try court.commitAudit(filing, sealOf(value, id, node, projectionOf(id, node))) {
                 done["audit"]++;
             } catch {}
             if (i % 2 == 0) skip(1);

@@ -22,6 +22,7 @@ juror.py       one dispute: review, vote, reveal, appeal
 sending.py     transactions, and what a refusal means
 reveals.py     several reveals in one transaction
 record.py      what the journal keeps of both
+kept.py        and brings back to a case, whatever the chain took back
 report.py      what came of it, for whoever looks
 loop.py        the loop that drives them
 parts.py       all of it put together from a node's own

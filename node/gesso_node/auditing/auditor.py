@@ -11,13 +11,15 @@ import structlog
 from gesso_node.auditing.ask import LEAST_S, NotOpenedError, in_time
 from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.cheats import AuditorCheat
-from gesso_node.auditing.inspect import CannotRunError
+from gesso_node.auditing.inspect import CannotRunError, unforeseen
 from gesso_node.auditing.record import PPM, AuditEntry, AuditRecords
 from gesso_node.auditing.silence import Silence
 from gesso_node.auditing.work import NO_PROJECTION, Computed, Finding, Work
 from gesso_protocol.audit.outcomes import AuditVerdict
 from gesso_protocol.audit.verdict import Decision
+from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import BlobRef, TaskId
+from gesso_protocol.lifecycle import Patience
 
 log = structlog.get_logger("gesso.node.auditing")
 
@@ -30,8 +32,16 @@ Clock = Callable[[], Awaitable[int]]
 class Auditor:
     """Prepares and judges audits; what it found is in the journal before it returns."""
 
-    def __init__(self, records: AuditRecords, now: Clock, *, cheat: AuditorCheat | None = None) -> None:
+    def __init__(
+        self,
+        records: AuditRecords,
+        now: Clock,
+        *,
+        cheat: AuditorCheat | None = None,
+        attempts: int = Patience.attempts,
+    ) -> None:
         self._records = records
+        self._attempts = attempts
         self._now = now
         self._cheat = cheat
         self._own: dict[TaskId, tuple[bytes, Computed]] = {}
@@ -66,6 +76,11 @@ class Auditor:
             await self._seal(case, entry, NO_PROJECTION, f"inputs: {error.message}")
         except CannotRunError as error:
             await self._failed(case, entry, error)
+        except GessoError:
+            raise
+        except Exception as error:
+            log.exception("audit.broke", task=case.task.short, kind=type(error).__name__)
+            await self._failed(case, entry, unforeseen(error))
 
     async def judge(self, case: Case, work: Work[Any, Any], *, by: int, fair: float = LEAST_S) -> None:
         """Compare what the node committed with what we computed and write the verdict down; after chain second `by`
@@ -97,6 +112,10 @@ class Auditor:
         except CannotRunError as error:
             self.forget(case.task)  # what we had may be what cannot be read: computed again next time
             await self._failed(case, entry, error)
+        except GessoError:
+            raise
+        except Exception as error:
+            await self._broke(case, entry, error)
 
     def forget(self, task: TaskId) -> None:
         """The audit is over."""
@@ -123,10 +142,10 @@ class Auditor:
     ) -> None:  # fmt: skip
         said = verdict if self._cheat is None else self._cheat.verdict(verdict)
         ppm = None if of_limit is None else int(min(of_limit * PPM, MAX_ERROR_PPM))
-        case.entry = await self._records.change_audit(
+        case.keep(await self._records.change_audit(
             entry, "audit-verdict", verdict=said, reasons=reasons[:MAX_REASON_CHARS], error_ppm=ppm,
             evidence=evidence, profile=profile,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     async def _open(self, case: Case, work: Work[Any, Any], seconds: float) -> Any:
         """From the node, or else what the other auditor has published."""
@@ -141,16 +160,25 @@ class Auditor:
     async def _seal(self, case: Case, entry: AuditEntry, projection: bytes, reasons: str = "") -> None:
         """`reasons`: why it is a projection of nothing, for the operator, as nobody can prove that we asked."""
         salt = secrets.token_bytes(32)
-        case.entry = await self._records.change_audit(
-            entry, "audit-seal", salt=salt, projection=projection, reasons=reasons[:MAX_REASON_CHARS]
-        )
+        case.keep(await self._records.seal_audit(entry, projection, salt, reasons[:MAX_REASON_CHARS]))
 
     async def _failed(self, case: Case, entry: AuditEntry, error: CannotRunError) -> None:
         log.warning("audit.cannot-run", task=case.task.short, reason=error.message)
         changes = {"failures": entry.failures + 1, "reasons": error.message[:MAX_REASON_CHARS]}
         if error.hopeless:
             changes["closed"] = UNABLE
-        case.entry = await self._records.change_audit(entry, "audit-failure", **changes)
+        case.keep(await self._records.change_audit(entry, "audit-failure", **changes))
+
+    async def _broke(self, case: Case, entry: AuditEntry, error: Exception) -> None:
+        """What a stranger opened broke a comparison in a way that none of us foresaw. Silence would cost our stake, and
+        a flag the node its pay for a mistake of ours: so where it breaks again we say that we found nothing."""
+        log.exception("audit.broke", task=case.task.short, kind=type(error).__name__)
+        self.forget(case.task)
+        excuse = unforeseen(error)
+        if entry.failures + 1 < self._attempts:
+            await self._failed(case, entry, excuse)
+        else:
+            await self._decided(case, entry, AuditVerdict.PASS, excuse.message, None, None, "")
 
     def _remember(self, task: TaskId, challenge: bytes, own: Computed) -> None:
         self._own[task] = (challenge, own)

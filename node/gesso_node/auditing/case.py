@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 
 from gesso.chain.arbiter import AuditRecord, DisputeRecord, Filing
 from gesso_node.auditing.record import AuditEntry, VoteEntry
@@ -63,8 +64,14 @@ class Case:
     busy: set[str] = field(default_factory=set)
     poked_at: int | None = None
     jury_poked_at: int | None = None
+    drawn: bytes | None = None
+    """The challenge whose entries these are. It stays when the beacon's word is taken back, until there is another."""
     entry: AuditEntry | None = None
+    about: bytes | None = None
+    """What these votes are about."""
     votes: dict[int, VoteEntry] = field(default_factory=dict)
+    unopened: Counter[bytes] = field(default_factory=Counter)
+    """How often the arbiter said that our seat holds another seal than that with this salt."""
 
     @property
     def level(self) -> int:
@@ -88,9 +95,36 @@ class Case:
         """Something happened: ask the chain again, at once."""
         self.stale, self.not_before, self.left = True, 0, ""
 
-    def sealed_for_another(self, challenge: bytes) -> bool:
-        """Whether our entry is of a commit that the chain took back."""
-        return self.entry is not None and self.entry.challenge != challenge
+    def undo(self) -> None:
+        """Blocks were taken back: seeds, seats and verdicts from them did not happen. What we sealed did."""
+        self.seed = self.jury_seed = self.audit = self.dispute = None
+        self.jurors = self.before = self.ballots = ()
+        self.revealed.clear()
+        self.unopened.clear()
+        self.poked_at = self.jury_poked_at = None
+        self.closed = False
+        self.touch()
+
+    def committed_again(self, anew: Case) -> None:
+        """The commit came back, perhaps another: what is under way in the case goes on, and is about its draw."""
+        for name in _OF_COMMIT:
+            setattr(self, name, getattr(anew, name))
+        self.touch()
+
+    def keep(self, entry: AuditEntry) -> None:
+        """What a step wrote down, unless other parts are drawn by now: then the journal has it."""
+        if self.entry is not None and self.entry.challenge == entry.challenge:
+            self.entry = entry
+
+    def keep_vote(self, entry: VoteEntry) -> None:
+        """The same of a vote."""
+        known = self.votes.get(entry.level)
+        if known is not None and known.about == entry.about:
+            self.votes[entry.level] = entry
+
+    def opens(self, salt: bytes | None, patience: Patience) -> bool:
+        """Whether our seat may hold the seal with this salt, for all that the arbiter said."""
+        return salt is not None and self.unopened[salt] < patience.attempts
 
     def audit_view(self, rules: AuditRules, challenge_window_s: int, passed: int) -> AuditView:
         """As the rules of audits want it."""
@@ -121,23 +155,23 @@ class Case:
     def audit_memory(self, me: Address, weights: tuple[int, int], patience: Patience, *, keeper: bool) -> AuditMemory:
         """Our side, as the rules of audits want it. `weights`: ours and all nodes' together."""
         entry = self.entry
-        common = {
-            "me": me,
-            "heard_at": self.heard_at,
-            "weight": weights[0],
-            "total_weight": weights[1],
-            "keeper": keeper,
-            "working": bool(self.busy & {"inspect", "judge"}),
-            "poke_sent_at": self.poked_at,
-            "patience": patience,
-        }
+        memory = AuditMemory(
+            me=me,
+            heard_at=self.heard_at,
+            weight=weights[0],
+            total_weight=weights[1],
+            keeper=keeper,
+            working=bool(self.busy & {"inspect", "judge"}),
+            poke_sent_at=self.poked_at,
+            patience=patience,
+        )
         if entry is None:
-            return AuditMemory(**common)  # type: ignore[arg-type]
-        return AuditMemory(
-            **common,  # type: ignore[arg-type]
+            return memory
+        return replace(
+            memory,
             unable=entry.closed == UNABLE,
             failures=entry.failures,
-            sealed=entry.sealed,
+            sealed=entry.sealed and self.opens(entry.salt, patience),
             verdict=entry.verdict,
             commit_sent_at=entry.commit_sent_at,
             reveal_sent_at=entry.reveal_sent_at,
@@ -173,23 +207,23 @@ class Case:
     ) -> JurorMemory:
         """Our side of this level, as the rules of disputes want it."""
         entry = self.votes.get(self.level)
-        common = {
-            "me": me,
-            "weight": weights[0],
-            "total_weight": weights[1],
-            "keeper": keeper,
-            "appeal": appeal,
-            "working": "review" in self.busy,
-            "poke_sent_at": self.jury_poked_at,
-            "patience": patience,
-        }
+        memory = JurorMemory(
+            me=me,
+            weight=weights[0],
+            total_weight=weights[1],
+            keeper=keeper,
+            appeal=appeal,
+            working="review" in self.busy,
+            poke_sent_at=self.jury_poked_at,
+            patience=patience,
+        )
         if entry is None:
-            return JurorMemory(**common)  # type: ignore[arg-type]
-        return JurorMemory(
-            **common,  # type: ignore[arg-type]
+            return memory
+        return replace(
+            memory,
             unable=entry.closed == UNABLE,
             failures=entry.failures,
-            vote=entry.vote,
+            vote=entry.vote if self.opens(entry.salt, patience) else None,
             commit_sent_at=entry.commit_sent_at,
             reveal_sent_at=entry.reveal_sent_at,
             tally_sent_at=entry.tally_sent_at,
@@ -199,3 +233,7 @@ class Case:
 
 
 UNABLE = "unable"
+_OF_COMMIT = (
+    "filing", "committed_at", "block", "heard_at", "round", "round_starts", "record", "claimed_at"
+)  # fmt: skip
+"""What a case has from the task's commit."""

@@ -11,7 +11,7 @@ import structlog
 from gesso_node.auditing.ask import LEAST_S, NotOpenedError, in_time
 from gesso_node.auditing.auditor import MAX_REASON_CHARS
 from gesso_node.auditing.case import UNABLE, Case
-from gesso_node.auditing.inspect import CannotRunError
+from gesso_node.auditing.inspect import CannotRunError, unforeseen
 from gesso_node.auditing.record import AuditRecords, VoteEntry
 from gesso_node.auditing.silence import Silence
 from gesso_node.auditing.work import Finding, Work
@@ -19,6 +19,7 @@ from gesso_protocol.audit.outcomes import Ballot, Vote
 from gesso_protocol.audit.projection import differ, unpack
 from gesso_protocol.audit.verdict import projection_wrong
 from gesso_protocol.audit.verdict import vote as ballot_of
+from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import Address
 
 log = structlog.get_logger("gesso.node.auditing")
@@ -58,6 +59,12 @@ class Juror:
         except CannotRunError as error:
             await self._failed(case, entry, error)
             return
+        except GessoError:
+            raise
+        except Exception as error:
+            log.exception("dispute.broke", task=case.task.short, kind=type(error).__name__)
+            await self._failed(case, entry, unforeseen(error))
+            return
         wrong = self._wrong(case, work, finding)
         reasons = "; ".join(map(str, finding.verdict.reasons))
         await self._voted(case, entry, Vote(ballot_of(finding.verdict), wrong), reasons)
@@ -91,14 +98,12 @@ class Juror:
     async def _voted(self, case: Case, entry: VoteEntry, vote: Vote, reasons: str) -> None:
         log.info("dispute.reviewed", task=case.task.short, level=entry.level, vote=vote.ballot.name.lower(),
                  wrong=vote.wrong, reasons=reasons[:200])  # fmt: skip
-        case.votes[entry.level] = await self._records.change_vote(
-            entry, "vote-seal", vote=vote, salt=secrets.token_bytes(32), reasons=reasons[:MAX_REASON_CHARS]
-        )
+        case.keep_vote(await self._records.seal_vote(entry, vote, secrets.token_bytes(32), reasons[:MAX_REASON_CHARS]))
 
     async def _failed(self, case: Case, entry: VoteEntry, error: CannotRunError) -> None:
         log.warning("dispute.cannot-run", task=case.task.short, reason=error.message)
         if error.hopeless:
             # A juror that cannot run the step may say so, which costs nothing and takes the seat of nobody who can.
-            case.votes[entry.level] = await self._records.change_vote(entry, "vote-failure", closed=UNABLE)
+            case.keep_vote(await self._records.change_vote(entry, "vote-failure", closed=UNABLE))
             return
-        case.votes[entry.level] = await self._records.change_vote(entry, "vote-failure", failures=entry.failures + 1)
+        case.keep_vote(await self._records.change_vote(entry, "vote-failure", failures=entry.failures + 1))

@@ -18,8 +18,9 @@ from gesso_node.auditing.ask import NotOpenedError
 from gesso_node.auditing.auditor import Auditor
 from gesso_node.auditing.case import LOOKING, UNABLE, Case
 from gesso_node.auditing.juror import Juror
+from gesso_node.auditing.kept import Kept
 from gesso_node.auditing.nothing import NothingWork
-from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
+from gesso_node.auditing.record import AuditRecords
 from gesso_node.auditing.reveals import spare_s
 from gesso_node.auditing.sending import Sending
 from gesso_node.auditing.silence import fair_s
@@ -34,7 +35,7 @@ from gesso_protocol.audit.outcomes import AuditVerdict, Ballot, DisputeOutcome
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.errors import GessoError
 from gesso_protocol.hashing import keccak256, word
-from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.ids import Address
 from gesso_protocol.lifecycle import Patience, TaskState, Wait
 from gesso_protocol.money import Wei
 from gesso_protocol.spec import Spec
@@ -80,7 +81,6 @@ class Auditing:
         chain second, beside so many other seats: then none is taken."""
         self._chain = chain
         self._arbiter = arbiter
-        self._records = records
         self._watch = watch
         self._auditor = auditor
         self._juror = juror
@@ -95,8 +95,7 @@ class Auditing:
         self._occupied = occupied
         self._withdrawn_at = 0
         self._passes = Passes("auditing")
-        self._entries: dict[TaskId, AuditEntry] = {}
-        self._votes: dict[tuple[TaskId, int], VoteEntry] = {}
+        self._kept = Kept(records)
 
     def engaged(self, now: int) -> bool:
         """Whether an audit of ours needs the executor before a training that is begun now could make way for it."""
@@ -112,9 +111,7 @@ class Auditing:
     # The loop
 
     async def restore(self) -> None:
-        """After a start: what we had sealed, and where reading goes on. Raises Unreachable."""
-        self._entries = {entry.task: entry for entry in await self._records.audits()}
-        self._votes = {(entry.task, entry.level): entry for entry in await self._records.votes()}
+        """After a start: where reading goes on. What we had sealed comes with its case. Raises Unreachable."""
         await self._watch.restore()
 
     async def forever(self, tick_s: float) -> None:
@@ -149,7 +146,10 @@ class Auditing:
         rules = await self._arbiter.rules()
         window = (await self._chain.params()).challenge_window_s
         view = case.audit_view(rules, window, await self._watch.passed(case.filing.node))
-        self._attach(case, view)
+        await self._kept.attach(case, view.challenge)
+        if case.drawn is None and self._me in view.auditors:
+            case.not_before = now + 1  # a seat without a seed: the endpoint is behind itself; our seal comes with it
+            return
         case.judge_by = _judge_by(view)
         keeper = self._is_keeper(case, rules, now)
         if case.disputed and not case.record.state.terminal:
@@ -157,6 +157,8 @@ class Auditing:
             return
         memory = case.audit_memory(self._me, self._weights(), self._patience, keeper=keeper)
         action = lifecycle.next_audit_action(view, memory, now)
+        if not isinstance(action, lifecycle.Leave):
+            await self._kept.reopen(case)
         match action:
             case Wait(until):
                 case.not_before = until
@@ -184,7 +186,10 @@ class Auditing:
             return
         wants = await self._wants_appeal(case, dispute, view, now)
         memory = case.juror_memory(self._me, self._weights(), self._patience, keeper=keeper, appeal=wants)
-        match disputes.next_juror_action(dispute, memory, now):
+        action = disputes.next_juror_action(dispute, memory, now)
+        if not isinstance(action, lifecycle.Leave):
+            await self._kept.reopen(case)
+        match action:
             case Wait(until):
                 case.not_before = until
             case lifecycle.Poke(round_):
@@ -196,11 +201,11 @@ class Auditing:
             case disputes.RevealVote():
                 await self._sending.reveal_vote(case, now)
             case disputes.Tally():
-                await self._sending.tally(case, await self._vote_entry(case, now), now)
+                await self._sending.tally(case, await self._kept.vote(case, now), now)
             case disputes.Appeal():
-                await self._sending.appeal(case, await self._vote_entry(case, now), now)
+                await self._sending.appeal(case, await self._kept.vote(case, now), now)
             case disputes.ExecuteDispute():
-                await self._sending.execute(case, await self._vote_entry(case, now), now)
+                await self._sending.execute(case, await self._kept.vote(case, now), now)
             case lifecycle.Leave(why):
                 await self._leave(case, why, view.rules, now)
 
@@ -208,21 +213,6 @@ class Auditing:
         """A node that does not audit draws with no weight; it still moves its own tasks on."""
         mine, total = self._watch.weights
         return (mine if self._seats else 0, total)
-
-    def _attach(self, case: Case, view: AuditView) -> None:
-        """What the journal knows of this case, unless it is of a commit that the chain took back."""
-        if case.entry is None and case.task in self._entries:
-            case.entry = self._entries.pop(case.task)
-        if view.challenge is not None and case.sealed_for_another(view.challenge):
-            log.warning("audit.seal-of-another-chain", task=case.task.short)
-            case.entry = None
-        if case.dispute is None:
-            return  # a vote that we remember may belong to a dispute that a reorganisation brings back
-        entry = case.votes.get(case.level) or self._votes.pop((case.task, case.level), None)
-        if entry is not None and entry.round == case.dispute.round:
-            case.votes[case.level] = entry
-        elif case.level in case.votes:
-            del case.votes[case.level]  # that jury was drawn on blocks that are gone
 
     def _is_keeper(self, case: Case, rules: AuditRules, now: int) -> bool:
         """Parties move things on; others only when nobody did for a while."""
@@ -249,18 +239,12 @@ class Auditing:
             case.not_before = self._late(case, rules)
             return
         case.left = str(why)
-        if case.entry is not None and case.entry.closed is None and case.entry.commit_sent_at is None:
-            case.entry = await self._records.change_audit(case.entry, "audit-left", closed=str(why), closed_at=now)
+        await self._kept.left(case, str(why), now)
 
     async def _end(self, case: Case, why: str, now: int) -> None:
-        if case.entry is not None and case.entry.closed is None:
-            await self._records.change_audit(case.entry, "audit-closed", closed=why, closed_at=now)
-        for entry in case.votes.values():
-            if entry.closed is None:
-                await self._records.change_vote(entry, "vote-closed", closed=why, closed_at=now)
+        await self._kept.over(case, why, now)
         self._auditor.forget(case.task)
         await self._works.over(case.task)
-        await self._records.forget_oldest()
 
     # Doing
 
@@ -272,9 +256,7 @@ class Auditing:
         if self._is_occupied(case, work, now):
             case.not_before = now + 1  # what we cannot run in time we must not seal; until the seats are closed, we may
             return
-        if case.entry is None:
-            case.entry = AuditEntry(case.task, case.filing.node, work.challenge, now)
-            await self._records.begin_audit(case.entry)
+        await self._kept.audit(case, work.challenge, now)
         window = view.seats_by - view.round_starts
         by, fair = view.seats_by - max(2, window // 4), fair_s(window)
         self._start(case, "inspect", lambda: self._auditor.prepare(case, work, by=by, fair=fair))
@@ -297,22 +279,14 @@ class Auditing:
         if case.level not in case.votes and self._is_occupied(case, work, now):
             case.not_before = now + 1  # another juror can look; a seat of ours would hold nothing but "cannot tell"
             return
-        await self._vote_entry(case, now)
+        await self._kept.vote(case, now)
         window = view.rules.vote_commit_window_s
         by, fair = commit_by - max(3, window // 3), fair_s(window)
         self._start(case, "review", lambda: self._juror.review(case, work, by=by, fair=fair))
 
     async def _abstain(self, case: Case, now: int) -> None:
         """Work that no juror can run again. Leaving the seat would leave it to whoever lies."""
-        await self._juror.abstain(case, await self._vote_entry(case, now), "jurors cannot run this kind of task again")
-
-    async def _vote_entry(self, case: Case, now: int) -> VoteEntry:
-        entry = case.votes.get(case.level)
-        if entry is None:
-            assert case.dispute is not None
-            entry = case.votes[case.level] = VoteEntry(case.task, case.level, case.dispute.round, now)
-            await self._records.begin_vote(entry)
-        return entry
+        await self._juror.abstain(case, await self._kept.vote(case, now), "jurors cannot run this kind of task again")
 
     async def _wants_appeal(self, case: Case, dispute: DisputeView, view: AuditView, now: int) -> bool:
         """Whether we lost, and our own strict re-run says that the jury was wrong."""
@@ -329,7 +303,7 @@ class Auditing:
                 return ours
             work = await self._work(case, view)
             if work is not None:
-                await self._vote_entry(case, now)
+                await self._kept.vote(case, now)
                 by, fair = dispute.appeal_by, fair_s(view.rules.appeal_window_s)
                 self._start(case, "review", lambda: self._juror.review(case, work, by=by, fair=fair))
             return False

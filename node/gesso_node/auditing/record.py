@@ -6,22 +6,21 @@ A seat whose seal is lost cannot be revealed and costs its penalty, so nothing i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any
 
 from gesso_node.state.journal import Journal
 from gesso_protocol.audit.outcomes import AuditVerdict, Vote
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.money import Wei
 
-Row = TypeVar("Row", "AuditEntry", "VoteEntry")
 KEPT_CLOSED = 10_000
 PPM = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One audit that this node takes part in. Times are chain seconds."""
+    """One audit that this node takes part in, of the parts that `challenge` draws. Times are chain seconds."""
 
     task: TaskId
     node: Address
@@ -51,10 +50,12 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class VoteEntry:
-    """One level of one dispute that this node takes part in: as juror, or as a party that moves it on."""
+    """One level of one dispute that we take part in: as juror, or as a party that moves it on. A vote is `about`
+    drawn parts and the auditors in their seats, whichever `round` drew the jury; in an older journal that is empty."""
 
     task: TaskId
     level: int
+    about: bytes
     round: int
     heard_at: int
     failures: int = 0
@@ -77,54 +78,108 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "evidence": BlobRef.parse,
     "vote": Vote.of,
 }
+_UNSEALED = "salt IS NULL"
+_AUDIT_KEY = ("task", "challenge")
+_VOTE_KEY = ("task", "level", "about")
 _AUDIT = tuple(field.name for field in fields(AuditEntry))
 _VOTE = tuple(field.name for field in fields(VoteEntry))
 
 
 class AuditRecords:
-    """The journal's tables of audits, votes and what they brought."""
+    """The journal's tables of audits, votes and what they brought.
+
+    There is one entry for each draw of a task: where a fork draws other parts, what was sealed for the first stays, and
+    comes back with it. A seal is written once, since a chain may hold it without our knowing: whoever seals anew, after
+    a restart, a reorganisation or twice at a time, is given what is there. All that change an entry return it as it is
+    on disk then.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    async def audits(self, *, open_only: bool = True, limit: int = KEPT_CLOSED) -> list[AuditEntry]:
-        """Audits, newest first; those that are not closed unless asked otherwise."""
-        where = "WHERE closed IS NULL " if open_only else ""
-        query = f"SELECT {', '.join(_AUDIT)} FROM audit {where}ORDER BY heard_at DESC, rowid DESC LIMIT ?"
-        return [AuditEntry(**_values(_AUDIT, row)) for row in await self._journal.select(query, (limit,))]
+    async def audits(self, *, limit: int = KEPT_CLOSED) -> list[AuditEntry]:
+        """Audits, newest first."""
+        return await self._audits("ORDER BY heard_at DESC, rowid DESC LIMIT ?", (limit,))
 
-    async def votes(self, *, open_only: bool = True, limit: int = KEPT_CLOSED) -> list[VoteEntry]:
-        """Votes, newest first; those that are not closed unless asked otherwise."""
-        where = "WHERE closed IS NULL " if open_only else ""
-        query = f"SELECT {', '.join(_VOTE)} FROM vote {where}ORDER BY heard_at DESC, rowid DESC LIMIT ?"
-        return [VoteEntry(**_values(_VOTE, row)) for row in await self._journal.select(query, (limit,))]
+    async def votes(self, *, limit: int = KEPT_CLOSED) -> list[VoteEntry]:
+        """Votes, newest first."""
+        return await self._votes("ORDER BY heard_at DESC, rowid DESC LIMIT ?", (limit,))
 
-    async def begin_audit(self, entry: AuditEntry) -> None:
-        """Write an audit down anew; an older entry of the task is forgotten (its challenge is not of this chain)."""
-        values = tuple(_stored(getattr(entry, name)) for name in _AUDIT)
-        marks = ", ".join("?" * len(_AUDIT))
-        insert = f"INSERT OR REPLACE INTO audit ({', '.join(_AUDIT)}) VALUES ({marks})"
-        await self._journal.write("audit-begin", (insert, values))
+    async def audit_of(self, task: TaskId, challenge: bytes) -> AuditEntry | None:
+        """Our audit of these parts."""
+        found = await self._audits("WHERE task = ? AND challenge = ?", (str(task), challenge))
+        return found[0] if found else None
 
-    async def begin_vote(self, entry: VoteEntry) -> None:
-        """Write a level of a dispute down anew."""
-        values = tuple(_stored(getattr(entry, name)) for name in _VOTE)
-        marks = ", ".join("?" * len(_VOTE))
-        insert = f"INSERT OR REPLACE INTO vote ({', '.join(_VOTE)}) VALUES ({marks})"
-        await self._journal.write("vote-begin", (insert, values))
+    async def votes_of(self, task: TaskId, about: bytes) -> dict[int, VoteEntry]:
+        """Our votes on these parts and auditors, by level."""
+        found = await self._votes("WHERE task = ? AND about IN (?, x'') ORDER BY about", (str(task), about))
+        return {entry.level: entry for entry in found}
+
+    async def begin_audit(self, entry: AuditEntry) -> AuditEntry:
+        """Write an audit down, unless it is."""
+        await self._journal.write("audit-begin", _insert(entry))
+        return await self._audit(entry)
+
+    async def begin_vote(self, entry: VoteEntry) -> VoteEntry:
+        """Write a level of a dispute down, unless we have voted there: what another jury's round left is over."""
+        fresh = ", ".join(f"{name} = excluded.{name}" for name in _VOTE if name not in _VOTE_KEY)
+        conflict = f"({', '.join(_VOTE_KEY)}) DO UPDATE SET {fresh} WHERE salt IS NULL"
+        await self._journal.write("vote-begin", _insert(entry, conflict))
+        return await self._vote(entry)
 
     async def change_audit(self, entry: AuditEntry, label: str, **changes: Any) -> AuditEntry:
-        """Journal changed fields, then return the entry with them."""
-        statement, values = _update("audit", changes)
-        await self._journal.write(label, (f"{statement} WHERE task = ?", (*values, str(entry.task))))
-        return replace(entry, **changes)
+        """Journal changed fields."""
+        await self._change(entry, label, changes)
+        return await self._audit(entry)
 
     async def change_vote(self, entry: VoteEntry, label: str, **changes: Any) -> VoteEntry:
-        """Journal changed fields, then return the entry with them."""
-        statement, values = _update("vote", changes)
-        where = f"{statement} WHERE task = ? AND level = ?"
-        await self._journal.write(label, (where, (*values, str(entry.task), entry.level)))
-        return replace(entry, **changes)
+        """Journal changed fields."""
+        await self._change(entry, label, changes)
+        return await self._vote(entry)
+
+    async def seal_audit(self, entry: AuditEntry, projection: bytes, salt: bytes, reasons: str) -> AuditEntry:
+        """Journal a seal, unless there is one for these parts."""
+        await self._change(entry, "audit-seal", {"projection": projection, "salt": salt, "reasons": reasons}, _UNSEALED)
+        return await self._audit(entry)
+
+    async def seal_vote(self, entry: VoteEntry, vote: Vote, salt: bytes, reasons: str) -> VoteEntry:
+        """Journal a vote, unless there is one about the same."""
+        await self._change(entry, "vote-seal", {"vote": vote, "salt": salt, "reasons": reasons}, _UNSEALED)
+        return await self._vote(entry)
+
+    async def unsend_audit(self, entry: AuditEntry, verb: str, at: int) -> AuditEntry:
+        """What was noted as sent at chain second `at` was not; a later note stays."""
+        await self._change(entry, f"audit-{verb}-undone", {f"{verb}_sent_at": None}, f"{verb}_sent_at = {at:d}")
+        return await self._audit(entry)
+
+    async def unsend_vote(self, entry: VoteEntry, verb: str, at: int) -> VoteEntry:
+        """The same of a vote's transactions."""
+        await self._change(entry, f"vote-{verb}-undone", {f"{verb}_sent_at": None}, f"{verb}_sent_at = {at:d}")
+        return await self._vote(entry)
+
+    async def _audits(self, where: str, values: tuple[Any, ...]) -> list[AuditEntry]:
+        rows = await self._journal.select(f"SELECT {', '.join(_AUDIT)} FROM audit {where}", values)
+        return [AuditEntry(**_values(_AUDIT, row)) for row in rows]
+
+    async def _votes(self, where: str, values: tuple[Any, ...]) -> list[VoteEntry]:
+        rows = await self._journal.select(f"SELECT {', '.join(_VOTE)} FROM vote {where}", values)
+        return [VoteEntry(**_values(_VOTE, row)) for row in rows]
+
+    async def _audit(self, entry: AuditEntry) -> AuditEntry:
+        (found,) = await self._audits(*_place(entry))
+        return found
+
+    async def _vote(self, entry: VoteEntry) -> VoteEntry:
+        (found,) = await self._votes(*_place(entry))
+        return found
+
+    async def _change(self, entry: AuditEntry | VoteEntry, label: str, changes: dict[str, Any], only: str = "") -> None:
+        where, key = _place(entry)
+        names = ", ".join(f"{name} = ?" for name in changes)  # names are ours, never from outside
+        update = f"UPDATE {_table(entry)} SET {names} {where}" + (f" AND {only}" if only else "")
+        values = tuple(_stored(value) for value in changes.values())
+        # A closed entry may have been forgotten since: what is sealed or sent is on disk all the same.
+        await self._journal.write(label, _insert(entry), (update, (*values, *key)))
 
     async def money(self, place: tuple[str, int, int], kind: str, amount: Wei) -> None:
         """Earned or lost, by its place on chain (block hash, log index, block); taken twice it counts once."""
@@ -142,19 +197,32 @@ class AuditRecords:
             found[kind] = Wei(found.get(kind, Wei(0)) + int(amount))
         return found
 
-    async def forget_oldest(self) -> None:
-        """Keep the tables bounded."""
+    async def close_all(self, task: TaskId, why: str, now: int) -> None:
+        """Nothing more is to be done about a task. Closed entries beyond so many are forgotten, the oldest first."""
         for table in ("audit", "vote"):
-            query = (
+            close = f"UPDATE {table} SET closed = ?, closed_at = ? WHERE task = ? AND closed IS NULL"
+            forget = (
                 f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE closed IS NOT NULL "
                 "ORDER BY closed_at DESC LIMIT -1 OFFSET ?)"
             )
-            await self._journal.write("audit-forget", (query, (KEPT_CLOSED,)))
+            await self._journal.write(f"{table}-closed", (close, (why, now, str(task))), (forget, (KEPT_CLOSED,)))
 
 
-def _update(table: str, changes: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
-    names = ", ".join(f"{name} = ?" for name in changes)  # names are ours, never from outside
-    return f"UPDATE {table} SET {names}", tuple(_stored(value) for value in changes.values())
+def _table(entry: AuditEntry | VoteEntry) -> str:
+    return "audit" if isinstance(entry, AuditEntry) else "vote"
+
+
+def _place(entry: AuditEntry | VoteEntry) -> tuple[str, tuple[Any, ...]]:
+    """The condition that names its row, with its values."""
+    key = _AUDIT_KEY if isinstance(entry, AuditEntry) else _VOTE_KEY
+    return f"WHERE {' AND '.join(f'{name} = ?' for name in key)}", tuple(_stored(getattr(entry, one)) for one in key)
+
+
+def _insert(entry: AuditEntry | VoteEntry, conflict: str = "DO NOTHING") -> tuple[str, tuple[Any, ...]]:
+    names = _AUDIT if isinstance(entry, AuditEntry) else _VOTE
+    marks = ", ".join("?" * len(names))
+    insert = f"INSERT INTO {_table(entry)} ({', '.join(names)}) VALUES ({marks}) ON CONFLICT {conflict}"
+    return insert, tuple(_stored(getattr(entry, name)) for name in names)
 
 
 def _stored(value: Any) -> Any:

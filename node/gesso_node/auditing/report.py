@@ -87,8 +87,8 @@ class AuditsReport(_View):
 
 async def audits_report(records: AuditRecords, roles: tuple[str, ...]) -> AuditsReport:
     """Read from the journal, so it works while the node is stopped too."""
-    audits = await records.audits(open_only=False, limit=COUNTED)
-    votes = await records.votes(open_only=False, limit=COUNTED)
+    audits = await records.audits(limit=COUNTED)
+    votes = await records.votes(limit=COUNTED)
     return AuditsReport(
         roles=roles,
         totals=_totals(audits, votes, await records.totals()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
 
 import structlog
 
@@ -24,9 +24,25 @@ log = structlog.get_logger("gesso.node.auditing")
 
 _AGAIN = {"SortitionNotReached", "SeedUnknown", "TooEarly", "RoundAhead"}
 """The contract's clock was a moment behind ours; nothing was lost by asking."""
+_ANOTHER_SEAL = "CommitmentMismatch"
 LISTEN_EVERY_S = 2
 Send = Callable[[], Awaitable[object]]
 Start = Callable[[Case, str, Callable[[], Awaitable[None]]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A transaction that is written down. `undo` takes the note back; `salt` is that of the seal it is about."""
+
+    key: str
+    undo: Callable[[], Awaitable[None]]
+    salt: bytes | None
+
+
+def _key(verb: str, entry: AuditEntry | VoteEntry) -> str:
+    """One of a kind at a time for each draw: what is still on its way for another must not hold this one up."""
+    drawn = entry.challenge if isinstance(entry, AuditEntry) else entry.about
+    return f"{verb} {drawn[:4].hex()}"
 
 
 class Sending:
@@ -56,11 +72,11 @@ class Sending:
         assert entry is not None
         assert entry.salt is not None
         assert entry.projection is not None
-        commitment = audit_commitment(case.task, self._me, entry.projection, entry.salt)
-        joining = case.audit is not None and case.audit.phase is AuditPhase.OPEN
+        commitment = audit_commitment(entry.challenge, case.task, self._me, entry.projection, entry.salt)
+        joining, filing = case.audit is not None and case.audit.phase is AuditPhase.OPEN, case.filing
 
         async def send() -> None:
-            await self._arbiter.commit_audit(case.filing, commitment, joining=joining)
+            await self._arbiter.commit_audit(filing, commitment, joining=joining)
 
         await self._audit(case, entry, "commit", now, send, round_=case.round)
 
@@ -92,9 +108,11 @@ class Sending:
         entry = case.votes[case.level]
         assert entry.vote is not None
         assert entry.salt is not None
+        assert case.dispute is not None
+        round_ = case.dispute.round
         sealed = vote_commitment(case.task, entry.level, self._me, entry.vote.code, entry.salt)
         await self._vote(
-            case, entry, "commit", now, lambda: self._arbiter.commit_vote(case.task, sealed), round_=entry.round
+            case, entry, "commit", now, lambda: self._arbiter.commit_vote(case.task, sealed), round_=round_
         )
 
     async def reveal_vote(self, case: Case, now: int) -> None:
@@ -132,33 +150,28 @@ class Sending:
     async def _audit(
         self, case: Case, entry: AuditEntry, verb: str, now: int, send: Send, *, round_: int | None = None
     ) -> None:
-        if verb in case.busy:
+        key = _key(verb, entry)
+        if key in case.busy:
             return
-        case.entry = await self._records.change_audit(entry, f"audit-{verb}", **{f"{verb}_sent_at": now})
+        case.keep(await self._records.change_audit(entry, f"audit-{verb}", **{f"{verb}_sent_at": now}))
 
         async def undo() -> None:
-            if case.entry is not None:
-                case.entry = await self._records.change_audit(
-                    case.entry, f"audit-{verb}-undone", **{f"{verb}_sent_at": None}
-                )
+            case.keep(await self._records.unsend_audit(entry, verb, now))
 
-        self._begin(case, verb, now, send, undo, round_)
+        self._begin(case, verb, now, send, _Noted(key, undo, entry.salt), round_)
 
     async def _vote(
         self, case: Case, entry: VoteEntry, verb: str, now: int, send: Send, *, round_: int | None = None
     ) -> None:
-        if verb in case.busy:
+        key = _key(verb, entry)
+        if key in case.busy:
             return
-        changes: dict[str, Any] = {f"{verb}_sent_at": now}
-        case.votes[entry.level] = await self._records.change_vote(entry, f"vote-{verb}", **changes)
+        case.keep_vote(await self._records.change_vote(entry, f"vote-{verb}", **{f"{verb}_sent_at": now}))
 
         async def undo() -> None:
-            known = case.votes[entry.level]
-            case.votes[entry.level] = await self._records.change_vote(
-                known, f"vote-{verb}-undone", **{f"{verb}_sent_at": None}
-            )
+            case.keep_vote(await self._records.unsend_vote(entry, verb, now))
 
-        self._begin(case, verb, now, send, undo, round_)
+        self._begin(case, verb, now, send, _Noted(key, undo, entry.salt), round_)
 
     def _begin(
         self,
@@ -166,10 +179,10 @@ class Sending:
         verb: str,
         now: int,
         send: Send,
-        undo: Callable[[], Awaitable[None]] | None = None,
+        noted: _Noted | None = None,
         round_: int | None = None,
     ) -> None:
-        """`round_`: the beacon's round that the contract has to know first."""
+        """`noted`: what the journal says of it; `round_`: the beacon's round that the contract has to know first."""
 
         async def work() -> None:
             sent = False
@@ -184,8 +197,10 @@ class Sending:
                 log.info(f"auditing.{verb}-refused", task=case.task.short, reason=name or error.message)
                 if sent and name is None and not isinstance(error, ChainReverted):
                     return  # it may have been sent; the rules ask again when it stays unseen
-                if (name in _AGAIN or not sent) and undo is not None:
-                    await undo()
+                if (name in _AGAIN or not sent) and noted is not None:
+                    await noted.undo()
+                if name == _ANOTHER_SEAL and noted is not None and noted.salt is not None:
+                    self._unopened(case, verb, noted.salt)
                 case.touch()
                 case.not_before = now + 1
                 return
@@ -193,7 +208,14 @@ class Sending:
             log.info(f"auditing.{verb}", task=case.task.short)
             case.touch()
 
-        self._start(case, verb, work)
+        self._start(case, verb if noted is None else noted.key, work)
+
+    def _unopened(self, case: Case, verb: str, salt: bytes) -> None:
+        """Our seat holds another seal than ours. A node that answers may be a block behind, so the rules ask once more;
+        then only a reorganisation could change it, and nothing is paid for asking on."""
+        case.unopened[salt] += 1
+        hint = "does another node use this wallet, or is the journal an old copy?"
+        log.warning("auditing.seat-holds-another-seal", task=case.task.short, verb=verb, hint=hint)
 
     def _told_projection(self, case: Case, entry: AuditEntry) -> bytes:
         assert entry.projection is not None

@@ -54,6 +54,8 @@ class Watch:
         self._me = me
         self._terms: dict[TaskId, tuple[Terms, int]] = {}
         self._claimed: dict[TaskId, int] = {}
+        self._uncommitted: dict[TaskId, Case] = {}
+        self._over: dict[TaskId, tuple[Case, int]] = {}
         self._passed: dict[Address, int] = {}
         self._seeds: dict[int, bytes] = {}
         self._cursor = Cursor.before(0)
@@ -73,6 +75,7 @@ class Watch:
         except ValidationError:
             self._cursor = Cursor.before(max(0, await self._chain.block_number() - LOOKBACK_BLOCKS))
         self._saved = self._cursor.block
+        await self._records.undo_money(self._cursor.block)  # it is read again, perhaps from another fork
 
     async def pull(self, now: int, head: Header | None = None) -> None:
         """Take in all new events, as far as `head` where it is known. Raises Unreachable, ChainError."""
@@ -86,6 +89,7 @@ class Watch:
         if self._weights_at is None or now >= self._weights_at + WEIGHTS_EVERY_S:
             self.weights = (await self._chain.weight_of(self._me), await self._chain.total_weight())
             self._weights_at = now
+        self._forget_over()
         await self._save()
 
     async def refresh(self, case: Case, now: int) -> None:
@@ -119,9 +123,16 @@ class Watch:
         return self._seeds[round_]
 
     def drop(self, case: Case) -> None:
-        """The task is over, and so is our part in it."""
+        """The task is over, and so is our part in it, unless the blocks that ended it are taken back."""
         self.cases.pop(case.task, None)
-        self._forget(case.task)
+        self._over[case.task] = (case, self.block)
+
+    def _forget_over(self) -> None:
+        """What has been over for long enough comes back no more."""
+        for task, (_, block) in list(self._over.items()):
+            if block + LOOKBACK_BLOCKS < self.block or len(self._over) > MAX_TASKS:
+                del self._over[task]
+                self._forget(task)
 
     def _forget(self, task: TaskId) -> None:
         self._terms.pop(task, None)
@@ -169,16 +180,15 @@ class Watch:
         self._seeds.clear()
         self._passed.clear()
         self._weights_at = None
+        for case, ended in list(self._over.values()):
+            if ended > to_block:
+                self.cases[case.task] = self._over.pop(case.task)[0]
         for case in list(self.cases.values()):
+            case.undo()
             if case.block > to_block:
-                self.cases.pop(case.task)  # it comes back with its commit, perhaps with another
-                continue
-            case.seed = case.jury_seed = case.audit = case.dispute = None
-            case.jurors = case.before = case.ballots = ()
-            case.revealed.clear()
-            case.poked_at = case.jury_poked_at = None
-            case.closed = False
-            case.touch()
+                self._uncommitted[case.task] = self.cases.pop(case.task)  # until its commit is back, perhaps another
+        while len(self._uncommitted) > MAX_TASKS:
+            self._uncommitted.pop(next(iter(self._uncommitted)))
 
     async def _apply(self, event: on_chain.ContractEvent, now: int) -> None:
         if isinstance(event, on_chain.TaskSubmitted):
@@ -194,7 +204,7 @@ class Watch:
             self._weights_at = None
         elif isinstance(event, told.Credited | told.AuditorPenalised | told.JurorPenalised):
             await self._money(event)
-        if isinstance(event, _ENDINGS) and event.task not in self.cases:
+        if isinstance(event, _ENDINGS) and event.task not in self.cases and event.task not in self._over:
             self._forget(event.task)
         if isinstance(event, told.AuditClosed | told.DisputeExecuted):
             self._passed.clear()
@@ -209,12 +219,12 @@ class Watch:
 
     async def _committed(self, event: on_chain.TaskCommitted, now: int) -> None:
         known = self._terms.get(event.task)
-        if known is None or event.task in self.cases or len(self.cases) >= MAX_TASKS:
+        if known is None or event.task in self.cases or event.task in self._over or len(self.cases) >= MAX_TASKS:
             return
         at = event.settle_after - (await self._chain.params()).challenge_window_s
         clock = await self._arbiter.clock()
         round_ = clock.round_at(at) + 1
-        self.cases[event.task] = Case(
+        case = Case(
             task=event.task,
             filing=Filing(known[0], event.node, event.result_root, event.trace_root),
             committed_at=at,
@@ -225,6 +235,10 @@ class Watch:
             record=TaskRecord(event.task, TaskState.COMMITTED, event.node, at),
             claimed_at=self._claimed.get(event.task),
         )
+        known_case = self._uncommitted.pop(event.task, None)
+        if known_case is not None:
+            known_case.committed_again(case)
+        self.cases[event.task] = known_case or case
 
     async def _money(self, event: told.Credited | told.AuditorPenalised | told.JurorPenalised) -> None:
         place = (event.block_hash, event.log_index, event.block)
@@ -242,6 +256,7 @@ class Watch:
             return
         oldest = min((block for _, block in self._terms.values()), default=self._cursor.block + 1)
         behind = max(min(self._cursor.block, oldest - 1), self._cursor.block - MAX_TRAIL_BLOCKS)
-        kept = self._cursor if behind == self._cursor.block else Cursor(block=behind)
+        trail = tuple(known for known in self._cursor.trail if known.block <= behind)
+        kept = Cursor(block=behind, trail=trail)
         await self._journal.set_note(NOTE, kept.model_dump_json())
         self._saved = self._cursor.block

@@ -89,7 +89,7 @@ async def _from_journal(settings: NodeSettings) -> Any:
     path = settings.data_dir / "journal.sqlite"
     if not path.is_file():
         raise ConfigError("this node has never run", hint=f"start it with: gesso node run {settings.name}")
-    async with Journal(path) as journal:
+    async with Journal(path, only_reads=True) as journal:
         return await audits_report(AuditRecords(journal), settings.roles)
 
 

@@ -115,6 +115,57 @@ MIGRATIONS = (
     ) STRICT;
     """,
     "ALTER TABLE task ADD COLUMN done_bps INTEGER NOT NULL DEFAULT 10000;",
+    """
+    ALTER TABLE audit RENAME TO audit_of_task;
+    DROP INDEX audit_open;
+    CREATE TABLE audit (
+        task TEXT NOT NULL,
+        node TEXT NOT NULL,
+        challenge BLOB NOT NULL,
+        heard_at INTEGER NOT NULL,
+        failures INTEGER NOT NULL DEFAULT 0,
+        salt BLOB,
+        projection BLOB,
+        verdict INTEGER,
+        reasons TEXT NOT NULL DEFAULT '',
+        error_ppm INTEGER,
+        evidence TEXT,
+        profile TEXT NOT NULL DEFAULT '',
+        commit_sent_at INTEGER,
+        reveal_sent_at INTEGER,
+        close_sent_at INTEGER,
+        closed TEXT,
+        closed_at INTEGER,
+        PRIMARY KEY (task, challenge)
+    ) STRICT;
+    CREATE INDEX audit_open ON audit (heard_at) WHERE closed IS NULL;
+    INSERT INTO audit SELECT * FROM audit_of_task ORDER BY rowid;
+    DROP TABLE audit_of_task;
+    ALTER TABLE vote RENAME TO vote_of_level;
+    CREATE TABLE vote (
+        task TEXT NOT NULL,
+        level INTEGER NOT NULL,
+        about BLOB NOT NULL,
+        round INTEGER NOT NULL,
+        heard_at INTEGER NOT NULL,
+        failures INTEGER NOT NULL DEFAULT 0,
+        salt BLOB,
+        vote INTEGER,
+        reasons TEXT NOT NULL DEFAULT '',
+        commit_sent_at INTEGER,
+        reveal_sent_at INTEGER,
+        tally_sent_at INTEGER,
+        appeal_sent_at INTEGER,
+        execute_sent_at INTEGER,
+        closed TEXT,
+        closed_at INTEGER,
+        PRIMARY KEY (task, level, about)
+    ) STRICT;
+    INSERT INTO vote SELECT task, level, x'', round, heard_at, failures, salt, vote, reasons, commit_sent_at,
+        reveal_sent_at, tally_sent_at, appeal_sent_at, execute_sent_at, closed, closed_at
+        FROM vote_of_level ORDER BY rowid;
+    DROP TABLE vote_of_level;
+    """,
 )
 BUSY_MS = 5000
 """So long another process may hold the file."""
@@ -178,9 +229,11 @@ class Journal:
     """One SQLite file. An async context manager; safe to use from several tasks of one event loop. Everything raises
     JournalFailedError when the disk is full or broken, or somebody else holds the file."""
 
-    def __init__(self, path: Path, *, on_write: WriteHook | None = None) -> None:
+    def __init__(self, path: Path, *, on_write: WriteHook | None = None, only_reads: bool = False) -> None:
+        """`only_reads`: for whoever looks at the journal of a node that runs, perhaps an older one."""
         self._path = path
         self._on_write = on_write
+        self._only_reads = only_reads
         self._thread = anyio.CapacityLimiter(1)
         self._connection: sqlite3.Connection | None = None
 
@@ -306,8 +359,12 @@ class Journal:
         return [_entry(row) for row in rows]
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level="IMMEDIATE")
+        if self._only_reads:
+            place = f"{self._path.absolute().as_uri()}?mode=ro"
+            self._connection = sqlite3.connect(place, uri=True, check_same_thread=False)
+        else:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level="IMMEDIATE")
         try:
             self._migrate()
         except BaseException:
@@ -323,12 +380,30 @@ class Journal:
                 f"{self._path} was written by a newer gesso (format {version}; this one knows {newest})",
                 hint="update gesso on this machine; the journal was not changed",
             )
+        if self._only_reads:
+            if version < newest:
+                raise ConfigError(
+                    f"{self._path} is of an older gesso (format {version}; this one reads {newest})",
+                    hint="start the node again: it brings its journal up to date",
+                )
+            return
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        for number, script in enumerate(MIGRATIONS[version:], version + 1):
-            self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-        if 0 < version < newest:
+        steps = [self._step() for _ in range(version, newest)]
+        if version and any(steps):
             log.info("journal.migrated", path=str(self._path), was=version, now=newest)
+
+    def _step(self) -> bool:
+        """One format further, or nothing where somebody else who has the file open has done it meanwhile."""
+        self._db.execute("BEGIN IMMEDIATE")
+        with self._db:
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version >= len(MIGRATIONS):
+                return False
+            for statement in MIGRATIONS[version].split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {version + 1:d}")
+        return True
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:

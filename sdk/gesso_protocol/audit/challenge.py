@@ -18,6 +18,8 @@ from gesso_protocol.terms import AuditMode
 from gesso_protocol.trace import LeafKind, Slot
 
 FEW_STEPS = 8
+SEAL_BYTES = 10
+"""So much an arbiter keeps of a seal, and of the challenge that it is for."""
 _STEPS = b"gesso/audit/1/steps"
 _MAX_TRANSITIONS = 16 * 1000
 
@@ -129,11 +131,13 @@ def may_judge(
     return since is not None and elapsed_s >= since
 
 
-def audit_commitment(task: TaskId, auditor: Address, projection: bytes, salt: bytes) -> bytes:
-    """keccak256(abi.encode(task, auditor, projection, salt)); the projection is its 32 packed bytes."""
-    if len(projection) != 32 or len(salt) != 32:
-        raise EncodingInvalid("a packed projection has 32 bytes, and so has a salt")
-    return keccak256(task.value + word(int(auditor, 16)) + projection + salt)
+def audit_commitment(challenge_: bytes, task: TaskId, auditor: Address, projection: bytes, salt: bytes) -> bytes:
+    """Ten bytes of the challenge, twelve zeros, ten of keccak256(abi.encode(task, auditor, projection, salt)), the last
+    ten of each: what was sealed for other parts is refused its seat. The projection is its 32 packed bytes."""
+    if len(projection) != 32 or len(salt) != 32 or len(challenge_) != 32:
+        raise EncodingInvalid("a packed projection has 32 bytes, and so have a salt and a challenge")
+    sealed = keccak256(task.value + word(int(auditor, 16)) + projection + salt)
+    return challenge_[-SEAL_BYTES:] + bytes(32 - 2 * SEAL_BYTES) + sealed[-SEAL_BYTES:]
 
 
 def vote_commitment(task: TaskId, level: int, juror: Address, vote: int, salt: bytes) -> bytes:

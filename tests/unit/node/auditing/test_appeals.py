@@ -25,7 +25,7 @@ from .traces import NODE, REQUESTER
 pytestmark = pytest.mark.anyio
 AUDITOR, TASK, NOW = Address("0x" + "0f" * 20), TaskId(b"\x07" * 32), 1_000
 TERMS = Terms(requester=REQUESTER, fee=Wei(1), spec=BlobRef(bytes(32)), claim_window_s=60, commit_window_s=60, nonce=1)
-NOT_LOOKED = VoteEntry(TASK, 0, 3, NOW)
+NOT_LOOKED = VoteEntry(TASK, 0, bytes(32), 3, NOW)
 
 
 class Losing(Auditing):

@@ -104,6 +104,9 @@ class Records:
         self.changes |= {"label": label, **changes}
         return replace(entry, **changes)
 
+    async def seal_audit(self, entry: AuditEntry, projection: bytes, salt: bytes, reasons: str) -> AuditEntry:
+        return await self.change_audit(entry, "audit-seal", projection=projection, salt=salt, reasons=reasons)
+
 
 def audit_of(records: Records, now: list[int]) -> Auditor:
     async def clock() -> int:

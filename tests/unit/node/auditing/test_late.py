@@ -15,7 +15,7 @@ from gesso_node.auditing.inspect import CannotRunError
 from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.record import AuditEntry, VoteEntry
 from gesso_node.auditing.silence import fair_s
-from gesso_protocol.audit.outcomes import AuditVerdict, Ballot
+from gesso_protocol.audit.outcomes import AuditVerdict, Ballot, Vote
 from gesso_protocol.ids import TaskId
 
 from .traces import NODE
@@ -36,6 +36,12 @@ class Records:
         return replace(entry, **changes)
 
     change_vote = change_audit
+
+    async def seal_audit(self, entry: Any, projection: bytes, salt: bytes, reasons: str) -> Any:
+        return await self.change_audit(entry, "audit-seal", projection=projection, salt=salt, reasons=reasons)
+
+    async def seal_vote(self, entry: Any, vote: Vote, salt: bytes, reasons: str) -> Any:
+        return await self.change_audit(entry, "vote-seal", vote=vote, salt=salt, reasons=reasons)
 
 
 @dataclass
@@ -58,7 +64,7 @@ class SilentWork:
 
 def case() -> Case:
     made = Case(TASK, None, 0, 0, 0, 0, 0, None, entry=AuditEntry(TASK, NODE, bytes(32), 0))  # type: ignore[arg-type]
-    made.votes[0] = VoteEntry(TASK, 0, 0, 0)
+    made.votes[0] = VoteEntry(TASK, 0, bytes(32), 0, 0)
     return made
 
 
@@ -109,6 +115,39 @@ class BlindWork(SilentWork):
 
     async def examine(self, opened: Any, own: Any, *, strict: bool, seconds: float) -> Any:
         raise CannotRunError("no memory", hopeless=self.hopeless)
+
+
+@dataclass
+class BreakingWork(SilentWork):
+    """Openings of a kind that nobody foresaw."""
+
+    async def published(self, refs: Any) -> Any:
+        return "openings"
+
+    async def opened(self, phase: str, seconds: float) -> Any:
+        return "openings"
+
+    async def compute(self, opened: Any, *, seconds: float) -> Any:
+        raise IndexError("a decoder stumbles")
+
+    async def examine(self, opened: Any, own: Any, *, strict: bool, seconds: float) -> Any:
+        raise IndexError("a decoder stumbles")
+
+
+@pytest.mark.parametrize("verb", ["prepare", "judge", "review"])
+async def test_what_nobody_foresaw_costs_no_stake_and_is_not_tried_for_ever(verb: str) -> None:
+    now, records = [BY - 50], Records()
+    looked_at, seat = case(), seats(now, records)[verb]
+    await seat(looked_at, BreakingWork(now), by=BY)
+    assert records.changes["failures"] == 1
+    assert "verdict" not in records.changes
+    await seat(looked_at, BreakingWork(now), by=BY)
+    if verb == "judge":
+        assert records.changes["verdict"] is AuditVerdict.PASS
+        assert "IndexError" in records.changes["reasons"]
+    else:
+        assert records.changes["failures"] == 2
+        assert not {"projection", "vote"} & set(records.changes)
 
 
 @pytest.mark.parametrize("hopeless", [True, False])

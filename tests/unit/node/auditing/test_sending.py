@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ from gesso_node.auditing.record import AuditEntry, AuditRecords, VoteEntry
 from gesso_node.auditing.sending import LISTEN_EVERY_S, Sending
 from gesso_node.metrics import Metrics
 from gesso_protocol.audit.outcomes import Ballot, Vote
-from gesso_protocol.errors import GessoError, Unreachable
+from gesso_protocol.errors import ChainReverted, GessoError, Unreachable
 from gesso_protocol.ids import TaskId
 
 from .traces import NODE
@@ -45,6 +46,9 @@ class Said:
     async def commit_vote(self, *_: object) -> None:
         self._note("vote", 0)
 
+    async def reveal_vote(self, *_: object) -> None:
+        self._note("say", 0)
+
     def _note(self, name: str, round_: int) -> None:
         self.calls.append((name, round_))
         if name in self.failing:
@@ -60,6 +64,12 @@ class Journalled:
     async def change_vote(self, entry: VoteEntry, _: str, **changes: Any) -> VoteEntry:
         return replace(entry, **changes)
 
+    async def unsend_audit(self, entry: AuditEntry, verb: str, _: int) -> AuditEntry:
+        return replace(entry, **{f"{verb}_sent_at": None})
+
+    async def unsend_vote(self, entry: VoteEntry, verb: str, _: int) -> VoteEntry:
+        return replace(entry, **{f"{verb}_sent_at": None})
+
 
 @dataclass
 class Stage:
@@ -72,7 +82,8 @@ class Stage:
         entry = AuditEntry(TASK, NODE, bytes(32), 0, salt=bytes(32), projection=bytes(32))
         filing = cast(Filing, None)
         self.case = Case(TASK, filing, 0, 0, 0, ROUND, 0, None, entry=entry)  # type: ignore[arg-type]
-        self.case.votes[0] = VoteEntry(TASK, 0, JURY_ROUND, 0, salt=bytes(32), vote=Vote(Ballot.GOOD))
+        self.case.dispute = cast(Any, SimpleNamespace(round=JURY_ROUND, level=0))
+        self.case.votes[0] = VoteEntry(TASK, 0, bytes(32), JURY_ROUND, 0, salt=bytes(32), vote=Vote(Ballot.GOOD))
 
         def start(_: Case, __: str, step: Callable[[], Awaitable[None]]) -> None:
             self.started.append(step)
@@ -124,3 +135,11 @@ async def test_listening_comes_back_until_something_is_heard() -> None:
     stage.said.heard = bytes(32)
     await stage.finish()
     assert stage.case.not_before == 0
+
+
+async def test_a_vote_that_its_seat_does_not_hold_is_counted_and_nothing_else_is() -> None:
+    for name, counted in (("CommitmentMismatch", 1), ("TooEarly", 0)):
+        stage = Stage(Said({"say": ChainReverted(name)}))
+        await stage.sending.reveal_vote(stage.case, NOW)
+        await stage.finish()
+        assert stage.case.unopened[bytes(32)] == counted

@@ -117,10 +117,10 @@ async def test_cases_that_are_only_looked_at_count_as_seatless_until_their_seal_
     for one in cases[:2]:
         await kept.of(one, VIEW)
     cases[0].entry = AuditEntry(cases[0].task, NODE, bytes(32), 0)  # looked at, and a jury's case too
-    cases[1].votes[0] = VoteEntry(cases[1].task, 0, 7, 0)
+    cases[1].votes[0] = VoteEntry(cases[1].task, 0, bytes(32), 7, 0)
     with pytest.raises(TooManyCasesError):
         await kept.of(cases[2], VIEW)
-    cases[1].votes[0] = VoteEntry(cases[1].task, 0, 7, 0, commit_sent_at=1)
+    cases[1].votes[0] = VoteEntry(cases[1].task, 0, bytes(32), 7, 0, commit_sent_at=1)
     assert await kept.of(cases[2], VIEW) is not None
     with pytest.raises(TooManyCasesError):
         await kept.of(cases[3], VIEW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -128,6 +129,46 @@ async def test_an_older_journal_grows_up_with_all_that_it_holds_and_it_is_said(t
                 assert await journal.earned() == 12
         said = [(line["was"], line["now"]) for line in told if line["event"] == "journal.migrated"]
         assert said == [(version, len(MIGRATIONS))] * times
+
+
+async def test_two_that_open_an_older_journal_at_once_bring_it_up_once(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    old = sqlite3.connect(path)
+    for script in MIGRATIONS[:2]:
+        old.executescript(script)
+    old.execute("PRAGMA user_version = 2")
+    old.close()
+
+    async def come() -> None:
+        async with Journal(path) as journal:
+            await journal.add(entry())
+
+    with capture_logs() as told:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(come)
+    async with Journal(path) as journal:
+        assert await journal.select("PRAGMA user_version") == [(len(MIGRATIONS),)]
+        assert await journal.open_entries() == [entry()]
+    assert [line["was"] for line in told if line["event"] == "journal.migrated"] != []
+
+
+async def test_who_only_looks_changes_nothing_and_waits_for_the_node_to_bring_its_journal_up(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    old = sqlite3.connect(path)
+    for script in MIGRATIONS[:-1]:
+        old.executescript(script)
+    old.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+    old.close()
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="older gesso"):
+        await Journal(path, only_reads=True).__aenter__()
+    assert path.read_bytes() == before
+    async with Journal(path) as journal, Journal(path, only_reads=True) as looking:
+        await journal.add(entry())
+        assert await looking.open_entries() == [entry()]
+        with pytest.raises(JournalFailedError):
+            await looking.set_note("a", "b")
 
 
 async def test_an_interrupted_migration_starts_over(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_vectors_by_hand(row: dict[str, Any]) -> None:
             assert row["byLot"] == (score <= start << RULES.lot_doublings)
     parts = [raw(row["taskId"]), row["wallet"], raw(row["projection"]), raw(row["salt"])]
     sealed = encode(["bytes32", "address", "bytes32", "bytes32"], parts)
-    assert keccak256(sealed) == raw(row["auditCommitment"])
+    assert drawn[-10:] + bytes(12) + keccak256(sealed)[-10:] == raw(row["auditCommitment"])
     types = ["bytes32", "uint8", "address", "uint8", "bytes32"]
     vote = encode(types, [raw(row["taskId"]), row["level"], row["wallet"], row["vote"], raw(row["salt"])])
     assert keccak256(vote) == raw(row["voteCommitment"])
@@ -214,8 +214,9 @@ def test_juries_of_both_levels_differ() -> None:
         lambda: draw_seed(b""),
         lambda: jury_entropy(bytes(32), TASK, 2),
         lambda: jury_entropy(bytes(31), TASK, 0),
-        lambda: audit_commitment(TASK, NODE, bytes(127), bytes(32)),
-        lambda: audit_commitment(TASK, NODE, bytes(128), bytes(31)),
+        lambda: audit_commitment(bytes(32), TASK, NODE, bytes(31), bytes(32)),
+        lambda: audit_commitment(bytes(32), TASK, NODE, bytes(32), bytes(31)),
+        lambda: audit_commitment(bytes(31), TASK, NODE, bytes(32), bytes(32)),
         lambda: vote_commitment(TASK, 0, NODE, 256, bytes(32)),
         lambda: vote_commitment(TASK, 2, NODE, 1, bytes(32)),
     ],
