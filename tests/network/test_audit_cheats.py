@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from audit_acts import (
     ALWAYS,
+    PATIENT,
     RULES,
     arbiter_of,
     ended,
@@ -45,7 +46,7 @@ def cheating(cheats: dict[int, str]) -> Reconfigure:
 
 async def test_guessers_and_accusers_of_honest_work_lose_and_the_node_is_paid() -> None:
     wrong = cheating({1: "lazy", 2: "always-flag"})
-    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, reconfigure=wrong) as net:
+    async with Devnet.open(nodes=1, watchers=5, rules=PATIENT, audit_rate=ALWAYS, reconfigure=wrong) as net:
         lazy, accuser, *jurors = net.watchers
         await stop(jurors)
         task = await order(net, "an honest harbour")
@@ -66,7 +67,7 @@ async def test_guessers_and_accusers_of_honest_work_lose_and_the_node_is_paid() 
 
 async def test_a_guesser_beside_an_honest_auditor_loses_alone() -> None:
     async with Devnet.open(
-        nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, reconfigure=cheating({1: "lazy"})
+        nodes=1, watchers=5, rules=PATIENT, audit_rate=ALWAYS, reconfigure=cheating({1: "lazy"})
     ) as net:
         lazy, honest, *jurors = net.watchers
         await stop(jurors)
@@ -81,7 +82,7 @@ async def test_a_guesser_beside_an_honest_auditor_loses_alone() -> None:
 
 async def test_a_false_alarm_costs_the_jury_that_it_calls_and_no_more() -> None:
     async with Devnet.open(
-        nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, reconfigure=cheating({1: "alarm"})
+        nodes=1, watchers=5, rules=PATIENT, audit_rate=ALWAYS, reconfigure=cheating({1: "alarm"})
     ) as net:
         alarmist, honest, *jurors = net.watchers
         await stop(jurors)
@@ -115,7 +116,7 @@ async def test_a_colluding_pair_passes_fraud_until_the_requester_challenges_it()
     wrong = cheating({1: "collude", 2: "collude"})
     cheats = {0: "wrong-model"}
     async with Devnet.open(
-        nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats=cheats, reconfigure=wrong
+        nodes=1, watchers=5, rules=PATIENT, audit_rate=ALWAYS, cheats=cheats, reconfigure=wrong
     ) as net:
         first, second, *jurors = net.watchers
         await stop(jurors)

@@ -71,9 +71,8 @@ async def test_an_auditor_that_never_comes_back_loses_its_penalty_and_the_node_i
 
 
 async def test_a_juror_that_seals_and_vanishes_loses_its_penalty_and_the_others_decide() -> None:
-    rules = PATIENT.model_copy(
-        update={"audits": PATIENT.audits and PATIENT.audits.model_copy(update={"vote_reveal_window_s": 15})}
-    )
+    assert PATIENT.audits is not None
+    rules = PATIENT.model_copy(update={"audits": PATIENT.audits.model_copy(update={"vote_reveal_window_s": 15})})
     async with Devnet.open(nodes=1, watchers=5, rules=rules, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
         *auditors, gone, early, late = net.watchers
         await stop([gone, early, late])
@@ -131,13 +130,25 @@ async def test_a_node_that_lost_its_disk_opens_from_its_backup() -> None:
 
 
 async def test_audits_go_on_without_the_relay() -> None:
-    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, reconfigure=quick) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=PATIENT, audit_rate=ALWAYS, reconfigure=quick) as net:
         task = await order(net, "alone at sea")
         await until_state(net, task, TaskState.COMMITTED)
         await net.relay.stop()
         assert await ended(net, task) is TaskState.SETTLED
         assert list((await said(net, task)).values()) == [AuditVerdict.PASS] * 2
         assert await net.balanced()
+
+
+assert PATIENT.audits is not None
+TWICE = PATIENT.model_copy(
+    update={
+        "challenge_window_s": 200,
+        "hold_window_s": 2400,
+        "unbonding_period_s": 2400,
+        "audits": PATIENT.audits.model_copy(update={"audit_commit_window_s": 240, "audit_reveal_window_s": 240}),
+    }
+)
+"""Time for one audit after the other on the same commit. Nothing of it is waited out."""
 
 
 async def opened(net: Devnet, task: TaskId) -> list[str]:
@@ -147,7 +158,8 @@ async def opened(net: Devnet, task: TaskId) -> list[str]:
 
 
 async def test_an_audit_whose_blocks_are_taken_back_is_done_again() -> None:
-    async with Devnet.open(nodes=1, watchers=2, rules=PATIENT, audit_rate=ALWAYS, reconfigure=quick) as net:
+    """Whatever was on its way is refused or revealed; what could still happen by chance is in `test_forks.py`."""
+    async with Devnet.open(nodes=1, watchers=2, rules=TWICE, audit_rate=ALWAYS, reconfigure=quick) as net:
         await stop(net.watchers)
         task = await order(net, "on a fork")
         await until_state(net, task, TaskState.COMMITTED)
@@ -179,7 +191,7 @@ async def test_a_challenge_that_too_few_jurors_hear_refunds_nobody() -> None:
 
 
 async def test_a_requester_that_challenges_honest_work_loses_its_bond() -> None:
-    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=0) as net:
+    async with Devnet.open(nodes=1, watchers=5, rules=PATIENT, audit_rate=0) as net:
         node, bond = net.nodes[0].address, (await arbiter_of(net).rules()).challenge_bond
         lost = 0
         for prompt in ("not pleased", "never pleased"):
@@ -206,8 +218,14 @@ async def test_nobody_audits_and_the_node_is_paid_all_the_same() -> None:
         assert await outcome(net, task) is AuditOutcome.NONE
 
 
+IMPATIENT = PATIENT.model_copy(
+    update={"audits": PATIENT.audits.model_copy(update={"vote_commit_window_s": 15, "vote_reveal_window_s": 15})}
+)
+"""Time for the audit, and a jury that is waited out."""
+
+
 async def test_a_jury_that_never_comes_together_burns_the_fee_without_a_slash() -> None:
-    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=IMPATIENT, audit_rate=ALWAYS, cheats={0: "wrong-noise"}) as net:
         staked = await stake(net, net.nodes[0].address)
         task = await order(net, "no jury")
         await until_phase(net, task, AuditPhase.DISPUTED)

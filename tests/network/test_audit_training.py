@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from audit_acts import ALWAYS, PATIENT, RULES, arbiter_of, ended, order, outcome, said, stake, until_sealed
+from audit_acts import ALWAYS, PATIENT, arbiter_of, ended, order, outcome, said, stake, until_sealed
 from network_acts import until_state
 from PIL import Image
 
@@ -46,7 +46,7 @@ async def opened_through_the_relay(net: Devnet, run: AsyncTraining) -> str:
 
 
 async def test_an_honest_training_is_audited_by_two_and_paid(tmp_path: Path) -> None:
-    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=PATIENT, audit_rate=ALWAYS) as net:
         node = net.nodes[0]
         with anyio.fail_after(PATIENCE_S):
             run = await ordered(net, tmp_path / "photos")
@@ -100,7 +100,7 @@ async def test_a_node_that_trains_serves_its_seat_meanwhile(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("cheat", ["skipped-steps", "swapped-samples"])
 async def test_training_that_was_not_done_is_flagged_judged_and_refunded(cheat: str, tmp_path: Path) -> None:
-    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats={0: cheat}) as net:
+    async with Devnet.open(nodes=1, watchers=5, rules=PATIENT, audit_rate=ALWAYS, cheats={0: cheat}) as net:
         node = net.nodes[0].address
         staked = await stake(net, node)
         with anyio.fail_after(PATIENCE_S):

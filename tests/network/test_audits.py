@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from audit_acts import ALWAYS, RULES, arbiter_of, ended, filing_of, order, outcome, said, stake
+from audit_acts import ALWAYS, PATIENT, RULES, arbiter_of, ended, filing_of, order, outcome, said, stake
 
 from gesso.earnings.reader import read_earnings
 from gesso_devnet import Devnet
@@ -11,10 +11,12 @@ from gesso_protocol.audit.outcomes import AuditOutcome, AuditVerdict, DisputeOut
 from gesso_protocol.lifecycle import TaskState
 
 pytestmark = pytest.mark.anyio
+SILENT = ("withhold", "copied-root")
+"""What opens nothing is waited for until the windows are over."""
 
 
 async def test_an_honest_audit_passes_and_everybody_is_paid() -> None:
-    async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS) as net:
+    async with Devnet.open(nodes=1, watchers=2, rules=PATIENT, audit_rate=ALWAYS) as net:
         node = net.nodes[0].address
         task = await order(net, "an honest lighthouse")
         assert await ended(net, task) is TaskState.SETTLED
@@ -31,7 +33,8 @@ async def test_an_honest_audit_passes_and_everybody_is_paid() -> None:
      "copied-root"],
 )  # fmt: skip
 async def test_a_cheat_is_caught_slashed_and_refunded(cheat: str) -> None:
-    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats={0: cheat}) as net:
+    rules = RULES if cheat in SILENT else PATIENT
+    async with Devnet.open(nodes=1, watchers=5, rules=rules, audit_rate=ALWAYS, cheats={0: cheat}) as net:
         node = net.nodes[0].address
         before, staked = await net.earned(net.cast.submitter.address), await stake(net, node)
         honest = {watcher.address: await stake(net, watcher.address) for watcher in net.watchers}
@@ -51,7 +54,7 @@ async def test_a_cheat_is_caught_slashed_and_refunded(cheat: str) -> None:
 
 
 async def test_a_trace_sold_twice_is_caught_the_second_time() -> None:
-    async with Devnet.open(nodes=1, watchers=5, rules=RULES, audit_rate=ALWAYS, cheats={0: "sold-twice"}) as net:
+    async with Devnet.open(nodes=1, watchers=5, rules=PATIENT, audit_rate=ALWAYS, cheats={0: "sold-twice"}) as net:
         staked = await stake(net, net.nodes[0].address)
         assert await ended(net, await order(net, "the first buyer", seed=1)) is TaskState.SETTLED
         assert await ended(net, await order(net, "the second buyer", seed=2)) is TaskState.EXPIRED

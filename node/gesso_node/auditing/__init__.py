@@ -9,7 +9,6 @@ work.py        a task of any kind as the two roles see it
 works.py       which work a case is
 pictures.py    picture tasks: steps again
 inspect.py     opened tensors and re-run steps to a verdict
-stranger.py    a picture that is handed over, whatever its file holds
 trainings.py   trainings: segments again
 nothing.py     trainings of which nothing came
 run_files.py   checkpoints and adapters that a node opened, as verified files
