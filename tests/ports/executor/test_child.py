@@ -61,13 +61,22 @@ async def test_a_crash_is_an_outcome_and_the_next_job_gets_a_fresh_child(make_jo
         assert executor.health().ended == {"Crashed": 1}
 
 
+def workers() -> list[psutil.Process]:
+    """Executors that this process has started. What an earlier test left may be dead beside them, but not gone."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "gesso_node.executors.worker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
 async def test_a_killed_child_is_a_crash_that_names_the_signal(make_job: MakeJob, tmp_path: Path) -> None:
     async with fake(tmp_path / "home", step_s=0.05) as executor:
 
         async def kill_child(_: StepDone) -> None:
-            for child in psutil.Process().children():
-                if "gesso_node.executors.worker" in " ".join(child.cmdline()):
-                    child.send_signal(signal.SIGKILL)
+            for child in workers():
+                child.send_signal(signal.SIGKILL)
 
         with anyio.fail_after(60):
             outcome = await executor.run(make_job(steps=40), on_event=kill_child)
@@ -153,7 +162,7 @@ async def test_one_warm_child_serves_all_jobs_and_ends_with_its_executor(make_jo
         for _ in range(3):
             assert isinstance(await run(executor, make_job(model_dir=tmp_path)), Finished)
         assert executor.health().started == 1
-        children = [p for p in psutil.Process().children() if "gesso_node.executors.worker" in " ".join(p.cmdline())]
+        children = workers()
         assert len(children) == 1
     assert not children[0].is_running()
 
