@@ -172,7 +172,8 @@ class Stages:
         if (opened := at.get("audit-opened")) is not None:
             closed = at.get("audit-closed", opened)
             spans["audit"] = closed - committed
-            spans["dispute"] = at.get("dispute-executed", closed) - closed
+            if (over := at.get("dispute-executed")) is not None:
+                spans["dispute"] = over - closed
         return {name: round(span, 3) for name, span in spans.items()}
 
 

@@ -28,18 +28,18 @@ _QUICK = DeploySettings.devnet()
 assert _QUICK.audits is not None
 RULES = _QUICK.model_copy(
     update={
-        "challenge_window_s": 20,
+        "challenge_window_s": 30,
         "audits": _QUICK.audits.model_copy(
             update={
-                "audit_commit_window_s": 26,
-                "audit_reveal_window_s": 12,
-                "vote_commit_window_s": 15,
-                "vote_reveal_window_s": 15,
+                "audit_commit_window_s": 36,
+                "audit_reveal_window_s": 24,
+                "vote_commit_window_s": 24,
+                "vote_reveal_window_s": 24,
             }
         ),
     }
 )
-"""Windows that a busy machine meets too. They close early when everybody is there, so nothing takes longer."""
+"""For what waits for windows to end: a busy machine has some eight seconds from where a window tells silence to its end."""
 assert RULES.audits is not None
 _CALM = dict.fromkeys(
     ("audit_commit_window_s", "audit_reveal_window_s", "vote_commit_window_s", "vote_reveal_window_s"), 80
