@@ -39,7 +39,7 @@ RULES = _QUICK.model_copy(
         ),
     }
 )
-"""For what waits for windows to end: a busy machine has some eight seconds from where a window tells silence to its end."""
+"""For what waits for windows to end: eight seconds are left of each when silence is told, enough for a busy machine."""
 assert RULES.audits is not None
 _CALM = dict.fromkeys(
     ("audit_commit_window_s", "audit_reveal_window_s", "vote_commit_window_s", "vote_reveal_window_s"), 80

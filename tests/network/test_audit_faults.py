@@ -213,6 +213,8 @@ async def test_nobody_audits_and_the_node_is_paid_all_the_same() -> None:
     async with Devnet.open(nodes=1, watchers=1, rules=RULES, audit_rate=ALWAYS) as net:
         await stop(net.watchers)
         task = await order(net, "an empty bench")
+        await until_state(net, task, TaskState.COMMITTED)
+        await net.warp((await net.chain.params()).challenge_window_s)
         with anyio.fail_after(PATIENCE_S):
             assert await ended(net, task) is TaskState.SETTLED
         assert await outcome(net, task) is AuditOutcome.NONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from audit_acts import ALWAYS, PATIENT, RULES, arbiter_of, ended, filing_of, order, outcome, said, stake
+from network_acts import until_state
 
 from gesso.earnings.reader import read_earnings
 from gesso_devnet import Devnet
@@ -66,5 +67,7 @@ async def test_a_task_without_audits_is_paid_without_one() -> None:
     async with Devnet.open(nodes=1, watchers=2, rules=RULES, audit_rate=ALWAYS) as net:
         spec = await net.submitter.spec("no questions asked", steps=10)
         task = (await net.submitter.submit(spec, audit="none")).id
+        await until_state(net, task, TaskState.COMMITTED)
+        await net.warp((await net.chain.params()).challenge_window_s)
         assert await ended(net, task) is TaskState.SETTLED
         assert await outcome(net, task) is AuditOutcome.NONE
