@@ -78,7 +78,7 @@ class Auditor:
             await self._failed(case, entry, error)
         except GessoError:
             raise
-        except Exception as error:
+        except Exception as error:  # made by a stranger: what nobody foresaw is a failure of ours, and ends in no seat
             log.exception("audit.broke", task=case.task.short, kind=type(error).__name__)
             await self._failed(case, entry, unforeseen(error))
 
@@ -114,7 +114,7 @@ class Auditor:
             await self._failed(case, entry, error)
         except GessoError:
             raise
-        except Exception as error:
+        except Exception as error:  # sealed already: silence would cost our stake, so it has to end in a reveal
             await self._broke(case, entry, error)
 
     def forget(self, task: TaskId) -> None:

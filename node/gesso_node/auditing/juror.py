@@ -61,7 +61,7 @@ class Juror:
             return
         except GessoError:
             raise
-        except Exception as error:
+        except Exception as error:  # made by a stranger: what nobody foresaw must not end in a vote, nor the node
             log.exception("dispute.broke", task=case.task.short, kind=type(error).__name__)
             await self._failed(case, entry, unforeseen(error))
             return
