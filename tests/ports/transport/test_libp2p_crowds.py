@@ -78,7 +78,8 @@ async def test_connections_that_ended_give_their_place_back(new: New, eventually
         await assert_unharmed(victim, new)
 
 
-async def test_one_address_gets_its_share_and_no_more(new: New, eventually: Eventually) -> None:
+@pytest.mark.parametrize("apart_s", [0.1, 0])  # at once, all shake hands before the first has its place
+async def test_one_address_gets_its_share_and_no_more(apart_s: float, new: New, eventually: Eventually) -> None:
     async def crowd(address: str) -> int:
         hosts = [hostile.noise_host() for _ in range(6)]
         tried: list[None] = []
@@ -99,7 +100,7 @@ async def test_one_address_gets_its_share_and_no_more(new: New, eventually: Even
         async with trio.open_nursery() as nursery:
             for host in hosts:
                 nursery.start_soon(member, host)
-                await trio.sleep(0.1)
+                await trio.sleep(apart_s)
             with trio.fail_after(60):
                 while len(tried) < 6 or alive() > 3:  # noqa: ASYNC110 - whoever is cut off is not told
                     await trio.sleep(0.05)

@@ -65,7 +65,8 @@ class GuardedSwarm(Swarm):
         if self._ips[ip] < self.limits.max_connections_per_ip:
             muxed = await self._shake_hands(RawConnection(read_write_closer, False), ip, maddr)
             if muxed is not None:
-                await self._while_open(muxed, ip)
+                assert isinstance(muxed, BoundedYamux)
+                await muxed.event_closed.wait()
         await read_write_closer.close()
 
     async def _shake_hands(self, raw: RawConnection, ip: str, maddr: Multiaddr) -> IMuxedConn | None:
@@ -91,21 +92,38 @@ class GuardedSwarm(Swarm):
         oldest = next(shake for shake in held if shake.ip == busiest)
         oldest.scope.cancel()
 
-    async def _while_open(self, muxed: IMuxedConn, ip: str) -> None:
-        self._ips[ip] += 1
-        try:
-            assert isinstance(muxed, BoundedYamux)
-            await muxed.event_closed.wait()
-        finally:
-            self._ips[ip] -= 1
-            if not self._ips[ip]:
-                del self._ips[ip]
-
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
         if self.is_banned(muxed_conn.peer_id):
             await muxed_conn.close()
             raise SwarmException("this peer is banned for now")
-        return await super().add_conn(muxed_conn, direction)
+        if direction != "inbound":
+            return await super().add_conn(muxed_conn, direction)
+        assert isinstance(muxed_conn, BoundedYamux)
+        remote = muxed_conn.get_remote_address()
+        ip = remote[0] if remote else "unknown"
+        # Asked a second time: when it came, others of its address may still have been shaking hands.
+        if self._ips[ip] >= self.limits.max_connections_per_ip:
+            await muxed_conn.abort()
+            raise SwarmException(f"{ip} has its share of connections")
+        self._ips[ip] += 1
+        try:
+            conn = await super().add_conn(muxed_conn, direction)
+        except BaseException:
+            self._give_back(ip)
+            raise
+        self.manager.run_task(self._while_open, muxed_conn, ip)
+        return conn
+
+    async def _while_open(self, muxed: BoundedYamux, ip: str) -> None:
+        try:
+            await muxed.event_closed.wait()
+        finally:
+            self._give_back(ip)
+
+    def _give_back(self, ip: str) -> None:
+        self._ips[ip] -= 1
+        if not self._ips[ip]:
+            del self._ips[ip]
 
     def is_banned(self, peer: ID) -> bool:
         return self.strikes.is_banned(str(peer), trio.current_time())
