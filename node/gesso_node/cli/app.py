@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gesso.cli.inputs import Whole
-from gesso.cli.output import Common, Printing
+from gesso.cli.output import Common
 from gesso.settings import Network, home_folder, read_network
 from gesso_node.cli.audits import audits, calibrate
-from gesso_node.cli.chosen import DEFAULT_NAME, ask, config_of, settings_of
+from gesso_node.cli.chosen import DEFAULT_NAME, NodeName, OfNode, Place
 from gesso_node.cli.membership import leave, pause, resume, stake, withdraw
 from gesso_node.settings import NodeSettings
 from gesso_protocol.errors import ConfigError, Unreachable
 from gesso_protocol.money import parse_amount
 
 __all__ = [
-    "ask", "audits", "calibrate", "doctor", "init", "leave", "pause", "resume", "run", "settings_of", "stake", "status",
-    "withdraw",
+    "audits", "calibrate", "doctor", "init", "leave", "pause", "resume", "run", "stake", "status", "withdraw",
 ]  # fmt: skip
 
 STATUS_PORT = 7717
@@ -88,34 +87,17 @@ def init(
         common.out.hint(f"gesso node run {name}", f"first send gas money and {stake} fee tokens to {wallet.address}")
 
 
-def run(name: str = DEFAULT_NAME, /, *, config: Path | None = None) -> int:
-    """Run the node; the first Ctrl-C finishes what is claimed, the second stops at once.
-
-    Parameters
-    ----------
-    name
-        A node made by `gesso node init`.
-    config
-        A settings file elsewhere.
-    """
+def run(name: NodeName = DEFAULT_NAME, /, *, at: Place | None = None) -> int:
+    """Run the node; the first Ctrl-C finishes what is claimed, the second stops at once."""
     from gesso_node.__main__ import main
 
-    return main(["--config", str(config_of(name, config))])
+    return main(["--config", str((at or Place()).file_of(name))])
 
 
-async def status(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
-    """What the running node is doing, has earned, and why it passed tasks by.
-
-    Parameters
-    ----------
-    name
-        A node made by `gesso node init`.
-    config
-        A settings file elsewhere.
-    """
-    common = common or Printing()
-    settings = settings_of(name, config)
-    document = await ask(settings, "/v1/status")
+async def status(name: NodeName = DEFAULT_NAME, /, *, common: OfNode | None = None) -> None:
+    """What the running node is doing, has earned, and why it passed tasks by."""
+    common = common or OfNode()
+    document = await common.ask(name, "/v1/status")
     human = None
     if common.format == "human":
         from gesso_node.operator.status import NodeStatus
@@ -124,24 +106,15 @@ async def status(name: str = DEFAULT_NAME, /, *, config: Path | None = None, com
     common.out.result(document, human)
 
 
-async def doctor(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> int:
-    """Check everything a node needs, with a fix for each problem. Asks the running node, or opens a stopped one.
-
-    Parameters
-    ----------
-    name
-        A node made by `gesso node init`.
-    config
-        A settings file elsewhere.
-    """
+async def doctor(name: NodeName = DEFAULT_NAME, /, *, common: OfNode | None = None) -> int:
+    """Check everything a node needs, with a fix for each problem. Asks the running node, or opens a stopped one."""
     from gesso_node.operator.doctor import Finding
 
-    common = common or Printing()
-    settings = settings_of(name, config)
+    common = common or OfNode()
     try:
-        findings = [Finding.model_validate(found) for found in (await ask(settings, "/v1/doctor"))["findings"]]
+        findings = [Finding.model_validate(found) for found in (await common.ask(name, "/v1/doctor"))["findings"]]
     except Unreachable:
-        findings = await _examine(settings)
+        findings = await _examine(common.settings_of(name))
     document = {"findings": [finding.model_dump() for finding in findings]}
     common.out.result(document, "\n".join(finding.line() for finding in findings))
     return 3 if any(finding.verdict == "bad" for finding in findings) else 0

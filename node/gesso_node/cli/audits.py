@@ -6,8 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gesso.cli.output import Printing
-from gesso_node.cli.chosen import DEFAULT_NAME, ask, settings_of
+from gesso_node.cli.chosen import DEFAULT_NAME, NodeName, OfNode
 from gesso_protocol.errors import ConfigError, Unreachable
 
 if TYPE_CHECKING:
@@ -16,44 +15,32 @@ if TYPE_CHECKING:
     from gesso_protocol.ids import BlobRef
 
 
-async def audits(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
-    """Audits and votes of this node: what it found, earned and lost, and its own error against the limit.
-
-    Parameters
-    ----------
-    name
-        A node made by `gesso node init`.
-    config
-        A settings file elsewhere.
-    """
+async def audits(name: NodeName = DEFAULT_NAME, /, *, common: OfNode | None = None) -> None:
+    """Audits and votes of this node: what it found, earned and lost, and its own error against the limit."""
     from gesso_node.auditing.report import AuditsReport
 
-    common = common or Printing()
-    settings = settings_of(name, config)
+    common = common or OfNode()
     try:
-        report = AuditsReport.model_validate(await ask(settings, "/v1/audits"))
+        report = AuditsReport.model_validate(await common.ask(name, "/v1/audits"))
     except Unreachable:
-        report = await _from_journal(settings)
+        report = await _from_journal(common.settings_of(name), common.said(name))
     common.out.result(report.model_dump(mode="json"), report.summary() if common.format == "human" else None)
 
 
 async def calibrate(
-    name: str = DEFAULT_NAME,
+    name: NodeName = DEFAULT_NAME,
     /,
     *,
     vectors: Path | None = None,
     model: str | None = None,
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32",
     publish: bool = False,
-    config: Path | None = None,
-    common: Printing | None = None,
+    common: OfNode | None = None,
 ) -> int:
     """Measure how far this machine's arithmetic lies from strict fp32, on inputs that are the same for everybody.
 
     Parameters
     ----------
-    name
-        A node made by `gesso node init`.
     vectors
         A set of vectors; the one for the tiny base model if not given.
     model
@@ -62,13 +49,11 @@ async def calibrate(
         The type to measure.
     publish
         Put the figures where whoever keeps the table of limits can collect them: into this node's blob stores.
-    config
-        A settings file elsewhere.
     """
     from gesso_node.operator.calibration import VectorSet
 
-    common = common or Printing()
-    settings = settings_of(name, config)
+    common = common or OfNode()
+    settings = common.settings_of(name)
     chosen = VectorSet.read(vectors or _shipped_vectors())
     named = model or chosen.vectors[0].spec.model
     measured, published = await _measure(settings, chosen, named, dtype, common, publish=publish)
@@ -81,14 +66,14 @@ async def calibrate(
     return 0 if limit[0] <= 1 else 3
 
 
-async def _from_journal(settings: NodeSettings) -> Any:
+async def _from_journal(settings: NodeSettings, said: str) -> Any:
     from gesso_node.auditing.record import AuditRecords
     from gesso_node.auditing.report import audits_report
     from gesso_node.state.journal import Journal
 
     path = settings.data_dir / "journal.sqlite"
     if not path.is_file():
-        raise ConfigError("this node has never run", hint=f"start it with: gesso node run {settings.name}")
+        raise ConfigError("this node has never run", hint=f"start it with: gesso node run {said}")
     async with Journal(path, only_reads=True) as journal:
         return await audits_report(AuditRecords(journal), settings.roles)
 
@@ -98,7 +83,7 @@ async def _measure(
     vectors: VectorSet,
     model: str,
     dtype: Literal["fp32", "fp16", "bf16"],
-    common: Printing,
+    common: OfNode,
     *,
     publish: bool,
 ) -> tuple[Calibration, BlobRef | None]:

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gesso.chain.records import NodeRecord, NodeState, TxReceipt
 from gesso.cli.inputs import account
-from gesso.cli.output import Output, Printing
 from gesso.cli.wallet import confirm
-from gesso_node.cli.chosen import DEFAULT_NAME, settings_of
+from gesso_node.cli.chosen import DEFAULT_NAME, NodeName, OfNode, Place
 from gesso_protocol.errors import ChainReverted, GessoError, InsufficientFunds, TooEarly, UsageError
 from gesso_protocol.money import Wei, format_amount, parse_amount
 
@@ -32,47 +30,32 @@ _REFUSED = {
 }
 
 
-async def pause(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
-    """Take no new tasks and no seats until `resume`: the stake stays, and what is claimed is finished.
-
-    Parameters
-    ----------
-    name
-        A node made by `gesso node init`.
-    config
-        A settings file elsewhere.
-    """
-    async with _registered(name, config) as (chain, record):
-        _expect(_said(name, config), record, NodeState.ACTIVE)
+async def pause(name: NodeName = DEFAULT_NAME, /, *, common: OfNode | None = None) -> None:
+    """Take no new tasks and no seats until `resume`: the stake stays, and what is claimed is finished."""
+    common = common or OfNode()
+    async with _registered(name, common) as (chain, record):
+        _expect(common.said(name), record, NodeState.ACTIVE)
         receipt = await chain.pause_node()
         await _tell(common, chain, receipt)
-    _out(common).hint(f"gesso node resume {_said(name, config)}")
+    common.out.hint(f"gesso node resume {common.said(name)}")
 
 
-async def resume(name: str = DEFAULT_NAME, /, *, config: Path | None = None, common: Printing | None = None) -> None:
-    """Take tasks again after a pause, one's own or the network's.
-
-    Parameters
-    ----------
-    name
-        A node made by `gesso node init`.
-    config
-        A settings file elsewhere.
-    """
-    async with _registered(name, config) as (chain, record):
-        _expect(_said(name, config), record, NodeState.PAUSED)
-        receipt = await _or_say_why(_said(name, config), chain.resume_node())
+async def resume(name: NodeName = DEFAULT_NAME, /, *, common: OfNode | None = None) -> None:
+    """Take tasks again after a pause, one's own or the network's."""
+    common = common or OfNode()
+    async with _registered(name, common) as (chain, record):
+        _expect(common.said(name), record, NodeState.PAUSED)
+        receipt = await _or_say_why(common.said(name), chain.resume_node())
         await _tell(common, chain, receipt)
 
 
 async def stake(
     amount: str,
-    name: str = DEFAULT_NAME,
+    name: NodeName = DEFAULT_NAME,
     /,
     *,
     yes: bool = False,
-    config: Path | None = None,
-    common: Printing | None = None,
+    common: OfNode | None = None,
 ) -> None:
     """Add to the stake, from the node's wallet: more stake, more tasks.
 
@@ -80,89 +63,74 @@ async def stake(
     ----------
     amount
         In fee tokens.
-    name
-        A node made by `gesso node init`.
     yes
         Do not ask.
-    config
-        A settings file elsewhere.
     """
-    added = parse_amount(amount)
-    async with _registered(name, config) as (chain, record):
-        _expect(_said(name, config), record, NodeState.ACTIVE, NodeState.PAUSED)
+    common, added = common or OfNode(), parse_amount(amount)
+    async with _registered(name, common) as (chain, record):
+        _expect(common.said(name), record, NodeState.ACTIVE, NodeState.PAUSED)
         confirm(f"stake {amount} more fee tokens of {chain.address}?", yes)
         await _tell(common, chain, await chain.add_stake(added))
     if record.state is NodeState.PAUSED:
-        _out(common).hint(f"gesso node resume {_said(name, config)}")
+        common.out.hint(f"gesso node resume {common.said(name)}")
 
 
-async def leave(
-    name: str = DEFAULT_NAME, /, *, yes: bool = False, config: Path | None = None, common: Printing | None = None
-) -> None:
+async def leave(name: NodeName = DEFAULT_NAME, /, *, yes: bool = False, common: OfNode | None = None) -> None:
     """Leave the network: no more tasks, and after the unbonding time the stake can be withdrawn.
 
     Parameters
     ----------
-    name
-        A node made by `gesso node init`.
     yes
         Do not ask.
-    config
-        A settings file elsewhere.
     """
-    async with _registered(name, config) as (chain, record):
-        _expect(_said(name, config), record, NodeState.ACTIVE, NodeState.PAUSED)
+    common = common or OfNode()
+    async with _registered(name, common) as (chain, record):
+        _expect(common.said(name), record, NodeState.ACTIVE, NodeState.PAUSED)
         confirm(
             f"have node {name} leave? its stake of {format_amount(record.stake)} can still be slashed meanwhile", yes
         )
         receipt = await chain.begin_unbond()
         await _tell(common, chain, receipt)
-    _out(common).hint(
-        f"gesso node withdraw {_said(name, config)}", "once the time is over; let the node run until then"
-    )
+    common.out.hint(f"gesso node withdraw {common.said(name)}", "once the time is over; let the node run until then")
 
 
 async def withdraw(
-    name: str = DEFAULT_NAME,
+    name: NodeName = DEFAULT_NAME,
     /,
     *,
     to: str | None = None,
     keep: str = "0",
     yes: bool = False,
-    config: Path | None = None,
-    common: Printing | None = None,
+    common: OfNode | None = None,
 ) -> None:
     """Move what the node earned, and its stake once it has left, into its wallet, and on to another account.
 
     Parameters
     ----------
-    name
-        A node made by `gesso node init`.
     to
         An address, such as one whose key is in no node: everything in the wallet is sent there, but what is kept.
     keep
         Fee tokens that stay in the wallet, for the bonds of appeals.
     yes
         Do not ask.
-    config
-        A settings file elsewhere.
     """
     target, kept = (None if to is None else account(to)), parse_amount(keep)
-    async with _account(name, config) as chain:
+    common = common or OfNode()
+    async with _account(name, common) as chain:
         due = await _due(chain)
         sent = Wei(0) if target is None else Wei(max(0, due.total - kept))
         if not (due.moved or sent):
-            raise due.nothing(_said(name, config))
+            raise due.nothing(common.said(name))
         onward = "" if target is None else f" and send {format_amount(sent)} to {target}"
         confirm(f"move {format_amount(due.moved)} into the node's wallet{onward}?", yes)
-        await _collect(_said(name, config), chain, due)
+        await _collect(common.said(name), chain, due)
         if target is not None and sent:
             await chain.transfer_tokens(target, sent)
         left = await chain.token_balance_of(chain.address)
     document = {**due.document(), "sent": format_amount(sent), "to": to, "tokens": format_amount(left)}
-    _out(common).result({"node": str(chain.address), **document})
+    common.out.result({"node": str(chain.address), **document})
     if due.waits_s:
-        _out(common).hint(f"gesso node withdraw {_said(name, config)}", f"the stake is free in {_span(due.waits_s)}")
+        common.out.hint(f"gesso node withdraw {common.said(name)}", f"the stake is free in {_span(due.waits_s)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,28 +200,23 @@ async def _or_say_why(name: str, sending: Awaitable[TxReceipt]) -> TxReceipt:
 
 
 @asynccontextmanager
-async def _account(name: str, config: Path | None) -> AsyncIterator[Chain]:
+async def _account(name: str, at: Place) -> AsyncIterator[Chain]:
     from gesso_node.parts import open_chain
 
     async with AsyncExitStack() as stack:
-        yield await open_chain(stack, settings_of(name, config))
+        yield await open_chain(stack, at.settings_of(name))
 
 
 @asynccontextmanager
-async def _registered(name: str, config: Path | None) -> AsyncIterator[tuple[Chain, NodeRecord]]:
-    async with _account(name, config) as chain:
+async def _registered(name: str, at: Place) -> AsyncIterator[tuple[Chain, NodeRecord]]:
+    async with _account(name, at) as chain:
         record = await chain.node(chain.address)
         if record.state is NodeState.NONE:
             raise UsageError(
                 f"{chain.address} is not registered",
-                hint=f"it is when it first runs: gesso node run {_said(name, config)}",
+                hint=f"it is when it first runs: gesso node run {at.said(name)}",
             )
         yield chain, record
-
-
-def _said(name: str, config: Path | None) -> str:
-    """How commands name this node: by the file where it was named so."""
-    return name if config is None else f"--config {config}"
 
 
 def _expect(name: str, record: NodeRecord, *states: NodeState) -> None:
@@ -267,7 +230,7 @@ def _expect(name: str, record: NodeRecord, *states: NodeState) -> None:
     raise UsageError(f"the node is {record.state.name.lower()}", hint=hint)
 
 
-async def _tell(common: Printing | None, chain: Chain, receipt: TxReceipt) -> None:
+async def _tell(common: OfNode, chain: Chain, receipt: TxReceipt) -> None:
     record = await chain.node(chain.address)
     document: dict[str, Any] = {
         "node": str(record.address),
@@ -278,11 +241,7 @@ async def _tell(common: Printing | None, chain: Chain, receipt: TxReceipt) -> No
     }
     if record.state is NodeState.UNBONDING:
         document |= {"free_at": record.unbond_at, "free_in": _span(record.unbond_at - await chain.now())}
-    _out(common).result(document)
-
-
-def _out(common: Printing | None) -> Output:
-    return (common or Printing()).out
+    common.out.result(document)
 
 
 def _span(seconds: int) -> str:

@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from gesso.chain import Chain, NodeState, Wallet
-from gesso.cli.output import Common
 from gesso_node.cli import app as cli
+from gesso_node.cli.chosen import OfNode
 from gesso_protocol.errors import ConfigError, GasMissing, InsufficientFunds, TooEarly, UsageError
 from gesso_protocol.money import Wei
 
@@ -42,64 +42,64 @@ def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 async def test_pause_and_resume(market: Network, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = Common("json")
-    await cli.pause(config=config, common=common)
+    common = OfNode(config, "json")
+    await cli.pause(common=common)
     assert told(capsys)["state"] == "paused"
     async with market.open(None) as chain:
         assert (await chain.node(market.wallet(NODE).address)).state is NodeState.PAUSED
     with pytest.raises(UsageError, match="is paused"):
-        await cli.pause(config=config, common=common)
-    await cli.resume(config=config, common=common)
+        await cli.pause(common=common)
+    await cli.resume(common=common)
     assert told(capsys)["weight"] == 1
     with pytest.raises(UsageError, match="is active"):
-        await cli.resume(config=config, common=common)
+        await cli.resume(common=common)
 
 
 async def test_more_stake_is_more_weight(market: Network, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    await cli.stake("100", config=config, yes=True, common=Common("json"))
+    await cli.stake("100", yes=True, common=OfNode(config, "json"))
     said = told(capsys)
     assert (said["stake"], said["weight"]) == ("200", 2)
     with pytest.raises(InsufficientFunds) as poor:
-        await cli.stake("1000000000", config=config, yes=True)
+        await cli.stake("1000000000", yes=True, common=OfNode(config))
     assert str(market.wallet(NODE).address) in poor.value.hint
     with pytest.raises(UsageError, match="nobody is there to ask"):
-        await cli.stake("1", config=config)
+        await cli.stake("1", common=OfNode(config))
 
 
 async def test_who_leaves_takes_everything_along(
     market: Network, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common, cold = Common("json"), market.wallet(OTHER).address
+    common, cold = OfNode(config, "json"), market.wallet(OTHER).address
     async with market.open(NODE) as node:
         await node.deposit(Wei(3 * ONE))  # earnings arrive on the board too
         held = await node.token_balance_of(node.address)
         others = await node.token_balance_of(cold)
-        await cli.leave(config=config, yes=True, common=common)
+        await cli.leave(yes=True, common=common)
         said = told(capsys)
         assert said["state"] == "unbonding"
         assert said["free_in"].endswith("min")
 
-        await cli.withdraw(config=config, yes=True, common=common)
+        await cli.withdraw(yes=True, common=common)
         said = told(capsys)
         assert (said["earnings"], said["stake"], said["sent"]) == ("3", "0", "0")
         with pytest.raises(TooEarly, match="not free") as nothing:
-            await cli.withdraw("atelier", config=config, yes=True, common=common)
+            await cli.withdraw("atelier", yes=True, common=common)
         assert re.match(r"it is in \d+ min.*: gesso node withdraw --config \S+config.json;", nothing.value.hint)
         with pytest.raises(UsageError, match="is unbonding") as gone:
-            await cli.pause("atelier", config=config, common=common)
+            await cli.pause("atelier", common=common)
         assert gone.value.hint.endswith(f"gesso node withdraw --config {config}")  # as it was named
         with pytest.raises(ConfigError, match=r"no node at \S+none.json") as missing:
-            await cli.pause(config=config.with_name("none.json"))
+            await cli.pause(common=OfNode(config.with_name("none.json")))
         assert "init" not in missing.value.hint
 
         await market.warp(901)
-        await cli.withdraw(config=config, to=str(cold), keep="2", yes=True, common=common)
+        await cli.withdraw(to=str(cold), keep="2", yes=True, common=common)
         said = told(capsys)
         assert (said["stake"], said["tokens"]) == ("100", "2")
         assert await node.token_balance_of(cold) == others + held + 3 * ONE + STAKE - 2 * ONE
         assert (await node.node(node.address)).state is NodeState.NONE
     with pytest.raises(UsageError, match="is not registered"):
-        await cli.leave(config=config, yes=True, common=common)
+        await cli.leave(yes=True, common=common)
 
 
 async def test_without_gas_money_the_address_is_named(market: Network) -> None:
