@@ -6,9 +6,9 @@ import time
 
 from gesso.announce import announce_all
 from gesso.early import is_about_to_claim
-from gesso.feed import TaskStream
 from gesso.fetch import Commitment, Delivery, OtherManifest, fetch_result
 from gesso.seen import Seen, now_ms
+from gesso.stream import TaskStream
 from gesso.wiring import Ports
 from gesso_protocol.errors import GessoError, Unreachable
 from gesso_protocol.events import Delivered
@@ -19,6 +19,8 @@ from gesso_protocol.terms import BoardParams, Terms
 
 ASK_NODE_AFTER_S = 2.0
 ASK_NODE_EVERY_S = 6.0
+MAX_OTHERS = 1024
+"""As many wrong manifests are known by name and not read again."""
 FETCH_PATIENCE_S = 90.0
 """How long after the commit the result may stay out of reach before that is an error."""
 
@@ -36,21 +38,19 @@ class Collector:
         self._seen = seen
         self._started = started
         self._ask_node_at = 0.0
+        self._others: dict[BlobRef, OtherManifest] = {}
 
     async def fetch(self, stream: TaskStream) -> Delivery | None:
         """What was committed. Raises BlobCorrupt where that is no result; Unreachable, OtherManifest when it has been
         out of reach for too long."""
-        commitment = self._seen.commitment
-        assert commitment is not None
-        for ref in await self._hints(stream):
-            try:
-                delivery = await fetch_result(self._ports.blobs, ref, self._task, self._terms, commitment)
-            except (Unreachable, OtherManifest) as error:
-                # The node announces before every store has the bytes, and anyone may name a wrong manifest.
-                self._give_up_in_time(error)
-                continue
-            self._seen.delivery = delivery
-            return delivery
+        said = list(stream.result_hints)
+        for ref in said:
+            if await self._try(ref):
+                return self._seen.delivery
+        # Whoever talks most fills the stream; a relay says what it has held against the root.
+        proved = await self._ports.directory.result_of(self._task)
+        if proved is not None and proved not in said and await self._try(proved):
+            return self._seen.delivery
         await self._ask_node()
         return None
 
@@ -73,11 +73,20 @@ class Collector:
             return Delivered(task=self._task, at_ms=now_ms(), node=node, manifest=handover.manifest, images=count)
         return None
 
-    async def _hints(self, stream: TaskStream) -> list[BlobRef]:
-        if stream.result_hints:
-            return list(stream.result_hints)
-        ref = await self._ports.directory.result_of(self._task)
-        return [] if ref is None else [ref]
+    async def _try(self, ref: BlobRef) -> bool:
+        commitment = self._seen.commitment
+        assert commitment is not None
+        try:
+            if ref in self._others:
+                raise self._others[ref]
+            self._seen.delivery = await fetch_result(self._ports.blobs, ref, self._task, self._terms, commitment)
+        except (Unreachable, OtherManifest) as error:
+            # The node announces before every store has the bytes, and anyone may name a wrong manifest.
+            if isinstance(error, OtherManifest) and len(self._others) < MAX_OTHERS:
+                self._others[ref] = error
+            self._give_up_in_time(error)
+            return False
+        return True
 
     def _give_up_in_time(self, error: GessoError) -> None:
         waited_s = time.monotonic() - self._started - self._seen.at["committed"]

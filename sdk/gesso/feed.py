@@ -5,10 +5,8 @@ All tasks of a client share one reader of the chain; each task has its own queue
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Container
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,101 +17,14 @@ from gesso.chain.chain import Chain
 from gesso.chain.cursor import Cursor
 from gesso.chain.wallet import signer_of
 from gesso.progress import ProgressSource
+from gesso.stream import TaskStream
 from gesso_protocol import events
-from gesso_protocol.errors import ChainError, EncodingInvalid, Unreachable
-from gesso_protocol.handover import Handover
-from gesso_protocol.ids import ZERO_ADDRESS, Address, BlobRef, TaskId
+from gesso_protocol.errors import ChainError, Unreachable
+from gesso_protocol.ids import ZERO_ADDRESS, TaskId
 from gesso_protocol.messages import ProgressEvent
-from gesso_protocol.training.checkpoint import KeptCheckpoint
 
-QUEUE = 1024
 RETRY_S = 1.0
-MAX_HINTS = 4
-MAX_HANDOVERS = 4
-Verify = Callable[[ProgressEvent], bool]
-_PASSING = (events.Step, events.TrainingStep)
-"""Of use only while they are new."""
-_PAUSES = {"paused": False, "continued": True}
 WithGas = events.Submitted | events.Claimed | events.Committed | events.Settled
-
-
-class TaskStream:
-    """The events of one task. Chain events are never dropped; the oldest progress is, when nobody reads."""
-
-    def __init__(self, task: TaskId, on_close: Callable[[TaskStream], None], verify: Verify) -> None:
-        self.task = task
-        self.handovers: dict[Address, Handover] = {}
-        """Results that nodes delivered ahead of their commit, each signed by the node it stands under. Bounded."""
-        self.result_hints: dict[BlobRef, None] = {}
-        """Where the result manifest is said to be; checked against the chain before use. Bounded, oldest first."""
-        self._node: Address | None = None
-        self._committed = False
-        self._on_close = on_close
-        self._verify = verify
-        self._queue: deque[events.Event] = deque()
-        self._wake = anyio.Event()
-        self.scope = anyio.CancelScope()
-
-    def push(self, event: events.Event) -> None:
-        """Queue one event."""
-        if isinstance(event, events.Checkpoint):  # only the newest is of use
-            self._queue = deque(queued for queued in self._queue if not isinstance(queued, events.Checkpoint))
-        if len(self._queue) >= QUEUE:
-            kept = [queued for queued in self._queue if not isinstance(queued, _PASSING)]
-            self._queue = deque(kept)
-        if isinstance(event, _PASSING) and self._committed:
-            return  # a straggler from the relay; the line must not run backwards
-        if isinstance(event, events.Claimed):
-            self._node = event.node
-        self._committed = self._committed or isinstance(event, events.Committed)
-        self._queue.append(event)
-        self._wake.set()
-
-    async def next(self, timeout_s: float) -> events.Event | None:
-        """The next event, or None after `timeout_s` seconds without one or when a hint arrives."""
-        if not self._queue:
-            self._wake = anyio.Event()
-            with anyio.move_on_after(timeout_s):
-                await self._wake.wait()
-        return self._queue.popleft() if self._queue else None
-
-    def on_progress(self, progress: ProgressEvent) -> None:
-        """Take a node's word for how far it is; once a node has claimed the task, only its word."""
-        if self._node not in (None, progress.node):
-            return
-        if progress.stage == "committed":
-            self._take_hint(progress.note)
-        if progress.handover is not None and self._verify(progress):
-            self._take_handover(progress.node, progress.handover)
-        if progress.checkpoint is not None:
-            if self._verify(progress):
-                self.push(_checkpoint(progress, progress.checkpoint))
-            return
-        event = _from_progress(progress)
-        if event is not None:
-            self.push(event)
-
-    def close(self) -> None:
-        """Stop following."""
-        self.scope.cancel()
-        self._on_close(self)
-
-    def _take_handover(self, node: Address, handover: Handover) -> None:
-        if self.handovers.get(node) == handover:
-            return
-        while len(self.handovers) >= MAX_HANDOVERS and node not in self.handovers:
-            del self.handovers[next(iter(self.handovers))]
-        self.handovers[node] = handover
-        self._wake.set()
-
-    def _take_hint(self, note: str) -> None:
-        try:
-            self.result_hints[BlobRef.parse(note)] = None
-        except EncodingInvalid:
-            return
-        while len(self.result_hints) > MAX_HINTS:
-            del self.result_hints[next(iter(self.result_hints))]
-        self._wake.set()
 
 
 class TaskFeed:
@@ -126,20 +37,23 @@ class TaskFeed:
         self._poll_s = poll_s
         self._board = chain.settings.contracts.task_board
         self._streams: dict[TaskId, list[TaskStream]] = {}
-        self._reader: anyio.CancelScope | None = None
+        self._starting = anyio.Lock()
+        self._reading = False
 
     async def open_new(self, task: TaskId) -> TaskStream:
-        """Follow a task that is about to be submitted: nothing can be missed."""
-        if self._reader is None:
-            self._reader = anyio.CancelScope()
-            start = await self._chain.block_number()
-            self._group.start_soon(self._read_shared, self._reader, start)
+        """Follow a task that is about to be submitted: nothing can be missed. Raises Unreachable, ChainError."""
+        async with self._starting:  # whoever comes meanwhile waits for the first block, which must be before its own
+            if not self._reading:
+                start = await self._chain.block_number()
+                self._group.start_soon(self._read_shared, start)
+                self._reading = True
         return self._add(task)
 
     def open_past(self, task: TaskId, from_block: int) -> TaskStream:
         """Follow a task from the block that it was submitted in, with a reader of its own."""
-        stream = TaskStream(task, lambda _stream: None, self._signed)
-        self._group.start_soon(self._read_one, stream, from_block)
+        reader = anyio.CancelScope()
+        stream = TaskStream(task, lambda _: reader.cancel(), self._signed)
+        self._group.start_soon(self._read_one, stream, from_block, reader)
         self._group.start_soon(self._follow_progress, stream)
         return stream
 
@@ -180,15 +94,13 @@ class TaskFeed:
         with stream.scope:
             await self._progress.follow(stream.task, stream.on_progress)
 
-    async def _read_shared(self, scope: anyio.CancelScope, from_block: int) -> None:
-        with scope:
-            async for event in self._events(from_block, self._streams):
-                for stream in self._streams.get(event.task, ()):
-                    stream.push(event)
+    async def _read_shared(self, from_block: int) -> None:
+        async for event in self._events(from_block, self._streams):
+            for stream in self._streams.get(event.task, ()):
+                stream.push(event)
 
-    async def _read_one(self, stream: TaskStream, from_block: int) -> None:
-        with anyio.CancelScope() as scope:
-            stream._on_close = lambda _stream: scope.cancel()
+    async def _read_one(self, stream: TaskStream, from_block: int, scope: anyio.CancelScope) -> None:
+        with scope:
             async for event in self._events(from_block, (stream.task,)):
                 stream.push(event)
 
@@ -256,65 +168,3 @@ def translate(found: on_chain.ContractEvent) -> events.Event | None:
             return events.Expired(task=task, at_ms=at_ms, refund=refund, node=None if node == ZERO_ADDRESS else node)
         case _:
             return told(found, at_ms)
-
-
-def _checkpoint(progress: ProgressEvent, kept: KeptCheckpoint) -> events.Event:
-    return events.Checkpoint(
-        task=progress.task,
-        at_ms=time.time_ns() // 1_000_000,
-        node=progress.node,
-        index=kept.step,
-        total=max(progress.total, kept.step),
-        state=kept.state,
-        size=kept.size,
-        seed=kept.seed,
-    )
-
-
-def _training_step(progress: ProgressEvent, at_ms: int) -> events.Event | None:
-    loss, _, rest = progress.note.removeprefix("loss=").partition(" ")
-    try:
-        value = float(loss)
-    except ValueError:
-        return None
-    return events.TrainingStep(
-        task=progress.task,
-        at_ms=at_ms,
-        index=progress.step,
-        total=max(1, progress.total),
-        loss=value if math.isfinite(value) else None,
-        checkpoint=rest == "checkpoint",
-        prompt=progress.image,
-        node=progress.node,
-        sample=None if progress.preview is None else progress.preview.image,
-    )
-
-
-def _from_progress(progress: ProgressEvent) -> events.Event | None:
-    at_ms = time.time_ns() // 1_000_000
-    if progress.stage == "executing" and progress.note.startswith("loss="):
-        return _training_step(progress, at_ms)
-    if progress.stage == "executing" and progress.note in _PAUSES:
-        return events.TrainingPaused(
-            task=progress.task,
-            at_ms=at_ms,
-            index=progress.step,
-            total=max(1, progress.total),
-            node=progress.node,
-            over=_PAUSES[progress.note],
-        )
-    if progress.stage == "executing" and progress.total > 0:
-        preview = None if progress.preview is None else progress.preview.image
-        return events.Step(
-            task=progress.task,
-            at_ms=at_ms,
-            index=progress.step,
-            total=progress.total,
-            image=progress.image,
-            node=progress.node,
-            preview=preview,
-        )
-    if progress.stage == "failed":
-        words = "".join(letter for letter in progress.note if letter.isprintable()) or "the node failed"
-        return events.Failed(task=progress.task, at_ms=at_ms, code="task-failed", message=words, final=False)
-    return None

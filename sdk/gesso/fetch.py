@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gesso import png
 from gesso.blobs.port import BlobStore
-from gesso_protocol.errors import BlobCorrupt, EncodingInvalid
+from gesso_protocol.errors import BlobCorrupt, BlobTooLarge, EncodingInvalid, Unreachable
 from gesso_protocol.fields import TaskKind
 from gesso_protocol.ids import Address, BlobRef, Root, TaskId
 from gesso_protocol.result import ResultManifest, result_root
@@ -41,17 +41,25 @@ async def fetch_result(blobs: BlobStore, ref: BlobRef, task: TaskId, terms: Term
     """Manifest and pictures, checked against the commitment.
 
     Raises OtherManifest when `ref` is not the result on chain, BlobCorrupt when the result on chain is not one,
-    BlobMissing, BlobTooLarge, Unreachable.
+    Unreachable while no store gives the bytes.
     """
-    raw = await blobs.get(ref, max_bytes=ResultManifest.MAX_BYTES)
+    raw = await _bytes(blobs, ref, ResultManifest.MAX_BYTES)
     manifest = _checked_manifest(raw, task, terms, commitment)
     images = []
     for entry in manifest.images:
-        data = await blobs.get(entry.blob, max_bytes=MAX_IMAGE_BYTES)
+        data = await _bytes(blobs, entry.blob, MAX_IMAGE_BYTES)
         if hashlib.sha256(data).hexdigest() != entry.sha256 or png.dimensions(data) != (entry.width, entry.height):
             raise BlobCorrupt(f"picture {entry.index} is not what the node's manifest says")
         images.append(data)
     return Delivery(manifest, tuple(images))
+
+
+async def _bytes(blobs: BlobStore, ref: BlobRef, max_bytes: int) -> bytes:
+    """A store that gives other bytes, or too many, says nothing about the node: the right ones may still come."""
+    try:
+        return await blobs.get(ref, max_bytes=max_bytes)
+    except (BlobCorrupt, BlobTooLarge) as error:
+        raise Unreachable(f"no store gave {ref} as it is: {error.message}") from error
 
 
 def _checked_manifest(raw: bytes, task: TaskId, terms: Terms, commitment: Commitment) -> ResultManifest:

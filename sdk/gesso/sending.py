@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from anyio.abc import TaskGroup
 
 from gesso.announce import announce_all
 from gesso.feed import TaskFeed
+from gesso.stream import TaskStream
 from gesso.task import AsyncTask
 from gesso.wiring import Ports
 from gesso_protocol.messages import TaskAnnouncement
@@ -31,8 +30,10 @@ async def send(
         raise
     streams = [stream]
 
-    def open_stream() -> Any:
-        return streams.pop() if streams else feed.open_past(task, receipt.block)
+    def open_stream() -> TaskStream:
+        # One that nobody read to the task's end has closed itself.
+        first = streams.pop() if streams else None
+        return feed.open_past(task, receipt.block) if first is None or first.closed else first
 
     return AsyncTask(
         ports,

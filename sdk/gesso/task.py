@@ -17,12 +17,12 @@ from gesso.chain.arbiter import Filing
 from gesso.chain.records import TxReceipt
 from gesso.chain.reverts import revert_name
 from gesso.collecting import Collector
-from gesso.feed import TaskStream
 from gesso.fetch import Commitment, Delivery
 from gesso.image import Image
 from gesso.likeness import is_of
 from gesso.outcome import Result, result_of
 from gesso.seen import Seen, now_ms
+from gesso.stream import TaskStream
 from gesso.wiring import Ports
 from gesso_protocol.errors import (
     ChainReverted,

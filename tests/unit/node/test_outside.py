@@ -16,7 +16,7 @@ import pytest
 
 from gesso.chain import NodeState
 from gesso.chain.beacon import BeaconClock
-from gesso.feed import _from_progress
+from gesso.stream import _from_progress
 from gesso.transport.memory import MemoryHub, MemoryTransport
 from gesso.transport.port import PeerId, Verdict
 from gesso_node.executors.fake import FakeExecutor

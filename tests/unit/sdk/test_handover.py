@@ -13,7 +13,8 @@ from made_results import TASK, TERMS, manifest, put
 
 from gesso.chain.records import Done
 from gesso.chain.wallet import Wallet, signer_of
-from gesso.feed import MAX_HANDOVERS, TaskFeed, TaskStream
+from gesso.feed import TaskFeed
+from gesso.stream import MAX_HANDOVERS, TaskStream
 from gesso.task import AsyncTask
 from gesso_protocol import events
 from gesso_protocol.errors import (
