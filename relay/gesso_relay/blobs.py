@@ -88,8 +88,9 @@ class BlobCache:
             self._doubt.set()
         return path
 
-    async def put(self, ref: BlobRef, size: int, source: AsyncIterator[bytes]) -> None:
-        """Keep a blob of the declared size once its hash is right. Raises BlobTooLarge, BlobCorrupt."""
+    async def put(self, ref: BlobRef, size: int, source: AsyncIterator[bytes], *, wanted: bool = True) -> None:
+        """Keep a blob of the declared size once its hash is right. Raises BlobTooLarge, BlobCorrupt. `wanted` is False
+        for one that comes only to be looked at (see `unproved`)."""
         with self._promise(size):
             arrived = [0]
             try:
@@ -99,6 +100,13 @@ class BlobCache:
             self._forget(ref)
             self._hashed_s[ref] = time.monotonic()
             self._count(ref, size)
+            if wanted:
+                self.want(ref)
+
+    def want(self, ref: BlobRef) -> None:
+        """Somebody has a use for this blob, whatever those find who look at it just now."""
+        if ref in self._unproved:
+            self._unproved[ref].proved = True
 
     async def get(self, ref: BlobRef, *, max_bytes: int) -> bytes:
         """See `BlobStore.get`."""
@@ -107,7 +115,8 @@ class BlobCache:
     @contextmanager
     def unproved(self, ref: BlobRef) -> Iterator[Doubt]:
         """Look at a blob of which it is not known yet whether it is worth keeping. It goes with the last who looks at
-        it, unless it was here before or somebody found it `proved`: others' blobs are not a stranger's to remove."""
+        it, unless it was here before, somebody found it `proved`, or `want`s it: others' blobs are not a stranger's to
+        remove."""
         doubt = self._unproved.setdefault(ref, Doubt(self.path(ref) is not None))
         doubt.holders += 1
         try:

@@ -56,6 +56,7 @@ class EvidenceKeeper:
     async def _keep(self, ref: BlobRef) -> None:
         for turn in range(TRIES):
             if self._cache.path(ref) is not None:
+                self._cache.want(ref)
                 return
             try:
                 data = await self._peers.get(ref, max_bytes=MAX_BYTES)

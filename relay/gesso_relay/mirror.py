@@ -140,7 +140,7 @@ class Mirror:
                 yield piece
 
         with self._cache.unproved(file.blob) as doubt:
-            await self._cache.put(file.blob, file.size, hashed())
+            await self._cache.put(file.blob, file.size, hashed(), wanted=False)
             if found.digest() != file.digest:
                 raise BlobCorrupt("the node gives another file than it committed")
             doubt.proved = True

@@ -131,7 +131,7 @@ class Openings:
         if self._cache.path(ref) is None:
             size = await self._peers.size_from(peer, ref, max_bytes=limit)
             with self._room.hold(str(asked.run.node), size):
-                await self._cache.put(ref, size, self._peers.stream_from(peer, ref, size))
+                await self._cache.put(ref, size, self._peers.stream_from(peer, ref, size), wanted=False)
         path = self._cache.path(ref)
         try:
             if path is not None:

@@ -56,6 +56,7 @@ class BlobRoutes:
         if size > self._cache.max_blob_bytes:
             raise BlobTooLarge(f"a blob may have {self._cache.max_blob_bytes} bytes here, this one has {size}")
         if self._cache.path(ref) is not None:
+            self._cache.want(ref)
             return json_reply({"ref": str(ref), "size": size, "new": False})
         with self._uploads.seat(request[CLIENT]):
             await self._cache.put(ref, size, self._body(request, size))

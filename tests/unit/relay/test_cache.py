@@ -272,7 +272,7 @@ async def test_a_blob_that_somebody_proved_is_not_another_s_to_remove(tmp_path: 
     ref, kept = BlobRef.of(data), BlobRef.of(other)
     await cache.put(kept, len(other), one(other))
     with cache.unproved(ref) as mine:
-        await cache.put(ref, len(data), one(data))
+        await cache.put(ref, len(data), one(data), wanted=False)
         with cache.unproved(ref), cache.unproved(kept):
             pass
         assert cache.path(ref) is not None
@@ -280,8 +280,19 @@ async def test_a_blob_that_somebody_proved_is_not_another_s_to_remove(tmp_path: 
     assert None not in (cache.path(ref), cache.path(kept))
     cache.drop(ref)
     with cache.unproved(ref):
-        await cache.put(ref, len(data), one(data))
+        await cache.put(ref, len(data), one(data), wanted=False)
     assert cache.path(ref) is None
+
+
+@pytest.mark.parametrize("looked_at", ["before it comes", "while it is here"])
+async def test_an_upload_stays_that_a_node_named_for_openings_meanwhile(tmp_path: Path, looked_at: str) -> None:
+    async with running(tmp_path) as relay:
+        cache, ref = relay.relay._cache, BlobRef.of(DATA)
+        with cache.unproved(ref):
+            if looked_at == "while it is here":
+                await cache.put(ref, len(DATA), one(DATA), wanted=False)
+            assert (await relay.client.put(URL, content=DATA)).status_code in (200, 201)
+        assert (await relay.client.get(URL)).content == DATA
 
 
 async def test_a_relay_whose_disk_is_full_says_so_and_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
