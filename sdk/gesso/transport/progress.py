@@ -147,11 +147,11 @@ def serve_progress(transport: Transport, *, accept: Accept, queue: int = 256) ->
     async def receive(peer: PeerId, data: bytes) -> bytes:
         event = ProgressEvent.decode(data)
         stream = (peer, str(event.task))
-        if event.sequence <= latest.get(stream, -1):
-            raise UsageError("this event is not newer than the last one")
+        _require_newer(event, latest.get(stream, -1))
         if not await accept(peer, event):
             raise UsageError("no progress of this task is expected from this peer")
-        latest[stream] = max(event.sequence, latest.get(stream, -1))
+        _require_newer(event, latest.get(stream, -1))  # another one may have been accepted meanwhile
+        latest[stream] = event.sequence
         latest.move_to_end(stream)
         if len(latest) > _MAX_STREAMS:
             latest.popitem(last=False)
@@ -160,3 +160,8 @@ def serve_progress(transport: Transport, *, accept: Accept, queue: int = 256) ->
 
     transport.serve(PROTOCOL_PROGRESS, receive, max_request=MAX_PROGRESS_BYTES, per_peer_rate=_RATE)
     return ProgressFeed(inbox)
+
+
+def _require_newer(event: ProgressEvent, last: int) -> None:
+    if event.sequence <= last:
+        raise UsageError("this event is not newer than the last one")

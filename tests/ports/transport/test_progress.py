@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from gesso.transport import PeerId
+from gesso.transport import Handler, PeerId
 from gesso.transport.progress import ProgressSender, serve_progress, to_peer
-from gesso_protocol.errors import PeerUnreachable, TransportError
+from gesso_protocol.errors import PeerUnreachable, TransportError, UsageError
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.messages import PROTOCOL_PROGRESS, ProgressEvent
 
@@ -85,6 +86,34 @@ async def test_old_foreign_and_malformed_events_are_refused(net: Net) -> None:
         await node.request(peer, PROTOCOL_PROGRESS, step(6).encode())
         with anyio.fail_after(60):
             assert [(await anext(feed)).sequence for _ in range(2)] == [5, 6]
+
+
+@pytest.mark.parametrize("overtaken", [5, 6])
+async def test_events_that_are_looked_at_together_come_in_order_and_once(overtaken: int) -> None:
+    served: list[Handler] = []
+    looked, seen = anyio.Event(), list[int]()
+
+    async def accept(_peer: PeerId, event: ProgressEvent) -> bool:
+        seen.append(event.sequence)
+        if len(seen) == 1:
+            await looked.wait()
+        return True
+
+    async def overtake() -> None:
+        with pytest.raises(UsageError):
+            await served[0](PeerId("somebody"), step(overtaken).encode())
+
+    transport = SimpleNamespace(serve=lambda _protocol, handler, **_: served.append(handler))
+    feed = serve_progress(transport, accept=accept)  # type: ignore[arg-type]
+    async with anyio.create_task_group() as group:
+        group.start_soon(overtake)
+        with anyio.fail_after(60):
+            while not seen:
+                await anyio.lowlevel.checkpoint()
+        await served[0](PeerId("somebody"), step(6).encode())
+        looked.set()
+    feed.close()
+    assert [event.sequence async for event in feed] == [6]
 
 
 async def test_a_requester_that_is_gone_costs_the_event_only(net: Net, eventually: Eventually) -> None:
