@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 
@@ -161,6 +164,105 @@ def test_a_connection_whose_writer_is_stuck_can_be_ended() -> None:
         return done
 
     assert trio.run(stuck) == ["cleaned"]
+
+
+def test_a_connection_is_ended_whole_though_whoever_ends_it_gives_up() -> None:
+    async def give_up() -> list[str]:
+        done: list[str] = []
+
+        async def clean() -> None:
+            await trio.lowlevel.checkpoint()
+            done.append("cleaned")
+
+        conn = SimpleNamespace(secured_conn=SimpleNamespace(close=trio.lowlevel.checkpoint), _cleanup_on_error=clean)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await BoundedYamux.abort(conn)  # type: ignore[arg-type]
+        return done
+
+    assert trio.run(give_up) == ["cleaned"]
+
+
+class Line:
+    """What a muxer speaks over, of a peer that reads nothing."""
+
+    is_initiator = False
+
+    async def write(self, _data: bytes) -> None:
+        await trio.sleep_forever()
+
+    async def close(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def get_remote_address(self) -> tuple[str, int]:
+        return ("192.0.2.1", 4001)
+
+
+def muxed(peer: ID) -> BoundedYamux:
+    return BoundedYamux(Line(), peer, max_buffered=1024)  # type: ignore[arg-type]
+
+
+def test_no_farewell_waits_for_a_peer_that_reads_nothing(peer: ID) -> None:
+    async def close() -> bool:
+        conn = muxed(peer)
+        with trio.fail_after(60):
+            await conn.close()
+        return conn.is_closed
+
+    assert trio.run(close, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("direction", ["inbound", "outbound"])
+def test_a_ban_holds_for_a_connection_that_is_being_made(
+    parts: Parts, peer: ID, direction: str, monkeypatch: Any
+) -> None:
+    _, swarm = parts
+    conn = muxed(peer)
+
+    async def add(*_: object) -> object:
+        while not swarm.is_banned(peer):
+            swarm.strike(peer, "what it does on another connection")
+        return SimpleNamespace()
+
+    monkeypatch.setattr(Swarm, "add_conn", add)
+    swarm._manager = SimpleNamespace(run_task=lambda *_: None)  # type: ignore[assignment]
+    with pytest.raises(SwarmException, match="banned"):
+        trio.run(swarm.add_conn, conn, direction)
+    assert conn.is_closed
+
+
+@pytest.mark.parametrize("way", ["refused", "given up", "ended"])
+def test_a_place_is_given_back_whatever_becomes_of_its_connection(
+    parts: Parts, peer: ID, way: str, monkeypatch: Any
+) -> None:
+    _, swarm = parts
+    conn = muxed(peer)
+    taken: list[Counter[str]] = []
+
+    async def add(*_: object) -> object:
+        taken.append(swarm._ips.copy())
+        if way == "refused":
+            raise SwarmException("for a reason of the library")
+        if way == "given up":
+            await trio.sleep_forever()
+        return SimpleNamespace()
+
+    async def come_and_go() -> None:
+        async with trio.open_nursery() as nursery:
+            swarm._manager = SimpleNamespace(run_task=nursery.start_soon)  # type: ignore[assignment]
+            with trio.CancelScope() as scope:
+                if way == "given up":
+                    scope.cancel()
+                await swarm.add_conn(conn, "inbound")
+            await conn.abort()
+
+    monkeypatch.setattr(Swarm, "add_conn", add)
+    if way == "refused":
+        with pytest.RaisesGroup(SwarmException):
+            trio.run(come_and_go)
+    else:
+        trio.run(come_and_go)
+    assert (taken, swarm._ips) == ([{"192.0.2.1": 1}], {})
 
 
 def test_an_answer_that_nobody_takes_is_given_up() -> None:

@@ -14,9 +14,18 @@ from libp2p.abc import IMuxedConn, ISecureConn
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
-from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, PROTOCOL_ID, TYPE_PING, YAMUX_HEADER_FORMAT, Yamux
+from libp2p.stream_muxer.yamux.yamux import (
+    FLAG_SYN,
+    PROTOCOL_ID,
+    TYPE_GO_AWAY,
+    TYPE_PING,
+    YAMUX_HEADER_FORMAT,
+    Yamux,
+)
 
 _log = logging.getLogger(__name__)
+
+_FAREWELL_S = 1.0
 
 
 class BoundedYamux(Yamux):
@@ -31,6 +40,14 @@ class BoundedYamux(Yamux):
             # The one exception that makes the read loop end the connection instead of losing its place in it.
             raise trio.TooSlowError
         return await super()._read_data_body(length)
+
+    async def _write_frame(self, data: bytes) -> None:
+        """A farewell waits for nobody: who reads nothing would keep the connection, and its place, for ever."""
+        if data[1] != TYPE_GO_AWAY:
+            await super()._write_frame(data)
+            return
+        with trio.move_on_after(_FAREWELL_S):
+            await super()._write_frame(data)
 
     async def _measure_rtt_loop(self) -> None:
         """Nothing: `ping` is the one heartbeat, and measures as well."""
@@ -47,9 +64,11 @@ class BoundedYamux(Yamux):
 
     async def abort(self) -> None:
         """Ends the connection without writing: a write to a silent peer could wait for ever."""
-        # The socket first: a write that is stuck in it may hold the lock that the cleaning needs.
-        await self.secured_conn.close()
-        await self._cleanup_on_error()
+        # Whoever gives up waiting meanwhile must not leave it half ended: it would be known as a connection for ever.
+        with trio.CancelScope(shield=True):
+            # The socket first: a write that is stuck in it may hold the lock that the cleaning needs.
+            await self.secured_conn.close()
+            await self._cleanup_on_error()
 
 
 class BoundedMuxer(MuxerMultistream):

@@ -93,12 +93,22 @@ class GuardedSwarm(Swarm):
         oldest.scope.cancel()
 
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
-        if self.is_banned(muxed_conn.peer_id):
-            await muxed_conn.close()
-            raise SwarmException("this peer is banned for now")
-        if direction != "inbound":
-            return await super().add_conn(muxed_conn, direction)
         assert isinstance(muxed_conn, BoundedYamux)
+        await self._refuse_banned(muxed_conn)
+        if direction == "inbound":
+            conn = await self._add_inbound(muxed_conn)
+        else:
+            conn = await super().add_conn(muxed_conn, direction)
+        # Asked a second time: a ban ends the connections that are known by then, and this one was not yet.
+        await self._refuse_banned(muxed_conn)
+        return conn
+
+    async def _refuse_banned(self, muxed_conn: BoundedYamux) -> None:
+        if self.is_banned(muxed_conn.peer_id):
+            await muxed_conn.abort()
+            raise SwarmException("this peer is banned for now")
+
+    async def _add_inbound(self, muxed_conn: BoundedYamux) -> SwarmConn:
         remote = muxed_conn.get_remote_address()
         ip = remote[0] if remote else "unknown"
         # Asked a second time: when it came, others of its address may still have been shaking hands.
@@ -107,7 +117,7 @@ class GuardedSwarm(Swarm):
             raise SwarmException(f"{ip} has its share of connections")
         self._ips[ip] += 1
         try:
-            conn = await super().add_conn(muxed_conn, direction)
+            conn = await super().add_conn(muxed_conn, "inbound")
         except BaseException:
             self._give_back(ip)
             raise
