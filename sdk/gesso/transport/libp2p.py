@@ -169,7 +169,7 @@ class Libp2pTransport:
         inbox: Inbox[Message] = Inbox(queue)
         joined = self._topics[topic] = Topic(validator, inbox.put)
         self._inboxes[topic] = inbox
-        joining = asyncio.create_task(self._call(lambda engine: engine.join(topic)))
+        joining = asyncio.create_task(self._call(lambda engine: engine.settle(topic)))
         # Nobody need wait for it; a network side that is down joins the topic when it starts.
         joining.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -181,7 +181,7 @@ class Libp2pTransport:
             if self._topics.get(topic) is joined:
                 del self._topics[topic], self._inboxes[topic]
                 with contextlib.suppress(PeerUnreachable):
-                    await self._call(lambda engine: engine.leave(topic))
+                    await self._call(lambda engine: engine.settle(topic))
 
         return TopicSubscription(inbox, join=join, leave=leave)
 
@@ -267,6 +267,7 @@ class Libp2pTransport:
         thread = TrioThread(main, ended=self._ended, name=f"gesso-libp2p-{self.peer_id[-6:]}")
         await thread.start()
         self._thread, self._engine = thread, engines[0]
+        thread.soon(self._engine.catch_up)
         self._port = engines[0].port
         self._addresses = self._advertised()
         self._began_s = time.monotonic()

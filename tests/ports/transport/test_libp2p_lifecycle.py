@@ -52,6 +52,42 @@ def crash(transport: Libp2pTransport) -> None:
     transport._thread.soon(transport._engine._nursery.start_soon, _boom)
 
 
+async def test_who_leaves_a_topic_and_comes_back_at_once_is_in_it(new: New, eventually: Eventually) -> None:
+    async with new("a") as a, new("b") as b, b.subscribe(TOPIC, validator=accept) as at_b:
+        await a.connect(b.addresses[0])
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                left = a.subscribe(TOPIC, validator=accept)
+                await anyio.lowlevel.checkpoint()
+                group.start_soon(left.aclose)
+                await anyio.lowlevel.checkpoint()
+            again = a.subscribe(TOPIC, validator=accept)
+        async with again:
+            await eventually(lambda: [one.health().topics[TOPIC].mesh for one in (a, b)] == [1, 1])
+            await a.publish(TOPIC, b"here")
+            with anyio.fail_after(60):
+                assert (await anext(at_b)).data == b"here"
+
+
+async def test_what_is_asked_for_while_the_network_side_begins_is_done(
+    new: New, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = thread_module.TrioThread.start
+
+    async def start_and_ask(thread: thread_module.TrioThread) -> None:
+        await start(thread)
+        if thread._thread.name.endswith(a.peer_id[-6:]):
+            a.subscribe(TOPIC, validator=accept)
+            a.serve(ECHO, echo)
+
+    a = new("a")
+    monkeypatch.setattr(thread_module.TrioThread, "start", start_and_ask)
+    async with a, new("b") as b, b.subscribe(TOPIC, validator=accept):
+        await b.connect(a.addresses[0])
+        await eventually(lambda: [one.health().topics[TOPIC].mesh for one in (a, b)] == [1, 1])
+        assert await b.request(a.peer_id, ECHO, b"there") == b"there"
+
+
 async def test_a_dead_network_side_fails_what_waits_and_comes_back_as_it_was(new: New, eventually: Eventually) -> None:
     async with (
         new("a") as a,

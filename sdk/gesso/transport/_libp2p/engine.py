@@ -64,6 +64,7 @@ class Engine:
         self._limits = plan.limits
         self._wanted: dict[ID, _Wanted] = {}
         self._misses: dict[INetConn, int] = {}
+        self._settling = trio.Lock()
         self._host, self._swarm = build_host(plan.key, plan.limits, plan.announce)
         self._pubsub = GuardedPubsub(self._host, self._swarm, plan.limits)
         self._swarm.register_notifee(ConnectionWatch(up=self._up, down=self._down))
@@ -80,12 +81,9 @@ class Engine:
             ):
                 await self._check_listening()
                 await self._pubsub.wait_until_ready()
-                for protocol in self._plan.served:
-                    self.serve(protocol)
-                for name, topic in self._plan.topics.items():
-                    await self._pubsub.join(name, topic)
-                for peer, addresses in self._plan.wanted.items():
-                    self.keep(peer, addresses)
+                for name in tuple(self._plan.topics):
+                    await self.settle(name)
+                self.catch_up()
                 self._nursery.start_soon(self._beat_for_ever)
                 started()
                 await self._thread.stopping.wait()
@@ -95,6 +93,19 @@ class Engine:
             # from a closed socket, at once, that we are gone.
             self._pubsub.seen_messages.stop()
             self._swarm.tcp.close_all()
+
+    def catch_up(self) -> None:
+        """Be what is wanted by now. Asked once more by who starts us: until it knows us, it tells us of no change."""
+        for protocol in tuple(self._plan.served):
+            self.serve(protocol)
+        for name in tuple(self._plan.topics):
+            self._nursery.start_soon(self.settle, name)
+        wanted = dict(self._plan.wanted)
+        for peer, addresses in wanted.items():
+            self.keep(peer, addresses)
+        for known in tuple(self._wanted):
+            if PeerId(str(known)) not in wanted:
+                self._nursery.start_soon(self.release, PeerId(str(known)))
 
     async def _check_listening(self) -> None:
         """The library only logs when it cannot listen; we connect to ourselves before anybody is told an address."""
@@ -224,13 +235,15 @@ class Engine:
     async def pass_on(self, signed: bytes) -> None:
         await self._pubsub.pass_on(signed)
 
-    async def join(self, name: str) -> None:
-        topic = self._plan.topics.get(name)
-        if topic is not None and name not in self._pubsub.topic_ids:
-            await self._pubsub.join(name, topic)
-
-    async def leave(self, name: str) -> None:
-        await self._pubsub.leave(name)
+    async def settle(self, name: str) -> None:
+        """Into the topic or out of it, as is wanted by now: who leaves and comes back at once is in, whichever of the
+        two is done first."""
+        async with self._settling:
+            known, wanted = self._pubsub.joined(name), self._plan.topics.get(name)
+            if known is not None and known is not wanted:
+                await self._pubsub.leave(name)
+            if wanted is not None and known is not wanted:
+                await self._pubsub.join(name, wanted)
 
     def meshes(self) -> dict[str, int]:
         return {name: self._pubsub.mesh(name) for name in self._plan.topics}

@@ -56,6 +56,9 @@ class GuardedPubsub(Pubsub):
         self._forwarders = KeyedRates(limits.peer_rate)
         self._authors = KeyedRates(limits.author_rate)
 
+    def joined(self, name: str) -> Topic | None:
+        return self._topics.get(name)
+
     async def join(self, name: str, topic: Topic) -> None:
         self._topics[name] = topic
         self.set_topic_validator(name, self._judge, False)
