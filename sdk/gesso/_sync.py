@@ -21,7 +21,7 @@ from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.client import CLAIM_WINDOW_S, DEFAULT_MODEL, AsyncClient
 from gesso.datasets.source import Source
-from gesso.directory import FoundTask, TaskRow
+from gesso.directory import TaskRow
 from gesso.earnings.statement import Earnings
 from gesso.image import Image
 from gesso.many import Drawn, OnDrawn
@@ -32,6 +32,7 @@ from gesso.market.search import Found, Sort
 from gesso.outcome import Result
 from gesso.quote import AuditChoice, Quote
 from gesso.settings import Settings
+from gesso.submitted import FoundTask
 from gesso.task import AsyncTask, OnEvent, Until
 from gesso.training import Adapter, AsyncTraining, Order
 from gesso_protocol.errors import UsageError

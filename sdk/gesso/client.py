@@ -19,7 +19,7 @@ from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.chain.reverts import revert_name
 from gesso.datasets.source import Source
-from gesso.directory import FoundTask, TaskRow
+from gesso.directory import TaskRow
 from gesso.earnings.reader import read_earnings
 from gesso.earnings.statement import Earnings
 from gesso.feed import TaskFeed
@@ -33,6 +33,7 @@ from gesso.rests import RestsOf
 from gesso.sending import send
 from gesso.settings import Settings
 from gesso.specs import Specs
+from gesso.submitted import FoundTask
 from gesso.task import AsyncTask, OnEvent, Until
 from gesso.training import AsyncTraining, Order, put_bundle
 from gesso_protocol.errors import (
@@ -372,7 +373,9 @@ class AsyncClient:
 
     async def task(self, task: TaskId | str | FoundTask) -> AsyncTask:
         """A handle on an earlier task, by its id or the unambiguous beginning of it. Raises UsageError."""
-        found = task if isinstance(task, FoundTask) else await self._ports.directory.find(str(task))
+        found = (
+            task if isinstance(task, FoundTask) else await self._ports.directory.find(str(task), self._ports.address)
+        )
         stream = self._feed
         return AsyncTask(
             self._ports,

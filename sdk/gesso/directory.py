@@ -15,14 +15,14 @@ import anyio
 import httpx
 
 from gesso.answers import json_of
-from gesso.chain import events as on_chain
 from gesso.chain.chain import Chain
-from gesso.chain.cursor import Cursor
+from gesso.chain.events import ContractEvent
 from gesso.chain.records import Listing
 from gesso.chain.wallet import signer_of
 from gesso.market.facts import MarketFacts
 from gesso.market.info import Stats
 from gesso.market.search import MAX_RESULTS, Found, Wanted, descendants, search_facts
+from gesso.submitted import FoundTask, Submitted, history
 from gesso_protocol.encoding import canonical
 from gesso_protocol.errors import ChainReverted, EncodingInvalid, GessoError, Unreachable, UsageError
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
@@ -30,7 +30,6 @@ from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.messages import NodeAdvert
 from gesso_protocol.money import MAX_LINEAGE, Wei, format_amount
 from gesso_protocol.policy import Offer
-from gesso_protocol.terms import Terms, task_id
 from gesso_protocol.training.checkpoint import KeptCheckpoint
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
@@ -66,15 +65,6 @@ class TaskRow:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class FoundTask:
-    """A task's terms and the block at or before the one that it was submitted in."""
-
-    task: TaskId
-    terms: Terms
-    block: int
-
-
 class LogTooLong(Unreachable):
     """The chain has more events than are read to answer one question."""
 
@@ -91,6 +81,7 @@ class Directory:
         self._chain_id = chain_id
         self._board = board
         self._relay = relay
+        self._submitted = Submitted(chain, chain_id, board, self._ask)
         self._listings: dict[str, Listing] = {}
         self._by_id: dict[ListingId, Listing] = {}
 
@@ -254,23 +245,15 @@ class Directory:
             return [row for entry in _rows(reply, "tasks") if (row := _task_row(entry)) is not None]
         return await self._tasks_on_chain(requester, state, limit)
 
-    async def find(self, prefix: str) -> FoundTask:
-        """The one task whose id begins so. Raises UsageError when there is none or more than one."""
-        wanted = prefix.lower() if prefix.lower().startswith("0x") else f"0x{prefix.lower()}"
-        if not re.fullmatch(r"0x[0-9a-f]{2,64}", wanted):
-            raise UsageError(f"{prefix!r} is not a task id", hint="see yours: gesso task ls")
-        found = [entry async for entry in self._submitted() if str(entry.task).startswith(wanted)]
-        if len(found) != 1:
-            problem = "no task begins" if not found else f"{len(found)} tasks begin"
-            raise UsageError(f"{problem} with {prefix}", hint="see yours: gesso task ls")
-        return found[0]
+    async def find(self, prefix: str, mine: Address | None = None) -> FoundTask:
+        """The one task whose id begins so, those that `mine` pays for first. Raises UsageError when there is none or
+        more than one."""
+        return await self._submitted.find(prefix, mine)
 
-    async def of_nonce(self, requester: Address, nonce: int) -> FoundTask | None:
-        """The first task that a wallet has submitted with this nonce. Raises Unreachable, ChainError."""
-        async for entry in self._submitted():
-            if (entry.terms.requester, entry.terms.nonce) == (requester, nonce):
-                return entry
-        return None
+    async def of_nonce(self, requester: Address, nonce: int, *, after: TaskId | None = None) -> FoundTask | None:
+        """The first task that a wallet has submitted with this nonce; `after`: not before that task. Raises
+        Unreachable, ChainError."""
+        return await self._submitted.of_nonce(requester, nonce, after)
 
     async def result_of(self, task: TaskId) -> BlobRef | None:
         """Where a task's result manifest is said to be; None when nobody says."""
@@ -296,17 +279,9 @@ class Directory:
         digest = found.digest(self._chain_id, self._board, task)
         return found if signer_of(digest, bytes.fromhex(found.signature)) == node else None
 
-    async def _submitted(self) -> AsyncIterator[FoundTask]:
-        async for event in self.history():
-            if (
-                isinstance(event, on_chain.TaskSubmitted)
-                and task_id(self._chain_id, self._board, event.terms) == event.task
-            ):
-                yield FoundTask(event.task, event.terms, event.block)
-
     async def _tasks_on_chain(self, requester: Address | None, state: str | None, limit: int) -> list[TaskRow]:
         rows: list[TaskRow] = []
-        mine = [entry async for entry in self._submitted() if requester in (None, entry.terms.requester)]
+        mine = [entry async for entry in self._submitted.all() if requester in (None, entry.terms.requester)]
         for entry in reversed(mine):
             record = await self._chain.task(entry.task)
             name = record.state.name.lower()
@@ -316,13 +291,9 @@ class Directory:
                 break
         return rows
 
-    async def history(self) -> AsyncIterator[on_chain.ContractEvent]:
+    def history(self) -> AsyncIterator[ContractEvent]:
         """Every event of the network's contracts, from the first block on."""
-        cursor = Cursor.before(0)
-        while (page := await self._chain.read_page(cursor)) is not None:
-            for event in page.events:
-                yield event
-            cursor = page.cursor
+        return history(self._chain)
 
     async def _ask(self, path: str, query: dict[str, str]) -> Any:
         """The relay's answer, or None when there is no relay or it does not answer sensibly."""

@@ -74,7 +74,8 @@ class RestsOf:
     async def _last(self, lost: TaskId) -> tuple[TaskId, AsyncTask | None]:
         """The task that the next order comes after, and the order that stands. One that was cancelled does not, so
         what comes after it is asked for."""
-        while (found := await self._directory.of_nonce(self._client.address, nonce_of_rest(lost))) is not None:
+        of_nonce, me = self._directory.of_nonce, self._client.address
+        while (found := await of_nonce(me, nonce_of_rest(lost), after=lost)) is not None:
             order = await self._client.task(found)
             if (await order.status()).state is not TaskState.CANCELLED:
                 return lost, order

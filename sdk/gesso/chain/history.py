@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from gesso.chain.calls import Calls
-from gesso.chain.course import read_course
+from gesso.chain.course import read_course, read_submission
 from gesso.chain.cursor import Cursor, EventReader, Page
-from gesso.chain.events import ChainEvent, ContractEvent, Reorged
+from gesso.chain.events import ChainEvent, ContractEvent, Reorged, TaskSubmitted
 from gesso.chain.income import Income, read_income
 from gesso.chain.pending import interval_s
 from gesso.chain.rpc import Header
@@ -48,6 +48,11 @@ class History(Calls):
         are looked through (see `gesso.chain.backwards`)."""
         board = str(self._contracts.task_board)
         return await read_course(self._rpc, self._decoder, board, task, reach=self.connection.reach)
+
+    async def submission_of(self, task: TaskId, *, at: int) -> TaskSubmitted | None:
+        """The submission of a task that is said to have been at this second, however long ago; None where it was not.
+        Raises Unreachable, ChainError."""
+        return await read_submission(self._rpc, self._decoder, str(self._contracts.task_board), task, at=at)
 
     async def income_of(self, listing: ListingId) -> Income:
         """What a listing has earned, by the board's log (see `gesso.chain.backwards`)."""

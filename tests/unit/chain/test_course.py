@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gesso.chain.backwards import MAX_RANGES
-from gesso.chain.course import read_course
+from gesso.chain.course import SAME_SECOND, read_course, read_submission
 from gesso.chain.events import TaskSubmitted
 from gesso.chain.reach import MOST_IN_VAIN, Reach
 from gesso.chain.rpc import RpcRefused
@@ -31,9 +31,14 @@ class Endpoint:
         self.head, self.submitted, self.widest, self.crowded, self.fast = head, submitted, widest, crowded, fast
         self.blocks = sorted({*others, *(() if submitted is None else (submitted,))})
         self.asked: list[tuple[int, int]] = []
+        self.headers = 0
 
     async def latest(self) -> Any:
         return SimpleNamespace(number=self.head)
+
+    async def header(self, block: int) -> Any:
+        self.headers += 1
+        return SimpleNamespace(number=block, timestamp=1_000 + block // 3)  # three blocks a second
 
     async def logs(self, addresses: Any, *, first: int, last: int, about: bytes) -> list[Any]:
         assert about == TASK.value
@@ -96,3 +101,21 @@ async def test_an_endpoint_that_answers_nothing_is_given_up() -> None:
     with pytest.raises(Unreachable):
         await read(endpoint)
     assert len(endpoint.asked) == MOST_IN_VAIN + 1
+
+
+@pytest.mark.parametrize("submitted", [0, 1, 7, 12_345_678, 19_999_999, 20_000_000])
+async def test_a_submission_of_years_ago_is_found_by_its_second(submitted: int) -> None:
+    endpoint: Any = Endpoint(20_000_000, submitted=submitted)
+    found = await read_submission(endpoint, endpoint, "board", TASK, at=1_000 + submitted // 3)
+    assert found is not None
+    assert found.block == submitted
+    assert endpoint.headers <= 25
+    assert len(endpoint.asked) == 1
+
+
+@pytest.mark.parametrize("at", [0, 999, 5_000, 2**37])
+async def test_a_second_that_is_not_true_finds_nothing(at: int) -> None:
+    endpoint: Any = Endpoint(20_000_000, submitted=9_000_000)
+    assert await read_submission(endpoint, endpoint, "board", TASK, at=at) is None
+    ((first, last),) = endpoint.asked
+    assert 0 <= first <= last <= min(first + SAME_SECOND, 20_000_000)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gesso.directory import FoundTask
 from gesso.rests import RestsOf, nonce_of_rest
+from gesso.submitted import FoundTask
 from gesso_protocol.errors import ChainReverted
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskState
@@ -37,7 +37,8 @@ class Network:
         client: Any = SimpleNamespace(address=ME, task=self.task, quote=self.quote, params=None, submit=self.submit)
         return RestsOf(client, SimpleNamespace(of_nonce=self.of_nonce), SimpleNamespace(terms=terms), None)  # type: ignore[arg-type]
 
-    async def of_nonce(self, requester: Address, nonce: int) -> Any:
+    async def of_nonce(self, requester: Address, nonce: int, *, after: TaskId) -> Any:
+        assert nonce == nonce_of_rest(after)
         task = self.taken.get((requester, nonce))
         return task and FoundTask(task, None, 1)  # type: ignore[arg-type]
 
