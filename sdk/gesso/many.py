@@ -65,8 +65,10 @@ async def draw_many(
     until: Until,
     timeout_s: float | None,
 ) -> list[Drawn]:
-    """Order all, `at_once` under way at a time. An error ends its own order only."""
+    """Order all, `at_once` under way at a time. An error ends its own order only; what a callback raises is raised when
+    all are done, the first of it, as by then all others are paid for too."""
     found: dict[int, Drawn] = {}
+    raised: list[Exception] = []
     seats = anyio.CapacityLimiter(at_once)
 
     async def one(index: int, spec: TextToImage) -> None:
@@ -75,19 +77,26 @@ async def draw_many(
             try:
                 ordered = await order(spec)
                 task = ordered.id
-                if on_ordered is not None:
-                    on_ordered(Drawn(index, spec, task=task))
+                tell(on_ordered, Drawn(index, spec, task=task))
                 result = await ordered.result(until=until, timeout_s=timeout_s)
                 done = Drawn(index, spec, result, task=task)
             except GessoError as error:
                 done = Drawn(index, spec, error=error, task=task)
         found[index] = done
-        if on_drawn is not None:
-            on_drawn(done)
+        tell(on_drawn, done)
+
+    def tell(hear: OnDrawn | None, drawn: Drawn) -> None:
+        try:
+            if hear is not None:
+                hear(drawn)
+        except Exception as error:  # the caller's own code, which raises whatever it likes
+            raised.append(error)
 
     async with anyio.create_task_group() as group:
         for index, spec in enumerate(specs):
             group.start_soon(one, index, spec)
+    if raised:
+        raise raised[0]
     return [found[index] for index in sorted(found)]
 
 

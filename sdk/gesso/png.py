@@ -17,6 +17,9 @@ MAX_TEXT_BYTES = 256 * 1024
 """Bound for one text value, written or read."""
 
 _TEXT_KINDS = (b"tEXt", b"iTXt")
+_KEYED_KINDS = (*_TEXT_KINDS, b"zTXt")
+"""Whose keyword other tools read, whether or not we read what is behind it."""
+_PARAMETERS = "parameters"
 
 
 def is_png(data: bytes) -> bool:
@@ -25,8 +28,12 @@ def is_png(data: bytes) -> bool:
 
 
 def dimensions(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels, from the header chunk. Raises BlobCorrupt."""
-    kind, body = next(_chunks(data))
+    """Width and height in pixels, from the header chunk of a file whose chunks are whole, to the last. Raises
+    BlobCorrupt."""
+    chunks = _chunks(data)
+    kind, body = next(chunks)
+    for _ in chunks:
+        pass
     if kind != b"IHDR" or len(body) != 13:
         raise BlobCorrupt("the PNG does not start with a header chunk")
     width, height = struct.unpack(">II", body[:8])
@@ -45,7 +52,8 @@ def read_text(data: bytes) -> dict[str, str]:
 
 
 def with_text(data: bytes, texts: Mapping[str, str]) -> bytes:
-    """The same picture with these texts, replacing earlier ones of the same keyword."""
+    """The same picture with these texts and no other word for the same: neither texts of the same keyword, compressed
+    or not, nor Exif, where other tools look for `parameters` too."""
     pieces = [SIGNATURE]
     for kind, body in _others(data, texts):
         pieces.append(_chunk(kind, body))
@@ -61,7 +69,12 @@ def without_text(data: bytes, keywords: Collection[str]) -> bytes:
 
 def _others(data: bytes, keywords: Collection[str]) -> Iterator[tuple[bytes, bytes]]:
     for kind, body in _chunks(data):
-        if kind not in _TEXT_KINDS or _parse_text(kind, body)[0] not in keywords:
+        said: str | None = None
+        if kind in _KEYED_KINDS:
+            said = body.partition(b"\0")[0].decode("latin-1")
+        elif kind == b"eXIf":
+            said = _PARAMETERS
+        if said is None or said not in keywords:
             yield kind, body
 
 

@@ -14,7 +14,7 @@ from gesso.cli.output import Output
 from gesso.cli.saving import save_all
 from gesso.cli.wallet import confirm
 from gesso.settings import read_bounded
-from gesso_protocol.errors import ConfigError, UsageError
+from gesso_protocol.errors import GessoError, UsageError
 from gesso_protocol.money import Wei, format_amount
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _kept(drawn: Drawn, place: Path) -> dict[str, Any]:
         row["receipt"] = drawn.result.receipt.model_dump(mode="json")
         try:
             row["images"] = save_all(drawn.result, place)
-        except ConfigError as unwritten:
+        except GessoError as unwritten:
             error = unwritten
     if error is None:
         return row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,10 +19,12 @@ from gesso.cli.train_options import TrainOptions
 from gesso.cli.waiting import waiting
 from gesso_protocol.errors import UsageError
 from gesso_protocol.events import Event, TrainingStep
+from gesso_protocol.training.samples import last_samples
 from gesso_protocol.training.window import haste_of, window_for
 
 if TYPE_CHECKING:
     from gesso.training import Adapter
+    from gesso_protocol.training.spec import TrainLora
 
 
 async def train(
@@ -85,7 +88,7 @@ async def train(
     if resume is not None:
         async with client_for(common) as client:
             run = await client.resume_training(resume, max_fee=max_fee, trust_state=trust_state)
-            adapter = await follow(out, run, SampleLine(out, output))
+            adapter = await follow(out, run, SampleLine(out, output, run.spec))
         return _save(common, adapter, output, kohya=kohya, trigger=run.spec.trigger)
     assert pictures is not None
     settings = (options or TrainOptions()).settings()
@@ -104,18 +107,20 @@ async def train(
                 return 0
             asked = {} if window is None else {"commit_window_s": window}
             run = await client.submit_training(order, fee=fee, max_fee=max_fee, audit=audit, **asked)
-            line = SampleLine(out, output)
+            line = SampleLine(out, output, run.spec)
             async with waiting(out, line, run.id, then=f"gesso train --resume {run.id} -o {output}"):
                 adapter = await follow(out, run, line)
     return _save(common, adapter, output, kohya=kohya, trigger=trigger)
 
 
 class SampleLine(TaskLine):
-    """The task's line, which also keeps the samples that are drawn on the way, beside the LoRA."""
+    """The task's line, which also keeps the samples that are drawn on the way, beside the LoRA. Progress is anybody's
+    word until it is signed, so only as many files come of it as the run was ordered to draw, and none over another."""
 
-    def __init__(self, out: Output, output: Path) -> None:
+    def __init__(self, out: Output, output: Path, spec: TrainLora) -> None:
         super().__init__(out)
         self._output = output.expanduser().resolve()
+        self._spec = spec
         self._kept_samples: set[tuple[int, int]] = set()
 
     def show(self, event: Event) -> None:
@@ -124,13 +129,28 @@ class SampleLine(TaskLine):
         if not isinstance(event, TrainingStep) or event.sample is None:
             return
         place = (event.index, event.prompt)
-        if place not in self._kept_samples:
+        if place not in self._kept_samples and self._is_ordered(event):
             self._kept_samples.add(place)
-            suffix = ".png" if event.sample.startswith(b"\x89PNG") else ".jpg"
-            name = f"{self._output.stem}-sample-{event.prompt}-step-{event.index}{suffix}"
-            self._output.parent.mkdir(parents=True, exist_ok=True)
-            (self._output.parent / name).write_bytes(event.sample)
-            self.remark(f"sample after step {event.index}: {name}")
+            self.remark(self._keep(event, event.sample))
+
+    def _is_ordered(self, event: TrainingStep) -> bool:
+        every, prompts = self._spec.sample_every, len(last_samples(self._spec))
+        at_its_step = bool(every) and 0 < event.index < self._spec.steps and event.index % every == 0
+        return at_its_step and 0 <= event.prompt < prompts
+
+    def _keep(self, event: TrainingStep, sample: bytes) -> str:
+        suffix = ".png" if sample.startswith(b"\x89PNG") else ".jpg"
+        what = f"sample-{event.prompt}-step-{event.index}{suffix}"
+        folder, stem = self._output.parent, self._output.stem
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (f"{stem}-{what}", f"{stem}-{str(event.task)[2:10]}-{what}"):  # the first may be of another run
+                with suppress(FileExistsError), (folder / name).open("xb") as file:
+                    file.write(sample)
+                    return f"sample after step {event.index}: {name}"
+        except OSError as error:
+            return f"sample after step {event.index} cannot be written: {error.strerror}"
+        return f"sample after step {event.index} is here already: {name}"
 
 
 def _save(common: Common, adapter: Adapter | None, output: Path, *, kohya: bool, trigger: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from made_results import TASK, image
 from gesso import Client
 from gesso.chain.settings import ContractAddresses
 from gesso.cli import app
-from gesso.cli.batch import MAX_STDIN_BYTES, generate_all, numbered, read_prompts
+from gesso.cli.batch import MAX_STDIN_BYTES, _kept, generate_all, numbered, read_prompts
 from gesso.cli.output import Output
 from gesso.cli.saving import save_all
 from gesso.client import AsyncClient
@@ -126,6 +127,34 @@ async def test_one_failure_stands_in_its_place_and_stops_no_other() -> None:
     assert ends[1].images == ()
     with pytest.raises(NoEligibleNode):
         _ = ends[1].image
+
+
+@pytest.mark.anyio
+async def test_what_a_callback_raises_is_raised_when_all_are_done() -> None:
+    drawn = image()
+    heard: list[int] = []
+
+    async def order(_: TextToImage) -> AsyncTask:
+        return Task(Result((drawn,), drawn.receipt, {}))  # type: ignore[return-value]
+
+    def hear(done: Drawn) -> None:
+        heard.append(done.index)
+        if done.result is not None and done.index == 0:
+            raise ZeroDivisionError("the caller's own")
+
+    hears = {"on_ordered": hear, "on_drawn": hear}
+    with pytest.raises(ZeroDivisionError):
+        await draw_many(order, specs("a", "b", "c"), at_once=1, until="delivered", timeout_s=None, **hears)  # type: ignore[arg-type]
+    assert heard == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n rubbish", b"no PNG at all"])
+def test_a_broken_picture_is_a_row_of_the_batch(data: bytes, tmp_path: Path) -> None:
+    good = image()
+    broken = Drawn(0, good.spec, Result((replace(good, data=data),), good.receipt, {}), task=TASK)
+    row = _kept(broken, tmp_path / "out.png")
+    assert (row["images"], row["error"]["code"]) == ([], "blob-corrupt")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.anyio

@@ -48,8 +48,46 @@ def test_writing_again_replaces() -> None:
     assert png.read_text(png.with_text(once, {"parameters": "second"})) == {"parameters": "second"}
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def behind_the_pixels(*chunks: bytes) -> bytes:
+    whole = picture()
+    return whole[:-12] + b"".join(chunks) + whole[-12:]
+
+
+def test_a_node_has_no_word_in_what_other_tools_read_of_a_saved_picture() -> None:
+    exif = Image.Exif()
+    exif[0x9286] = "theirs"  # UserComment
+    for kind, body in (
+        (b"tEXt", b"parameters\0theirs"),
+        (b"zTXt", b"parameters\0\0" + zlib.compress(b"theirs")),
+        (b"zTXt", b"gesso\0\0" + zlib.compress(b"theirs")),
+        (b"zTXt", b"parameters"),
+        (b"iTXt", b"parameters\0\1\0\0\0" + zlib.compress(b"theirs")),
+        (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")),
+    ):
+        theirs = behind_the_pixels(chunk(kind, body), chunk(b"zTXt", b"Software\0\0" + zlib.compress(b"kept")))
+        ours = png.with_text(theirs, {"parameters": "ours", "gesso": "{}"})
+        opened = Image.open(io.BytesIO(ours))
+        opened.load()
+        assert opened.text == {"parameters": "ours", "gesso": "{}", "Software": "kept"}  # type: ignore[attr-defined]
+        assert not opened.getexif()
+        assert b"theirs" not in png.without_text(ours, ("parameters", "gesso"))
+
+
 def test_dimensions() -> None:
     assert png.dimensions(picture(7, 9)) == (7, 9)
+
+
+def test_a_file_with_a_right_header_and_rubbish_behind_it_has_none() -> None:
+    whole = picture()
+    wrong = bytearray(whole)
+    wrong[-20] ^= 1  # within the last chunk of pixels, or its checksum
+    for data in (whole[:33], whole[:33] + b"rubbish", whole[:-12], whole[:-1], bytes(wrong)):
+        with pytest.raises(BlobCorrupt):
+            png.dimensions(data)
 
 
 @given(damaged(png.with_text(picture(), {"parameters": "a", "gesso": "{}"})))

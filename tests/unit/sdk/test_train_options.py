@@ -156,6 +156,50 @@ async def test_what_cannot_be_stopped_is_said(typed: Any) -> None:
     assert "it cannot be stopped: no node works on it" in screen
 
 
+def ordered(*, steps: int, every: int) -> TrainLora:
+    """A run that draws two samples every so many updates."""
+    spec = make_training("gesso-tiny@1", dataset=BlobRef(bytes(32)), steps=steps)
+    return spec.model_copy(update={"sample_every": every, "sample_prompts": ("a zbx", "a red zbx")})
+
+
+def sampled(line: SampleLine, index: int, prompt: int, sample: bytes = b"\x89PNG of a stranger") -> None:
+    line.show(events.TrainingStep(task=Run.id, at_ms=1, index=index, total=99_999, prompt=prompt, sample=sample))
+
+
+def test_strangers_do_not_fill_the_folder_nor_write_over_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "zbx-sample-0-step-20.png").write_bytes(b"of last week")
+    screen = io.StringIO()
+    line = SampleLine(Output("human", stderr=screen), tmp_path / "zbx.safetensors", ordered(steps=60, every=20))
+    for index in range(200):
+        for prompt in range(4):
+            sampled(line, index, prompt)
+            sampled(line, index, prompt, b"and again")
+    other = f"zbx-{str(Run.id)[2:10]}-sample-0-step-20.png"
+    expected = {other, *(f"zbx-sample-{prompt}-step-{step}.png" for prompt in (0, 1) for step in (20, 40))}
+    assert {path.name for path in tmp_path.iterdir()} == expected
+    assert (tmp_path / "zbx-sample-0-step-20.png").read_bytes() == b"of last week"
+    assert (tmp_path / other).read_bytes() == b"\x89PNG of a stranger"
+    assert other in screen.getvalue()
+    again = SampleLine(Output("human", stderr=screen), tmp_path / "zbx.safetensors", ordered(steps=60, every=20))
+    sampled(again, 20, 0)
+    assert {path.name for path in tmp_path.iterdir()} == expected
+    assert "is here already" in screen.getvalue()
+
+
+def test_a_run_without_samples_writes_none(tmp_path: Path) -> None:
+    line = SampleLine(Output("human", stderr=io.StringIO()), tmp_path / "zbx.safetensors", ordered(steps=60, every=0))
+    sampled(line, 20, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_that_cannot_be_written_do_not_end_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    screen = io.StringIO()
+    line = SampleLine(Output("human", stderr=screen), tmp_path / "file" / "zbx.safetensors", ordered(steps=9, every=3))
+    sampled(line, 3, 1)
+    assert "sample after step 3 cannot be written" in screen.getvalue()
+
+
 def story() -> list[events.Event]:
     at: dict[str, Any] = {"task": Run.id, "at_ms": 1}
     step = {**at, "index": 20, "total": 60, "loss": 0.25}
@@ -180,7 +224,7 @@ def test_a_training_is_told_with_its_samples_and_checkpoints(
     screen = Terminal() if live else io.StringIO()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
-    line = SampleLine(Output("human", stderr=screen), tmp_path / "new" / "zbx.safetensors")
+    line = SampleLine(Output("human", stderr=screen), tmp_path / "new" / "zbx.safetensors", ordered(steps=60, every=20))
     for event in story():
         line.show(event)
     line.close()
