@@ -10,6 +10,9 @@ works.py       which work a case is
 pictures.py    picture tasks: steps again
 inspect.py     opened tensors and re-run steps to a verdict
 trainings.py   trainings: segments again
+run_opened.py  a training's openings, from its node or from public evidence
+run_compared.py  what its files say beside ours
+run_results.py  what it handed over
 nothing.py     trainings of which nothing came
 run_files.py   checkpoints and adapters that a node opened, as verified files
 run_samples.py  a training's samples, drawn again

@@ -176,10 +176,16 @@ class Asker:
             return None
 
     async def result(self, task: TaskId, filing: Filing, hint: BlobRef | None) -> ResultManifest | None:
-        """The result manifest that is bound on chain; None when nobody has it."""
-        hints = [] if hint is None else [hint]
+        """The result manifest that is bound on chain, from where it is said to be, or else from where relays say that
+        it is; None when nobody has it."""
+        found = await self.bound(filing, () if hint is None else (hint,))
         for relay in self._relays:
-            hints += await result_hints(relay, task)
+            if found is None:
+                found = await self.bound(filing, await result_hints(relay, task))
+        return found
+
+    async def bound(self, filing: Filing, hints: Iterable[BlobRef]) -> ResultManifest | None:
+        """The result manifest that is bound on chain, if it is at one of these places."""
         for ref in dict.fromkeys(hints):
             try:
                 manifest = ResultManifest.decode(await self.blob(filing.node, ref, ResultManifest.MAX_BYTES))

@@ -14,6 +14,7 @@ from gesso_protocol.ids import BlobRef, TaskId
 from gesso_protocol.spec import TextToImage, TrainLora
 from gesso_protocol.trace import Layout, Run
 from gesso_protocol.training.audit import segments_to_check
+from gesso_protocol.training.evidence import MAX_EVIDENCE_BYTES
 from gesso_protocol.training.openings import MAX_OPENINGS_BYTES
 from gesso_protocol.training.trace import Segment
 
@@ -82,6 +83,11 @@ class RunAssignment:
     def bundle_limit(self) -> int:
         """Openings of a training are small; its checkpoints are fetched one by one."""
         return MAX_OPENINGS_BYTES
+
+    @property
+    def evidence_limit(self) -> int:
+        """What auditors publish has the result's place beside them."""
+        return MAX_EVIDENCE_BYTES
 
     def checks(self, done: int) -> tuple[Segment, ...]:
         """The segments to run again of a run that made `done` updates."""

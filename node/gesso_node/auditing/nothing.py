@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 from gesso_node.auditing.ask import Phase
 from gesso_node.auditing.assignment import RunAssignment
-from gesso_node.auditing.work import NO_PROJECTION, Finding
+from gesso_node.auditing.work import NO_PROJECTION, Assigned, Finding
 from gesso_protocol.audit.verdict import Decision, Verdict
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.spec import TrainLora
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +26,8 @@ class Nothing:
     projection: bytes = NO_PROJECTION
 
 
-class NothingWork:
+class NothingWork(Assigned[RunAssignment]):
     """A part of nothing before a juror."""
-
-    def __init__(self, assignment: RunAssignment) -> None:
-        self.assignment = assignment
-
-    @property
-    def spec(self) -> TrainLora:
-        return self.assignment.spec
-
-    @property
-    def challenge(self) -> bytes:
-        return self.assignment.challenge
-
-    @property
-    def tolerance(self) -> int:
-        return self.assignment.rules.projection_tolerance
 
     async def ready(self, *, seconds: float) -> None:
         return None

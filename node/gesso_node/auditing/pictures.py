@@ -13,13 +13,12 @@ from gesso_node.auditing.ask import Asker, Opened, Phase
 from gesso_node.auditing.assignment import Assignment
 from gesso_node.auditing.inspect import MAX_RECHECKS, Files, Ground, Inspector, Place, Redone, inspect
 from gesso_node.auditing.shelf import Shelf
-from gesso_node.auditing.work import NO_PROJECTION, STORE_S, Finding
+from gesso_node.auditing.work import NO_PROJECTION, STORE_S, Assigned, Finding
 from gesso_protocol.audit.limits import shipped_limits
 from gesso_protocol.audit.verdict import Inspection, Verdict, judge
 from gesso_protocol.errors import EncodingInvalid, GessoError
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.result import ResultManifest
-from gesso_protocol.spec import TextToImage
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 
@@ -125,26 +124,14 @@ class Worked:
         return self.redone.projection(self.assignment.challenge, self.assignment.checks)
 
 
-class PictureWork:
+class PictureWork(Assigned[Assignment]):
     """One picture task to audit or to judge; see `work.Work`."""
 
     def __init__(self, assignment: Assignment, asker: Asker, examiner: Examiner, shelf: Shelf) -> None:
-        self.assignment = assignment
+        super().__init__(assignment)
         self._asker = asker
         self._examiner = examiner
         self._shelf = shelf
-
-    @property
-    def spec(self) -> TextToImage:
-        return self.assignment.spec
-
-    @property
-    def challenge(self) -> bytes:
-        return self.assignment.challenge
-
-    @property
-    def tolerance(self) -> int:
-        return self.assignment.rules.projection_tolerance
 
     async def ready(self, *, seconds: float) -> None:  # noqa: ARG002 - the model is fetched when a step is run
         return None

@@ -30,7 +30,6 @@ from gesso_node.work.run_bench import RunBench
 from gesso_protocol.audit.bundle import Bundle
 from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.verdict import Inspection, Verdict, judge
-from gesso_protocol.ids import BlobRef
 from gesso_protocol.training.openings import RunOpenings
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class OwnReplayer:
         self._models = models
         self._blobs = blobs
 
-    async def inspect_run(self, subject: RunSubject, blob: BlobRef, data: bytes) -> tuple[Verdict, str]:
+    async def inspect_run(self, subject: RunSubject, data: bytes) -> tuple[Verdict, str]:
         """The drawn segments, the start and the files of a training. Raises CannotRunError, NotOpenedError for
         checkpoints that nobody has, and what fetching the model raises."""
         if subject.challenge is None:
@@ -74,9 +73,8 @@ class OwnReplayer:
         work = TrainingWork(task, asker, bench, seed, self._blobs, shelf)
         try:
             await work.ready(seconds=DEADLINE_S)
-            finding = await work.examine(
-                await work.taken(blob, data, subject.result), None, strict=False, seconds=DEADLINE_S
-            )
+            taken = await work.taken(data, subject.results)
+            finding = await work.examine(taken, None, strict=False, seconds=DEADLINE_S)
         finally:
             await anyio.to_thread.run_sync(work.forget)
         return finding.verdict, finding.profile

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from gesso_node.auditing.ask import Phase
 from gesso_protocol.audit.projection import NOTHING, pack
+from gesso_protocol.audit.rules import AuditRules
 from gesso_protocol.audit.verdict import Verdict
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.spec import Spec
@@ -36,6 +37,45 @@ class Computed(Protocol):
     def projection(self) -> bytes:
         """128 bytes to seal."""
         ...
+
+
+class Known(Protocol):
+    """What is known of a task before it is looked at; see `assignment`."""
+
+    @property
+    def spec(self) -> Any: ...
+
+    @property
+    def challenge(self) -> bytes: ...
+
+    @property
+    def rules(self) -> AuditRules: ...
+
+
+A = TypeVar("A", bound=Known)
+
+
+class Assigned(Generic[A]):
+    """What each work says of itself by its assignment alone."""
+
+    def __init__(self, assignment: A) -> None:
+        self.assignment = assignment
+
+    @property
+    def spec(self) -> Spec:
+        """What was ordered."""
+        spec: Spec = self.assignment.spec
+        return spec
+
+    @property
+    def challenge(self) -> bytes:
+        """32 bytes that draw what is checked."""
+        return self.assignment.challenge
+
+    @property
+    def tolerance(self) -> int:
+        """How far two honest projections may differ."""
+        return self.assignment.rules.projection_tolerance
 
 
 Openings = TypeVar("Openings")

@@ -6,7 +6,7 @@ Without the node package, or where no segment was drawn, only what needs no mode
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gesso.audits.draw import challenge_of, checked_updates
@@ -23,6 +23,7 @@ from gesso_protocol.spec import TrainLora
 from gesso_protocol.terms import Terms
 from gesso_protocol.trace import Run
 from gesso_protocol.training.consistency import manifest_fault, opening_fault
+from gesso_protocol.training.evidence import MAX_EVIDENCE_BYTES, RunEvidence
 from gesso_protocol.training.openings import MAX_OPENINGS_BYTES, RunOpenings
 from gesso_protocol.training.share import late_from, share_fault
 
@@ -47,7 +48,7 @@ class RunSubject:
     seed: bytes
     claimed_at: int
     committed_at: int
-    result: BlobRef | None = None
+    results: tuple[BlobRef, ...] = ()
     """Where the result's manifest is said to be."""
 
     @property
@@ -69,7 +70,7 @@ async def examine_run(
     subject = await _subject(ports, task, terms, spec, past)
     evidence = [event.evidence for event in past if isinstance(event, AuditRevealed) and event.evidence is not None]
     try:
-        opened, blob, data = await _openings(ports, subject, evidence)
+        opened, blob, told = await _openings(ports, subject, evidence)
     except GessoError as error:
         return withheld(f"{error.message}; {error.hint}")
     plain = _plain(subject, opened)
@@ -79,7 +80,9 @@ async def examine_run(
         rows = (*plain, Row("segments run again", None, why or "what is wrong needs no model"))
         return Recheck("flag" if wrong else "plausible", rows, None, "", blob)
     try:
-        verdict, profile = await replayer.inspect_run(subject, blob, data)
+        if told.result is not None:
+            subject = replace(subject, results=(*subject.results, told.result))
+        verdict, profile = await replayer.inspect_run(subject, told.openings)
     except GessoError as error:
         return Recheck("plausible", (*plain, Row("segments run again", None, error.message)), None, "", blob)
     return _judged(subject, plain, verdict, profile, blob)
@@ -96,6 +99,7 @@ async def _subject(ports: Ports, task: TaskId, terms: Terms, spec: TrainLora, pa
     claimed_at = claim.commit_by - terms.commit_window_s
     committed_at = done.settle_after - (await ports.chain.params()).challenge_window_s
     manifest = spec.model_manifest or (await ports.chain.listing(terms.model)).manifest
+    told = await ports.directory.result_of(task)
     return RunSubject(
         run=Run(ports.chain_id, ports.board, task, done.node),
         filing=filing,
@@ -106,34 +110,34 @@ async def _subject(ports: Ports, task: TaskId, terms: Terms, spec: TrainLora, pa
         seed=await seed_of_run(ports.chain, spec, task, claimed_at),
         claimed_at=claimed_at,
         committed_at=committed_at,
-        result=await ports.directory.result_of(task),
+        results=() if told is None else (told,),
     )
 
 
 async def _openings(
     ports: Ports, subject: RunSubject, evidence: Iterable[BlobRef]
-) -> tuple[RunOpenings, BlobRef, bytes]:
+) -> tuple[RunOpenings, BlobRef, RunEvidence]:
     """The first openings that prove themselves and are whole: evidence first. Raises GessoError, the last problem."""
     worst: GessoError = BlobMissing(
         "nobody has openings of this task", hint="its node may answer: GESSO_TRANSPORT=libp2p"
     )
 
-    def read(data: bytes) -> RunOpenings:
-        opened = RunOpenings.decode(data, subject.run, subject.spec, subject.filing.trace_root)
+    def read(told: RunEvidence) -> RunOpenings:
+        opened = RunOpenings.decode(told.openings, subject.run, subject.spec, subject.filing.trace_root)
         if not opened.complete:
             raise EncodingInvalid("the openings leave something out", hint="ask the node again, or challenge it")
         return opened
 
     for ref in dict.fromkeys(evidence):
         try:
-            data = await ports.blobs.get(ref, max_bytes=MAX_OPENINGS_BYTES)
-            return read(data), ref, data
+            told = RunEvidence.decode(await ports.blobs.get(ref, max_bytes=MAX_EVIDENCE_BYTES))
+            return read(told), ref, told
         except GessoError as error:
             worst = error
     for source in ports.openings:
         try:
             ref, data = await source.ask(subject.filing.node, subject.run.task, MAX_OPENINGS_BYTES)
-            return read(data), ref, data
+            return read(RunEvidence(data)), ref, RunEvidence(data)
         except GessoError as error:
             worst = error
     raise worst

@@ -15,7 +15,8 @@ from gesso_protocol.ids import BlobRef, Root
 from gesso_protocol.spec import TrainLora
 from gesso_protocol.trace import LeafKind, Run, Slot
 from gesso_protocol.training.audit import fingerprint, segments_to_check
-from gesso_protocol.training.openings import MAX_OPENINGS_BYTES, RunOpenings
+from gesso_protocol.training.evidence import MAX_EVIDENCE_BYTES, RunEvidence
+from gesso_protocol.training.openings import RunOpenings
 
 MAX_BYTES = 32 << 20
 """Larger checkpoints are not fetched for one number on a receipt."""
@@ -26,8 +27,8 @@ async def learnt(
 ) -> tuple[int, ...] | None:
     """The node's own 16 numbers, from public openings; None where they would cost too much. Raises what stores raise,
     EncodingInvalid, ModelInvalid."""
-    data = await blobs.get(evidence, max_bytes=MAX_OPENINGS_BYTES)
-    opened = RunOpenings.decode(data, run, spec, trace_root)
+    told = RunEvidence.decode(await blobs.get(evidence, max_bytes=MAX_EVIDENCE_BYTES))
+    opened = RunOpenings.decode(told.openings, run, spec, trace_root)
     checks = segments_to_check(drawn, spec, min(opened.facts().steps_done, spec.steps))
     places = [(Slot(LeafKind.CHECKPOINT, step=one.number), Slot(LeafKind.CHECKPOINT, step=one.number + 1))
               for one in checks]  # fmt: skip

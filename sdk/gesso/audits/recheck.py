@@ -98,7 +98,7 @@ class Replayer(Protocol):
         """Steps of a picture task."""
         ...
 
-    async def inspect_run(self, subject: RunSubject, blob: BlobRef, data: bytes) -> tuple[Verdict, str]:
+    async def inspect_run(self, subject: RunSubject, data: bytes) -> tuple[Verdict, str]:
         """Segments of a training from these openings: the verdict, and the profile that the node committed."""
         ...
 

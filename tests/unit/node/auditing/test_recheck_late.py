@@ -12,7 +12,6 @@ from gesso.chain.records import Done
 from gesso_node.auditing.recheck import OwnReplayer
 from gesso_node.models.cache import ModelCache
 from gesso_protocol.audit.verdict import Decision
-from gesso_protocol.ids import BlobRef
 from gesso_protocol.training.share import late_from
 
 from .runs import train
@@ -42,5 +41,5 @@ async def test_a_part_is_fine_from_the_second_on_that_is_late(early_s: int, deci
     async with AsyncExitStack() as stack:
         models = ModelCache(tmp_path / "models", run.blobs, budget_bytes=10**9)
         replayer = OwnReplayer(stack, tmp_path / "own", models, run.blobs)
-        verdict, _ = await replayer.inspect_run(subject, BlobRef.of(data), data)
+        verdict, _ = await replayer.inspect_run(subject, data)
     assert verdict.decision is decision, verdict

@@ -316,7 +316,7 @@ async def test_no_other_name_can_be_put_on_a_file_that_is_here_already(tmp_path:
     honest = await work.opened("outputs", 60)
     bent = answers["outputs"].replace(leaf.blob.value, bytes(32))
     with pytest.raises(NotOpenedError, match="the blob that is named"):
-        await work.taken(BlobRef.of(bent), bent)
+        await work.taken(bent)
     finding = await work.examine(honest, None, strict=True, seconds=60)
     assert finding.verdict.decision is Decision.PASS
 
