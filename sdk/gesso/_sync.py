@@ -328,7 +328,8 @@ class Client:
         The same order, `fee` included, with the same `nonce` (64 bits, drawn if None) is one task: the board takes it
         only once, and who asks again, after a crash or a time-out, gets the handle of the first,
         whatever the deposit holds by then.
-        Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
+        Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable. After
+        ChainError it may be yet: it names the task, to look for before it is ordered again.
         """
         return Task(
             self._portal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from gesso.balance import Balance, expect_deposit, put_in, read_balance, take_ou
 from gesso.blobs.port import BlobStore
 from gesso.chain.records import Listing, TxReceipt
 from gesso.chain.reverts import revert_name
+from gesso.chain.rpc import RpcRefused
 from gesso.datasets.source import Source
 from gesso.directory import TaskRow
 from gesso.earnings.reader import read_earnings
@@ -38,7 +39,9 @@ from gesso.task import AsyncTask, OnEvent, Until
 from gesso.training import AsyncTraining, Order, put_bundle
 from gesso_protocol.errors import (
     BlobCorrupt,
+    ChainError,
     ChainReverted,
+    GessoError,
     NoEligibleNode,
     UsageError,
     WalletError,
@@ -333,7 +336,8 @@ class AsyncClient:
         The same order, `fee` included, with the same `nonce` (64 bits, drawn if None) is one task: the board takes it
         only once, and who asks again, after a crash or a time-out, gets the handle of the first,
         whatever the deposit holds by then.
-        Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable.
+        Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable. After
+        ChainError it may be yet: it names the task, to look for before it is ordered again.
         """
         ports, params = self._ports, await self.params()
         listing = await ports.directory.usable(spec.model)
@@ -370,6 +374,10 @@ class AsyncClient:
             if nonce is None or revert_name(error) != "TaskExists":
                 raise
             return await self.task(ports.chain.task_id(terms))
+        except ChainError as error:
+            if isinstance(error, RpcRefused):
+                raise
+            return await self._perhaps(ports.chain.task_id(terms), error)
 
     async def task(self, task: TaskId | str | FoundTask) -> AsyncTask:
         """A handle on an earlier task, by its id or the unambiguous beginning of it. Raises UsageError."""
@@ -469,6 +477,17 @@ class AsyncClient:
             return None
         task = chain.task_id(order(model=model))
         return None if (await chain.task(task)).state is TaskState.UNKNOWN else await self.task(task)
+
+    async def _perhaps(self, task: TaskId, error: ChainError) -> AsyncTask:
+        """An order that was sent and not seen in a block: its handle if the board has it all the same. Raises
+        ChainError that names it, so that nobody orders, and pays, again before it is known."""
+        with suppress(GessoError):
+            if (await self._ports.chain.task(task)).state is not TaskState.UNKNOWN:
+                return await self.task(task)
+        raise ChainError(
+            f"{error.message}; the order is task {task}",
+            hint=f"it may be mined yet: gesso task show {task}, before it is ordered again",
+        ) from error
 
 
 def _within(value: int, low: int, high: int) -> int:

@@ -17,7 +17,8 @@ from gesso_protocol.terms import BoardParams, Terms, task_id
 async def send(
     ports: Ports, feed: TaskFeed, group: TaskGroup, spec: Spec, terms: Terms, params: BoardParams
 ) -> AsyncTask:
-    """Escrow the fee; returns once it is on chain. Raises what the chain raises; nothing is paid then."""
+    """Escrow the fee; returns once it is on chain. Raises what the chain raises; nothing is paid then,
+    but after ChainError, which may be mined yet."""
     task = task_id(ports.chain_id, ports.board, terms)
     announcement = TaskAnnouncement.of(ports.chain_id, ports.board, terms, spec_from=ports.spec_from)
     stream = await feed.open_new(task)

@@ -28,6 +28,8 @@ class Flight:
     attempts: int = 0
     look_at: float = 0.0
     give_up_at: float = 0.0
+    unsure: bool = False
+    """Its answer was lost: the pool has it, or not."""
 
     @property
     def landed(self) -> bool:

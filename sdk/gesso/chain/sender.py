@@ -3,8 +3,10 @@
 A transaction number (nonce) must be used once and without gaps, or everything behind the gap waits for ever. So:
 numbers are given out under a lock; the chain is asked whenever nothing of ours is in flight (a restart, a reorg or
 another program may have moved it); what does not get mined is sent again, then replaced at a higher price; and a gap
-that nobody remembers is filled with an empty transfer to ourselves. Whatever is asked for while others are being sent
-goes out together with the next wave, in one post: a wallet that sends much waits for one round trip, not for one each.
+that nobody remembers is filled with an empty transfer to ourselves. One whose answer was lost may be on its way: it
+keeps its number and is waited for and sent again like the others, so that nobody pays twice for it. Whatever is asked
+for while others are being sent goes out together with the next wave, in one post: a wallet that sends much waits for
+one round trip, not for one each.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ MAX_WAVE = 32
 RETRY_PAUSE_S = 0.05
 PUSH_ATTEMPTS = 3
 PUSH_PAUSE_S = 0.25
+UNSURE_LOOK_S = 3.0
 MAX_REPAIR = 64
 ALL_BUT_PERCENT = 95
 """A call that ran out of gas has spent 63 of 64 parts of it at least; a refusal leaves more than this."""
@@ -101,7 +104,8 @@ class Sender:
         on_sent: Callable[[str], None] | None = None,
     ) -> Mined:
         """Send and wait until it is mined. `to` None creates a contract. Raises what the contract threw, before
-        anything is paid if the chain can tell already, InsufficientFunds, NonceConflict, Unreachable or ChainError.
+        anything is paid if the chain can tell already, InsufficientFunds, NonceConflict, Unreachable, before anything
+        was sent, or ChainError, after which it may be mined yet.
         Transactions of one `kind` use about the same gas: after a few of them it is not asked for any more, and
         whether the contract refuses is only asked when it is to be `tried`. With `gas` nothing is asked: for what only
         makes sense behind another transaction that is on its way. `on_sent` hears the hash once the endpoint has it."""
@@ -180,13 +184,17 @@ class Sender:
         refused: list[tuple[Flight, BaseException]] = []
         taken = NO_NUMBER
         for flight, outcome in zip(wave, outcomes, strict=True):
-            if isinstance(outcome, BaseException):
+            flight.unsure = _may_have_arrived(outcome)
+            if flight.unsure:
+                flight.look_at = min(flight.look_at, now + UNSURE_LOOK_S)
+            elif isinstance(outcome, BaseException):
                 refused.append((flight, outcome))
                 continue
             taken = flight.nonce
             if not flight.landed:
                 self._flights[flight.nonce] = flight
-                flight.tell_sent()
+                if not flight.unsure:
+                    flight.tell_sent()
         self._inclusion.look_now()
         self._keep_watch()
         return await self._after_refusals(refused, first, first + len(wave), taken) if refused else []
@@ -203,7 +211,7 @@ class Sender:
                 again.append(flight)
             else:
                 flight.fail(error)
-                if not isinstance(error, Unreachable) and flight.nonce < taken:
+                if flight.nonce < taken:
                     gaps.append(flight.nonce)
         if all(isinstance(error, RpcRefused) and _says(error, _UNDERPRICED) for _, error in refused):
             # Somebody's older transactions sit on these numbers; the chain's own count steps over them.
@@ -227,7 +235,8 @@ class Sender:
     async def _take_nonce(self) -> int:
         if self._next is None or all(flight.abandoned for flight in self._flights.values()):
             self._flights = {nonce: flight for nonce, flight in self._flights.items() if not flight.abandoned}
-            return await self._rpc.nonce(self._wallet.address, pending=True)
+            unsure = [nonce for nonce, flight in self._flights.items() if flight.unsure and not flight.future.done()]
+            return max(await self._rpc.nonce(self._wallet.address, pending=True), *(nonce + 1 for nonce in unsure), 0)
         return self._next
 
     async def _push_all(self, wave: Sequence[Flight]) -> list[bool | BaseException]:
@@ -256,7 +265,9 @@ class Sender:
         """After a first try: again while nobody answers. Raises what the endpoint says against it."""
         try:
             fresh = await self._insist(signed, told)
-        except GessoError:
+        except GessoError as error:
+            if _may_have_arrived(error) and not flight.has_sent(signed):
+                flight.sent.append(signed)
             if not flight.has_sent(signed):
                 self._inclusion.forget([signed.hash])
             raise
@@ -340,7 +351,10 @@ class Sender:
         except InsufficientFunds as error:
             ours.fail(error)  # the pool has lost it, and the wallet cannot pay for it any more
             return
-        if fresh or not first:
+        unsure, ours.unsure = ours.unsure, False
+        if unsure:
+            ours.tell_sent()
+        if fresh or unsure or not first:
             return
         # The pool has it and it does not move: it must pay too little.
         fee = ours.fee
@@ -390,6 +404,11 @@ class Sender:
                 return error
         spent_all = failed.gas_used is not None and failed.gas_used >= gas
         return ChainReverted("OutOfGas" if spent_all else "Unknown", (failed.tx_hash,))
+
+
+def _may_have_arrived(told: object) -> bool:
+    """Whether this is no answer, or one that cannot be read, so that nobody knows what became of what was sent."""
+    return isinstance(told, Unreachable) or type(told) is ChainError
 
 
 def _says(error: RpcRefused, phrases: tuple[str, ...]) -> bool:

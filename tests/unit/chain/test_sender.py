@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from gesso.chain import sender as sending
 from gesso.chain.fees import Fee
 from gesso.chain.gas import LEAST_MARGIN, GasLimits
 from gesso.chain.mined import Mined
@@ -16,7 +17,7 @@ from gesso.chain.rpc import RpcRefused
 from gesso.chain.sender import Sender
 from gesso.chain.settings import ChainSettings, ContractAddresses
 from gesso.chain.wallet import SignedTransaction
-from gesso_protocol.errors import ChainError, GessoError, InsufficientFunds
+from gesso_protocol.errors import ChainError, GessoError, InsufficientFunds, Unreachable
 from gesso_protocol.ids import ZERO_ADDRESS, Address
 
 pytestmark = pytest.mark.anyio
@@ -282,3 +283,64 @@ async def test_a_look_that_breaks_is_followed_by_others(error: Exception) -> Non
         assert pool.sent[1:2] == [(0, "to-0")]
         pool.mine()
         await sends[0]
+
+
+LOST = [Unreachable("no answer")] * sending.PUSH_ATTEMPTS
+UNANSWERED = pytest.mark.parametrize("lost", [LOST, [ChainError("unreadable")]], ids=["silence", "unreadable"])
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "PUSH_PAUSE_S", 0)
+
+
+async def unsure(pool: Pool, sender: Sender, lost: list[GessoError]) -> asyncio.Task[Mined]:
+    """One whose answers are lost, however often it is sent."""
+    pool.mines = False
+    pool.refuse[0] = list(lost)
+    heard = list[str]()
+    one = asyncio.create_task(sender.send("to", b"", on_sent=heard.append))
+    while len(pool.sent) < len(lost):  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(0)
+    await settled_down()
+    assert not one.done(), "whoever hears of a failure sends, and pays, again"
+    assert heard == []
+    return one
+
+
+@UNANSWERED
+async def test_what_was_sent_and_not_answered_may_be_mined(lost: list[GessoError], at_once: None) -> None:
+    pool = Pool()
+    with anyio.fail_after(60):
+        one = await unsure(pool, pool.sender(), lost)
+        pool.mine()
+        assert (await one).tx_hash == "0:to"
+
+
+@UNANSWERED
+async def test_what_did_not_arrive_is_sent_again_under_its_own_number(lost: list[GessoError], at_once: None) -> None:
+    pool = Pool()
+    with anyio.fail_after(60):
+        sender = pool.sender(HASTY)
+        one = await unsure(pool, sender, lost)
+        sender._next = None  # as another's refusal leaves it
+        pool.nonce = pool_of_none  # type: ignore[method-assign]
+        pool.mines = True
+        assert (await sender.send("next", b"")).tx_hash == "1:next", "its number is taken, whatever the chain counts"
+        assert (await one).tx_hash == "0:to"
+    assert pool.sent.count((0, "to")) == len(lost) + 1
+
+
+async def pool_of_none(_: object, *, pending: bool) -> int:
+    return 0
+
+
+async def test_what_is_never_mined_is_said_to_be_perhaps_under_way(at_once: None) -> None:
+    pool = Pool()
+    with anyio.fail_after(60):
+        hasty = SETTINGS.model_copy(update={"stuck_after_s": 0.01, "receipt_timeout_s": 0.05})
+        pool.mines = False
+        pool.refuse[0] = LOST * 1000
+        with pytest.raises(ChainError, match="not mined within") as caught:
+            await pool.sender(hasty).send("to", b"")
+    assert "may still be" in caught.value.hint

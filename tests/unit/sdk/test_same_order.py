@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
 import gesso
+from gesso.chain.rpc import RpcRefused
 from gesso.client import AsyncClient
-from gesso_protocol.errors import InsufficientFunds
+from gesso_protocol.errors import ChainError, InsufficientFunds
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei
@@ -135,3 +136,51 @@ async def test_what_nobody_ever_used_together_was_not_ordered(monkeypatch: pytes
     with pytest.raises(InsufficientFunds):
         await Client(chain).submit(SPEC, nonce=5)
     assert chain.asked == []
+
+
+class Silent(Chain):
+    """The board takes the order; nobody hears that it has."""
+
+    def __init__(self, error: ChainError, *, arrives: bool) -> None:
+        super().__init__(None)
+        self.error, self.arrives = error, arrives
+
+    async def balance_of(self, _: object) -> Wei:
+        return Wei(10**18)
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["mined", "lost"])
+async def test_an_order_that_was_sent_and_not_seen_is_looked_for_and_named(
+    arrives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever hears of a failure orders, and pays, again."""
+
+    async def owed_by(*_: object) -> Any:
+        return SimpleNamespace(members=(ListingId(1),))
+
+    async def nothing(*_: object, **__: object) -> None: ...
+
+    async def send(ports: Any, *_: Any) -> Any:
+        ports.chain.known = ports.chain.arrives
+        raise ports.chain.error
+
+    for name, double in (("owed_by", owed_by), ("send", send), ("expect_deposit", nothing)):
+        monkeypatch.setattr(f"gesso.client.{name}", double)
+    chain = Silent(ChainError("a transaction was not mined within 90 s"), arrives=arrives)
+    client = Client(chain)
+    given = cast(Any, client._ports)
+    given.blobs = SimpleNamespace(put=nothing)
+    monkeypatch.setattr(AsyncClient, "_feed", None)
+    client._group = cast(Any, None)
+    if arrives:
+        assert await client.submit(SPEC) == cast(Any, chain.asked[-1])
+    else:
+        with pytest.raises(ChainError, match="not mined") as caught:
+            await client.submit(SPEC)
+        assert str(chain.asked[-1]) in caught.value.message
+        assert "before it is ordered again" in caught.value.hint
+    refused = Silent(RpcRefused(-1, "odd"), arrives=False)
+    given.chain = refused
+    with pytest.raises(RpcRefused):
+        await client.submit(SPEC)
+    assert refused.asked == [], "what was refused was not sent"
