@@ -19,6 +19,7 @@ from aiohttp import web
 
 from gesso_protocol.errors import ConfigError
 from gesso_relay.gate import network_of
+from gesso_relay.limits import CUSTOMER_PREFIX
 from gesso_relay.settings import Limits
 
 try:
@@ -30,8 +31,6 @@ _STOP_S = 1.0
 _BACKLOG = 128
 KEPT_FILES = 128
 """Files and sockets beside connections: database, listeners, peers."""
-CUSTOMER_PREFIX = 48
-"""What one customer of a provider has of IPv6: 65,536 households' blocks, each a client by itself."""
 FILES_A_CONNECTION = 2
 """The socket, and the blob that goes through it."""
 

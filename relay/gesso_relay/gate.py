@@ -70,10 +70,19 @@ def client_of(request: web.Request, *, trust_forwarded_for: bool) -> str:
 def network_of(address: str, prefix: int = 64) -> str:
     """What is counted as one client: an address, or a household's block of addresses. `prefix` for IPv6."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(_without_port(address))
     except ValueError:
         return "unknown"
-    if parsed.version == 6:
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:  # as who listens on [::] calls its IPv4 clients
+            return str(parsed.ipv4_mapped)
         # One household gets a /64, so counting single addresses would limit nobody.
         return str(ipaddress.ip_network((parsed, prefix), strict=False))
     return str(parsed)
+
+
+def _without_port(address: str) -> str:
+    """Some proxies write `1.2.3.4:5678` or `[::1]:5678`."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gesso_protocol.errors import RateLimited
+
+CUSTOMER_PREFIX = 48
+"""What one customer of a provider has of IPv6: 65,536 households' blocks, each a client by itself."""
 
 
 class RateLimit:
@@ -31,13 +35,16 @@ class RateLimit:
 
 
 class Seats:
-    """A bounded number of things at once, in total and a client."""
+    """A bounded number of things at once: in total, a client, and a customer, who may be many clients (no more than a
+    client may have where there is no `a_customer`)."""
 
-    def __init__(self, what: str, total: int, a_client: int) -> None:
+    def __init__(self, what: str, total: int, a_client: int, a_customer: int | None = None) -> None:
         self._what = what
         self._total = total
         self._a_client = a_client
+        self._a_customer = a_client if a_customer is None else max(a_client, a_customer)
         self._taken: Counter[str] = Counter()
+        self._customers: Counter[str] = Counter()
 
     @property
     def taken(self) -> int:
@@ -46,15 +53,20 @@ class Seats:
     @contextmanager
     def seat(self, client: str) -> Iterator[None]:
         """Hold one seat for the block. Raises RateLimited when there is none."""
-        if self.taken >= self._total or self._taken[client] >= self._a_client:
+        customer = customer_of(client)
+        theirs = self._taken[client] < self._a_client and self._customers[customer] < self._a_customer
+        if self.taken >= self._total or not theirs:
             raise RateLimited(f"too many {self._what} at once", hint="close one, or try again later")
-        self._taken[client] += 1
+        counted = ((self._taken, client), (self._customers, customer))
+        for counter, name in counted:
+            counter[name] += 1
         try:
             yield
         finally:
-            self._taken[client] -= 1
-            if self._taken[client] <= 0:
-                del self._taken[client]
+            for counter, name in counted:
+                counter[name] -= 1
+                if counter[name] <= 0:
+                    del counter[name]
 
 
 class Room:
@@ -78,3 +90,12 @@ class Room:
             self._taken[node] -= size
             if self._taken[node] <= 0:
                 del self._taken[node]
+
+
+def customer_of(client: str) -> str:
+    """Whose a client is, as the gate names it; what is no block of addresses is its own."""
+    try:
+        block = ipaddress.IPv6Network(client)
+    except ValueError:
+        return client
+    return str(block.supernet(new_prefix=min(block.prefixlen, CUSTOMER_PREFIX)))

@@ -93,7 +93,8 @@ class Relay:
         self._market = MarketQueries(database)
         self._cards = Cards(self._cache, database, transport)
         self._results = Results(self._cache, database)
-        self._seats = Seats("event streams", settings.limits.max_streams, settings.limits.max_streams_a_client)
+        limits = settings.limits
+        self._seats = Seats("event streams", limits.max_streams, limits.max_streams_a_client, limits.max_streams // 4)
         self._transport = transport
         board = settings.chain.contracts.task_board
         self._checkpoints = Checkpoints(chain_id, board)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from gesso_protocol.ids import Address
 from gesso_protocol.messages import NodeAdvert
 from gesso_protocol.policy import Offer
 from gesso_relay import RelaySettings
-from gesso_relay.gate import client_of
+from gesso_relay.gate import client_of, network_of
 from gesso_relay.hub import Hub
 from gesso_relay.index.entries import Entry
 from gesso_relay.index.follow import News, Rewound
@@ -69,6 +70,35 @@ def test_seats_are_counted_in_total_and_a_client() -> None:
             pass
     assert seats.taken == 0
     assert not seats._taken
+
+
+def test_all_of_a_customer_s_clients_together_leave_seats_for_others() -> None:
+    seats = Seats("streams", 8, 1, 2)
+    with ExitStack() as stack:
+        for house in range(2):
+            stack.enter_context(seats.seat(network_of(f"2001:db8:0:{house:x}::1")))
+        with pytest.raises(RateLimited), seats.seat(network_of("2001:db8:0:2::1")):
+            pass
+        for other in ("2001:db8:1::1", "192.0.2.1", "192.0.2.2"):
+            stack.enter_context(seats.seat(network_of(other)))
+    assert not seats._taken
+    assert not seats._customers
+
+
+@pytest.mark.parametrize(
+    ("written", "client"),
+    [
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:5678", "192.0.2.1"),
+        ("[2001:db8::1]:5678", "2001:db8::/64"),
+        ("[::ffff:192.0.2.1]", "192.0.2.1"),
+        ("[", "unknown"),
+        ("1:2", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_a_client_is_one_however_its_proxy_writes_its_address(written: str, client: str) -> None:
+    assert network_of(written) == client
 
 
 @pytest.mark.anyio
