@@ -20,9 +20,12 @@ from gesso_relay.blobs import BlobCache
 from gesso_relay.index import tables
 from gesso_relay.index.database import Database
 from gesso_relay.index.entries import Document
+from gesso_relay.limits import customer_of
 
 _MAX_TASKS = 16_384
-_MAX_CLAIMS = 4
+_MAX_CLAIMS = 16
+_MAX_CLAIMS_OF_ONE = 2
+"""Of a task, by one customer: nobody's words push out those of others."""
 
 
 class Results:
@@ -31,10 +34,10 @@ class Results:
     def __init__(self, cache: BlobCache, database: Database) -> None:
         self._cache = cache
         self._database = database
-        self._named: OrderedDict[TaskId, OrderedDict[BlobRef, None]] = OrderedDict()
+        self._named: OrderedDict[TaskId, OrderedDict[tuple[str, BlobRef], None]] = OrderedDict()
 
-    def note(self, event: ProgressEvent) -> None:
-        """Take a node's word for where its result is, to be checked later."""
+    def note(self, event: ProgressEvent, client: str) -> None:
+        """Take somebody's word for where a node's result is, to be checked later."""
         if event.stage != "committed":
             return
         try:
@@ -42,10 +45,15 @@ class Results:
         except EncodingInvalid:
             return
         named = self._named.setdefault(event.task, OrderedDict())
-        named[ref] = None
-        self._named.move_to_end(event.task)
-        if len(named) > _MAX_CLAIMS:
+        speaker = customer_of(client)
+        named[speaker, ref] = None
+        named.move_to_end((speaker, ref))
+        own = [said for said in named if said[0] == speaker]
+        if len(own) > _MAX_CLAIMS_OF_ONE:
+            del named[own[0]]
+        elif len(named) > _MAX_CLAIMS:
             named.popitem(last=False)
+        self._named.move_to_end(event.task)
         if len(self._named) > _MAX_TASKS:
             self._named.popitem(last=False)
 
@@ -54,7 +62,8 @@ class Results:
         if not isinstance(root := task.get("result_root"), str):
             return None
         kept = await self._kept(root)
-        for ref in (kept,) if kept else tuple(self._named.get(TaskId.parse(str(task["id"])), ())):
+        named = self._named.get(TaskId.parse(str(task["id"])), ())
+        for ref in (kept,) if kept else tuple(dict.fromkeys(ref for _, ref in named)):
             manifest = await self._read(ref)
             if manifest is not None and result_root(manifest) == Root.parse(root):
                 if kept is None:

@@ -55,7 +55,7 @@ class HintRoutes:
         if known is not None and known["node"] not in (None, str(event.node)):
             raise UsageError("another node has this task")
         self._checkpoints.note(event, known)
-        self._results.note(event)
+        self._results.note(event, request[CLIENT])
         self._hub.publish(str(task), event)
         if known is not None and event.stage == "committed":
             await self._results.of(known)

@@ -139,6 +139,25 @@ async def test_a_result_is_told_only_when_it_is_the_one_on_chain(tmp_path: Path)
         assert (await relay.json(f"/v1/tasks/{task_of(1)}"))["result"] == found
 
 
+async def test_nobody_s_words_push_out_where_a_result_is(tmp_path: Path) -> None:
+    manifest, chain = result_of(1), FakeChain()
+    chain.mine([submitted(1), claimed(1), committed(1, root=result_root(manifest))])
+    async with running(tmp_path, chain, trust_forwarded_for=True) as relay:
+        await relay.indexed()
+
+        async def say(who: str, sequence: int, ref: BlobRef) -> None:
+            hint = progress(1, sequence, "committed", note=str(ref)).encode()
+            path, headers = f"/v1/progress/{task_of(1)}", {"X-Forwarded-For": who}
+            assert (await relay.client.post(path, content=hint, headers=headers)).status_code == 202
+
+        await say("192.0.2.1", 1, manifest.ref)
+        for number in range(20):
+            await say(f"2001:db8:0:{number:x}::1", 2 + number, BlobRef.of(bytes([number])))
+        await relay.client.put(f"/v1/blobs/{manifest.ref.hex()}", content=manifest.encode())
+        found = (await relay.json(f"/v1/tasks/{task_of(1)}"))["result"]
+        assert found["manifest"] == str(manifest.ref)
+
+
 async def test_streams_have_seats_and_give_them_back(tmp_path: Path) -> None:
     limits = GENEROUS.model_copy(update={"max_streams_a_client": 1})
     path = f"/v1/progress/{task_of(1)}"
