@@ -1,9 +1,10 @@
 """The relay's blob cache: a directory with a quota. What nobody asked for the longest goes first.
 
 A cache, not an archive: a blob may be gone tomorrow, and whoever needs it must have another source. Room for an
-upload is promised before its first byte, so that uploads together can never fill the disk; it is made as the bytes
-come, so that a promise alone pushes nothing out. What was asked for is hashed again now and then, and dropped when the
-disk broke it: whoever has it can then put it anew.
+upload is promised a little ahead of its bytes, so that uploads together can never fill the disk, and that words alone
+take no room from others; it is made as the bytes come, so that a promise pushes nothing out. A blob counts as what it
+costs, files and memory beside its bytes: otherwise small ones would have no quota at all. What was asked for is hashed
+again now and then, and dropped when the disk broke it: whoever has it can then put it anew.
 """
 
 from __future__ import annotations
@@ -19,12 +20,26 @@ import anyio
 import structlog
 
 from gesso.blobs import LocalBlobs
-from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge
+from gesso_protocol.errors import BlobCorrupt, BlobMissing, BlobTooLarge, RateLimited
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.manifest import BlobManifest
 
+LEAST_BYTES = 64 * 1024
+"""No blob counts as less: its files take blocks and inodes, and it is remembered."""
+AHEAD_SHARE = 512
+SMALL_SHARE = 8
+"""An upload is promised a 512th of the quota ahead of its bytes, and large ones leave an eighth of it for that."""
 HASHED_EVERY_S = 3600.0
 """A blob that is asked for is hashed again when the last time was longer ago than this."""
+
+
+@dataclass(eq=False, slots=True)
+class _Coming:
+    """An upload of a declared size, what of it is here, and how much room it has been promised."""
+
+    size: int
+    arrived: int = 0
+    promised: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -38,10 +53,13 @@ class Doubt:
 class BlobCache:
     """Bounded store of blobs. Use `open` to find what an earlier run left on the disk."""
 
-    def __init__(self, store: LocalBlobs, *, quota_bytes: int, max_blob_bytes: int) -> None:
+    def __init__(
+        self, store: LocalBlobs, *, quota_bytes: int, max_blob_bytes: int, least_bytes: int = LEAST_BYTES
+    ) -> None:
         self._store = store
         self._quota = quota_bytes
         self._max_blob = max_blob_bytes
+        self._least = least_bytes
         self._sizes: OrderedDict[BlobRef, int] = OrderedDict()
         self._kept = 0
         self._promised = 0
@@ -52,9 +70,10 @@ class BlobCache:
         self._unproved: dict[BlobRef, Doubt] = {}
 
     @classmethod
-    def open(cls, root: Path, *, quota_bytes: int, max_blob_bytes: int) -> BlobCache:
+    def open(cls, root: Path, *, quota_bytes: int, max_blob_bytes: int, least_bytes: int = LEAST_BYTES) -> BlobCache:
         """The cache in `root`, with everything in it counted, oldest first, and brought under the quota."""
-        cache = cls(LocalBlobs(root, max_bytes=max_blob_bytes), quota_bytes=quota_bytes, max_blob_bytes=max_blob_bytes)
+        store = LocalBlobs(root, max_bytes=max_blob_bytes)
+        cache = cls(store, quota_bytes=quota_bytes, max_blob_bytes=max_blob_bytes, least_bytes=least_bytes)
         cache._store.drop_unfinished()
         for ref, size in cache._store.inventory():
             cache._count(ref, size)
@@ -90,18 +109,22 @@ class BlobCache:
 
     async def put(self, ref: BlobRef, size: int, source: AsyncIterator[bytes], *, wanted: bool = True) -> None:
         """Keep a blob of the declared size once its hash is right. Raises BlobTooLarge, BlobCorrupt. `wanted` is False
-        for one that comes only to be looked at (see `unproved`)."""
-        with self._promise(size):
-            arrived = [0]
-            try:
-                await self._store.put(self._bounded(source, size, arrived), expect=ref)
-            finally:
-                self._arrived -= arrived[0]
-            self._forget(ref)
-            self._hashed_s[ref] = time.monotonic()
-            self._count(ref, size)
-            if wanted:
-                self.want(ref)
+        for one that comes only to be looked at (see `unproved`). RateLimited while others hold the room."""
+        if size > self._max_blob:
+            raise BlobTooLarge(f"a blob may have {self._max_blob} bytes here, this one has {size}")
+        coming = _Coming(size)
+        self._promise(coming, 0)
+        try:
+            await self._store.put(self._bounded(source, coming), expect=ref)
+        finally:
+            self._promised -= coming.promised
+            self._arrived -= coming.arrived
+        self._forget(ref)
+        self._hashed_s[ref] = time.monotonic()
+        self._count(ref, size)
+        self._make_room()
+        if wanted:
+            self.want(ref)
 
     def want(self, ref: BlobRef) -> None:
         """Somebody has a use for this blob, whatever those find who look at it just now."""
@@ -158,24 +181,25 @@ class BlobCache:
             if ref in self._sizes:
                 self._hashed_s[ref] = time.monotonic()
 
-    @contextmanager
-    def _promise(self, size: int) -> Iterator[None]:
-        if size > self._max_blob:
-            raise BlobTooLarge(f"a blob may have {self._max_blob} bytes here, this one has {size}")
-        if size > self._quota - self._promised:
-            raise BlobTooLarge("other uploads hold the room that this blob needs", hint="try again in a minute")
-        self._promised += size
-        try:
-            yield
-        finally:
-            self._promised -= size
+    def _promise(self, coming: _Coming, more: int) -> None:
+        """Room for so many more bytes, and for some that may follow. Raises RateLimited."""
+        ahead = max(1, self._quota // AHEAD_SHARE)
+        needed = min(coming.size, coming.arrived + more + ahead)
+        others = self._promised - coming.promised
+        # Whoever is alone may have all; beside others, what is small always finds room.
+        most = self._quota if needed <= ahead or not others else self._quota - self._quota // SMALL_SHARE
+        if others + needed > most:
+            raise RateLimited("other uploads hold the room that this blob needs", hint="try again in a minute")
+        self._promised += needed - coming.promised
+        coming.promised = needed
 
-    async def _bounded(self, source: AsyncIterator[bytes], size: int, arrived: list[int]) -> AsyncIterator[bytes]:
+    async def _bounded(self, source: AsyncIterator[bytes], coming: _Coming) -> AsyncIterator[bytes]:
         """The stream, with room made for each piece, stopped as soon as it is longer than was declared."""
         async for piece in source:
-            if arrived[0] + len(piece) > size:
-                raise BlobTooLarge(f"the upload is longer than the {size} bytes it declared")
-            arrived[0] += len(piece)
+            if coming.arrived + len(piece) > coming.size:
+                raise BlobTooLarge(f"the upload is longer than the {coming.size} bytes it declared")
+            self._promise(coming, len(piece))
+            coming.arrived += len(piece)
             self._arrived += len(piece)
             self._make_room()
             yield piece
@@ -187,8 +211,8 @@ class BlobCache:
             self._store.remove(oldest)
 
     def _count(self, ref: BlobRef, size: int) -> None:
-        self._sizes[ref] = size
-        self._kept += size
+        self._sizes[ref] = max(size, self._least)
+        self._kept += self._sizes[ref]
 
     def _forget(self, ref: BlobRef) -> None:
         self._kept -= self._sizes.pop(ref, 0)

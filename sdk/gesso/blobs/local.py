@@ -1,6 +1,6 @@
 """Blobs in a directory: one file a blob, named by its hash, visible only when it is whole and verified.
 
-objects/ab/abcd…   content          chunks/ab/abcd…   chunk list, made at put          incoming/   unfinished puts
+objects/ab/abcd…   content          chunks/ab/abcd…   chunk list of more than one          incoming/   unfinished puts
 """
 
 from __future__ import annotations
@@ -168,6 +168,8 @@ class LocalBlobs:
         return self._root / kind / name[:2] / name
 
     def _keep_list(self, ref: BlobRef, chunks: BlobManifest) -> None:
+        if len(chunks.chunks) < 2:
+            return  # such a list says nothing that the name does not, and would cost a file for each small blob
         listed, data = self._place("chunks", ref), chunks.encode()
         if listed.is_file() and listed.read_bytes() == data:
             return

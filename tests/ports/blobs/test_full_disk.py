@@ -62,7 +62,8 @@ async def test_a_put_that_finds_no_room_leaves_nothing(
         patch.setattr(os if failing == "fsync" else Path, failing, broken(errno.ENOSPC))
         with pytest.raises(DiskFull):
             await store.put(DATA)
-        (tmp_path / "a file").touch()
+        with (tmp_path / "a file").open("wb") as file:
+            file.write(DATA[:-1])
         if failing != "fsync":
             with pytest.raises(DiskFull):
                 await store.link(tmp_path / "a file")

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
-from gesso_protocol.errors import BlobCorrupt, BlobTooLarge
+from gesso_protocol.errors import BlobCorrupt, BlobTooLarge, RateLimited
 from gesso_protocol.ids import BlobRef
-from gesso_protocol.manifest import BlobManifest
+from gesso_protocol.manifest import CHUNK_BYTES, BlobManifest
 from gesso_relay.blobs import BlobCache
 
 from .running import GENEROUS, running
@@ -29,7 +29,7 @@ async def one(data: bytes) -> AsyncIterator[bytes]:
 
 
 def opened(root: Path, quota: int = 1000, largest: int = 600) -> BlobCache:
-    return BlobCache.open(root, quota_bytes=quota, max_blob_bytes=largest)
+    return BlobCache.open(root, quota_bytes=quota, max_blob_bytes=largest, least_bytes=0)
 
 
 async def put(cache: BlobCache, data: bytes) -> BlobRef:
@@ -40,6 +40,11 @@ async def put(cache: BlobCache, data: bytes) -> BlobRef:
 
 def on_disk(root: Path) -> int:
     return sum(path.stat().st_size for path in root.glob("objects/??/*"))
+
+
+def blocks_of(root: Path) -> list[int]:
+    """What each file takes on the disk."""
+    return [path.stat().st_blocks * 512 for path in root.rglob("*") if path.is_file()]
 
 
 async def test_what_nobody_asked_for_the_longest_goes_first(tmp_path: Path) -> None:
@@ -76,23 +81,81 @@ async def test_a_smaller_quota_is_enforced_at_the_start(tmp_path: Path) -> None:
 
 async def test_uploads_together_cannot_pass_the_quota(tmp_path: Path) -> None:
     cache = opened(tmp_path)
-    started, go = anyio.Event(), anyio.Event()
+    half, go = anyio.Event(), anyio.Event()
     data = b"s" * 600
 
     async def slow() -> AsyncIterator[bytes]:
-        started.set()
+        yield data[:500]
+        half.set()
         await go.wait()
-        yield data
+        yield data[500:]
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(cache.put, BlobRef.of(data), 600, slow())
-            await started.wait()
-            with pytest.raises(BlobTooLarge, match="other uploads"):
-                await put(cache, b"f" * 500)
-            await put(cache, b"g" * 400)
+            await half.wait()
+            with pytest.raises(RateLimited, match="other uploads"):
+                await put(cache, b"f" * 400)
+            await put(cache, b"g" * 300)
             go.set()
-    assert cache.used_bytes == 1000
+    assert (cache.used_bytes, cache._promised, cache._arrived) == (900, 0, 0)
+
+
+async def test_uploads_that_send_nothing_take_no_room_from_others(tmp_path: Path) -> None:
+    cache = opened(tmp_path, quota=64_000, largest=64_000)
+    silent = anyio.Event()
+
+    async def nothing() -> AsyncIterator[bytes]:
+        await silent.wait()
+        yield b""
+
+    async def promise(number: int) -> None:
+        with pytest.raises(BlobCorrupt):
+            await cache.put(BlobRef.of(bytes([number])), 16_000, nothing())
+
+    async def large() -> AsyncIterator[bytes]:
+        yield b"l" * 40_000
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            for number in range(32):
+                group.start_soon(promise, number)
+            await anyio.wait_all_tasks_blocked()
+            await put(cache, b"a spec")
+            await cache.put(BlobRef.of(b"l" * 40_000), 40_000, large())
+            silent.set()
+
+
+async def test_what_is_small_finds_room_whatever_large_uploads_hold(tmp_path: Path) -> None:
+    cache = opened(tmp_path, quota=51_200, largest=51_200)
+    silent = anyio.Event()
+
+    async def half() -> AsyncIterator[bytes]:
+        yield bytes(20_000)
+        await silent.wait()
+
+    async def hold(number: int) -> None:
+        with pytest.raises((BlobCorrupt, RateLimited)):
+            await cache.put(BlobRef.of(bytes([number])), 40_000, half())
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                group.start_soon(hold, number)
+            await anyio.wait_all_tasks_blocked()
+            for number in range(100):
+                await put(cache, bytes([number]) * 100)
+            silent.set()
+
+
+async def test_small_blobs_count_as_what_they_cost(tmp_path: Path) -> None:
+    cache = BlobCache.open(tmp_path, quota_bytes=1 << 20, max_blob_bytes=1 << 20)
+    for number in range(100):
+        await put(cache, number.to_bytes(2, "big"))
+    assert cache.count == 16
+    sizes = blocks_of(tmp_path)
+    assert len(sizes) == 16  # no list of chunks beside what has one
+    assert sum(sizes) <= 1 << 20
 
 
 async def test_a_promise_alone_pushes_nothing_out(tmp_path: Path) -> None:
@@ -255,14 +318,15 @@ async def test_what_the_disk_broke_is_dropped_when_asked_for_and_can_be_put_agai
 
 @pytest.mark.parametrize("damage", [b"no list", BlobManifest.of(b"other content").encode()])
 async def test_a_broken_chunk_list_is_made_anew(tmp_path: Path, damage: bytes) -> None:
-    cache = opened(tmp_path)
-    ref = await put(cache, b"c" * 300)
+    content = b"c" * (CHUNK_BYTES + 1)  # of one chunk there is no list
+    cache = opened(tmp_path, quota=2 * CHUNK_BYTES, largest=2 * CHUNK_BYTES)
+    ref = await put(cache, content)
     listed = next((tmp_path / "chunks").glob("??/*"))
     listed.write_bytes(damage)
     await cache._check(ref)
-    assert await cache.chunk_list(ref) == BlobManifest.of(b"c" * 300)
+    assert await cache.chunk_list(ref) == BlobManifest.of(content)
     listed.write_bytes(b"no list")
-    assert await cache.chunk_list(ref) == BlobManifest.of(b"c" * 300)
+    assert await cache.chunk_list(ref) == BlobManifest.of(content)
 
 
 async def test_a_blob_that_somebody_proved_is_not_another_s_to_remove(tmp_path: Path) -> None:
