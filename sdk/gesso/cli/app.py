@@ -235,7 +235,9 @@ def _failed(error: BaseException, noun: Sequence[str], *, as_json: bool) -> int:
 
 
 def _tell(failure: Failure, *, as_json: bool) -> None:
-    _say(failure.to_json() if as_json else str(failure))
+    from gesso.cli.harmless import harmless
+
+    _say(failure.to_json() if as_json else harmless(str(failure)))
 
 
 def _say(text: str) -> None:

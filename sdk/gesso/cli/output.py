@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 
+from gesso.cli.harmless import escaped, harmless
+
 Format = Literal["human", "json"]
 
 _BOLD, _DIM, _GREEN, _RED, _RESET = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[31m", "\x1b[0m"
@@ -51,29 +53,29 @@ class Output:
     def result(self, document: Mapping[str, Any], human: str | None = None) -> None:
         """One document: JSON, or the given text, or aligned `key value` lines."""
         if self.form == "json":
-            self._stdout.write(json.dumps(document, default=str, ensure_ascii=False) + "\n")
+            self._stdout.write(json_text(document) + "\n")
         else:
-            self._stdout.write((pairs(document) if human is None else human) + "\n")
+            self._stdout.write(harmless(pairs(document) if human is None else human) + "\n")
         self._stdout.flush()
 
     def table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
         """Rows as a JSON list, or as aligned columns; `empty` is said when there are none."""
         if self.form == "json":
-            self._stdout.write(json.dumps(list(rows), default=str, ensure_ascii=False) + "\n")
+            self._stdout.write(json_text(list(rows)) + "\n")
         elif rows:
-            self._stdout.write(columns_text(rows, columns) + "\n")
+            self._stdout.write(harmless(columns_text(rows, columns)) + "\n")
         else:
             self.say(empty)
         self._stdout.flush()
 
     def say(self, text: str) -> None:
         """A sentence for the person; never data."""
-        self._stderr.write(text + "\n")
+        self._stderr.write(harmless(text) + "\n")
         self._stderr.flush()
 
     def ask(self, question: str) -> None:
         """A question, with the cursor behind it."""
-        self._stderr.write(question)
+        self._stderr.write(harmless(question))
         self._stderr.flush()
 
     def hint(self, command: str, why: str = "") -> None:
@@ -88,7 +90,7 @@ class Output:
 
     def redraw(self, line: str) -> None:
         """Replace the current line on a terminal."""
-        self._stderr.write("\r\x1b[2K" + line)
+        self._stderr.write("\r\x1b[2K" + harmless(line))
         self._stderr.flush()
 
     def bold(self, text: str) -> str:
@@ -110,6 +112,11 @@ class Output:
     def _style(self, code: str, text: str) -> str:
         plain = os.environ.get("NO_COLOR") or not self._stderr.isatty()
         return text if plain else f"{code}{text}{_RESET}"
+
+
+def json_text(document: Any) -> str:
+    """JSON as it is printed."""
+    return escaped(json.dumps(document, default=str, ensure_ascii=False))
 
 
 def pairs(document: Mapping[str, Any]) -> str:
