@@ -110,8 +110,9 @@ class TaskFeed:
         while True:
             try:
                 async for page in self._chain.pages(cursor, poll_s=self._poll_s):
-                    for found in page.events:
-                        event = await self._translate(found, wanted)
+                    # All of a page before any: what asks the chain once more must not tell a half of it twice.
+                    read = [await self._translate(found, wanted) for found in page.events]
+                    for event in read:
                         if event is not None:
                             yield event
                     cursor = page.cursor

@@ -20,6 +20,7 @@ from gesso.collecting import Collector
 from gesso.fetch import Commitment, Delivery
 from gesso.image import Image
 from gesso.likeness import is_of
+from gesso.outage import Outage
 from gesso.outcome import Result, result_of
 from gesso.seen import Seen, now_ms
 from gesso.stream import TaskStream
@@ -83,6 +84,7 @@ class AsyncTask:
         self._submitted = submitted
         self._started = time.monotonic()
         self._seen = Seen()
+        self._outage = Outage()
         self._collector = Collector(ports, task, terms, params, self._seen, started=self._started)
 
     def __repr__(self) -> str:
@@ -255,7 +257,7 @@ class AsyncTask:
         Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
         audit went against it (the fee is back in the deposit in all three cases), DeliveryContradicted when the chain
         shows another result than was delivered, BlobCorrupt when the bytes are not what was committed, DeadlinePassed
-        after `timeout_s` seconds.
+        after `timeout_s` seconds, Unreachable when the chain, or what was committed, is away for minutes.
         """
         with anyio.move_on_after(timeout_s) as scope:
             return await self._await_result(until, on_event)
@@ -316,7 +318,9 @@ class AsyncTask:
             if delivery is not None:
                 self._tell_fetched(delivery, on_event)
         elif self._seen.commitment is None and self._seen.delivery is None:
-            delivered = await self._collector.take_handover(stream)
+            delivered = None
+            with self._outage.borne():
+                delivered = await self._collector.take_handover(stream)
             if delivered is not None:
                 self._tell(delivered, on_event)
 
@@ -350,7 +354,12 @@ class AsyncTask:
         self._tell(Fetched(task=self.id, at_ms=now_ms(), manifest=delivery.manifest.ref, images=count), on_event)
 
     async def _drive(self) -> None:
-        """Do what one honest requester can do when the others are late; losing a race to it is fine."""
+        """Do what one honest requester can do when the others are late; losing a race to it is fine, and so is a chain
+        that is away for a while: whoever waits for hours asks it thousands of times."""
+        with self._outage.borne():
+            await self._look_after()
+
+    async def _look_after(self) -> None:
         view = await self.status()
         now = await self._ports.chain.now()
         fetched = self._seen.delivery is not None

@@ -10,7 +10,8 @@ from gesso.chain.cursor import Cursor, EventReader, Page
 from gesso.chain.events import ChainEvent, ContractEvent, Reorged, TaskSubmitted
 from gesso.chain.income import Income, read_income
 from gesso.chain.pending import interval_s
-from gesso.chain.rpc import Header
+from gesso.chain.rpc import Header, number
+from gesso_protocol.errors import ChainError
 from gesso_protocol.ids import ListingId, TaskId
 
 
@@ -25,9 +26,12 @@ class History(Calls):
         return await interval_s(self._rpc)
 
     async def gas_used(self, tx_hash: str) -> int | None:
-        """Gas units of a mined transaction, whoever sent it; None when the chain does not know it."""
+        """Gas units of a mined transaction, whoever sent it; None when the chain does not know it, or not to say."""
         receipt = await self._rpc.receipt(tx_hash)
-        return None if receipt is None else int(str(receipt["gasUsed"]), 16)
+        try:
+            return None if receipt is None else number(receipt["gasUsed"])
+        except (KeyError, TypeError, ChainError):
+            return None
 
     async def pages(self, start: Cursor | int, *, poll_s: float = 0.5) -> AsyncIterator[Page]:
         """Events by the page, each with the cursor to store beside what was made of it. Runs for ever."""

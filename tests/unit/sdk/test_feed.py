@@ -10,6 +10,7 @@ import anyio
 import pytest
 from made_results import NODE, TASK
 
+from gesso.chain import events as on_chain
 from gesso.chain.cursor import Cursor, Page
 from gesso.feed import TaskFeed
 from gesso.stream import QUEUE, TaskStream
@@ -48,6 +49,26 @@ class Chain:
         self.begun.append(cursor.block + 1)
         await anyio.sleep_forever()
         yield Page((), cursor)
+
+
+class Told(Chain):
+    """One page with two events; the gas of the second is asked for in vain at first."""
+
+    def __init__(self) -> None:
+        super().__init__(lost=1)
+
+    async def pages(self, cursor: Cursor, *, poll_s: float) -> AsyncIterator[Page]:
+        common = {"block": 5, "block_hash": "0x" + "00" * 32, "index": 0, "tx_hash": "0x" + "01" * 32, "task": TASK}
+        first = on_chain.TaskStopRequested.model_construct(**common, node=NODE)
+        second = on_chain.TaskClaimed.model_construct(**common, node=NODE, commit_by=9)
+        yield Page((first, second), Cursor(block=5))
+        await anyio.sleep_forever()
+
+    async def gas_used(self, _: str) -> int | None:
+        if self.lost:
+            self.lost -= 1
+            raise Unreachable("away")
+        return 7
 
 
 class Silence:
@@ -104,6 +125,20 @@ async def test_nobody_goes_on_before_the_first_block_is_known() -> None:
         await anyio.wait_all_tasks_blocked()
         assert (sorted(opened), chain.begun) == ([TASK, OTHER], [1])
         group.cancel_scope.cancel()
+
+
+async def test_a_page_is_told_once_however_often_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gesso.feed.RETRY_S", 0.0)
+    chain = Told()
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            followed = feed_of(chain, group).open_past(TASK, 1)
+            told = [await followed.next(30), await followed.next(30)]
+            await anyio.wait_all_tasks_blocked()
+            more = await followed.next(0)
+            followed.close()
+    assert [type(event) for event in told] == [events.StopRequested, events.Claimed]
+    assert more is None
 
 
 async def test_what_is_closed_at_once_reads_nothing() -> None:

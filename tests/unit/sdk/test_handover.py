@@ -23,6 +23,7 @@ from gesso_protocol.errors import (
     EncodingInvalid,
     TaskFailed,
     TooEarly,
+    Unreachable,
     UsageError,
 )
 from gesso_protocol.fields import TaskKind
@@ -399,3 +400,29 @@ async def test_where_a_run_can_go_on_is_washed_out_by_nobody(story: Story) -> No
         task._note(told(step))
         task._note(told(99, OTHER))
     assert [(one.node, one.index) for one in task.checkpoints] == [(NODE.address, n) for n in (40, 60, 80, 100)]
+
+
+@pytest.mark.parametrize("asked", ["task", "now"])
+async def test_a_chain_that_is_away_for_a_second_ends_no_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setattr("gesso.task.TICK_S", 0.01)
+    story = Story(await put(tmp_path, RESULT))
+    answers, times = getattr(story.board, asked), 0
+
+    async def away_at_first(*args: Any, **kwargs: Any) -> Any:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise Unreachable("away")
+        if times == 2:
+            story.commits(RESULT)
+            story.stream.on_progress(
+                ProgressEvent(task=TASK, node=NODE.address, sequence=1, stage="committed", note=str(RESULT.ref))
+            )
+        return await answers(*args, **kwargs)
+
+    monkeypatch.setattr(story.board, asked, away_at_first)
+    with anyio.fail_after(60):
+        result = await story.task.result(until="committed")
+    assert result.receipt.confirmed
