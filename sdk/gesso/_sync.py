@@ -512,7 +512,7 @@ class Task:
         Raises NoEligibleNode when nobody claimed it, TaskFailed when the node did not deliver and WorkRejected when an
         audit went against it (the fee is back in the deposit in all three cases), DeliveryContradicted when the chain
         shows another result than was delivered, BlobCorrupt when the bytes are not what was committed, DeadlinePassed
-        after `timeout_s` seconds.
+        after `timeout_s` seconds, Unreachable when the chain, or what was committed, is away for minutes.
         """
         return self._run(self._async.result, until=until, on_event=on_event, timeout_s=timeout_s)
 
