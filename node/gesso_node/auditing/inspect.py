@@ -8,7 +8,7 @@ pixels. The first two need no outputs of the node, so an auditor seals its proje
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import anyio.to_thread
@@ -170,10 +170,10 @@ class Inspector:
         if not self._needs_model:
             return _finished(await self._executor.replay(job))
         needed = (job.manifest, *(one.manifest for one in job.spec.loras))
-        with ExitStack() as using:
+        async with AsyncExitStack() as using:
             for manifest in needed:
-                await self._models.ensure(manifest, source=None if self._source is None else self._source(node))
-                using.enter_context(self._models.using(manifest))
+                source = None if self._source is None else self._source(node)
+                await using.enter_async_context(self._models.held(manifest, source=source))
             return _finished(await self._executor.replay(job))
 
     def _scheduler_file(self, assignment: Assignment) -> bytes:

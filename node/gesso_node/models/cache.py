@@ -1,8 +1,9 @@
 """Models on this machine: by hash, verified file by file, within a disk budget.
 
-A model is whole or absent: files land in a folder of their own that is renamed when the last one is verified. When
-the budget is reached, downloads that were given up leave first, then the models that were not used for longest; a model
-in use, or one that its operator pinned, never does.
+A model is whole or absent: files land in a folder of their own that is renamed when the last one is verified, and a
+note beside it says last of all that it is here. What a killed node left without its note is nothing: it counts, and
+goes when its room or its name is wanted. When the budget is reached, downloads that were given up leave first, then the
+models that were not used for longest; a model in use, or one that its operator pinned, never does.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,10 +100,24 @@ class ModelCache:
         """The model's folder, safe from eviction inside the block. Raises ModelInvalid when it is not here."""
         if not self.has(manifest):
             raise ModelInvalid(f"model {manifest.short} is not in the cache")
-        self._in_use[manifest] = self._in_use.get(manifest, 0) + 1
-        try:
+        with self._kept(manifest):
             self._touch(manifest)
             yield self.path(manifest)
+
+    @asynccontextmanager
+    async def held(self, manifest: BlobRef, *, source: ModelSource | None = None) -> AsyncIterator[Path]:
+        """`ensure` and `using` in one: nothing that is fetched beside it makes it leave before it is used. Raises what
+        `ensure` raises."""
+        with self._kept(manifest):
+            path = await self.ensure(manifest, source=source)
+            self._touch(manifest)
+            yield path
+
+    @contextmanager
+    def _kept(self, manifest: BlobRef) -> Iterator[None]:
+        self._in_use[manifest] = self._in_use.get(manifest, 0) + 1
+        try:
+            yield
         finally:
             self._in_use[manifest] -= 1
 
@@ -182,6 +197,7 @@ class ModelCache:
                 target.unlink()
                 raise BlobCorrupt(f"{entry.path} has another size than its manifest says")
         self._manifest_path(manifest).write_bytes(document.encode())
+        await _remove(self.path(manifest))  # without its note it is what a killed node left
         partial.rename(self.path(manifest))
         self._write_note(CachedModel(manifest, document.label, document.size, self._clock(), document.kind))
         if self._fetched is not None and whole:  # of a download that went on nobody knows how much came now
@@ -213,9 +229,12 @@ class ModelCache:
         return sum(model.size for model in models) + sum(self._coming.values()) + stale
 
     def _given_up(self, wanted: BlobRef | None) -> list[Path]:
-        """Folders of downloads that nobody is at, the oldest first; not that of the model that is wanted now."""
+        """Folders of downloads that nobody is at, and of models without a note, the oldest first; not that of the
+        download that is wanted now."""
         busy = {self._partial(ref) for ref in self._coming} | ({self._partial(wanted)} if wanted else set())
-        found = [path for path in self._folder.glob("*.partial") if path not in busy]
+        noted = {path.stem for path in self._folder.glob("*.json")}
+        found = [path for path in self._folder.iterdir() if path.is_dir() and path not in busy]
+        found = [path for path in found if path.name not in noted]
         return sorted(found, key=lambda path: path.stat().st_mtime)
 
     def _partial(self, manifest: BlobRef) -> Path:

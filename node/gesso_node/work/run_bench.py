@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 from gesso.blobs import BlobStore
@@ -37,17 +37,18 @@ class RunBench:
     ) -> TrainingInputs:
         """Everything that a run is made from, fetched and checked; a given state is put into `folder`. Raises
         InputInvalid and InputMissing for what the requester named, and what the cache raises."""
-        if self._needs_model:
-            await self._models.ensure(manifest, source=source)
         start = spec.continue_from
-        with _of_requester():
-            with from_requester():
-                await self._check_kind(spec.dataset, "dataset")
-                if start is not None:
-                    await self._check_kind(start.manifest, "lora")
-            for ref in (spec.dataset, *(() if start is None else (start.manifest,))):
-                await self._models.ensure(ref)
-            state = await self._given_state(spec, manifest, folder)
+        async with AsyncExitStack() as held:  # none of them leaves for another
+            if self._needs_model:
+                await held.enter_async_context(self._models.held(manifest, source=source))
+            with _of_requester():
+                with from_requester():
+                    await self._check_kind(spec.dataset, "dataset")
+                    if start is not None:
+                        await self._check_kind(start.manifest, "lora")
+                for ref in (spec.dataset, *(() if start is None else (start.manifest,))):
+                    await held.enter_async_context(self._models.held(ref))
+                state = await self._given_state(spec, manifest, folder)
         return TrainingInputs(
             spec=spec,
             model_dir=self._models.path(manifest) if self._needs_model else None,

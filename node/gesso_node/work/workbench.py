@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -180,26 +180,22 @@ class Workbench:
         assert entry.secret is not None
         manifest = entry.manifest or entry.terms.spec
         binding = Binding(self._chain_id, self._board, known.task, self._book.me, entry.secret)
-        model_dir = None
-        if self._needs_model:
-            self._progress.stage(known.task, "loading")
-            model_dir = await self._models.ensure(manifest)
         out_dir = self.trace_folder(known)
-        await self.forget(known)
-        loras = await self._adapters(entry.spec)
-        job = Job(entry.spec, model_dir, out_dir, await self._time_left(known), manifest, binding, loras)
 
         async def on_event(step: StepDone) -> None:
             self.current = (known, step)
             self._progress.step(known.task, step)
 
-        with ExitStack() as stack:
-            for ref in (*((manifest,) if model_dir else ()), *(one.manifest for one in entry.spec.loras)):
-                stack.enter_context(self._models.using(ref))
+        async with AsyncExitStack() as stack:
+            model_dir = None
+            if self._needs_model:
+                self._progress.stage(known.task, "loading")
+                model_dir = await stack.enter_async_context(self._models.held(manifest))
+            await self.forget(known)
+            held = [self._models.held(one.manifest) for one in entry.spec.loras]
+            loras = tuple([await stack.enter_async_context(one) for one in held])
+            job = Job(entry.spec, model_dir, out_dir, await self._time_left(known), manifest, binding, loras)
             return await self._executor.run(job, on_event=on_event), job
-
-    async def _adapters(self, spec: TextToImage) -> tuple[Path, ...]:
-        return tuple([await self._models.ensure(one.manifest) for one in spec.loras])
 
     async def _train(self, known: Known, entry: Entry, spec: TrainLora) -> None:
         if self._training is None:

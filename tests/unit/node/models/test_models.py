@@ -186,3 +186,49 @@ async def test_a_download_is_timed_and_what_is_missing_is_known_once_a_manifest_
     (tmp_path / "models" / f"{later.hex()}.partial").mkdir()
     await cache.ensure(later)
     assert len(heard) == 1, "one that went on says nothing"
+
+
+@pytest.mark.parametrize("where", ["before its note was written", "while it was removed", "with half of it removed"])
+async def test_what_a_killed_node_left_keeps_no_model_away(tmp_path: Path, blobs: LocalBlobs, where: str) -> None:
+    ref = await publish(blobs, "one", 100)
+    cache = ModelCache(tmp_path / "models", blobs, budget_bytes=1000)
+    await cache.ensure(ref)
+    cache._note_path(ref).unlink()
+    if "removed" in where:
+        cache._manifest_path(ref).unlink()
+    if "half" in where:
+        (cache.path(ref) / "model_index.json").unlink()
+    again = ModelCache(tmp_path / "models", blobs, budget_bytes=1000)
+    assert not again.has(ref)
+    path = await again.ensure(ref)
+    assert again.has(ref)
+    assert (path / "model_index.json").read_bytes() == b"{}"
+    assert len(again.parts(ref)) == 3
+
+
+async def test_what_a_killed_node_left_counts_and_goes_when_its_room_is_wanted(
+    tmp_path: Path, blobs: LocalBlobs
+) -> None:
+    left, other = await publish(blobs, "left", 600), await publish(blobs, "other", 600)
+    cache = ModelCache(tmp_path / "models", blobs, budget_bytes=1000)
+    await cache.ensure(left)
+    cache._note_path(left).unlink()
+    assert cache._taken(cache.cached()) >= 600
+    await cache.ensure(other)
+    assert not cache.path(left).exists()
+    assert cache.has(other)
+
+
+async def test_a_model_that_is_held_does_not_leave_for_what_is_fetched_beside_it(
+    tmp_path: Path, blobs: LocalBlobs
+) -> None:
+    """A task's own base was the one that was used least recently, and left for the task's LoRA."""
+    cache = ModelCache(tmp_path / "models", blobs, budget_bytes=1000, clock=Clock())
+    base, other, lora = [await publish(blobs, *one) for one in (("base", 400), ("other", 400), ("lora", 300))]
+    await cache.ensure(base)
+    await cache.ensure(other)
+    async with cache.held(base) as folder, cache.held(lora):
+        assert folder.is_dir()
+        assert [cache.has(ref) for ref in (base, other, lora)] == [True, False, True]
+    await cache.ensure(other)
+    assert not cache.has(base), "it is held no longer than it is used"
