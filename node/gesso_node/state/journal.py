@@ -261,9 +261,10 @@ class Journal:
         """Every task that is not closed, in the order they were heard of."""
         return await self._run(lambda: self._select("WHERE closed IS NULL ORDER BY heard_at, rowid"))
 
-    async def closed_since(self, since: int, why: Why) -> list[Entry]:
-        """Tasks that ended this way at chain second `since` or later."""
-        return await self._run(lambda: self._select("WHERE closed = ? AND closed_at >= ?", (str(why), since)))
+    async def closed_since(self, since: int) -> list[Entry]:
+        """Tasks that were settled, or that we had sent a claim of, and that ended at chain second `since` or later."""
+        ended = "WHERE closed_at >= ? AND (closed = ? OR (closed IS NOT NULL AND claim_sent_at IS NOT NULL))"
+        return await self._run(lambda: self._select(ended, (since, str(Why.SETTLED))))
 
     async def recent(self, limit: int = 20) -> list[Entry]:
         """The last closed tasks, newest first."""

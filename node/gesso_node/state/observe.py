@@ -130,7 +130,7 @@ class Observer:
             self._weights_stale = True
             if self._book.rivals is not None:
                 self._book.rivals.changed(event.node)
-        elif (known := self._of(event)) is not None:
+        elif (known := await self._of(event)) is not None:
             if isinstance(event, on_chain.TaskClaimed):
                 self._book.claimed(known, event.node, event.commit_by - known.terms.commit_window_s)
             await self._changed(known, event)
@@ -180,12 +180,19 @@ class Observer:
         """Blocks were taken back: nothing that came from events can be trusted, the board is asked anew."""
         for known in self._book:
             known.record = await self._chain.task(known.task, kind=known.terms.kind)
-        for entry in await self._journal.closed_since(now - REOPEN_WITHIN_S, Why.SETTLED):
-            record = await self._chain.task(entry.task)
-            if not record.state.terminal:
-                reopened = await self._journal.reopen(entry)
-                self._book.add(Known(entry.task, entry.terms, entry.heard_at, record, reopened))
+        for entry in await self._journal.closed_since(now - REOPEN_WITHIN_S):
+            await self._reopened(entry)
         self._weights_stale = True
+
+    async def _reopened(self, entry: Entry) -> Known | None:
+        """A task that we had let go of is in our hands again, if the board says so: a claim that had lost is the first
+        on another fork, or its end was taken back."""
+        record = await self._chain.task(entry.task, kind=entry.terms.kind)
+        if record.state.terminal or (entry.closed is not Why.SETTLED and record.node != self._book.me):
+            return None
+        log.warning("observe.reopened", task=entry.task.short, closed=str(entry.closed))
+        known = Known(entry.task, entry.terms, entry.heard_at, record, await self._journal.reopen(entry))
+        return self._book.add(known)
 
     async def _refresh_weights(self, now: int) -> None:
         self._weights_at = now
@@ -196,9 +203,14 @@ class Observer:
             await self._book.rivals.refresh(self._book.weights.total)
         self._weights_stale = False
 
-    def _of(self, event: on_chain.ContractEvent) -> Known | None:
+    async def _of(self, event: on_chain.ContractEvent) -> Known | None:
         task = getattr(event, "task", None)
-        return self._book.get(task) if isinstance(task, TaskId) else None
+        known = self._book.get(task) if isinstance(task, TaskId) else None
+        if known is None and isinstance(event, on_chain.TaskClaimed) and event.node == self._book.me:
+            entry = await self._journal.entry(event.task)
+            if entry is not None and entry.closed is not None:
+                return await self._reopened(entry)
+        return known
 
     async def _read_cursor(self) -> Cursor:
         stored = await self._journal.note("cursor")

@@ -73,7 +73,7 @@ async def test_earnings_are_the_exact_sum_also_when_some_are_taken_back(
             await journal.add(entry(number))
             await journal.close_entry(entry(number).task, Why.SETTLED, 100 + number, paid=Wei(amount))
         assert await journal.earned() == sum(payments)
-        undone = await journal.closed_since(103, Why.SETTLED)
+        undone = await journal.closed_since(103)
         for taken_back in undone:
             await journal.reopen(taken_back)
         assert await journal.earned() == sum(payments[:3])

@@ -11,8 +11,9 @@ import pytest
 from gesso.chain import events as on_chain
 from gesso_node.executors.fake import FakeFaults
 from gesso_node.state.journal import JournalFailedError
-from gesso_protocol.errors import Unreachable
-from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.errors import ChainReverted, Unreachable
+from gesso_protocol.ids import Address
+from gesso_protocol.lifecycle import TaskRecord, TaskState, Why
 from gesso_protocol.result import ResultManifest, result_root
 from gesso_protocol.spec import TextToImage
 from gesso_protocol.terms import task_id
@@ -306,8 +307,6 @@ async def test_a_reorganisation_that_takes_back_a_settlement_is_healed(world: Wo
         e for b in world.board.blocks for e in b if isinstance(e, on_chain.TaskCommitted) and e.task == task
     )
     world.board.rewind(block - 1)
-    from gesso_protocol.lifecycle import TaskRecord
-
     since = committed.settle_after - world.board.params.challenge_window_s
     world.board.tasks[task] = TaskRecord(task, TaskState.COMMITTED, node.address, since)
     world.board.balances.clear()
@@ -316,6 +315,46 @@ async def test_a_reorganisation_that_takes_back_a_settlement_is_healed(world: Wo
         await world.turn()
     assert (await node.status()).earned == "0.00975"
     assert world.board.balances[node.address] == 9_750_000_000_000_000
+
+
+@pytest.mark.parametrize("how", ["in a block to come", "in one that was read"])
+async def test_a_claim_that_another_fork_gives_back_is_worked_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Two claims raced, ours lost and comes first on the fork that stays: nobody else works on the task."""
+    node, board = await world.add_node(), world.board
+    terms = await world.submit()
+    task = task_id(CHAIN_ID, BOARD, terms)
+
+    def claimed_by(who: Address) -> None:
+        board.tasks[task] = TaskRecord(task, TaskState.CLAIMED, who, board.now)
+        board._emit(on_chain.TaskClaimed, task=task, node=who, commit_by=board.now + terms.commit_window_s)
+
+    async def beaten(*_: object, **__: object) -> None:
+        claimed_by(node_address(9))
+        raise ChainReverted("WrongState", ())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.chains[0], "claim", beaten)
+        await world.until(lambda: board.state(terms) is TaskState.CLAIMED)
+        for _ in range(3):
+            await world.turn()
+    entry = await node._journal.entry(task)
+    assert entry is not None
+    assert entry.closed is Why.LOST_RACE
+    block = next(
+        at for at, events in enumerate(board.blocks) if any(isinstance(e, on_chain.TaskClaimed) for e in events)
+    )
+    board.rewind(block - 1)
+    board.mine()
+    if how == "in a block to come":
+        board.tasks[task] = TaskRecord(task, TaskState.SUBMITTED)
+        await world.turn()
+    claimed_by(node.address)
+    await world.until(lambda: settled(world, terms))
+    entry = await node._journal.entry(task)
+    assert entry is not None
+    assert entry.result_root is not None
 
 
 async def test_draining_takes_nothing_new(world: World) -> None:
