@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import anyio
 import pytest
@@ -17,6 +18,7 @@ from transport_victim import ECHO, Eventually, New, assert_unharmed, echo
 
 from gesso.transport import PeerId, Rate
 from gesso.transport._libp2p.limits import Limits
+from gesso_protocol.errors import PeerUnreachable
 
 pytestmark = pytest.mark.anyio
 
@@ -76,6 +78,20 @@ async def test_connections_that_ended_give_their_place_back(new: New, eventually
             await hostile.attack(come_and_go, victim.addresses[0])
             await eventually(lambda: not victim.peers())
         await assert_unharmed(victim, new)
+
+
+async def test_whoever_comes_leaves_places_to_those_that_we_dial(new: New) -> None:
+    async with AsyncExitStack() as stack:
+        victim = await stack.enter_async_context(new(limits=Limits(max_connections=8)))
+        for number in range(8):
+            stranger = await stack.enter_async_context(new(f"stranger-{number}"))
+            with contextlib.suppress(PeerUnreachable):
+                await stranger.connect(victim.addresses[0])
+        assert len(victim.peers()) <= 7
+        friend = await stack.enter_async_context(new("friend"))
+        friend.serve(ECHO, echo)
+        assert await victim.connect(friend.addresses[0], timeout_s=30) == friend.peer_id
+        assert await victim.request(friend.peer_id, ECHO, b"hello", timeout_s=30) == b"hello"
 
 
 @pytest.mark.parametrize("apart_s", [0.1, 0])  # at once, all shake hands before the first has its place

@@ -21,6 +21,7 @@ from gesso.transport._libp2p.gossip import GuardedPubsub, make_router
 from gesso.transport._libp2p.host import build_host
 from gesso.transport._libp2p.limits import Limits
 from gesso.transport._libp2p.muxer import BoundedYamux
+from gesso.transport._libp2p.sockets import PatientStream
 from gesso.transport._libp2p.swarm import GuardedSwarm
 from gesso.transport.exchange import Reply, Status
 from gesso.transport.keys import NodeKey
@@ -194,12 +195,15 @@ class Line:
     async def close(self) -> None:
         await trio.lowlevel.checkpoint()
 
+    def __init__(self, host: str) -> None:
+        self._host = host
+
     def get_remote_address(self) -> tuple[str, int]:
-        return ("192.0.2.1", 4001)
+        return (self._host, 4001)
 
 
-def muxed(peer: ID) -> BoundedYamux:
-    return BoundedYamux(Line(), peer, max_buffered=1024)  # type: ignore[arg-type]
+def muxed(peer: ID, host: str = "192.0.2.1") -> BoundedYamux:
+    return BoundedYamux(Line(host), peer, max_buffered=1024)  # type: ignore[arg-type]
 
 
 def test_no_farewell_waits_for_a_peer_that_reads_nothing(peer: ID) -> None:
@@ -237,10 +241,10 @@ def test_a_place_is_given_back_whatever_becomes_of_its_connection(
 ) -> None:
     _, swarm = parts
     conn = muxed(peer)
-    taken: list[Counter[str]] = []
+    taken: list[int] = []
 
     async def add(*_: object) -> object:
-        taken.append(swarm._ips.copy())
+        taken.append(len(swarm._guests))
         if way == "refused":
             raise SwarmException("for a reason of the library")
         if way == "given up":
@@ -262,7 +266,35 @@ def test_a_place_is_given_back_whatever_becomes_of_its_connection(
             trio.run(come_and_go)
     else:
         trio.run(come_and_go)
-    assert (taken, swarm._ips) == ([{"192.0.2.1": 1}], {})
+    assert (taken, len(swarm._guests), swarm._guests._clients) == ([1], 0, Counter())
+
+
+def test_a_connection_that_makes_room_is_ended(parts: Parts, peer: ID, monkeypatch: Any) -> None:
+    _, swarm = parts
+    swarm._guests._most = 2
+    idle, busy, newcomer = (muxed(peer, host) for host in ("192.0.2.1", "192.0.2.1", "192.0.2.2"))
+
+    async def come() -> list[bool]:
+        async with trio.open_nursery() as nursery:
+            swarm._manager = SimpleNamespace(run_task=nursery.start_soon)  # type: ignore[assignment]
+            for conn in (idle, busy, newcomer):
+                await swarm.add_conn(conn, "inbound")
+            await idle.event_closed.wait()
+            ended = [conn.is_closed for conn in (idle, busy, newcomer)]
+            nursery.cancel_scope.cancel()
+        return ended
+
+    async def add(*_: object) -> object:
+        return SimpleNamespace()
+
+    monkeypatch.setattr(Swarm, "add_conn", add)
+    assert trio.run(come) == [True, False, False]
+
+
+@pytest.mark.parametrize("name", [("192.0.2.1", 5), ("2001:db8::1", 5, 0, 0)])
+def test_a_peer_has_an_address_in_both_worlds(name: tuple[object, ...]) -> None:
+    sock = SimpleNamespace(socket=SimpleNamespace(getpeername=lambda: name))
+    assert PatientStream(sock).get_remote_address() == name[:2]  # type: ignore[arg-type]
 
 
 def test_an_answer_that_nobody_takes_is_given_up() -> None:

@@ -16,6 +16,7 @@ class Limits:
     """Times in seconds, sizes in bytes."""
 
     max_connections: int = 256
+    kept_for_dials: int = 32
     max_connections_per_ip: int = 64
     max_handshakes: int = 64
     handshake_timeout_s: float = 5.0

@@ -40,6 +40,16 @@ class PatientStream(TrioTCPStream):
         self._ahead = bytearray()
         self._unsent = bytearray()
 
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Of IPv6 too, whose names have more parts than the library knows of: all such peers were one to it."""
+        if self._cached_remote_address is None:
+            try:
+                host, port, *_ = self.stream.socket.getpeername()
+            except (OSError, ValueError):
+                return None
+            self._cached_remote_address = (str(host), int(port))
+        return self._cached_remote_address
+
     async def read(self, n: int | None = None) -> bytes:
         if n == 0:
             return b""

@@ -26,6 +26,7 @@ from libp2p.peer.peerstore import PeerStore
 from libp2p.transport.upgrader import TransportUpgrader
 
 from gesso.transport._libp2p.addresses import Multiaddr
+from gesso.transport._libp2p.guests import Guests, origin_of
 from gesso.transport._libp2p.limits import Limits
 from gesso.transport._libp2p.muxer import BoundedYamux
 from gesso.transport._libp2p.sockets import ExclusiveTCP
@@ -55,14 +56,17 @@ class GuardedSwarm(Swarm):
         self.limits = limits
         self.strikes = Strikes(limits.patience, ban_s=limits.ban_s)
         self._handshakes: list[_Handshake] = []
-        self._ips: Counter[str] = Counter()
+        # Whoever comes by itself leaves some places to those that we dial.
+        most = limits.max_connections - min(limits.kept_for_dials, limits.max_connections // 8)
+        self._guests: Guests[BoundedYamux] = Guests(
+            most, limits.max_connections_per_ip, lambda muxed: bool(muxed.streams)
+        )
         self._streams: Counter[ID] = Counter()
 
     async def _handle_inbound_connection(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
         """One accepted socket, from handshake to end; whatever happens, its places are free again afterwards."""
-        remote = read_write_closer.get_remote_address()
-        ip = remote[0] if remote else "unknown"
-        if self._ips[ip] < self.limits.max_connections_per_ip:
+        ip = _ip(read_write_closer.get_remote_address())
+        if self._guests.may_come(ip):
             muxed = await self._shake_hands(RawConnection(read_write_closer, False), ip, maddr)
             if muxed is not None:
                 assert isinstance(muxed, BoundedYamux)
@@ -70,7 +74,7 @@ class GuardedSwarm(Swarm):
         await read_write_closer.close()
 
     async def _shake_hands(self, raw: RawConnection, ip: str, maddr: Multiaddr) -> IMuxedConn | None:
-        shake = _Handshake(ip, trio.CancelScope())
+        shake = _Handshake(origin_of(ip).client, trio.CancelScope())
         self._make_room()
         self._handshakes.append(shake)
         try:
@@ -98,6 +102,7 @@ class GuardedSwarm(Swarm):
         if direction == "inbound":
             conn = await self._add_inbound(muxed_conn)
         else:
+            await self._refuse_beyond(self.limits.max_connections, muxed_conn)
             conn = await super().add_conn(muxed_conn, direction)
         # Asked a second time: a ban ends the connections that are known by then, and this one was not yet.
         await self._refuse_banned(muxed_conn)
@@ -108,32 +113,33 @@ class GuardedSwarm(Swarm):
             await muxed_conn.abort()
             raise SwarmException("this peer is banned for now")
 
-    async def _add_inbound(self, muxed_conn: BoundedYamux) -> SwarmConn:
-        remote = muxed_conn.get_remote_address()
-        ip = remote[0] if remote else "unknown"
-        # Asked a second time: when it came, others of its address may still have been shaking hands.
-        if self._ips[ip] >= self.limits.max_connections_per_ip:
+    async def _refuse_beyond(self, most: int, muxed_conn: BoundedYamux) -> None:
+        if self.get_total_connections() >= most:
             await muxed_conn.abort()
-            raise SwarmException(f"{ip} has its share of connections")
-        self._ips[ip] += 1
+            raise SwarmException("there are connections enough")
+
+    async def _add_inbound(self, muxed_conn: BoundedYamux) -> SwarmConn:
+        try:
+            # Asked a second time: when it came, others of its address may still have been shaking hands.
+            gone = self._guests.enter(muxed_conn, _ip(muxed_conn.get_remote_address()))
+        except ValueError as error:
+            await muxed_conn.abort()
+            raise SwarmException(str(error)) from None
+        if gone is not None:
+            self.manager.run_task(gone.abort)
         try:
             conn = await super().add_conn(muxed_conn, "inbound")
         except BaseException:
-            self._give_back(ip)
+            self._guests.leave(muxed_conn)
             raise
-        self.manager.run_task(self._while_open, muxed_conn, ip)
+        self.manager.run_task(self._while_open, muxed_conn)
         return conn
 
-    async def _while_open(self, muxed: BoundedYamux, ip: str) -> None:
+    async def _while_open(self, muxed: BoundedYamux) -> None:
         try:
             await muxed.event_closed.wait()
         finally:
-            self._give_back(ip)
-
-    def _give_back(self, ip: str) -> None:
-        self._ips[ip] -= 1
-        if not self._ips[ip]:
-            del self._ips[ip]
+            self._guests.leave(muxed)
 
     def is_banned(self, peer: ID) -> bool:
         return self.strikes.is_banned(str(peer), trio.current_time())
@@ -185,10 +191,16 @@ class _NoAutoConnector(AutoConnector):
         return None
 
 
+def _ip(remote: tuple[str, int] | None) -> str:
+    return remote[0] if remote else "unknown"
+
+
 def _connection_config(limits: Limits) -> ConnectionConfig:
+    # The library shakes no more hands when all are here; ours may make room for whoever comes.
+    most = limits.max_connections + limits.max_handshakes
     return ConnectionConfig(
-        max_connections=limits.max_connections,
-        high_watermark=limits.max_connections,
+        max_connections=most,
+        high_watermark=most,
         min_connections=0,
         low_watermark=0,
         inbound_upgrade_timeout=limits.handshake_timeout_s,
