@@ -100,8 +100,8 @@ class Cards:
                 await self._read(manifest)
             except BlobMissing:
                 await anyio.sleep(FIRST_PAUSE_S * 2**turn)
-            except GessoError as error:
-                self._log.info("cards.unreadable", manifest=manifest.short, code=error.code)
+            except (GessoError, OSError) as error:  # a disk that fails here ends no relay
+                self._log.info("cards.unreadable", manifest=manifest.short, reason=str(error))
                 return
             else:
                 return

@@ -61,8 +61,8 @@ class EvidenceKeeper:
             try:
                 data = await self._peers.get(ref, max_bytes=MAX_BYTES)
                 await self._cache.put(ref, len(data), once(data))
-            except GessoError as error:
-                self._log.debug("evidence.waiting", blob=ref.short, reason=error.code)
+            except (GessoError, OSError) as error:  # a disk that fails here ends no relay
+                self._log.debug("evidence.waiting", blob=ref.short, reason=str(error))
                 await anyio.sleep(FIRST_PAUSE_S * 2**turn)
             else:
                 self._log.info("evidence.kept", blob=ref.short, bytes=len(data))

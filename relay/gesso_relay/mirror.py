@@ -104,8 +104,8 @@ class Mirror:
                 for file in visit.files:
                     await self._bring(peer, file, pace)
                 visit.whole = True
-        except (GessoError, TimeoutError) as error:
-            reason = error.message if isinstance(error, GessoError) else self._cooled(node)
+        except (GessoError, OSError) as error:  # a file that left meanwhile, or a disk that fails, ends no relay
+            reason = self._cooled(node) if isinstance(error, TimeoutError) else str(error)
             structlog.get_logger("gesso.relay").info("openings.files-away", node=node, reason=reason)
         finally:
             del self._visits[node]
