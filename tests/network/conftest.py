@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A network's worth of work on a busy machine takes longer than a unit test may."""
     for item in items:
         if "tests/network" in item.path.as_posix() and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(400))
+            item.add_marker(pytest.mark.timeout(540))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei
 from gesso_protocol.terms import Terms
 
-PATIENCE_S = 150
+PATIENCE_S = 300
 """Longer than any window that is waited out here, and than a busy machine takes beside it."""
 
 

@@ -21,7 +21,7 @@ from gesso_protocol.errors import UsageError
 from gesso_protocol.lifecycle import TaskState
 
 pytestmark = pytest.mark.anyio
-PATIENCE_S = 150
+PATIENCE_S = 300
 
 
 def photos(folder: Path) -> Path:
