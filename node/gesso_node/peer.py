@@ -54,7 +54,15 @@ class Node:
         self._reconciler = parts.reconciler
         self._announcements = parts.announcements
         self._audits = parts.audits
-        self.doctor = Doctor(self.settings, self._chain, self.address, self._executor, self._catalogue, self.transport)
+        self.doctor = Doctor(
+            self.settings,
+            self._chain,
+            self.address,
+            self._executor,
+            self._catalogue,
+            self.transport,
+            self._audits.rests,
+        )
         self._overview = Overview(
             self.settings,
             self._chain,
@@ -144,7 +152,7 @@ class Node:
 
     async def audits(self) -> AuditsReport:
         """What `gesso node audits` shows."""
-        return await audits_report(self._audits.records, self.settings.roles)
+        return await audits_report(self._audits.records, self._audits.rests, self.settings.roles)
 
     async def examine(self) -> tuple[Finding, ...]:
         """What `gesso node doctor` shows."""

@@ -24,6 +24,7 @@ juror.py       one dispute: review, vote, reveal, appeal
 sending.py     transactions, and what a refusal means
 reveals.py     several reveals in one transaction
 record.py      what the journal keeps of both
+rests.py       models whose audits this machine could not judge: no seats for them
 kept.py        and brings back to a case, whatever the chain took back
 report.py      what came of it, for whoever looks
 loop.py        the loop that drives them

@@ -13,6 +13,7 @@ from gesso_node.auditing.case import UNABLE, Case
 from gesso_node.auditing.cheats import AuditorCheat
 from gesso_node.auditing.inspect import CannotRunError, unforeseen
 from gesso_node.auditing.record import PPM, AuditEntry, AuditRecords
+from gesso_node.auditing.rests import Rests
 from gesso_node.auditing.silence import Silence
 from gesso_node.auditing.work import NO_PROJECTION, Computed, Finding, Work
 from gesso_protocol.audit.outcomes import AuditVerdict
@@ -26,6 +27,8 @@ log = structlog.get_logger("gesso.node.auditing")
 MAX_REMEMBERED = 8
 MAX_REASON_CHARS = 500
 MAX_ERROR_PPM = 10**15
+NOT_JUDGED = "not judged: "
+"""How the reasons of a verdict begin that says nothing because our own machine could not look."""
 Clock = Callable[[], Awaitable[int]]
 
 
@@ -38,9 +41,11 @@ class Auditor:
         now: Clock,
         *,
         cheat: AuditorCheat | None = None,
+        rests: Rests | None = None,
         attempts: int = Patience.attempts,
     ) -> None:
         self._records = records
+        self._rests = rests
         self._attempts = attempts
         self._now = now
         self._cheat = cheat
@@ -82,22 +87,24 @@ class Auditor:
             log.exception("audit.broke", task=case.task.short, kind=type(error).__name__)
             await self._failed(case, entry, unforeseen(error))
 
-    async def judge(self, case: Case, work: Work[Any, Any], *, by: int, fair: float = LEAST_S) -> None:
+    async def judge(self, case: Case, work: Work[Any, Any], *, by: int, until: int = 0, fair: float = LEAST_S) -> None:
         """Compare what the node committed with what we computed and write the verdict down; after chain second `by`
-        without openings, that they were withheld, if the node was asked `fair` seconds before. Raises NotOpenedError to
-        be called again."""
+        without openings, that they were withheld, if the node was asked `fair` seconds before. The comparison has its
+        time until `until`, however late they came. What our own machine cannot do ends in a verdict too: see
+        `abstain`. Raises NotOpenedError to be called again, and before `until` what stores and chain raise."""
         entry = case.entry
         assert entry is not None
         if self._cheat is not None and self._cheat.blind:
             await self._decided(case, entry, AuditVerdict.PASS, "made up", None, None, "")
             return
-        now = await self._now()
+        now, until = await self._now(), max(by, until)
         try:
             await work.ready(seconds=max(by - now, 1))
             now = await self._now()
             with in_time(by - now):
                 opened = await self._open(case, work, by - now)
-            finding = await work.examine(opened, self._computed(case, work), strict=False, seconds=max(by - now, 1))
+            left = max(until - await self._now(), 1)
+            finding = await work.examine(opened, self._computed(case, work), strict=False, seconds=left)
             await work.publish(opened)
             await self._conclude(case, entry, finding)
         except NotOpenedError as error:
@@ -105,17 +112,40 @@ class Auditor:
             if now < by:
                 raise
             if excuse := self._silence.excuse(asked):
-                await self._failed(case, entry, excuse)
+                await self._unjudged(case, entry, excuse)
                 return
             log.warning("audit.outputs-withheld", task=case.task.short, reason=error.message)
             await self._decided(case, entry, AuditVerdict.WITHHELD, error.message, None, None, "")
         except CannotRunError as error:
             self.forget(case.task)  # what we had may be what cannot be read: computed again next time
-            await self._failed(case, entry, error)
-        except GessoError:
-            raise
-        except Exception as error:  # sealed already: silence would cost our stake, so it has to end in a reveal
-            await self._broke(case, entry, error)
+            if await self._unjudged(case, entry, error) and self._rests is not None:
+                await self._rests.failed(work.spec, case.task, case.filing.node, error.message, now)
+        except GessoError as error:
+            if now < until:
+                raise
+            await self.abstain(case, f"{error.code}: {error.message}")
+        except Exception as error:
+            # What a stranger opened broke a comparison in a way that none of us foresaw: no fault of this machine.
+            log.exception("audit.broke", task=case.task.short, kind=type(error).__name__)
+            self.forget(case.task)
+            await self._unjudged(case, entry, unforeseen(error))
+        else:
+            if self._rests is not None:
+                await self._rests.judged(work.spec)
+
+    async def abstain(self, case: Case, why: str) -> None:
+        """Say that we found nothing, since we could not look, and tell the operator. We have sealed: silence would
+        cost our stake, and an accusation the node its pay for a failure of ours. Two auditors that pass and differ in
+        what they sealed are a dispute all the same."""
+        entry = case.entry
+        assert entry is not None
+        log.error("audit.not-judged", task=case.task.short, reason=why,
+                  hint="we reveal that we found nothing; see: gesso node audits, gesso node doctor")  # fmt: skip
+        await self._decided(case, entry, AuditVerdict.PASS, NOT_JUDGED + why, None, None, "")
+
+    async def takes(self, work: Work[Any, Any]) -> bool:
+        """Whether seats are taken in cases like this one; not after audits of its model that we could not judge."""
+        return self._rests is None or not await self._rests.rests(work.spec)
 
     def forget(self, task: TaskId) -> None:
         """The audit is over."""
@@ -169,16 +199,14 @@ class Auditor:
             changes["closed"] = UNABLE
         case.keep(await self._records.change_audit(entry, "audit-failure", **changes))
 
-    async def _broke(self, case: Case, entry: AuditEntry, error: Exception) -> None:
-        """What a stranger opened broke a comparison in a way that none of us foresaw. Silence would cost our stake, and
-        a flag the node its pay for a mistake of ours: so where it breaks again we say that we found nothing."""
-        log.exception("audit.broke", task=case.task.short, kind=type(error).__name__)
-        self.forget(case.task)
-        excuse = unforeseen(error)
-        if entry.failures + 1 < self._attempts:
-            await self._failed(case, entry, excuse)
+    async def _unjudged(self, case: Case, entry: AuditEntry, error: CannotRunError) -> bool:
+        """A comparison that our own machine could not do, tried again if that can help. Whether it was the last try."""
+        last = error.hopeless or entry.failures + 1 >= self._attempts
+        if last:
+            await self.abstain(case, error.message)
         else:
-            await self._decided(case, entry, AuditVerdict.PASS, excuse.message, None, None, "")
+            await self._failed(case, entry, error)
+        return last
 
     def _remember(self, task: TaskId, challenge: bytes, own: Computed) -> None:
         self._own[task] = (challenge, own)

@@ -21,6 +21,7 @@ from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.kept import Kept
 from gesso_node.auditing.nothing import NothingWork
 from gesso_node.auditing.record import AuditRecords
+from gesso_node.auditing.rests import RESTING
 from gesso_node.auditing.reveals import spare_s
 from gesso_node.auditing.sending import Sending
 from gesso_node.auditing.silence import fair_s
@@ -256,6 +257,9 @@ class Auditing:
         if self._is_occupied(case, work, now):
             case.not_before = now + 1  # what we cannot run in time we must not seal; until the seats are closed, we may
             return
+        if not await self._auditor.takes(work):
+            case.left = RESTING
+            return
         await self._kept.audit(case, work.challenge, now)
         window = view.seats_by - view.round_starts
         by, fair = view.seats_by - max(2, window // 4), fair_s(window)
@@ -265,10 +269,12 @@ class Auditing:
         if not view.full and now <= view.commit_by:
             case.not_before = min(view.commit_by + 1, now + 2)
             return
+        by, until, fair = _judge_by(view), _judge_until(view), fair_s(view.rules.audit_reveal_window_s)
         work = await self._work(case, view)
         if work is not None:
-            by, fair = _judge_by(view), fair_s(view.rules.audit_reveal_window_s)
-            self._start(case, "judge", lambda: self._auditor.judge(case, work, by=by, fair=fair))
+            self._start(case, "judge", lambda: self._auditor.judge(case, work, by=by, until=until, fair=fair))
+        elif now >= until:
+            await self._auditor.abstain(case, "its spec or its model cannot be had any more")
 
     async def _review(self, case: Case, view: AuditView, commit_by: int, now: int) -> None:
         work = await self._work(case, view)
@@ -387,3 +393,8 @@ class Auditing:
 
 def _judge_by(view: AuditView) -> int:
     return view.reveal_by - max(3, view.rules.audit_reveal_window_s // 3)
+
+
+def _judge_until(view: AuditView) -> int:
+    """The rest of the window is the reveal's own. A node that opens at the last moment leaves us as much as that."""
+    return view.reveal_by - max(2, view.rules.audit_reveal_window_s // 6)

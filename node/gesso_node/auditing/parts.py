@@ -22,6 +22,7 @@ from gesso_node.auditing.juror import Juror
 from gesso_node.auditing.loop import Auditing
 from gesso_node.auditing.pictures import Examiner
 from gesso_node.auditing.record import AuditRecords
+from gesso_node.auditing.rests import Rests
 from gesso_node.auditing.sending import Sending
 from gesso_node.auditing.shelf import Shelf
 from gesso_node.auditing.watch import Watch
@@ -47,6 +48,7 @@ class AuditParts:
     """What the node's composition root gets. `records` are kept where there is no arbiter too: they stay empty."""
 
     records: AuditRecords
+    rests: Rests
     watch: Watch | None = None
     loop: Auditing | None = None
     asker: Asker | None = None
@@ -104,10 +106,10 @@ async def open_auditing(
     occupied: Callable[[Spec, int, int], bool],
 ) -> AuditParts:
     """Everything wired and restored. Raises ConfigError for a cheat that is not allowed, Unreachable."""
-    records = AuditRecords(journal)
+    records, rests = AuditRecords(journal), Rests(journal)
     arbiter = chain.arbiter
     if arbiter is None:
-        return AuditParts(records)
+        return AuditParts(records, rests)
     cheat = _cheat(settings)
     asker = Asker(chain.address, blobs, transport, addresses, relays)
     needs_model = executor.name != "fake"
@@ -126,7 +128,7 @@ async def open_auditing(
         arbiter=arbiter,
         records=records,
         watch=watch,
-        auditor=Auditor(records, chain.now, cheat=cheat),
+        auditor=Auditor(records, chain.now, cheat=cheat, rests=rests),
         juror=Juror(records, chain.now),
         works=Works(chain, blobs, catalogue, asker, examiner, bench, shelf),
         sending=sending,
@@ -139,7 +141,7 @@ async def open_auditing(
         occupied=occupied,
     )
     await loop.restore()
-    return AuditParts(records, watch, loop, asker, blobs)
+    return AuditParts(records, rests, watch, loop, asker, blobs)
 
 
 def _cheat(settings: NodeSettings) -> AuditorCheat | None:

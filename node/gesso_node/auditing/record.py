@@ -138,8 +138,9 @@ class AuditRecords:
         return await self._vote(entry)
 
     async def seal_audit(self, entry: AuditEntry, projection: bytes, salt: bytes, reasons: str) -> AuditEntry:
-        """Journal a seal, unless there is one for these parts."""
-        await self._change(entry, "audit-seal", {"projection": projection, "salt": salt, "reasons": reasons}, _UNSEALED)
+        """Journal a seal, unless there is one for these parts. What failed on the way to it is over."""
+        sealed = {"projection": projection, "salt": salt, "reasons": reasons, "failures": 0}
+        await self._change(entry, "audit-seal", sealed, _UNSEALED)
         return await self._audit(entry)
 
     async def seal_vote(self, entry: VoteEntry, vote: Vote, salt: bytes, reasons: str) -> VoteEntry:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from gesso_node.auditing.auditor import NOT_JUDGED
 from gesso_node.auditing.record import PPM, AuditEntry, AuditRecords, VoteEntry
+from gesso_node.auditing.rests import Rests, Unjudged
 from gesso_protocol.audit.outcomes import AuditVerdict
 from gesso_protocol.money import Wei, format_amount
 
@@ -42,13 +44,15 @@ class VoteLine(_View):
 
 
 class AuditTotals(_View):
-    """Counts, and money in whole tokens as text. `largest_of_limit` is over the audits that passed: how far this
-    machine lies from others, as a share of what is allowed."""
+    """Counts, and money in whole tokens as text. `not_judged` are those of the passed that this machine could not look
+    at. `largest_of_limit` is over the audits that passed: how far this machine lies from others, as a share of what is
+    allowed."""
 
     audits: int = 0
     passed: int = 0
     flagged: int = 0
     withheld: int = 0
+    not_judged: int = 0
     votes: int = 0
     open: int = 0
     largest_of_limit: float | None = None
@@ -57,12 +61,13 @@ class AuditTotals(_View):
 
 
 class AuditsReport(_View):
-    """What `gesso node audits` shows."""
+    """What `gesso node audits` shows. `failing`: models of which audits could not be judged here."""
 
     roles: tuple[str, ...]
     totals: AuditTotals
     audits: tuple[AuditLine, ...]
     votes: tuple[VoteLine, ...]
+    failing: tuple[Unjudged, ...] = ()
 
     def summary(self) -> str:
         """A screenful for people."""
@@ -78,6 +83,11 @@ class AuditsReport(_View):
             f"Earned     {totals.fees}   lost {totals.penalties}",
             f"Own error  {own}",
         ]
+        if totals.not_judged:
+            lines.append(f"Not judged {totals.not_judged} of those passed: this machine could not look")
+        lines += [f"Failing    {one.line()}" for one in self.failing]
+        if any(one.resting for one in self.failing):
+            lines.append("           once that is mended: gesso node audits --resume")
         lines += [_audit_text(line) for line in self.audits[:10]]
         lines += [
             f"  vote   {line.task[:14]}…  level {line.level}  {line.vote}  {line.state}" for line in self.votes[:10]
@@ -85,7 +95,7 @@ class AuditsReport(_View):
         return "\n".join(lines)
 
 
-async def audits_report(records: AuditRecords, roles: tuple[str, ...]) -> AuditsReport:
+async def audits_report(records: AuditRecords, rests: Rests, roles: tuple[str, ...]) -> AuditsReport:
     """Read from the journal, so it works while the node is stopped too."""
     audits = await records.audits(limit=COUNTED)
     votes = await records.votes(limit=COUNTED)
@@ -94,6 +104,7 @@ async def audits_report(records: AuditRecords, roles: tuple[str, ...]) -> Audits
         totals=_totals(audits, votes, await records.totals()),
         audits=tuple(_audit_line(entry) for entry in audits[:SHOWN]),
         votes=tuple(_vote_line(entry) for entry in votes[:SHOWN]),
+        failing=await rests.all(),
     )
 
 
@@ -105,6 +116,7 @@ def _totals(audits: list[AuditEntry], votes: list[VoteEntry], money: dict[str, W
         passed=said.count(AuditVerdict.PASS),
         flagged=said.count(AuditVerdict.FLAG),
         withheld=said.count(AuditVerdict.WITHHELD),
+        not_judged=sum(entry.reasons.startswith(NOT_JUDGED) for entry in audits if entry.reveal_sent_at is not None),
         votes=sum(entry.reveal_sent_at is not None for entry in votes),
         open=sum(entry.closed is None for entry in audits),
         largest_of_limit=max(passed) / PPM if passed else None,

@@ -10,16 +10,26 @@ from gesso_node.cli.chosen import DEFAULT_NAME, NodeName, OfNode
 from gesso_protocol.errors import ConfigError, Unreachable
 
 if TYPE_CHECKING:
+    from gesso_node.auditing.rests import Unjudged
     from gesso_node.operator.calibration import Calibration, VectorSet
     from gesso_node.settings import NodeSettings
     from gesso_protocol.ids import BlobRef
 
 
-async def audits(name: NodeName = DEFAULT_NAME, /, *, common: OfNode | None = None) -> None:
-    """Audits and votes of this node: what it found, earned and lost, and its own error against the limit."""
+async def audits(name: NodeName = DEFAULT_NAME, /, *, resume: bool = False, common: OfNode | None = None) -> None:
+    """Audits and votes of this node: what it found, earned and lost, and its own error against the limit.
+
+    Parameters
+    ----------
+    resume
+        Take seats again for models whose audits this machine could not judge.
+    """
     from gesso_node.auditing.report import AuditsReport
 
     common = common or OfNode()
+    if resume:
+        for one in await _resume(common.settings_of(name), common.said(name)):
+            common.out.say(f"seats are taken again for {one.kind} {one.model} {one.dtype}")
     try:
         report = AuditsReport.model_validate(await common.ask(name, "/v1/audits"))
     except Unreachable:
@@ -69,13 +79,27 @@ async def calibrate(
 async def _from_journal(settings: NodeSettings, said: str) -> Any:
     from gesso_node.auditing.record import AuditRecords
     from gesso_node.auditing.report import audits_report
+    from gesso_node.auditing.rests import Rests
     from gesso_node.state.journal import Journal
 
+    async with Journal(_journal_of(settings, said), only_reads=True) as journal:
+        return await audits_report(AuditRecords(journal), Rests(journal), settings.roles)
+
+
+async def _resume(settings: NodeSettings, said: str) -> tuple[Unjudged, ...]:
+    """Also beside the node that runs: it reads the note whenever a seat is to be had."""
+    from gesso_node.auditing.rests import Rests
+    from gesso_node.state.journal import Journal
+
+    async with Journal(_journal_of(settings, said)) as journal:
+        return await Rests(journal).resume()
+
+
+def _journal_of(settings: NodeSettings, said: str) -> Path:
     path = settings.data_dir / "journal.sqlite"
     if not path.is_file():
         raise ConfigError("this node has never run", hint=f"start it with: gesso node run {said}")
-    async with Journal(path, only_reads=True) as journal:
-        return await audits_report(AuditRecords(journal), settings.roles)
+    return path
 
 
 async def _measure(

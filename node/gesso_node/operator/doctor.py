@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gesso.chain import Chain, NodeState
 from gesso.transport.port import Transport
+from gesso_node.auditing.rests import Rests
 from gesso_node.executors.port import Executor
 from gesso_node.models.catalogue import Catalogue
 from gesso_node.models.room import free_bytes, taken_bytes
@@ -61,6 +62,7 @@ class Doctor:
         executor: Executor,
         catalogue: Catalogue,
         transport: Transport | None,
+        rests: Rests,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -70,6 +72,7 @@ class Doctor:
         self._executor = executor
         self._catalogue = catalogue
         self._transport = transport
+        self._rests = rests
         self._clock = clock
 
     async def examine(self) -> tuple[Finding, ...]:
@@ -84,6 +87,7 @@ class Doctor:
             ("models", self.models),
             ("executor", self.executor),
             ("beacon", self.beacon),
+            ("audits", self.audits),
         )
         findings = []
         for name, check in checks:
@@ -218,6 +222,17 @@ class Doctor:
             fix = f"let this machine reach them ({servers}), or name others in chain.drand_urls"
             return Finding(check="beacon", verdict="bad", found=f"no drand server gives round {latest}", fix=fix)
         return Finding(check="beacon", verdict="ok", found=f"drand, round {latest} fetched and checked")
+
+    async def audits(self) -> Finding:
+        """What this machine seals it can judge too."""
+        failing = await self._rests.all()
+        if not failing:
+            return Finding(check="audits", verdict="ok", found="all that were sealed were judged")
+        fix = "see the log for audit.not-judged; an audit that is not looked at may cost its penalty"
+        found, resting = "; ".join(one.line() for one in failing), any(one.resting for one in failing)
+        if resting:
+            fix += f"; once it is mended: gesso node audits {self._settings.name} --resume"
+        return Finding(check="audits", verdict="bad" if resting else "warn", found=found, fix=fix)
 
 
 def _is_public(address: str) -> bool:

@@ -267,7 +267,8 @@ def _seated(view: AuditView, memory: AuditMemory, now: int) -> AuditAction:
     if memory.verdict is None:
         if memory.working:
             return Wait(now + memory.patience.poll_s)
-        return Judge() if memory.failures < memory.patience.attempts else _close(view, memory, now)
+        # However often that failed: a seal that is not revealed costs its penalty, so judging ends in a verdict.
+        return Judge()
     if not view.full and now <= view.commit_by:
         return Wait(view.commit_by + 1)
     return once(RevealAudit(memory.verdict), memory.reveal_sent_at, memory.patience, now)

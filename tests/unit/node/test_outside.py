@@ -235,10 +235,13 @@ async def test_every_doctor_check_can_fail(world: World, monkeypatch: pytest.Mon
     doctor = node.doctor
     monkeypatch.setattr(doctor, "_clock", lambda: world.board.now - 10_000.0)
     monkeypatch.setattr("gesso_node.operator.doctor.MIN_FREE_BYTES", 2**80)
+    for number in (1, 2):
+        await doctor._rests.failed(SPEC, TASK, node_address(number), "no memory", 1)
     found = {finding.check: finding for finding in await node.examine()}
     assert {name for name, finding in found.items() if finding.verdict != "ok"} >= {
-        "disk", "clock", "gas", "stake", "peers", "models",
+        "disk", "clock", "gas", "stake", "peers", "models", "audits",
     }  # fmt: skip
+    assert "gesso node audits" in found["audits"].fix
     assert all(finding.fix for finding in found.values() if finding.verdict != "ok")
     world.board.away = True
     found = {finding.check: finding for finding in await node.examine()}

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anyio
 import pytest
 
 from gesso.cli.app import main
+from gesso_node.auditing.rests import Rests
+from gesso_node.state.journal import Journal
+from gesso_protocol.ids import Address, TaskId
+from gesso_protocol.spec import TextToImage
 
 ASKING = ("status", "audits")
 
@@ -50,3 +55,22 @@ def test_where_no_node_is(home: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_name_is_no_option(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["node", "status", "--name", "atelier"]) == 2
     assert "Unknown option" in capsys.readouterr().err
+
+
+def test_seats_are_taken_again_once_the_operator_has_looked(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def failed() -> None:
+        async with Journal(home / "data" / "journal.sqlite") as journal:
+            for node in (b"\x01", b"\x02"):
+                spec = TextToImage(model="tiny@1", prompt="a hill", seed=7, width=64, height=64, steps=4)
+                await Rests(journal).failed(spec, TaskId(bytes(32)), Address("0x" + node.hex() * 20), "no kernel", 1)
+
+    anyio.run(failed)
+    capsys.readouterr()
+    assert main(["node", "audits", "atelier", "--format", "json"]) == 0
+    (failing,) = json.loads(capsys.readouterr().out)["failing"]
+    assert (failing["model"], failing["reason"]) == ("tiny@1", "no kernel")
+    assert main(["node", "audits", "atelier", "--resume"]) == 0
+    said = capsys.readouterr()
+    assert "seats are taken again for text_to_image tiny@1 fp32" in said.out + said.err
+    assert main(["node", "audits", "atelier", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["failing"] == []
