@@ -255,6 +255,7 @@ contract CourtHandler is AuditFixture {
         uint256 owed = board.balanceOf(address(court));
         DisputeView memory dispute = court.disputeOf(id);
         (uint8 was,,,) = board.taskOf(id);
+        if (dispute.outcome == DisputeOutcome.Undecided && was == uint8(TaskState.Held)) owed += earnedOf(filing, id);
         try court.execute(filing) {
             done["execute"]++;
             done[["", "guilty", "innocent", "undecided", "upheld", "unheard"][uint8(dispute.outcome)]]++;
@@ -273,9 +274,14 @@ contract CourtHandler is AuditFixture {
                 vm.assertLe(lost, AUDITOR_PENALTY + 2 * JUROR_PENALTY, "penalties add up to more");
             }
         }
-        if (dispute.outcome == DisputeOutcome.Undecided && was == uint8(TaskState.Held)) owed += filing.terms.fee;
         uint256 collected = owed - board.balanceOf(address(court));
         vm.assertEq(court.pool() + court.bonds() + credits(), purse + taken + collected, "slashed sums went elsewhere");
+    }
+
+    /// @dev What of a fee is in doubt: of a part its share, as the rest is the requester's anyway.
+    function earnedOf(Filing memory filing, bytes32 id) private view returns (uint256) {
+        (uint16 doneBps,) = board.doneOf(id);
+        return uint256(filing.terms.fee) * doneBps / 10_000;
     }
 
     // ------------------------------------------------------------------ money and membership
