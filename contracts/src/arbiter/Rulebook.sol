@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {ArbiterRules, IArbiter} from "../interfaces/IArbiter.sol";
+import {RulesPage} from "./RulesPage.sol";
 
 /// @title Rulebook
 /// @notice The arbiter's rules and their hard ranges.
@@ -9,6 +10,9 @@ abstract contract Rulebook is IArbiter {
     uint256 internal constant BPS = 10_000;
     /// @dev Bounds the loop of `execute`.
     uint256 private constant MOST_JURORS = 40;
+    /// @dev Bytes of 32 rules, and of the STOP before them on their page.
+    uint256 private constant RULES_BYTES = 1024;
+    uint256 private constant STOP_BYTES = 1;
 
     uint16 internal immutable _vettingRateBps;
     uint16 internal immutable _steadyRateBps;
@@ -42,6 +46,7 @@ abstract contract Rulebook is IArbiter {
     uint16 internal immutable _brakeSlashes;
     uint32 internal immutable _grace;
     uint96 internal immutable _reserve;
+    RulesPage private immutable _page;
 
     constructor(ArbiterRules memory rules) {
         _check(rules);
@@ -77,42 +82,17 @@ abstract contract Rulebook is IArbiter {
         _brakeSlashes = rules.brakeSlashes;
         _grace = rules.grace;
         _reserve = rules.reserve;
+        _page = new RulesPage(rules);
     }
 
     /// @inheritdoc IArbiter
-    function params() external view returns (ArbiterRules memory rules) {
-        rules.vettingRateBps = _vettingRateBps;
-        rules.steadyRateBps = _steadyRateBps;
-        rules.trustedRateBps = _trustedRateBps;
-        rules.vettingAudits = _vettingAudits;
-        rules.trustedAudits = _trustedAudits;
-        rules.largeFee = _largeFee;
-        rules.auditorSeats = _auditorSeats;
-        rules.auditStep = _auditStep;
-        rules.lotDoublings = _lotDoublings;
-        rules.auditCommitWindow = _auditCommitWindow;
-        rules.auditRevealWindow = _auditRevealWindow;
-        rules.projectionTolerance = _projectionTolerance;
-        rules.auditorFee = _auditorFee;
-        rules.auditorPenalty = _auditorPenalty;
-        rules.jurors = _jurors;
-        rules.quorum = _quorum;
-        rules.appealJurors = _appealJurors;
-        rules.appealQuorum = _appealQuorum;
-        rules.juryStep = _juryStep;
-        rules.voteCommitWindow = _voteCommitWindow;
-        rules.voteRevealWindow = _voteRevealWindow;
-        rules.appealWindow = _appealWindow;
-        rules.jurorFee = _jurorFee;
-        rules.jurorPenalty = _jurorPenalty;
-        rules.challengeBond = _challengeBond;
-        rules.penaltyFactor = _penaltyFactor;
-        rules.penaltyBps = _penaltyBps;
-        rules.burnBps = _burnBps;
-        rules.requesterBps = _requesterBps;
-        rules.brakeSlashes = _brakeSlashes;
-        rules.grace = _grace;
-        rules.reserve = _reserve;
+    function params() external view returns (ArbiterRules memory) {
+        RulesPage page = _page;
+        assembly ("memory-safe") {
+            let rules := mload(0x40)
+            extcodecopy(page, rules, STOP_BYTES, RULES_BYTES)
+            return(rules, RULES_BYTES)
+        }
     }
 
     /// @dev Seconds from a hold to the end of its dispute and appeal, when each phase takes all of its time and each call

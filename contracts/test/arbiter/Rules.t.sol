@@ -10,8 +10,9 @@ import {AuditFixture} from "../base/AuditFixture.sol";
 contract RulesTest is AuditFixture {
     bytes private expected;
 
+    /// @dev With a kilobyte to spare: a rule that is found wanting has to find room.
     function test_CodeFitsTheSizeLimit() public view {
-        vm.assertLe(address(court).code.length, 24_576, "runtime code");
+        vm.assertLe(address(court).code.length, 24_576 - 1024, "runtime code");
         vm.assertLe(vm.getCode("Arbiter.sol:Arbiter").length, 49_152, "creation code");
     }
 
