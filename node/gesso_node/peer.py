@@ -169,6 +169,9 @@ class Node:
                 return
             receipt = await self._chain.register_node(peer, offer, self.settings.stake)
             log.info("node.registered", stake=money(self.settings.stake), gas=receipt.gas_used)
+        elif record.peer_id != peer and record.state is NodeState.UNBONDING:
+            # The registry keeps the key of who leaves. What is still owed has to be answered all the same.
+            log.warning("node.key-is-not-registered", hint="restore the peer key of this node; others cannot find it")
         elif record.peer_id != peer:
             await self._chain.update_node(peer, offer)
             log.info("node.updated")

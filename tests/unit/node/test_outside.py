@@ -29,6 +29,7 @@ from gesso_node.peer import Node
 from gesso_node.settings import NodeSettings
 from gesso_node.tasks.discover import Announcements
 from gesso_protocol import events, messages
+from gesso_protocol.errors import ChainReverted
 from gesso_protocol.hashing import sha256
 from gesso_protocol.ids import TaskId
 from gesso_protocol.lifecycle import TaskState
@@ -420,3 +421,26 @@ async def test_draining_finishes_what_is_claimed_and_then_lets_serve_return(worl
                 world.board.mine(0)
                 await anyio.sleep(0.01)
     assert world.board.state(terms) is TaskState.COMMITTED
+
+
+async def test_a_node_that_leaves_starts_with_another_peer_key_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stake still answers for what it did; the registry refuses a new key to who leaves."""
+    node, chain = await world.add_node(), world.chains[0]
+    updated = list[bytes]()
+
+    async def update(peer_id: bytes, _: bytes) -> None:
+        if chain.registered is NodeState.UNBONDING:
+            raise ChainReverted("UnexpectedNodeState")
+        updated.append(peer_id)
+
+    monkeypatch.setattr(chain, "update_node", update)
+    monkeypatch.setattr("gesso_node.peer.peer_id_bytes", lambda _: b"another key")
+    monkeypatch.setattr(node, "transport", SimpleNamespace(peer_id="another"))
+    chain.registered = NodeState.UNBONDING
+    await node.register()
+    assert updated == []
+    chain.registered = NodeState.ACTIVE
+    await node.register()
+    assert updated == [b"another key"]
