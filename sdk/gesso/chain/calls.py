@@ -121,8 +121,12 @@ class Calls:
     async def _allow(self, spender: Address, amount: Wei) -> None:
         """A contract that pulls tokens needs them to be there and an allowance."""
         await self._require_tokens(amount)
-        if await self._allowance(spender) < amount:
-            await self._send(DEV_TOKEN, "approve", str(spender), int(amount))
+        standing = await self._allowance(spender)
+        if standing >= amount:
+            return
+        if standing:  # left by a call that was cut off; some tokens change an allowance only from nothing
+            await self._send(DEV_TOKEN, "approve", str(spender), 0)
+        await self._send(DEV_TOKEN, "approve", str(spender), int(amount))
 
     async def _require_tokens(self, amount: int) -> None:
         """Tokens word a failed transfer in many ways; a balance is the same everywhere."""

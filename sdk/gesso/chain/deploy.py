@@ -27,7 +27,7 @@ from gesso_protocol.audit.soundness import Stakes, unsound
 from gesso_protocol.errors import ChainError, UsageError
 from gesso_protocol.hashing import keccak256
 from gesso_protocol.ids import Address
-from gesso_protocol.money import Wei
+from gesso_protocol.money import DECIMALS, Wei
 
 ONE_TOKEN = 10**18
 PLACEHOLDER = Address("0x" + "00" * 20)
@@ -148,7 +148,8 @@ class DeploySettings(BaseModel):
 async def deploy(rpc_url: str, deployer: Wallet, settings: DeploySettings) -> ContractAddresses:
     """Deploy the contracts and introduce them to each other. The deployer pays the gas and is admin: it names the
     arbiter, once, here if there is one, and may mint when the token is a DevToken; it has no other power. With a token
-    of somebody else's the rules are held to `DeploySettings.verified` before anything is sent."""
+    of somebody else's the rules are held to `DeploySettings.verified` before anything is sent, and the token to the
+    decimals that all amounts are counted in."""
     if settings.token is not None:
         settings.verified()
     blank = ContractAddresses(
@@ -156,11 +157,24 @@ async def deploy(rpc_url: str, deployer: Wallet, settings: DeploySettings) -> Co
     )
     options = ChainSettings(rpc_url=rpc_url, contracts=blank)
     async with Rpc(rpc_url, timeout_s=options.request_timeout_s) as rpc:
+        if settings.token is not None:
+            await _counted(rpc, settings.token)
         sender = Sender(rpc, deployer, await rpc.chain_id(), options)
         try:
             return await _deploy(sender, rpc, deployer.address, settings)
         finally:
             await sender.close()
+
+
+async def _counted(rpc: Rpc, token: Address) -> None:
+    """Raises UsageError for a token with other units than ours: a price of 0.02 would be one of twenty billion."""
+    codec = function(DEV_TOKEN, "decimals")
+    decimals = codec.decode(await rpc.call(str(token), codec.encode()))[0]
+    if decimals != DECIMALS:
+        raise UsageError(
+            f"the token {token} has {decimals} decimals, and amounts are counted in {DECIMALS}",
+            hint=f"name one that has {DECIMALS}, such as DAI, or a wrapper of this one",
+        )
 
 
 async def _deploy(sender: Sender, rpc: Rpc, admin: Address, settings: DeploySettings) -> ContractAddresses:

@@ -20,7 +20,7 @@ class Purse(Calls):
             return receipt_of(await self._send(TASK_BOARD, "deposit", int(amount)))
         permit = await self._permits.sign(self._signing_wallet(), board, amount, await self.now())
         if permit is None:
-            await self._send(DEV_TOKEN, "approve", str(board), int(amount))
+            await self._allow(board, amount)
             return receipt_of(await self._send(TASK_BOARD, "deposit", int(amount)))
         arguments = (int(amount), permit.deadline, permit.v, permit.r, permit.s)
         return receipt_of(await self._send(TASK_BOARD, "depositWithPermit", *arguments))

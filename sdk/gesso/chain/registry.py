@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gesso.chain.calls import ZERO, Calls, receipt_of
 from gesso.chain.records import NodeRecord, NodeState, TxReceipt
-from gesso_contracts import DEV_TOKEN, NODE_REGISTRY
+from gesso_contracts import NODE_REGISTRY
 from gesso_protocol.ids import Address
 from gesso_protocol.money import Wei
 
@@ -20,7 +20,7 @@ class Registry(Calls):
             return receipt_of(await self._send(NODE_REGISTRY, "register", peer_id, capabilities, int(stake)))
         permit = await self._permits.sign(self._signing_wallet(), registry, stake, await self.now())
         if permit is None:
-            await self._send(DEV_TOKEN, "approve", str(registry), int(stake))
+            await self._allow(registry, stake)
             return receipt_of(await self._send(NODE_REGISTRY, "register", peer_id, capabilities, int(stake)))
         arguments = (peer_id, capabilities, int(stake), permit.deadline, permit.v, permit.r, permit.s)
         return receipt_of(await self._send(NODE_REGISTRY, "registerWithPermit", *arguments))
