@@ -151,6 +151,7 @@ class Relay:
                     group.start_soon(relay._gossip.run)
                 group.start_soon(relay._cards.run)
                 group.start_soon(relay._presence.run, relay._queries.peer_of)
+                group.start_soon(relay._results.run, relay._queries.task)
                 if relay._mirror is not None:
                     group.start_soon(relay._mirror.run)
                 if relay._evidence is not None:
@@ -240,6 +241,7 @@ class Relay:
             self._news.publish(news.key, news)
         if isinstance(news, Entry):
             self._cards.note(news)
+            self._results.committed(news)
             if self._evidence is not None:
                 self._evidence.note(news)
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
+import anyio
+import structlog
 from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gesso_protocol.errors import EncodingInvalid, GessoError
 from gesso_protocol.ids import BlobRef, Root, TaskId
@@ -19,13 +22,12 @@ from gesso_protocol.result import ResultManifest, result_root
 from gesso_relay.blobs import BlobCache
 from gesso_relay.index import tables
 from gesso_relay.index.database import Database
-from gesso_relay.index.entries import Document
+from gesso_relay.index.entries import Document, Entry
 from gesso_relay.limits import customer_of
+from gesso_relay.named import Named
 
-_MAX_TASKS = 16_384
-_MAX_CLAIMS = 16
-_MAX_CLAIMS_OF_ONE = 2
-"""Of a task, by one customer: nobody's words push out those of others."""
+Find = Callable[[str], Awaitable[Document | None]]
+"""A task's document from the index."""
 
 
 class Results:
@@ -34,7 +36,10 @@ class Results:
     def __init__(self, cache: BlobCache, database: Database) -> None:
         self._cache = cache
         self._database = database
-        self._named: OrderedDict[TaskId, OrderedDict[tuple[str, BlobRef], None]] = OrderedDict()
+        self._named = Named()
+        self._wanted: OrderedDict[TaskId, None] = OrderedDict()
+        self._wake = anyio.Event()
+        self._log = structlog.get_logger("gesso.relay.results")
 
     def note(self, event: ProgressEvent, client: str) -> None:
         """Take somebody's word for where a node's result is, to be checked later."""
@@ -44,31 +49,43 @@ class Results:
             ref = BlobRef.parse(event.note)
         except EncodingInvalid:
             return
-        named = self._named.setdefault(event.task, OrderedDict())
-        speaker = customer_of(client)
-        named[speaker, ref] = None
-        named.move_to_end((speaker, ref))
-        own = [said for said in named if said[0] == speaker]
-        if len(own) > _MAX_CLAIMS_OF_ONE:
-            del named[own[0]]
-        elif len(named) > _MAX_CLAIMS:
-            named.popitem(last=False)
-        self._named.move_to_end(event.task)
-        if len(self._named) > _MAX_TASKS:
-            self._named.popitem(last=False)
+        self._named.add(event.task, ref, customer_of(client))
+
+    def committed(self, entry: Entry) -> None:
+        """Take an event of the chain; only a root counts, and only where a name waits for it."""
+        if "result_root" in entry.data and (task := TaskId.parse(entry.key)) in self._named:
+            self._wanted[task] = None
+            self._wake.set()
+
+    async def run(self, find: Find) -> None:
+        """Until cancelled: hold what was named against roots as they come, so that no word said later matters."""
+        while True:
+            while self._wanted:
+                task, _ = self._wanted.popitem(last=False)
+                try:
+                    if (known := await find(str(task))) is not None:
+                        await self.of(known)
+                except (GessoError, SQLAlchemyError, OSError) as error:
+                    # Whoever asks for the task has it looked at again.
+                    self._log.info("results.later", task=str(task), error=type(error).__name__)
+            self._wake = anyio.Event()
+            await self._wake.wait()
 
     async def of(self, task: Document) -> Document | None:
         """The result that matches the root in a task's document: manifest, executor and pictures. None if unknown."""
         if not isinstance(root := task.get("result_root"), str):
             return None
-        kept = await self._kept(root)
-        named = self._named.get(TaskId.parse(str(task["id"])), ())
-        for ref in (kept,) if kept else tuple(dict.fromkeys(ref for _, ref in named)):
+        number, kept = TaskId.parse(str(task["id"])), await self._kept(root)
+        for ref in (kept,) if kept else self._named.of(number):
             manifest = await self._read(ref)
-            if manifest is not None and result_root(manifest) == Root.parse(root):
+            if manifest is None:
+                continue
+            if result_root(manifest) == Root.parse(root):
                 if kept is None:
                     await self._keep(root, ref)
+                self._named.drop(number)
                 return _shown(ref, manifest)
+            self._named.drop(number, ref)
         return {"manifest": str(kept)} if kept else None
 
     async def _kept(self, root: str) -> BlobRef | None:

@@ -158,6 +158,24 @@ async def test_nobody_s_words_push_out_where_a_result_is(tmp_path: Path) -> None
         assert found["manifest"] == str(manifest.ref)
 
 
+async def test_what_was_named_before_its_commit_is_proved_as_soon_as_the_root_is_known(tmp_path: Path) -> None:
+    manifest, forged, chain = result_of(1), result_of(2), FakeChain()
+    chain.mine([submitted(1), claimed(1)])
+    async with running(tmp_path, chain) as relay:
+        await relay.indexed()
+        for made in (forged, manifest):
+            await relay.client.put(f"/v1/blobs/{made.ref.hex()}", content=made.encode())
+            hint = progress(1, 1, "committed", note=str(made.ref)).encode()
+            assert (await relay.client.post(f"/v1/progress/{task_of(1)}", content=hint)).status_code == 202
+        root = result_root(manifest)
+        chain.mine([committed(1, root=root)])
+        with anyio.fail_after(60):
+            while await relay.relay._results._kept(str(root)) != manifest.ref:
+                await anyio.lowlevel.checkpoint()
+            while task_of(1) in relay.relay._results._named:
+                await anyio.lowlevel.checkpoint()
+
+
 async def test_streams_have_seats_and_give_them_back(tmp_path: Path) -> None:
     limits = GENEROUS.model_copy(update={"max_streams_a_client": 1})
     path = f"/v1/progress/{task_of(1)}"
