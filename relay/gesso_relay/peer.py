@@ -15,6 +15,7 @@ from gesso.settings import Network
 from gesso.transport.port import Transport
 from gesso_protocol.messages import TOPIC_TASKS
 from gesso_protocol.terms import BoardParams
+from gesso_relay.audience import Audience
 from gesso_relay.bases import Bases
 from gesso_relay.blobs import BlobCache
 from gesso_relay.cards import Cards
@@ -33,7 +34,7 @@ from gesso_relay.index.follow import Follower, News
 from gesso_relay.index.market import MarketQueries
 from gesso_relay.index.queries import Queries
 from gesso_relay.index.writer import Writer
-from gesso_relay.limits import Room, Seats
+from gesso_relay.limits import Room
 from gesso_relay.mirror import Mirror
 from gesso_relay.openings import Openings
 from gesso_relay.presence import Presence
@@ -94,7 +95,7 @@ class Relay:
         self._cards = Cards(self._cache, database, transport)
         self._results = Results(self._cache, database)
         limits = settings.limits
-        self._seats = Seats("event streams", limits.max_streams, limits.max_streams_a_client, limits.max_streams // 4)
+        self._audience = Audience(limits.max_streams, limits.max_streams_a_client, limits.max_streams // 4)
         self._transport = transport
         board = settings.chain.contracts.task_board
         self._checkpoints = Checkpoints(chain_id, board)
@@ -221,7 +222,7 @@ class Relay:
             "index": index,
             "blobs": blobs,
             "gossip": self._gossip_health(),
-            "streams": self._seats.taken,
+            "streams": self._audience.taken,
         }
 
     def _gossip_health(self) -> Document | None:
@@ -260,9 +261,9 @@ class Relay:
         trusting = self.settings.trust_forwarded_for
         app = web.Application(middlewares=[gate(limits, trust_forwarded_for=trusting, draw=explorer.problem)])
         end_streams_on_stop(app)
-        tasks = TaskRoutes(self._queries, self._results, self._checkpoints, self._news, self._seats, limits)
-        hints = HintRoutes(self._queries, self._results, self._checkpoints, self._progress, self._seats, limits)
-        gossip = GossipRoutes(self._gossip, self._topics, self._seats, limits)
+        tasks = TaskRoutes(self._queries, self._results, self._checkpoints, self._news, self._audience, limits)
+        hints = HintRoutes(self._queries, self._results, self._checkpoints, self._progress, self._audience, limits)
+        gossip = GossipRoutes(self._gossip, self._topics, self._audience, limits)
         network = NetworkRoutes(self._queries, self._presence, network=self.network, health=self.health)
         app.add_routes(BlobRoutes(self._cache, limits, self.settings.upload_token()).table())
         board = self.settings.chain.contracts.task_board

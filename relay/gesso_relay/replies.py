@@ -23,6 +23,7 @@ from gesso_protocol.errors import (
     RateLimited,
     UsageError,
 )
+from gesso_relay.audience import Seat
 from gesso_relay.index.database import IndexAwayError
 
 _STATUS: tuple[tuple[type[GessoError], int], ...] = (
@@ -124,10 +125,10 @@ def end_streams_on_stop(app: web.Application) -> None:
 
 
 async def stream_events(
-    request: web.Request, events: AsyncIterator[ServerEvent], *, heartbeat_s: float, stream_s: float
+    request: web.Request, events: AsyncIterator[ServerEvent], seat: Seat, *, heartbeat_s: float, stream_s: float
 ) -> web.StreamResponse:
-    """Send events until they end, the reader goes, the server stops, or `stream_s` is over; a comment a heartbeat
-    keeps proxies awake."""
+    """Send events until they end, the reader goes, the server stops, the seat is taken away, or `stream_s` is over; a
+    comment a heartbeat keeps proxies awake."""
     reply = web.StreamResponse(
         headers={
             "Content-Type": "text/event-stream",
@@ -147,12 +148,13 @@ async def stream_events(
 
     async def send() -> None:
         async for event in events:
+            seat.tells()
             async with writing:
                 await reply.write(event.encode())
         group.cancel_scope.cancel()
 
-    async def end() -> None:
-        await request.app[_STOPPING].wait()
+    async def end(over: anyio.Event) -> None:
+        await over.wait()
         group.cancel_scope.cancel()
 
     with anyio.move_on_after(stream_s):
@@ -160,7 +162,8 @@ async def stream_events(
             async with anyio.create_task_group() as group:
                 group.start_soon(beat)
                 group.start_soon(send)
-                group.start_soon(end)
+                group.start_soon(end, request.app[_STOPPING])
+                group.start_soon(end, seat.ended)
         except* (ConnectionError, web.GracefulExit):
             pass
     return reply

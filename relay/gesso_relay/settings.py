@@ -46,6 +46,7 @@ class Limits(_Frozen):
     max_streams_a_client: int = Field(default=64, ge=1)
     max_uploads: int = Field(default=64, ge=1, description="blob uploads at once")
     stream_s: float = Field(default=3600.0, gt=0, description="a stream is closed after this; clients resume")
+    unknown_stream_s: float = Field(default=60.0, gt=0, description="sooner for a task that the index has not seen")
     heartbeat_s: float = Field(default=15.0, gt=0)
     upload_idle_s: float = Field(default=30.0, gt=0, description="an upload that sends nothing for so long is dropped")
     upload_bytes_per_s: float = Field(

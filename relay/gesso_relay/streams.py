@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
 from gesso_protocol import events
+from gesso_protocol.errors import GessoError
 from gesso_protocol.ids import Address, Root, TaskId
 from gesso_protocol.messages import ProgressEvent
 from gesso_protocol.money import Wei
@@ -15,6 +16,7 @@ from gesso_relay.index.entries import Document, Entry, Json
 from gesso_relay.index.follow import News, Rewound
 from gesso_relay.index.queries import Queries
 from gesso_relay.replies import ServerEvent
+from gesso_relay.settings import Limits
 from gesso_relay.told import audit_event
 
 TaskHub: TypeAlias = Hub[News]
@@ -65,6 +67,15 @@ class _End:
         self._judged = self._judged or entry.name == "dispute-executed"
         self._judged = self._judged or (entry.name == "audit-closed" and entry.data["outcome"] != "disputed")
         return self._ended and (self._judged or not self._ruled)
+
+
+async def followed_s(queries: Queries, task: TaskId, limits: Limits) -> float:
+    """How long a task's stream lasts: what this relay has not seen on chain may never be there."""
+    try:
+        known = await queries.task(str(task)) is not None
+    except GessoError:
+        known = True  # the index is away, and progress does not need it
+    return limits.stream_s if known else min(limits.stream_s, limits.unknown_stream_s)
 
 
 async def progress_events(hub: ProgressHub, task: TaskId) -> AsyncIterator[ServerEvent]:

@@ -10,9 +10,10 @@ from aiohttp import web
 
 from gesso.transport.signed import MAX_SIGNED_BYTES, Signed
 from gesso_protocol.errors import Unreachable, UsageError
+from gesso_relay.audience import Audience
 from gesso_relay.gate import CLIENT
 from gesso_relay.gossip import GossipBridge, Topics
-from gesso_relay.limits import RateLimit, Seats
+from gesso_relay.limits import RateLimit
 from gesso_relay.replies import ServerEvent, json_reply, stream_events
 from gesso_relay.routes import params
 from gesso_relay.routes.hints import body
@@ -22,10 +23,10 @@ from gesso_relay.settings import Limits
 class GossipRoutes:
     """`bridge` is None in a relay that is no peer."""
 
-    def __init__(self, bridge: GossipBridge | None, topics: Topics, seats: Seats, limits: Limits) -> None:
+    def __init__(self, bridge: GossipBridge | None, topics: Topics, audience: Audience, limits: Limits) -> None:
         self._bridge = bridge
         self._topics = topics
-        self._seats = seats
+        self._audience = audience
         self._limits = limits
         self._rate = RateLimit(limits.gossip_per_s, limits.gossip_burst, limits.clients_remembered)
 
@@ -46,10 +47,11 @@ class GossipRoutes:
         params.known(request, "topic")
         topic = self._topic(request.query.get("topic", ""))
         bridge = self._peer()
-        with self._seats.seat(request[CLIENT]):
+        with self._audience.seat(request[CLIENT]) as seat:
             return await stream_events(
                 request,
                 _events(bridge, topic),
+                seat,
                 heartbeat_s=self._limits.heartbeat_s,
                 stream_s=self._limits.stream_s,
             )

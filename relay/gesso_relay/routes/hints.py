@@ -7,15 +7,15 @@ from aiohttp import web
 
 from gesso_protocol.errors import MessageTooLarge, Unreachable, UsageError
 from gesso_protocol.messages import MAX_PROGRESS_BYTES, ProgressEvent
+from gesso_relay.audience import Audience
 from gesso_relay.checkpoints import Checkpoints
 from gesso_relay.gate import CLIENT
 from gesso_relay.index.queries import Queries
-from gesso_relay.limits import Seats
 from gesso_relay.replies import json_reply, stream_events
 from gesso_relay.results import Results
 from gesso_relay.routes import params
 from gesso_relay.settings import Limits
-from gesso_relay.streams import ProgressHub, progress_events
+from gesso_relay.streams import ProgressHub, followed_s, progress_events
 
 _BODY_S = 10.0
 
@@ -29,14 +29,14 @@ class HintRoutes:
         results: Results,
         checkpoints: Checkpoints,
         hub: ProgressHub,
-        seats: Seats,
+        audience: Audience,
         limits: Limits,
     ) -> None:
         self._queries = queries
         self._results = results
         self._checkpoints = checkpoints
         self._hub = hub
-        self._seats = seats
+        self._audience = audience
         self._limits = limits
 
     def table(self) -> list[web.RouteDef]:
@@ -65,12 +65,14 @@ class HintRoutes:
         """The task's progress as server-sent events; each `data` is one progress event in canonical form."""
         params.known(request)
         task = params.task_in_path(request)
-        with self._seats.seat(request[CLIENT]):
+        stream_s = await followed_s(self._queries, task, self._limits)
+        with self._audience.seat(request[CLIENT]) as seat:
             return await stream_events(
                 request,
                 progress_events(self._hub, task),
+                seat,
                 heartbeat_s=self._limits.heartbeat_s,
-                stream_s=self._limits.stream_s,
+                stream_s=stream_s,
             )
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from aiohttp import web
 
 from gesso_protocol.errors import UsageError
+from gesso_relay.audience import Audience
 from gesso_relay.checkpoints import Checkpoints
 from gesso_relay.gate import CLIENT
 from gesso_relay.index.project import TASK_STATES
 from gesso_relay.index.queries import Page, Queries, TaskFilter
-from gesso_relay.limits import Seats
 from gesso_relay.replies import json_reply, stream_events
 from gesso_relay.results import Results
 from gesso_relay.routes import params
 from gesso_relay.settings import Limits
-from gesso_relay.streams import TaskHub, task_events
+from gesso_relay.streams import TaskHub, followed_s, task_events
 
 
 class TaskRoutes:
@@ -26,14 +26,14 @@ class TaskRoutes:
         results: Results,
         checkpoints: Checkpoints,
         hub: TaskHub,
-        seats: Seats,
+        audience: Audience,
         limits: Limits,
     ) -> None:
         self._queries = queries
         self._results = results
         self._checkpoints = checkpoints
         self._hub = hub
-        self._seats = seats
+        self._audience = audience
         self._limits = limits
 
     def table(self) -> list[web.RouteDef]:
@@ -69,12 +69,14 @@ class TaskRoutes:
         params.known(request)
         task = params.task_in_path(request)
         after = _event_id(request.headers.get("Last-Event-ID"))
-        with self._seats.seat(request[CLIENT]):
+        stream_s = await followed_s(self._queries, task, self._limits)
+        with self._audience.seat(request[CLIENT]) as seat:
             return await stream_events(
                 request,
                 task_events(self._queries, self._hub, task, after),
+                seat,
                 heartbeat_s=self._limits.heartbeat_s,
-                stream_s=self._limits.stream_s,
+                stream_s=stream_s,
             )
 
 

@@ -10,9 +10,9 @@ import httpx
 from aiohttp import web
 
 from gesso.transport import PeerId, Transport, Verdict
+from gesso_relay.audience import Audience
 from gesso_relay.gate import gate
 from gesso_relay.gossip import GossipBridge, Topic
-from gesso_relay.limits import Seats
 from gesso_relay.replies import Problem, end_streams_on_stop
 from gesso_relay.routes.gossip import GossipRoutes
 from gesso_relay.settings import Limits
@@ -37,7 +37,7 @@ async def bridging(transport: Transport, *, limits: Limits = LIMITS, port: int =
     bridge = GossipBridge(transport, topics)
     app = web.Application(middlewares=[gate(limits, trust_forwarded_for=False, draw=no_page)])
     end_streams_on_stop(app)
-    app.add_routes(GossipRoutes(bridge, topics, Seats("streams", 100, 100), limits).table())
+    app.add_routes(GossipRoutes(bridge, topics, Audience(100, 100, 100), limits).table())
     async with serving(app, port) as client, anyio.create_task_group() as group:
         group.start_soon(bridge.run)
         with anyio.fail_after(60):
