@@ -1,5 +1,8 @@
 """Telling the requester how far its task is: straight to its peer, or through relays. A hint that never holds up work.
 
+Nothing proves that who announces a task is its requester. So the first few who said so are all told, nobody takes
+another's place, and where it is more than one, or the result is handed over, relays are told as well.
+
 One queue, one sender. When it falls behind, steps are dropped first; what carries the result's name is kept.
 """
 
@@ -26,6 +29,8 @@ log = structlog.get_logger("gesso.node.progress")
 
 QUEUE = 256
 MAX_REMEMBERED = 1024
+MAX_PLACES = 4
+"""Of one task."""
 SEND_TIMEOUT_S = 3.0
 RELAY_TIMEOUT_S = 5.0
 
@@ -37,7 +42,7 @@ class ProgressSender:
         self._node = node
         self._transport = transport
         self._relays = tuple(relays)
-        self._reply_to: OrderedDict[TaskId, tuple[PeerId, tuple[str, ...]]] = OrderedDict()
+        self._reply_to: OrderedDict[TaskId, dict[PeerId, tuple[str, ...]]] = OrderedDict()
         self._queue: deque[ProgressEvent] = deque()
         self._wake = anyio.Event()
         # Grows over restarts too, as the protocol asks; microseconds leave room for any number of events.
@@ -46,20 +51,21 @@ class ProgressSender:
         self.dropped = 0
 
     def remember(self, task: TaskId, peer: str | None, addresses: tuple[str, ...]) -> None:
-        """Where this task's requester wants to be told."""
+        """Where this task's requester wants to be told, as somebody says."""
         if peer is not None:
-            self._reply_to[task] = (PeerId(peer), addresses)
+            places = self._reply_to.setdefault(task, {})
+            if len(places) < MAX_PLACES:
+                places.setdefault(PeerId(peer), addresses)
             while len(self._reply_to) > MAX_REMEMBERED:
                 self._reply_to.popitem(last=False)
 
     async def release(self, task: TaskId) -> None:
         """The task is over: let go of its requester, unless another task has the same one."""
-        known = self._reply_to.pop(task, None)
-        if known is None or self._transport is None or known[0] not in self._dialled:
-            return
-        if all(peer != known[0] for peer, _ in self._reply_to.values()):
-            self._dialled.discard(known[0])
-            await self._transport.disconnect(known[0])
+        for peer in self._reply_to.pop(task, {}):
+            if peer in self._dialled and not any(peer in places for places in self._reply_to.values()):
+                self._dialled.discard(peer)
+                assert self._transport is not None
+                await self._transport.disconnect(peer)
 
     def step(self, task: TaskId, step: StepDone) -> None:
         """One step of the executor."""
@@ -129,18 +135,29 @@ class ProgressSender:
 
     async def _send(self, event: ProgressEvent) -> None:
         data = event.encode()
-        heard = await self._to_peer(event.task, data)
+        heard = await self._to_peers(event.task, data)
         # Where a result is must be found by others than its requester: auditors, jurors, us after a lost disk. Where a
         # run can go on must be found by a requester that comes back later.
-        if not heard or event.stage == "committed" or event.checkpoint is not None:
+        if not heard or event.stage in ("committed", "delivered") or event.checkpoint is not None:
             for relay in self._relays:
                 await self._to_relay(relay, event.task, data)
 
-    async def _to_peer(self, task: TaskId, data: bytes) -> bool:
-        known = self._reply_to.get(task)
-        if known is None or self._transport is None:
+    async def _to_peers(self, task: TaskId, data: bytes) -> bool:
+        """At once, so that none keeps the others waiting. True where the only one who asked to be told has heard."""
+        places = dict(self._reply_to.get(task, {}))
+        heard: list[bool] = []
+        async with anyio.create_task_group() as group:
+
+            async def tell(peer: PeerId, addresses: tuple[str, ...]) -> None:
+                heard.append(await self._to_peer(task, peer, addresses, data))
+
+            for place in places.items():
+                group.start_soon(tell, *place)
+        return heard == [True]
+
+    async def _to_peer(self, task: TaskId, peer: PeerId, addresses: tuple[str, ...], data: bytes) -> bool:
+        if self._transport is None:
             return False
-        peer, addresses = known
         try:
             if all(other.peer != peer for other in self._transport.peers()):
                 await self._connect(addresses)
@@ -148,8 +165,7 @@ class ProgressSender:
         except GessoError as error:
             log.debug("progress.peer-lost", task=task.short, code=error.code)
             # The relays are told from now on; one dead peer must not slow every step. The task may be over meanwhile.
-            if self._reply_to.get(task) is known:
-                del self._reply_to[task]
+            self._reply_to.get(task, {}).pop(peer, None)
             return False
         return True
 
