@@ -326,8 +326,9 @@ class Client:
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows;
         by the work when None.
         The same order, `fee` included, with the same `nonce` (64 bits, drawn if None) is one task: the board takes it
-        only once, and who asks again, after a crash or a time-out, gets the handle of the first,
-        whatever the deposit holds by then.
+        only once, and who asks again, after a crash or a time-out, gets the handle of the first, whatever the deposit
+        holds, the model's owner did, and nodes ask by then. Where no fee is given only a relay that remembers the first
+        keeps another price from being another order: give one.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable. After
         ChainError it may be yet: it names the task, to look for before it is ordered again.
         """

@@ -334,25 +334,17 @@ class AsyncClient:
         Windows are how long nodes may take to claim and then to deliver, in seconds, moved into what the board allows;
         by the work when None.
         The same order, `fee` included, with the same `nonce` (64 bits, drawn if None) is one task: the board takes it
-        only once, and who asks again, after a crash or a time-out, gets the handle of the first,
-        whatever the deposit holds by then.
+        only once, and who asks again, after a crash or a time-out, gets the handle of the first, whatever the deposit
+        holds, the model's owner did, and nodes ask by then. Where no fee is given only a relay that remembers the first
+        keeps another price from being another order: give one.
         Nothing is paid when this raises: InsufficientFunds, FeeTooLow, NoEligibleNode, UsageError, Unreachable. After
         ChainError it may be yet: it names the task, to look for before it is ordered again.
         """
         ports, params = self._ports, await self.params()
-        listing = await ports.directory.usable(spec.model)
-        if spec.model_manifest not in (None, listing.manifest):
-            raise UsageError(f"{spec.model} is not the model that the spec pins by hash")
-        await self._specs.expect_usable(listing.manifest, spec.model)
-        owed = await owed_by(ports.directory, spec, params.max_royalty_bps)
-        quote = await self.quote(spec, fee=fee, audit=audit)
-        ceiling = max_fee if max_fee is not None else ports.max_fee
-        check_ceiling(quote, None if ceiling is None else parse_amount(ceiling))
         window_s = commit_window(spec) if commit_window_s is None else commit_window_s
         order = partial(
             Terms,
             requester=self.address,
-            fee=quote.fee,
             spec=spec_ref(spec),
             kind=int(spec.task_kind),
             claim_window_s=_within(claim_window_s, params.min_claim_window_s, params.max_claim_window_s),
@@ -360,13 +352,22 @@ class AsyncClient:
             nonce=secrets.randbits(64) if nonce is None else nonce,
             audit=audit_mode(audit),
         )
-        earlier = None if nonce is None else await self._earlier(owed.members, order)
+        owed = await owed_by(ports.directory, spec, params.max_royalty_bps)
+        # Before anything that may have changed since: a model that was withdrawn, a node that went, a price.
+        earlier = None if nonce is None else await self._earlier(owed.members, order, fee, nonce)
         if earlier is not None:
             return earlier
+        listing = await ports.directory.usable(spec.model)
+        if spec.model_manifest not in (None, listing.manifest):
+            raise UsageError(f"{spec.model} is not the model that the spec pins by hash")
+        await self._specs.expect_usable(listing.manifest, spec.model)
+        quote = await self.quote(spec, fee=fee, audit=audit)
+        ceiling = max_fee if max_fee is not None else ports.max_fee
+        check_ceiling(quote, None if ceiling is None else parse_amount(ceiling))
         await expect_deposit(ports.chain, self.address, quote.total)
         # Several LoRAs are named by one number, which the first who uses just these together has the chain give out.
         model = owed.members[0] if len(owed.members) == 1 else await ports.chain.bundle(owed.members)
-        terms = order(model=model)
+        terms = order(model=model, fee=quote.fee)
         await ports.blobs.put(spec_bytes(spec), expect=terms.spec)
         try:
             return await send(ports, self._feed, self._group, spec, terms, params)
@@ -469,14 +470,21 @@ class AsyncClient:
             raise UsageError("the client is not open", hint="async with AsyncClient() as gesso: …")
         return self._feed_now
 
-    async def _earlier(self, members: Sequence[ListingId], order: Callable[..., Terms]) -> AsyncTask | None:
-        """The handle of this order where the board has it already: it is paid for."""
-        chain = self._ports.chain
+    async def _earlier(
+        self, members: Sequence[ListingId], order: Callable[..., Terms], fee: str | None, nonce: int
+    ) -> AsyncTask | None:
+        """The handle of this order where the board has it already: it is paid for. Without a fee it is any of ours that
+        a relay remembers with this number and says nothing else: prices move."""
+        chain, directory = self._ports.chain, self._ports.directory
         model = members[0] if len(members) == 1 else await chain.bundle_of(members)
         if model is None:
             return None
-        task = chain.task_id(order(model=model))
-        return None if (await chain.task(task)).state is TaskState.UNKNOWN else await self.task(task)
+        fees = await directory.fees_of(self.address, nonce) if fee is None else [parse_amount(fee)]
+        for paid in fees:
+            task = chain.task_id(order(model=model, fee=paid))
+            if (await chain.task(task)).state is not TaskState.UNKNOWN:
+                return await self.task(task)
+        return None
 
     async def _perhaps(self, task: TaskId, error: ChainError) -> AsyncTask:
         """An order that was sent and not seen in a block: its handle if the board has it all the same. Raises

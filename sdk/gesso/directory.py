@@ -255,6 +255,10 @@ class Directory:
         Unreachable, ChainError."""
         return await self._submitted.of_nonce(requester, nonce, after)
 
+    async def fees_of(self, requester: Address, nonce: int) -> list[Wei]:
+        """Fees of the tasks that a relay remembers of a wallet with this nonce; a hint, and none without one."""
+        return await self._submitted.fees_of(requester, nonce)
+
     async def result_of(self, task: TaskId) -> BlobRef | None:
         """Where a task's result manifest is said to be; None when nobody says."""
         reply = await self._ask(f"/v1/tasks/{task}", {})

@@ -18,10 +18,14 @@ from gesso.chain.cursor import Cursor
 from gesso_protocol.errors import UsageError
 from gesso_protocol.ids import Address, TaskId
 from gesso_protocol.lifecycle import TaskState
+from gesso_protocol.money import MAX_FEE, Wei
 from gesso_protocol.terms import Terms, task_id
 
 MAX_ROWS = 200
 """Of a relay's newest tasks, for the beginning of an id."""
+MAX_FEES = 8
+"""Of one number, that the board is asked about."""
+_FEE = re.compile(r"[0-9]{1,29}")
 _WHOLE = len("0x") + 64
 _ID = re.compile(r"0x[0-9a-f]{64}")
 _HINT = "see yours: gesso task ls"
@@ -69,6 +73,15 @@ class Submitted:
                 return entry
         return None
 
+    async def fees_of(self, requester: Address, nonce: int) -> list[Wei]:
+        """What a relay says that a wallet's newest tasks with this number were to cost: a hint, since of any fee the
+        board can be asked."""
+        rows = await self._rows({"requester": str(requester)})
+        said = [row["terms"] for row in rows if isinstance(row.get("terms"), dict)]
+        fees = [one.get("fee") for one in said if one.get("nonce") == str(nonce)]
+        read = [int(fee) for fee in fees if isinstance(fee, str) and _FEE.fullmatch(fee)]
+        return [Wei(fee) for fee in read if fee <= MAX_FEE][:MAX_FEES]
+
     async def all(self, first: int = 0) -> AsyncIterator[FoundTask]:
         """Every task from a block on, oldest first."""
         async for event in history(self._chain, first):
@@ -101,13 +114,16 @@ class Submitted:
     async def _told(self, prefix: str, mine: Address | None) -> list[TaskId]:
         """Ids that begin so among a relay's newest, those of one requester first."""
         for query in [{"requester": str(mine)}, {}] if mine is not None else [{}]:
-            reply = await self._ask("/v1/tasks", query | {"limit": str(MAX_ROWS)})
-            rows = reply.get("tasks") if isinstance(reply, dict) else None
-            ids = {str(row.get("id")) for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
+            ids = {str(row.get("id")) for row in await self._rows(query)}
             told = [one for one in sorted(ids) if one.startswith(prefix) and _ID.fullmatch(one)]
             if told:
                 return [TaskId.parse(one) for one in told]
         return []
+
+    async def _rows(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        reply = await self._ask("/v1/tasks", query | {"limit": str(MAX_ROWS)})
+        rows = reply.get("tasks") if isinstance(reply, dict) else None
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
     def _read(self, event: object) -> FoundTask | None:
         if not isinstance(event, on_chain.TaskSubmitted):

@@ -13,7 +13,7 @@ import pytest
 import gesso
 from gesso.chain.rpc import RpcRefused
 from gesso.client import AsyncClient
-from gesso_protocol.errors import ChainError, InsufficientFunds
+from gesso_protocol.errors import ChainError, InsufficientFunds, NoEligibleNode, UsageError
 from gesso_protocol.ids import Address, BlobRef, ListingId, TaskId
 from gesso_protocol.lifecycle import TaskState
 from gesso_protocol.money import Wei
@@ -60,9 +60,16 @@ class Client(AsyncClient):
         super().__init__()
         ports: Any = SimpleNamespace(chain=chain, address=ME, max_fee=None, directory=self)
         self._ports_now = ports
+        self.gone = False
+        self.remembered: list[Wei] = []
         self._params = BoardParams(challenge_window_s=5, sortition_step_s=1, hold_window_s=9, cancel_delay_s=6)
 
+    async def fees_of(self, _: Address, nonce: int) -> list[Wei]:
+        return self.remembered if nonce == 5 else []
+
     async def usable(self, _: str) -> Any:
+        if self.gone:
+            raise UsageError("was withdrawn by its publisher")
         return SimpleNamespace(manifest=BlobRef(bytes(32)))
 
     async def expect_usable(self, manifest: BlobRef, what: str) -> None: ...
@@ -72,6 +79,8 @@ class Client(AsyncClient):
         return self
 
     async def quote(self, *_: Any, **__: Any) -> Any:
+        if self.gone:
+            raise NoEligibleNode
         return SimpleNamespace(fee=Wei(10**16), total=Wei(10**16))
 
     async def task(self, task: Any) -> Any:
@@ -105,36 +114,54 @@ def test_what_goes_wrong_in_the_blocking_client_comes_out_as_it_is(monkeypatch: 
         raise ValueError("the caller's own")
 
 
-@pytest.mark.parametrize("members", [(1,), (1, 2)], ids=["a model", "with a LoRA"])
-async def test_who_asks_again_has_the_first_whatever_the_deposit_holds(
-    members: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def owing(monkeypatch: pytest.MonkeyPatch, *members: int) -> None:
     async def owed_by(*_: object) -> Any:
         return SimpleNamespace(members=tuple(map(ListingId, members)))
 
     monkeypatch.setattr("gesso.client.owed_by", owed_by)
+
+
+@pytest.mark.parametrize("members", [(1,), (1, 2)], ids=["a model", "with a LoRA"])
+async def test_who_asks_again_has_the_first_whatever_has_changed_since(
+    members: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owing(monkeypatch, *members)
     chain = Chain(ListingId(9))
     client = Client(chain)
     with pytest.raises(InsufficientFunds):
-        await client.submit(SPEC, nonce=5)
-    chain.known = True
-    again: Any = await client.submit(SPEC, nonce=5)
+        await client.submit(SPEC, nonce=5, fee="0.01")
+    chain.known = client.gone = True
+    again: Any = await client.submit(SPEC, nonce=5, fee="0.01", max_fee="0.001")
     assert again == chain.asked[0] == chain.asked[1]
+    chain.known = client.gone = False
     for nonce in (6, None):
-        chain.known = False
         with pytest.raises(InsufficientFunds):
-            await client.submit(SPEC, nonce=nonce)
-    assert len(set(chain.asked)) == 2, "whose number is drawn is new"
+            await client.submit(SPEC, nonce=nonce, fee="0.01")
+    with pytest.raises(InsufficientFunds):
+        await client.submit(SPEC, nonce=5, fee="0.02")
+    assert len(set(chain.asked)) == 3, "another number and another fee are other orders; whose number is drawn is new"
+    client.gone = True
+    with pytest.raises(UsageError, match="withdrawn"):
+        await client.submit(SPEC, nonce=5, fee="0.01")
+
+
+async def test_without_a_fee_it_is_the_one_that_a_relay_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+    owing(monkeypatch, 1)
+    chain = Chain(None)
+    client = Client(chain)
+    client.remembered = [Wei(7), Wei(8)]
+    with pytest.raises(InsufficientFunds):
+        await client.submit(SPEC, nonce=5)
+    assert len(set(chain.asked)) == 2, "what the board does not know was never paid, whatever a relay says"
+    chain.known = client.gone = True
+    assert await client.submit(SPEC, nonce=5) == chain.asked[0]
 
 
 async def test_what_nobody_ever_used_together_was_not_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def owed_by(*_: object) -> Any:
-        return SimpleNamespace(members=(ListingId(1), ListingId(2)))
-
-    monkeypatch.setattr("gesso.client.owed_by", owed_by)
+    owing(monkeypatch, 1, 2)
     chain = Chain(None)
     with pytest.raises(InsufficientFunds):
-        await Client(chain).submit(SPEC, nonce=5)
+        await Client(chain).submit(SPEC, nonce=5, fee="0.01")
     assert chain.asked == []
 
 

@@ -13,7 +13,7 @@ from gesso.submitted import MAX_ROWS, Submitted
 from gesso_protocol.errors import UsageError
 from gesso_protocol.ids import Address, BlobRef, TaskId
 from gesso_protocol.lifecycle import TaskState
-from gesso_protocol.money import Wei
+from gesso_protocol.money import MAX_FEE, Wei
 from gesso_protocol.terms import Terms, task_id
 
 pytestmark = pytest.mark.anyio
@@ -152,3 +152,28 @@ async def test_the_order_of_a_number_is_looked_for_after_the_task_that_it_follow
     assert chain.pages == [NEW.block - 1] * 2
     assert await look.of_nonce(ME, OLD.terms.nonce) == await look.of_nonce(ME, OLD.terms.nonce, OLD.task)
     assert chain.pages[2:] == [-1, -1], "of a task too old to be found at once all is read"
+
+
+@pytest.mark.parametrize(
+    ("row", "fees"),
+    [
+        ({"terms": {"nonce": "7", "fee": "12"}}, [12]),
+        ({"terms": {"nonce": "8", "fee": "12"}}, []),
+        ({"terms": {"nonce": 7, "fee": "12"}}, []),
+        ({"terms": {"nonce": "7", "fee": 12}}, []),
+        ({"terms": {"nonce": "7", "fee": "-1"}}, []),
+        ({"terms": {"nonce": "7", "fee": str(MAX_FEE)}}, [MAX_FEE]),
+        ({"terms": {"nonce": "7", "fee": str(MAX_FEE + 1)}}, []),
+        ({"terms": {"nonce": "7", "fee": "9" * 5_000}}, []),
+        ({"terms": []}, []),
+        ({}, []),
+        ([], []),
+    ],
+)
+async def test_fees_that_a_relay_remembers(row: object, fees: list[int]) -> None:
+    async def relay(path: str, query: dict[str, str]) -> Any:
+        assert query["requester"] == str(ME)
+        return {"tasks": [row]}
+
+    assert await looking(LongChain(), relay).fees_of(ME, 7) == fees
+    assert await looking(LongChain()).fees_of(ME, 7) == []
