@@ -9,6 +9,7 @@ What runs outlives the command that started it. The state folder `GESSO_HOME/dev
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -135,21 +136,23 @@ class Stack:
     async def up(self, settings: StackSettings, say: Say) -> StackState:
         """Start everything and wait until all nodes have joined. Stops what it started when anything fails.
 
-        Raises ConfigError when a devnet is up already, Unreachable with the end of the log of what did not start.
+        Raises ConfigError when a devnet is up already or on its way, Unreachable with the end of the log of what did
+        not start.
         """
-        if self.supervisor.running():
-            raise ConfigError("a devnet is running already", hint="stop it first: gesso devnet down")
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        try:
-            with Ports.held(len(settings.names)) as ports:
-                state = await self._bring_up(settings, ports, say)
-        except BaseException:
-            self.supervisor.stop_all()
-            raise
-        self._state_file.write_text(state.model_dump_json(indent=2) + "\n")
-        write_network(self.home, state.network)
-        return state
+        with self._alone():
+            if self.supervisor.running():
+                raise ConfigError("a devnet is running already", hint="stop it first: gesso devnet down")
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            try:
+                with Ports.held(len(settings.names)) as ports:
+                    state = await self._bring_up(settings, ports, say)
+            except BaseException:
+                self.supervisor.stop_all()
+                raise
+            self._state_file.write_text(state.model_dump_json(indent=2) + "\n")
+            write_network(self.home, state.network)
+            return state
 
     def down(self) -> tuple[str, ...]:
         """Stop everything, last started first; the network file goes, logs stay. Returns the names."""
@@ -174,6 +177,21 @@ class Stack:
         if any(entry.name == name for entry in self.supervisor.running()):
             raise UsageError(f"{name} is running", hint=f"break it first: gesso devnet fail {name}")
         await self.supervisor.start(Actor(name, state.actors[name]))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two that start at once would remove each other's folder, and nobody could find what they had started."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / f"{NETWORK}.lock").open("ab") as file:  # beside the folder, which is made anew
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                hint = "wait for it, or stop it with Ctrl-C; another home has a devnet of its own: GESSO_HOME"
+                raise ConfigError("another `gesso devnet up` is at work here", hint=hint) from None
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # also for what was forked meanwhile and has the file too
 
     @property
     def _state_file(self) -> Path:
