@@ -86,9 +86,11 @@ class Directory:
         self._by_id: dict[ListingId, Listing] = {}
 
     async def listings(self) -> list[Listing]:
-        """Everything that may be used in new tasks, oldest first; at most 10,000."""
-        count = min(await self._chain.listing_count(), MAX_LISTINGS)
-        found = [await self._chain.listing(ListingId(number)) for number in range(1, count + 1)]
+        """Everything that may be used in new tasks, oldest first; of more than 10,000 the newest, as whoever fills the
+        market would hide all that comes after."""
+        count = await self._chain.listing_count()
+        first = max(1, count - MAX_LISTINGS + 1)
+        found = [await self._chain.listing(ListingId(number)) for number in range(first, count + 1)]
         return [listing for listing in found if not listing.yanked]
 
     async def listing(self, ref: str) -> Listing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -55,3 +56,17 @@ async def test_a_relay_s_time_is_one_that_can_be_shown_or_none(told: Any, taken:
     (found,) = await directory(json.dumps({"tasks": [row]}).encode()).tasks(requester=None, state=None, limit=5)
     assert found.submitted_at == taken
     assert (utc(found.submitted_at) is None) == (taken is None)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("count", [0, 3, 10_000, 10_007])
+async def test_a_full_market_does_not_hide_what_is_new(count: int) -> None:
+    class Market:
+        async def listing_count(self) -> int:
+            return count
+
+        async def listing(self, number: int) -> Any:
+            return SimpleNamespace(id=int(number), yanked=number % 2 == 0)
+
+    found = [int(one.id) for one in await Directory(cast(Any, Market()), 31337, BOARD, None).listings()]
+    assert found == [number for number in range(max(1, count - 9_999), count + 1) if number % 2]
