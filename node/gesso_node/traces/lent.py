@@ -1,4 +1,5 @@
-"""Models of our own tasks, for whoever is to judge them: where no store has the files, the node that ran them does.
+"""Models and data sets of our own tasks, for whoever is to judge them: where no store has the files, the node that ran
+them does.
 
 A jury that cannot have the model is a jury of those who hid it. Lent is what a committed task of ours used that is not
 settled or ruled yet, as long as the cache has it; nothing else of the cache is anybody's business.
@@ -16,6 +17,7 @@ from gesso_node.models.cache import ModelCache
 from gesso_node.state.journal import Entry, Journal
 from gesso_protocol.ids import BlobRef
 from gesso_protocol.royalties import used_adapters
+from gesso_protocol.spec import TrainLora
 
 REFRESH_S = 5.0
 """So often at most is the journal read, however many ask."""
@@ -47,4 +49,5 @@ class LentModels:
 def _used(entry: Entry) -> tuple[BlobRef, ...]:
     if entry.commit_sent_at is None or entry.spec is None or entry.manifest is None:
         return ()
-    return (entry.manifest, *used_adapters(entry.spec))
+    data = (entry.spec.dataset,) if isinstance(entry.spec, TrainLora) else ()
+    return (entry.manifest, *data, *used_adapters(entry.spec))

@@ -43,12 +43,12 @@ class RunBench:
                 await held.enter_async_context(self._models.held(manifest, source=source))
             with _of_requester():
                 with from_requester():
-                    await self._check_kind(spec.dataset, "dataset")
+                    await self._check_kind(spec.dataset, "dataset", source)
                     if start is not None:
-                        await self._check_kind(start.manifest, "lora")
+                        await self._check_kind(start.manifest, "lora", source)
                 for ref in (spec.dataset, *(() if start is None else (start.manifest,))):
-                    await held.enter_async_context(self._models.held(ref))
-                state = await self._given_state(spec, manifest, folder)
+                    await held.enter_async_context(self._models.held(ref, source=source))
+                state = await self._given_state(spec, manifest, folder, source or self._blobs)
         return TrainingInputs(
             spec=spec,
             model_dir=self._models.path(manifest) if self._needs_model else None,
@@ -79,20 +79,20 @@ class RunBench:
                 stack.enter_context(self._models.using(ref))
             yield
 
-    async def _given_state(self, spec: TrainLora, manifest: BlobRef, folder: Path) -> Path | None:
+    async def _given_state(self, spec: TrainLora, manifest: BlobRef, folder: Path, source: ModelSource) -> Path | None:
         """The checkpoint that the spec names, on disk. Raises InputInvalid when it has another size than it says."""
         resume = spec.resume
         if resume is None:
             return None
         if self._needs_model:
-            base = await self._models.read_manifest(manifest)
+            base = await self._models.read_manifest(manifest, source)
             if resume.size > most_state_bytes(base.size):
                 raise InputInvalid("the checkpoint to go on from is larger than any LoRA for this base can be")
         path = folder / GIVEN_STATE_FILE
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                await self._blobs.fetch(resume.state, path, max_bytes=resume.size)
+                await source.fetch(resume.state, path, max_bytes=resume.size)
             except BlobTooLarge as error:
                 raise InputInvalid("the checkpoint to go on from is larger than the task says") from error
         if path.stat().st_size != resume.size:
@@ -103,8 +103,8 @@ class RunBench:
         start = () if spec.continue_from is None else (spec.continue_from.manifest,)
         return (spec.dataset, *((manifest,) if self._needs_model else ()), *start)
 
-    async def _check_kind(self, ref: BlobRef, kind: str) -> None:
-        manifest = await self._models.read_manifest(ref)
+    async def _check_kind(self, ref: BlobRef, kind: str, source: ModelSource | None) -> None:
+        manifest = await self._models.read_manifest(ref, source)
         if manifest.kind != kind:
             raise ModelInvalid(f"{ref.short} is a {manifest.kind}, not a {kind}")
 

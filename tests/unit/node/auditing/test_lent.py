@@ -15,6 +15,7 @@ from gesso_node.state.journal import Entry
 from gesso_node.traces.handed import Handed
 from gesso_node.traces.lent import REFRESH_S, LentModels
 from gesso_node.traces.openings import Openings
+from gesso_node.work.run_bench import InputMissing, RunBench
 from gesso_protocol.errors import BlobCorrupt, BlobMissing
 from gesso_protocol.fields import UsedAdapter
 from gesso_protocol.ids import Address, BlobRef, TaskId
@@ -23,7 +24,8 @@ from gesso_protocol.messages import BlobRequest, decode_blob_reply
 from gesso_protocol.money import Wei
 from gesso_protocol.terms import Terms
 
-from .traces import NODE, REQUESTER, SPEC
+from .runs import train
+from .traces import MODEL, NODE, REQUESTER, SPEC
 
 pytestmark = pytest.mark.anyio
 ME = Address("0x" + "0f" * 20)
@@ -98,6 +100,23 @@ async def test_a_jury_has_the_model_that_was_hidden_from_it(tmp_path: Path, blob
         folder = await cache.ensure(ref, source=source)
         for path in ("model_index.json", "weights.safetensors"):
             assert (folder / path).read_bytes() == (node.models.path(ref) / path).read_bytes()
+
+
+async def test_a_jury_has_the_data_set_that_was_taken_away(tmp_path: Path) -> None:
+    run = await train(tmp_path / "run", steps=3)
+    spec, own = run.assignment.spec, LocalBlobs(tmp_path / "own")
+    models = ModelCache(run.folder / "node" / "models", own, budget_bytes=2**24)
+    entry = Entry(TaskId(bytes(32)), TERMS, 0, 0, spec, MODEL, commit_sent_at=1)
+    node = Lender(cast(Any, None), models, [entry])
+    lent = LentModels(models, cast(Any, node), clock=lambda: node.now[0])
+    node.openings = Openings(cast(Any, None), cast(Any, object()), Handed(own, own), turns=cast(Any, 1), lent=lent.path)
+    cache, source = judge(tmp_path, node)
+    bench = RunBench(object(), cache, LocalBlobs(tmp_path / "judge"), needs_model=False)
+    with pytest.raises(InputMissing):
+        await bench.inputs(spec, MODEL, bytes(32), tmp_path / "begun")
+    inputs = await bench.inputs(spec, MODEL, bytes(32), tmp_path / "begun", source=source)
+    assert inputs.dataset_dir == cache.path(spec.dataset)
+    assert cache.has(spec.dataset)
 
 
 async def test_nothing_else_of_the_cache_is_lent(tmp_path: Path, blobs: LocalBlobs) -> None:
