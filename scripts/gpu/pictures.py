@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,9 @@ class Cache:
     def path(self, ref: BlobRef) -> Path:
         return self._folders[ref]
 
-    async def ensure(self, _: BlobRef) -> None: ...
-
-    @contextmanager
-    def using(self, _: BlobRef) -> Iterator[None]:
-        yield
+    @asynccontextmanager
+    async def held(self, ref: BlobRef, **_: object) -> AsyncIterator[Path]:
+        yield self._folders[ref]
 
 
 class Market:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gesso_node.auditing import trainings
+from gesso_node.auditing import run_results
 from gesso_node.executors.diffusers import DiffusersEngine, DiffusersOptions
 from gesso_node.executors.kernels import KernelOptions
 from gesso_node.executors.lora.port import TrainingInputs
@@ -73,6 +73,6 @@ async def test_a_training_on_xl_passes_and_its_kohya_file_is_looked_into(
     opened = await work.opened("outputs", 100)
     blind = await work.examine(opened, own, strict=False, seconds=100)
     assert "adapter_kohya.safetensors" in str(blind.verdict.reasons)
-    monkeypatch.setattr(trainings, "layers_in", lambda _: layers_in(folder))
+    monkeypatch.setattr(run_results, "layers_in", lambda _: layers_in(folder))
     finding = await work.examine(opened, own, strict=False, seconds=100)
     assert finding.verdict.decision is Decision.PASS, finding.verdict

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -63,11 +63,9 @@ class OneModel:
     def path(self, _: BlobRef) -> Path:
         return self._folder
 
-    async def ensure(self, _: BlobRef, **__: object) -> None: ...
-
-    @contextmanager
-    def using(self, _: BlobRef) -> Iterator[None]:
-        yield
+    @asynccontextmanager
+    async def held(self, _: BlobRef, **__: object) -> AsyncIterator[Path]:
+        yield self._folder
 
 
 @pytest.fixture(scope="module")
