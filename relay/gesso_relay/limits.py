@@ -35,16 +35,13 @@ class RateLimit:
 
 
 class Seats:
-    """A bounded number of things at once: in total, a client, and a customer, who may be many clients (no more than a
-    client may have where there is no `a_customer`)."""
+    """A bounded number of things at once: in total, and a client, which all clients of one customer are together."""
 
-    def __init__(self, what: str, total: int, a_client: int, a_customer: int | None = None) -> None:
+    def __init__(self, what: str, total: int, a_client: int) -> None:
         self._what = what
         self._total = total
         self._a_client = a_client
-        self._a_customer = a_client if a_customer is None else max(a_client, a_customer)
         self._taken: Counter[str] = Counter()
-        self._customers: Counter[str] = Counter()
 
     @property
     def taken(self) -> int:
@@ -54,19 +51,15 @@ class Seats:
     def seat(self, client: str) -> Iterator[None]:
         """Hold one seat for the block. Raises RateLimited when there is none."""
         customer = customer_of(client)
-        theirs = self._taken[client] < self._a_client and self._customers[customer] < self._a_customer
-        if self.taken >= self._total or not theirs:
+        if self.taken >= self._total or self._taken[customer] >= self._a_client:
             raise RateLimited(f"too many {self._what} at once", hint="close one, or try again later")
-        counted = ((self._taken, client), (self._customers, customer))
-        for counter, name in counted:
-            counter[name] += 1
+        self._taken[customer] += 1
         try:
             yield
         finally:
-            for counter, name in counted:
-                counter[name] -= 1
-                if counter[name] <= 0:
-                    del counter[name]
+            self._taken[customer] -= 1
+            if self._taken[customer] <= 0:
+                del self._taken[customer]
 
 
 class Room:
